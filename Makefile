@@ -1,0 +1,54 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test test-slow lint notebooks bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(INSTALLED)  ## fit every example beside its exact posterior; pictures go to out/
+	$(BIN)/credo demo --out out
+
+test: $(INSTALLED)  ## the tests, without the slow ones
+	$(BIN)/pytest
+
+# pytest exits with 5 when it finds no test: having no slow test is not a failure.
+test-slow: $(INSTALLED)  ## the slow tests only
+	$(BIN)/pytest -m slow || [ $$? -eq 5 ]
+
+# mypy cannot follow an editable install whose folders are mapped, so it checks a plain one, from inside:
+# where it runs comes first on its path, and from the root it would find credo/ without the other folders.
+# A file it names credo/models/x.py is models/x.py. A stale build/ would bring back deleted modules.
+lint: $(INSTALLED)  ## ruff and mypy
+	@rm -rf build .venv/plain
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target .venv/plain .
+	@rm -rf build
+	cd .venv/plain && ../bin/mypy --config-file ../../setup.cfg --cache-dir ../../.mypy_cache -p credo
+
+notebooks: $(INSTALLED)  ## run every notebook as it is shown; nothing is written into them
+	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks tests/test_layout.py::test_notebooks_hold_no_output
+
+bench: $(INSTALLED)  ## run the benchmarks, one after the other
+	@for program in benchmarks/[!_]*.py; do \
+	    [ -e "$$program" ] || continue; \
+	    echo "== $$program"; \
+	    $(BIN)/python "$$program" || exit 1; \
+	done
+
+clean:  ## remove what was built or cached; the environment .venv stays
+	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first, pinned: unpinned it brings several gigabytes of CUDA packages.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "credo needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that: try 'apt install python3-venv', or 'make PYTHON=/path/to/python3'." >&2; \
+	    exit 1; }
+	@echo "Installing into .venv: minutes the first time."
+	@$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
+	@touch $@

@@ -1,0 +1,44 @@
+"""credo: Bayesian deep learning on Pyro.
+
+    fit = credo.fit(model, guide, *data)     # minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats
+    fit.plan                                 # which gradient estimator each latent site got, and why
+    credo.compare(fit)                       # beside the exact posterior
+
+Everything a user needs is in this namespace; see `credo.names()` for the examples that come with it.
+"""
+
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+from pathlib import Path as _Path
+
+if not (_Path(__file__).parent / "models").is_dir():
+    # A checkout, not an install: the folders stand beside this one.
+    __path__.append(str(_Path(__file__).parents[1]))
+
+from credo import plots
+from credo.inference.compare import compare
+from credo.inference.fit import Diverged, Fit
+from credo.inference.plan import Plan, plan
+from credo.inference.predict import predict
+from credo.inference.svi import SVI, fit
+from credo.pairs import Pair, load, names
+
+try:
+    __version__ = _version("credo")
+except _PackageNotFoundError:
+    __version__ = "0.1.0"
+
+__all__ = [
+    "SVI",
+    "Diverged",
+    "Fit",
+    "Pair",
+    "Plan",
+    "compare",
+    "fit",
+    "load",
+    "names",
+    "plan",
+    "plots",
+    "predict",
+]

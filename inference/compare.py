@@ -1,0 +1,116 @@
+"""A fit beside the exact posterior, scalar by scalar.
+
+KL(q || p) = log p(data) - ELBO      nats: the evidence gap, zero only where the guide is the posterior
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from torch.distributions import Distribution, Normal, kl_divergence
+
+from .draws import draw
+from .elbo import Pair, log_weight
+from .fit import Fit
+from .marginals import marginals, moments, scalars
+from .scope import entered
+
+DRAWS = 4000
+
+
+class Exact(Protocol):
+    """What `posterior()` of a model returns: the marginals by site, and log p(data) in nats."""
+
+    @property
+    def marginals(self) -> dict[str, Distribution]: ...
+    @property
+    def log_evidence(self) -> float: ...
+
+
+def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFrame:
+    """A row for each scalar: mean, exact mean, sd, exact sd, error in exact sds, sd ratio, KL(q || p) in nats.
+
+    exact: the exact posterior; None takes the `posterior` function that stands in the file of the model. The column kl
+        compares marginals: in closed form where guide and posterior have one, by normals of the guide's mean and sd
+        where the exact marginal is normal, NaN elsewhere.
+    `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats). The gap is KL(q || p) of all latents jointly; it can
+        fall below zero only by the Monte Carlo error of the ELBO.
+    Raises ValueError if no exact posterior is known.
+    """
+    if exact is None:
+        exact = _posterior_beside(fit.model)(*fit.data)
+    q, known = moments(fit, 5 * DRAWS, seed), marginals(fit)
+    missing = sorted(set(exact.marginals) ^ set(q))
+    if missing:
+        raise ValueError(f"compare: the fit has sites {sorted(q)}, the exact posterior {sorted(exact.marginals)}")
+    rows = {}
+    for name, p in exact.marginals.items():
+        mean, sd = (t.cpu() for t in q[name])
+        exact_mean, exact_sd = p.mean.double().cpu(), p.variance.double().sqrt().cpu()
+        kl = _kl(known.get(name), p, mean, sd)
+        for index, label in scalars(name, mean.shape):
+            m, s, em, es = (t[index].item() for t in (mean, sd, exact_mean, exact_sd))
+            rows[label] = {
+                "mean": m,
+                "exact mean": em,
+                "sd": s,
+                "exact sd": es,
+                "error in sds": (m - em) / es,
+                "sd ratio": s / es,
+                "kl": kl[index].item(),
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "site"
+    with entered(fit.state, seed=seed):
+        weights = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), DRAWS)
+    elbo, error = weights.mean().item(), (weights.std() / DRAWS**0.5).item()
+    table.attrs = {
+        "log_evidence": exact.log_evidence,
+        "elbo": elbo,
+        "elbo_error": error,
+        "evidence_gap": exact.log_evidence - elbo,
+    }
+    return table
+
+
+def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
+    """The function `posterior` in the model's own file, with the settings of a functools.partial passed on."""
+    settings: dict[str, Any] = {}
+    function = model
+    while isinstance(function, functools.partial):
+        if function.args:
+            break
+        settings = {**function.keywords, **settings}
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", ""), None)
+    posterior = getattr(module, "posterior", None)
+    if not inspect.isfunction(posterior) or getattr(module, "model", None) is not function:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"no exact posterior is known for {name!r}: write a function posterior(*data) beside it in its file, or "
+            f"pass exact=..., an object with .marginals (site to distribution) and .log_evidence (nats)"
+        )
+    return functools.partial(posterior, **settings)
+
+
+def _kl(q: Distribution | None, p: Distribution, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
+    """KL(q || p) of each scalar's marginal, shape of the site."""
+    if q is not None and q.event_shape == p.event_shape == ():
+        try:
+            return kl_divergence(q, p).detach().cpu()
+        except NotImplementedError:
+            pass
+    normal = "Normal" in type(_unwrapped(p)).__name__ and "Log" not in type(_unwrapped(p)).__name__
+    if normal and (sd > 0).all():
+        return kl_divergence(Normal(mean, sd), Normal(p.mean.cpu().double(), p.variance.cpu().double().sqrt()))
+    return torch.full(mean.shape, float("nan"))
+
+
+def _unwrapped(fn: Distribution) -> Distribution:
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn

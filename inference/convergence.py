@@ -1,0 +1,129 @@
+"""When to stop, and the average of the iterates.
+
+A run has stages of constant learning rate. Within a stage the iterates are averaged; the stage ends when the average
+has stopped moving: between the second and the last third of the stage the ELBO gains nothing beyond its Monte Carlo
+error, and the parameters drift no further than theirs (mean squared z-score over the parameters). Then the rate falls.
+The run ends when a whole stage at the lower rate gained nothing (or at the
+fifth stage, where the rate is a hundredth of the first). Both ELBOs of a comparison see the same noise, so
+that differences far smaller than the ELBO's own error can be told.
+
+Averages of iterates: Polyak and Juditsky 1992; stages and averages in SVI: Welandawe et al. 2022 (RABVI).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+
+TOLERANCE = 1e-3  # nats: a smaller gain is no gain
+ANNEAL = 0.3  # the rate of a stage over that of the one before
+MAX_STAGES = 5
+MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
+_FIRST_CHECK = 12  # blocks
+_MAX_BLOCKS = 24
+
+
+class Gain(NamedTuple):
+    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats."""
+
+    nats: float
+    error: float
+    rounding: float
+
+    @property
+    def tolerance(self) -> float:
+        return max(TOLERANCE, 2 * self.rounding)
+
+
+@dataclass
+class Iterates:
+    """The iterates of one stage as means over blocks of steps, merged in pairs when there are many."""
+
+    block: int = 25  # steps
+    means: list[torch.Tensor] = field(default_factory=list)
+    _sum: torch.Tensor | None = None
+    _count: int = 0
+
+    def add(self, parameters: torch.Tensor) -> bool:
+        """Take one iterate, shape (P,). True when it completes a block."""
+        if self._sum is None or self._sum.shape != parameters.shape:  # a parameter appeared: begin again
+            self.means, self._count = [], 0
+            self._sum = torch.zeros_like(parameters)
+        self._sum += parameters
+        self._count += 1
+        if self._count < self.block:
+            return False
+        mean = self._sum / self._count
+        self._sum, self._count = torch.zeros_like(parameters), 0
+        if not torch.isfinite(mean).all():
+            return False
+        self.means.append(mean)
+        if len(self.means) == _MAX_BLOCKS:
+            self.means = [(a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)]
+            self.block *= 2
+        return True
+
+    def quarter(self, which: int) -> torch.Tensor:
+        """The block means of the last (1) or the last but one (2) quarter of the stage, shape (blocks, P)."""
+        n = max(1, len(self.means) // 4)
+        return torch.stack(self.means[len(self.means) - which * n : len(self.means) - (which - 1) * n])
+
+    def average(self) -> torch.Tensor | None:
+        """The mean over the last quarter of the stage, shape (P,); None before the first block."""
+        return self.quarter(1).mean(0) if self.means else None
+
+
+@dataclass
+class Convergence:
+    """Watches the iterates of a run and says when a stage, and when the run, has come to rest."""
+
+    gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
+    iterates: Iterates = field(default_factory=Iterates)
+    stages: int = 1
+    _before: torch.Tensor | None = None  # the average of the stage before
+    _next: float = _FIRST_CHECK * 25  # steps in this stage at which to look again
+    _steps: int = 0
+
+    def add(self, parameters: torch.Tensor) -> Literal["go on", "look", "anneal", "stop"]:
+        """Take one iterate. "look": still moving, a good time to choose estimators anew. "anneal": lower the rate, a new stage begins. "stop": the average is the answer."""
+        self._steps += 1
+        if not self.iterates.add(parameters) or self._steps < self._next:
+            return "go on"
+        self._next = self._steps * 1.3
+        if not self._at_rest():
+            return "look"
+        average = self.iterates.average()
+        assert average is not None
+        if self._before is not None and self._before.shape == average.shape:
+            gain = self.gain(average, self._before)
+            still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error)
+            if (still and gain.error <= 10 * gain.tolerance) or self.stages >= MAX_STAGES:
+                return "stop"
+        self._before, self.stages = average, self.stages + 1
+        self.iterates, self._steps, self._next = Iterates(), 0, _FIRST_CHECK * 25
+        return "anneal"
+
+    def average(self) -> torch.Tensor | None:
+        """The best answer so far: the average of this stage, or of the one before when this has no block yet."""
+        now = self.iterates.average()
+        return self._before if now is None else now
+
+    def _at_rest(self) -> bool:
+        new, old = self.iterates.quarter(1), self.iterates.quarter(2)
+        if _drift(new, old) <= MAX_DRIFT:
+            return True
+        gain = self.gain(new.mean(0), old.mean(0))
+        return gain.nats <= gain.tolerance
+
+
+def _drift(new: torch.Tensor, old: torch.Tensor) -> float:
+    """The mean squared z-score of the difference between two sets of block means, over the parameters that moved."""
+    variance = (new.var(0) + old.var(0)) / len(new)
+    moved = variance > 0
+    if not moved.any():
+        return 0.0
+    z2 = (new.mean(0) - old.mean(0))[moved] ** 2 / variance[moved]
+    value = z2.mean().item()
+    return value if math.isfinite(value) else math.inf

@@ -1,0 +1,83 @@
+"""A stochastic program run n times: all at once under `vmap` where it can be, one after another where it cannot.
+
+`vmap` batches whatever the program does, without asking its code for a plate (`z.sum(-1)` stays right). Programs that
+look at values from Python, or sample what has no batching rule, run in a loop with the same distribution.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+T = TypeVar("T")
+_ELEMENTS = 2**24  # of all outputs of one chunk: bounds the memory
+
+
+def repeat(program: Callable[[], T], n: int, vectorised: bool) -> T:
+    """n runs of `program`; each tensor it returns gains a leading dimension of length n."""
+    if vectorised:
+        with _SampleBatched():
+            return torch.vmap(lambda _: program(), randomness="different")(torch.zeros(n))
+    return _stack([program() for _ in range(n)])
+
+
+def each(program: Callable[[T], torch.Tensor], runs: T, vectorised: bool) -> torch.Tensor:
+    """`program` applied to each run of a `repeat`: to the slices of its tensors along their first dimension."""
+    if vectorised:
+        return torch.vmap(program)(runs)
+    n = len(tree_leaves(runs)[0])
+    return torch.stack([program(tree_map(lambda t: t[i], runs)) for i in range(n)])
+
+
+def draw(program: Callable[[], T], n: int) -> T:
+    """n draws without gradients, in chunks of bounded memory, vectorised if the program allows it."""
+    with torch.no_grad():
+        if n == 1:
+            return _stack([program()])
+        size = sum(leaf.numel() for leaf in tree_leaves(program()))
+        chunk = max(1, min(n, _ELEMENTS // max(size, 1)))
+        vectorised = chunk > 1 and can_vectorise(program)
+        counts = [chunk] * (n // chunk) + ([n % chunk] if n % chunk else [])
+        parts = [repeat(program, count, vectorised) for count in counts]
+        return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+
+
+def can_vectorise(program: Callable[[], Any]) -> bool:
+    """Whether `vmap` accepts the program. A slow fallback of torch's (it warns of them) counts as no."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            repeat(program, 2, vectorised=True)
+        except Exception:
+            return False
+    return True
+
+
+class _SampleBatched(Messenger):
+    """Draws each site with noise that `vmap` can batch, where the distribution is torch's or Pyro's own."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["done"] or msg["is_observed"] or msg["value"] is not None:
+            return
+        if type(msg["fn"]).__module__.split(".")[0] in ("torch", "pyro"):
+            with _NewNoise():
+                msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
+
+
+class _NewNoise(TorchFunctionMode):
+    """`empty(shape).normal_()`, which `vmap` refuses, becomes new noise; torch's samplers use what it returns."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.normal_:
+            return torch.randn_like(args[0])
+        if func is torch.Tensor.exponential_:
+            return -torch.log1p(-torch.rand_like(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def _stack(runs: list[T]) -> T:
+    return tree_map(lambda *ts: torch.stack(ts), runs[0], *runs[1:])

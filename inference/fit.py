@@ -1,0 +1,77 @@
+"""What a run returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from pyro import poutine
+
+from .draws import draw
+from .plan import Plan
+from .scope import State, entered
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """A guide with the parameters a run found, cut loose from the run: nothing trained later changes it.
+
+    params: {name: constrained value}. losses: -ELBO at each step, nats. plan: the estimators at the end of the run.
+    stopped: why the run ended. data: the arguments it was run on, as tensors. seed: of the run.
+    """
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    data: tuple[Any, ...]
+    params: dict[str, torch.Tensor]
+    losses: tuple[float, ...]
+    plan: Plan
+    stopped: str
+    seed: int
+    state: State = field(compare=False)
+
+    def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+        """n draws z ~ q: {site: shape (n, *shape of the site)}."""
+        if n < 1:
+            raise ValueError(f"n: got {n}, wanted at least one draw")
+        with entered(self.state, seed=seed):
+            return draw(lambda: latents(poutine.trace(self.guide).get_trace(*self.data)), n)
+
+    def predict(self, n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
+        """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
+        from .predict import predict
+
+        return predict(self, n, *new, seed=seed)
+
+    def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
+        """A row for each scalar of each latent: mean and sd (exact where the guide knows them), and quantiles."""
+        from .marginals import summary
+
+        return summary(self, n, seed)
+
+    def __repr__(self) -> str:
+        tail = self.losses[-max(1, len(self.losses) // 10) :]
+        loss = f"-ELBO {sum(tail) / len(tail):,.2f} nats (mean of the last {len(tail):,} steps)" if tail else "no step"
+        sites = ", ".join(e.site for e in self.plan.entries) or "none planned"
+        return f"Fit: {loss} after {len(self.losses):,} steps; {self.stopped}; latents: {sites}"
+
+
+class Diverged(ArithmeticError):
+    """The loss left the finite numbers. `.fit` is the fit with the last finite average of the parameters."""
+
+    def __init__(self, message: str, fit: Fit) -> None:
+        super().__init__(message)
+        self.fit = fit
+
+
+def latents(trace: poutine.Trace) -> dict[str, torch.Tensor]:
+    """The values of a guide's latent sites; auxiliary ones and subsample indices left out."""
+    return {
+        name: site["value"]
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and not site["is_observed"]
+        and not site["infer"].get("is_auxiliary")
+        and type(site["fn"]).__name__ != "_Subsample"
+    }

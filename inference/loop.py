@@ -1,0 +1,70 @@
+"""The loop over steps: progress, Ctrl-C, and when to stop.
+
+Without a number of steps `Convergence` decides; with one, the learning rate stays as it is. Either way the answer is
+the average of the last iterates, and Ctrl-C or a loss that is not finite loses nothing.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+
+import torch
+from tqdm import tqdm
+
+from .convergence import ANNEAL, Convergence, Gain, Iterates
+
+MAX_STEPS = 50_000
+
+
+class NotFinite(ArithmeticError):
+    """The loss left the finite numbers; `.average` is the mean of the last finite iterates, or None."""
+
+    average: torch.Tensor | None = None
+
+
+def loop(
+    step: Callable[[], float],
+    parameters: Callable[[], torch.Tensor],
+    gain: Callable[[torch.Tensor, torch.Tensor], Gain],
+    look: Callable[[float], None],
+    steps: int | None,
+    progress: bool,
+) -> tuple[torch.Tensor | None, str]:
+    """(the average of the last iterates, shape (P,), or None if there were too few; why the loop ended).
+
+    step: one update, returns the loss in nats. parameters: the iterate, flat. gain: of one iterate over another.
+    look: called now and then with the factor for the learning rate, to choose estimators anew.
+    Raises NotFinite, with the average so far.
+    """
+    watch, iterates = Convergence(gain), Iterates()
+    average = watch.average if steps is None else iterates.average
+    shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    done = 0
+    with tqdm(total=steps, disable=not shown, unit=" steps", leave=False) as bar:
+        try:
+            while done < (MAX_STEPS if steps is None else steps):
+                loss = step()
+                done += 1
+                bar.update()
+                if done % 25 == 1:
+                    bar.set_postfix_str(f"-ELBO {loss:,.2f} nats")
+                if not math.isfinite(loss):
+                    raise NotFinite(f"-ELBO became {loss} at step {done:,}")
+                if steps is not None:
+                    iterates.add(parameters())
+                    if done == steps // 2:
+                        look(1.0)
+                    continue
+                action = watch.add(parameters())
+                if action == "stop":
+                    return average(), f"converged: the last of {watch.stages} stages gained nothing beyond its error"
+                if action != "go on":
+                    look(ANNEAL ** (watch.stages - 1))
+        except KeyboardInterrupt:
+            return average(), f"interrupted after {done:,} steps (Ctrl-C)"
+        except NotFinite as error:
+            error.average = average()
+            raise
+    if steps is None:
+        return average(), f"not converged in {MAX_STEPS:,} steps"
+    return average(), f"after the {steps:,} steps asked for"

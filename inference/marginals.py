@@ -1,0 +1,78 @@
+"""What a guide believes of each latent, scalar by scalar: exactly where it can be read off, from draws elsewhere."""
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from pyro import poutine
+from torch.distributions import Distribution
+
+from .scope import entered
+
+if TYPE_CHECKING:
+    from .fit import Fit
+
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+def marginals(fit: "Fit") -> dict[str, Distribution]:
+    """The guide's distributions at sites that depend on no other draw: these are its marginals.
+
+    Found by looking: the guide is run twice with different noise, and a site whose density has not changed is one.
+    """
+    with entered(fit.state, seed=1), torch.no_grad():
+        one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
+    found = {}
+    for name, site in one.nodes.items():
+        if site["type"] != "sample" or site["is_observed"] or type(site["fn"]).__name__ == "_Subsample":
+            continue
+        fn, other, value = site["fn"], two.nodes[name]["fn"], site["value"]
+        same = fn.batch_shape == other.batch_shape and fn.event_shape == other.event_shape
+        if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
+            found[name] = fn
+    return found
+
+
+def moments(fit: "Fit", n: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """{site: (mean, sd)} of the guide: its own where it knows them, of n draws elsewhere."""
+    draws = fit.sample(n, seed=seed)
+    known = marginals(fit)
+    result = {}
+    for name, values in draws.items():
+        values = values.double()
+        result[name] = (values.mean(0), values.std(0) if n > 1 else torch.zeros_like(values[0]))
+        if name in known:
+            try:
+                fn = known[name]
+                result[name] = (fn.mean.double(), fn.variance.double().sqrt())
+            except (NotImplementedError, AttributeError):  # no closed form: the draws will do
+                pass
+    return result
+
+
+def summary(fit: "Fit", n: int, seed: int) -> pd.DataFrame:
+    """Rows: scalars. Columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws."""
+    draws = fit.sample(n, seed=seed)
+    rows = {}
+    for name, (mean, sd) in moments(fit, n, seed).items():
+        quantiles = _quantiles(draws[name].double())
+        for index, label in scalars(name, mean.shape):
+            shown = {f"{q:.0%}": quantiles[i][index].item() for i, q in enumerate(QUANTILES)}
+            rows[label] = {"mean": mean[index].item(), "sd": sd[index].item(), **shown}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "site"
+    return table
+
+
+def scalars(name: str, shape: torch.Size) -> list[tuple[tuple[int, ...], str]]:
+    """(index, label) of each scalar of a site: p, theta[0], theta[1], ..., w[2,3]."""
+    if not shape:
+        return [((), name)]
+    return [(index, f"{name}[{','.join(map(str, index))}]") for index in product(*(range(n) for n in shape))]
+
+
+def _quantiles(draws: torch.Tensor) -> torch.Tensor:
+    """Quantiles over the first dimension (by sorting: torch.quantile is limited to 16 million elements)."""
+    ordered = draws.sort(dim=0).values
+    return torch.stack([ordered[round(q * (len(draws) - 1))] for q in QUANTILES])

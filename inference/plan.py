@@ -1,0 +1,152 @@
+"""Which gradient estimator each latent site gets, and why.
+
+Pathwise where the guide's distribution can be differentiated through its draw (`has_rsample`), otherwise the score
+function with a baseline. One table says what was chosen; an override in it is checked before it is believed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from pyro import poutine
+from torch.distributions import Distribution
+
+IMPLICIT = {
+    "Beta",
+    "Dirichlet",
+    "Gamma",
+    "InverseGamma",
+    "Chi2",
+    "StudentT",
+    "VonMises",
+    "MultivariateStudentT",
+}
+
+
+class Entry(NamedTuple):
+    """What is done with one latent site."""
+
+    site: str
+    distribution: str
+    plates: str
+    estimator: str  # "pathwise" or "score"
+    term: str  # how log q enters: "log q", or "STL" with its parameters held
+    baseline: str
+    reason: str
+
+
+class Plan(NamedTuple):
+    """A row for each latent site of the guide. `.frame` is the table as a DataFrame."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.entries, columns=list(Entry._fields)).set_index("site")
+
+    @property
+    def needs_score(self) -> bool:
+        return any(e.estimator == "score" for e in self.entries)
+
+    @property
+    def term(self) -> str:
+        """The form of log q at the pathwise sites: all share one, since one backward pass serves them all."""
+        return next((e.term for e in self.entries if e.estimator == "pathwise"), "log q")
+
+    def estimator(self, site: str) -> str | None:
+        return next((e.estimator for e in self.entries if e.site == site), None)
+
+    def with_term(self, term: str) -> "Plan":
+        return Plan(tuple(e._replace(term=term) if e.estimator == "pathwise" else e for e in self.entries))
+
+    def __repr__(self) -> str:
+        if not self.entries:
+            return "Plan: the guide has no latent sites"
+        return self.frame.to_string(max_colwidth=None)
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html()
+
+
+def make_plan(guide_trace: poutine.Trace, overrides: "Mapping[str, str] | Plan | None" = None) -> Plan:
+    """The plan for the latent sites of a guide's trace. `overrides`: {site: "pathwise" | "score"}, or a whole Plan.
+
+    Raises ValueError for an override that names no latent site, no estimator, or one that is not legal there.
+    """
+    latents = {
+        name: site
+        for name, site in guide_trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and type(site["fn"]).__name__ != "_Subsample"
+    }
+    if isinstance(overrides, Plan):
+        overrides = {e.site: e.estimator for e in overrides.entries}
+    chosen = dict(overrides or {})
+    for name in chosen:
+        if name not in latents:
+            raise ValueError(f"plan: {name!r} is no latent site of the guide; its sites are {sorted(latents)}")
+    entries = [_entry(name, site, chosen.get(name)) for name, site in latents.items()]
+    return Plan(tuple(entries))
+
+
+def plan(
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | str | None,
+    *data: Any,
+    plan: "Mapping[str, str] | Plan | None" = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+) -> Plan:
+    """The table of site, distribution, plates, estimator, term, baseline and reason, without training.
+
+    model, guide, data: as for `credo.fit`. plan: overrides, e.g. {"z": "score"}.
+    Raises ValueError as `credo.fit` does: for bad data, and for a guide that does not match its model.
+    """
+    from .svi import SVI
+
+    runner = SVI(model, guide, plan=plan, seed=seed, device=device, progress=False)
+    return runner.prepare(*data)
+
+
+def _entry(name: str, site: dict[str, Any], wanted: str | None) -> Entry:
+    fn = site["fn"]
+    kind = _kind(fn)
+    smooth = bool(getattr(fn, "has_rsample", False))
+    if wanted not in (None, "pathwise", "score"):
+        raise ValueError(f"plan: {name!r}: got estimator {wanted!r}, wanted 'pathwise' or 'score'")
+    if wanted == "pathwise" and not smooth:
+        raise ValueError(f"plan: {name!r}: 'pathwise' is not legal, {kind} has no rsample; use 'score'")
+    if wanted == "score" and kind == "Delta":
+        raise ValueError(f"plan: {name!r}: 'score' is not legal, a Delta has no density; use 'pathwise'")
+    if wanted == "score" and smooth:
+        estimator, reason = "score", "asked for; pathwise is legal too and usually has far less variance"
+    elif not smooth:
+        estimator, reason = (
+            "score",
+            f"{kind} has no rsample: a draw cannot be differentiated, its log probability can",
+        )
+    elif kind == "Delta":
+        estimator, reason = "pathwise", "a point: its value is a parameter"
+    elif kind in IMPLICIT:
+        estimator, reason = "pathwise", f"{kind} has rsample, by implicit reparametrisation"
+    else:
+        estimator, reason = (
+            "pathwise",
+            f"{kind} has rsample: the draw is a smooth function of noise and parameters",
+        )
+    return Entry(
+        site=name,
+        distribution=kind,
+        plates=", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or "-",
+        estimator=estimator,
+        term="log q",
+        baseline="moving average" if estimator == "score" else "-",
+        reason=reason,
+    )
+
+
+def _kind(fn: Distribution) -> str:
+    """The distribution's name as the user wrote it, without the wrappers that plates and to_event add."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return type(fn).__name__

@@ -1,0 +1,47 @@
+"""The posterior predictive: what the model expects to see, averaged over what the guide believes.
+
+p(y* | x*, data) = E_q[p(y* | x*, z)],   estimated by draws z ~ q(z), y* ~ p(y* | x*, z)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro import poutine
+
+from .arguments import argument_names, tensors
+from .draws import draw
+from .scope import entered
+
+if TYPE_CHECKING:
+    from .fit import Fit
+
+
+def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
+    """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
+
+    new: the model's arguments, as for `credo.fit`; those left out at the end (what is to be predicted) are None.
+        Nothing at all: the data of the fit, whose observations are drawn anew.
+    Raises ValueError for data that `credo.fit` would refuse.
+    """
+    if n < 1:
+        raise ValueError(f"n: got {n}, wanted at least one draw")
+    tensor = next(
+        (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()),
+        None,
+    )
+    dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
+    values = tensors(fit.model, new, dtype, device) if new else fit.data
+    missing = len(fit.data) - len(values)
+    values += (None,) * missing if missing > 0 and len(argument_names(fit.model, len(fit.data))) else ()
+
+    def one() -> dict[str, torch.Tensor]:
+        guide = poutine.trace(fit.guide).get_trace(*values)
+        model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
+        return {
+            name: site["value"]
+            for name, site in model.nodes.items()
+            if site["type"] == "sample" and name not in guide.nodes and type(site["fn"]).__name__ != "_Subsample"
+        }
+
+    with entered(fit.state, seed=seed):
+        return draw(one, n)

@@ -1,0 +1,149 @@
+"""Mistakes found before the first step: the model and the guide are run once, and held against each other.
+
+Pyro warns of a guide that misses a site and trains on; here it is an error, with the site's name and the remedy.
+"""
+
+import difflib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+
+Site = dict[str, Any]
+
+
+def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> poutine.Trace:
+    """Run the pair once on the data; the guide's trace, or ValueError naming the site and what is wrong with it.
+
+    names: the names of the data arguments, for messages. Parameters are created by this run.
+    """
+    given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
+    with pyro.validation_enabled(True), warnings.catch_warnings():
+        guide_trace = _run("guide", guide, data, given)
+        model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
+    latents, observed = _latents(model_trace), _observed(model_trace)
+    _sites_agree(latents, _latents(guide_trace))
+    if not observed:
+        raise ValueError(
+            f"the model observes nothing with this data ({given}): no site has obs=..., so there is nothing to learn"
+        )
+    for name, site in observed.items():
+        _in_support(name, site)
+    for name, site in latents.items():
+        _shapes_agree(name, site, guide_trace.nodes[name])
+    with pyro.validation_enabled(False):
+        model_trace.compute_log_prob()
+    for name, site in (latents | observed).items():
+        _plates_declared(name, site)
+        if not torch.isfinite(site["log_prob"]).all():
+            bad = site["log_prob"][~torch.isfinite(site["log_prob"])].flatten()[0].item()
+            raise ValueError(
+                f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
+                f"starting values for which the model has a density, or check the constraint of its parameters"
+            )
+    return guide_trace
+
+
+def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> poutine.Trace:
+    try:
+        return poutine.trace(program).get_trace(*data)
+    except Exception as error:
+        error.add_note(f"credo: raised while the {what} ran once on the data ({given})")
+        raise
+
+
+def _latents(trace: poutine.Trace) -> dict[str, Site]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and not site["is_observed"]
+        and not site["infer"].get("is_auxiliary")
+        and type(site["fn"]).__name__ != "_Subsample"
+    }
+
+
+def _observed(trace: poutine.Trace) -> dict[str, Site]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and site["is_observed"] and not site["infer"].get("_deterministic")
+    }
+
+
+def _sites_agree(model: dict[str, Site], guide: dict[str, Site]) -> None:
+    for name in guide:
+        if name not in model:
+            raise ValueError(
+                f"guide site {name!r} is no latent site of the model{_close(name, model)}; the model's latent sites "
+                f"are {sorted(model)}. Rename it, or mark it infer={{'is_auxiliary': True}}"
+            )
+    for name in model:
+        if name not in guide:
+            raise ValueError(
+                f"the guide has no site {name!r}{_close(name, guide)}, a latent site of the model; the guide's sites "
+                f"are {sorted(guide)}. Add pyro.sample({name!r}, ...) to the guide"
+            )
+
+
+def _close(name: str, others: dict[str, Site]) -> str:
+    match = difflib.get_close_matches(name, others, n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _in_support(name: str, site: Site) -> None:
+    fn, value = site["fn"], site["value"]
+    try:
+        inside = fn.support.check(value)
+    except (NotImplementedError, RuntimeError):  # no support declared, or shapes that the next check explains
+        return
+    if inside.all():
+        return
+    where = (~inside).nonzero()[0]
+    first = value[tuple(where.tolist())] if inside.shape == value.shape else value
+    shown = first.item() if first.numel() == 1 else first.tolist()
+    raise ValueError(
+        f"site {name!r}: {int((~inside).sum())} of {inside.numel()} observed values lie outside the support of "
+        f"{type(fn).__name__}, the first is {shown} at index {tuple(where.tolist())}; wanted {_support(fn)}"
+    )
+
+
+def _support(fn: Any) -> str:
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return "0 or 1" if type(fn).__name__ == "Bernoulli" else f"{fn.support} for {type(fn).__name__}"
+
+
+def _shapes_agree(name: str, model: Site, guide: Site) -> None:
+    wanted = tuple(model["fn"].batch_shape + model["fn"].event_shape)
+    got = tuple(guide["fn"].batch_shape + guide["fn"].event_shape)
+    if wanted != got:
+        plates = ", ".join(f"{f.name} ({f.size})" for f in model["cond_indep_stack"]) or "none"
+        raise ValueError(
+            f"site {name!r}: the guide draws shape {got}, the model wants {wanted} (plates: {plates}); use the same "
+            f"plates and event shape in both"
+        )
+
+
+def _plates_declared(name: str, site: Site) -> None:
+    plates = {f.dim: f for f in site["cond_indep_stack"] if f.vectorized}
+    shape = site["log_prob"].shape
+    for dim in range(-1, -len(shape) - 1, -1):
+        declared = plates[dim].size if dim in plates else 1
+        if shape[dim] not in (1, declared):
+            value = tuple(site["value"].shape)
+            held = ", ".join(f"{f.name} (size {f.size}, dim {f.dim})" for f in plates.values()) or "no plate"
+            raise ValueError(
+                f"site {name!r}: log_prob has shape {tuple(shape)} for values of shape {value} under {held}; dim {dim} "
+                f"of size {shape[dim]} is not declared. Put the site into a pyro.plate of that size, make it part of "
+                f"the event with .to_event(), or flatten a column of shape (N, 1) to (N,)"
+            )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return type(value).__name__

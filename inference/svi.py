@@ -1,0 +1,286 @@
+"""The one runner: stochastic variational inference for any Pyro model and guide.
+
+    minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
+
+A run owns its parameters and its random state (see `scope`), picks an estimator for each latent (`plan`), checks the
+pair before the first step (`preflight`), stops when it has come to rest (`convergence`), and returns a `Fit`.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pyro.infer
+import pyro.optim
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from .arguments import argument_names, in_double, tensors
+from .automatic import with_guide
+from .convergence import Gain
+from .draws import can_vectorise
+from .elbo import Pair, differentiable_loss, log_weight
+from .fit import Diverged, Fit
+from .loop import NotFinite, loop
+from .measure import gain, gradients, quieter_term
+from .plan import Plan, make_plan
+from .preflight import check
+from .scope import State, choose_device, entered, find_modules, new_state, snapshot, unconstrained
+
+LR = 0.02  # of Adam, in unconstrained space
+BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
+PARTICLES = 8  # where they come at nearly the cost of one: drawn all at once, on data of at most SMALL numbers
+SMALL = 2**18
+
+Program = Callable[..., Any]
+
+
+class SVI:
+    """The runner for a loop of one's own: `.step(*data)` and, at any time, `.run(*data)` to go on until converged.
+
+    Takes what `credo.fit` takes. With `optim` (a `pyro.optim` optimiser) and `loss` it is `pyro.infer.SVI` to the
+    letter, parameters in Pyro's own store included, so that a Pyro program runs after changing one import.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program | str | None = None,
+        optim: pyro.optim.PyroOptim | None = None,
+        loss: Any = None,
+        *,
+        lr: float = LR,
+        particles: int | None = None,
+        plan: Mapping[str, str] | Plan | None = None,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        progress: bool = True,
+    ) -> None:
+        if loss is not None and optim is None:
+            raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
+        if particles is not None and particles < 1:
+            raise ValueError(f"particles: got {particles}, wanted at least 1")
+        if not lr > 0:
+            raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
+        self.model, self.guide = with_guide(model, guide)
+        self.plan: Plan | None = None
+        self.losses: list[float] = []
+        self._user_model, self._overrides, self._seed = model, plan, seed
+        self._lr, self._particles, self._progress = lr, particles, progress
+        self._device = choose_device(device)
+        self._state: State | None = None
+        self._pyro = None
+        if optim is not None:
+            self._pyro = pyro.infer.SVI(self.model, self.guide, optim, loss or pyro.infer.Trace_ELBO())
+
+    @property
+    def params(self) -> dict[str, torch.Tensor]:
+        """The parameters as they are now, constrained and detached; empty before the first step."""
+        if self._state is None and self._pyro is None:
+            return {}
+        with self._inside():
+            return _constrained()
+
+    def prepare(self, *data: Any) -> Plan:
+        """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so by itself."""
+        if self._pyro:
+            self.plan = Plan(())
+        if self.plan is None:
+            things = (self.model, self.guide, data)
+            dtype = torch.float64 if in_double(find_modules(things)) else torch.float32
+            try:
+                self._meet(data, dtype)
+            except _InDouble:
+                self._meet(data, torch.float64)
+        assert self.plan is not None
+        return self.plan
+
+    def step(self, *data: Any, **keywords: Any) -> float:
+        """One update of the parameters. The estimate of -ELBO before it, in nats; if not finite, nothing was updated."""
+        if self._pyro:
+            self.losses.append(self._pyro.step(*data, **keywords))
+            return self.losses[-1]
+        self.prepare(*data)
+        values = self._values(data)
+        with self._inside():
+            return self._update(values)
+
+    def run(self, *data: Any, steps: int | None = None) -> Fit:
+        """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps: got {steps}, wanted None or a number of steps")
+        if steps is None and self._pyro:
+            raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
+        self.prepare(*data)
+        values = self._values(data)
+        with self._inside():
+            try:
+                average, stopped = loop(
+                    step=lambda: self._update(values),
+                    parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
+                    gain=lambda new, old: self._gain(values, new, old),
+                    look=lambda rate: self._look(values, rate),
+                    steps=steps,
+                    progress=self._progress,
+                )
+            except NotFinite as error:
+                message = (
+                    f"{error}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values "
+                    f"nearer to the data usually help"
+                )
+                raise Diverged(message, self._fit(values, error.average, str(error))) from None
+            return self._fit(values, average, stopped)
+
+    def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
+        """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; nothing is updated."""
+        if self._pyro:
+            raise ValueError("gradients: the estimators are Pyro's own here; make the runner without optim")
+        self.prepare(*data)
+        values = self._values(data)
+        with self._inside():
+            return gradients(lambda: self._loss(values)[1])
+
+    def evaluate_loss(self, *data: Any, **keywords: Any) -> float:
+        """An estimate of -ELBO in nats; nothing is updated."""
+        if self._pyro:
+            return self._pyro.evaluate_loss(*data, **keywords)
+        self.prepare(*data)
+        values = self._values(data)
+        with self._inside(), torch.no_grad():
+            return self._loss(values)[0]
+
+    def _inside(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._state is None else entered(self._state)
+
+    def _meet(self, data: tuple, dtype: torch.dtype) -> None:
+        values = tensors(self._user_model, data, dtype, self._device)
+        pair = Pair(self.model, self.guide, values)
+        state = new_state((self.model, self.guide, data), self._seed, self._device)
+        with entered(state):
+            trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
+            if dtype != torch.float64 and any(_is_double(site) for site in trace.nodes.values()):
+                raise _InDouble
+            if not unconstrained():
+                raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
+            self.plan = make_plan(trace, self._overrides)
+            self._vectorised = can_vectorise(lambda: log_weight(pair))
+            self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
+        if self._particles is None:
+            small = sum(v.numel() for v in values if isinstance(v, torch.Tensor)) <= SMALL
+            self._particles = PARTICLES if self._vectorised and small else 1
+        self._state, self._dtype = state, dtype
+        self._seen = (data, values)
+
+    def _values(self, data: tuple) -> tuple:
+        """The data as tensors; converted once as long as the same objects come."""
+        if self._pyro:
+            return data
+        old, values = self._seen
+        if len(old) != len(data) or any(a is not b for a, b in zip(old, data, strict=True)):
+            values = tensors(self._user_model, data, self._dtype, self._device)
+            self._seen = (data, values)
+        return values
+
+    def _loss(self, values: tuple) -> tuple[float, torch.Tensor]:
+        assert self.plan is not None and self._particles is not None
+        return differentiable_loss(self.plan, Pair(self.model, self.guide, values), self._particles, self._vectorised)
+
+    def _update(self, values: tuple) -> float:
+        if self._pyro:
+            loss = self._pyro.step(*values)
+            self.losses.append(loss)
+            return loss
+        self._optimiser.zero_grad()
+        value, loss = self._loss(values)
+        if not math.isfinite(value):
+            return value
+        loss.backward()
+        known = {id(p) for group in self._optimiser.param_groups for p in group["params"]}
+        for name, p in unconstrained().items():
+            if id(p) not in known:  # made by a later call of the guide
+                self._optimiser.add_param_group({"params": [p]})
+            if p.grad is None and not self.losses:
+                warnings.warn(f"parameter {name!r} gets no gradient: is it detached, or used by no site?", stacklevel=5)
+        self._optimiser.step()
+        self.losses.append(value)
+        return value
+
+    def _look(self, values: tuple, rate: float) -> None:
+        """Choose the estimators anew, and scale the learning rate."""
+        if self._pyro:
+            return
+        assert self.plan is not None and self._particles is not None
+        pair = Pair(self.model, self.guide, values)
+        self.plan = quieter_term(pair, self.plan, self._particles, self._vectorised)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._lr * rate
+
+    def _gain(self, values: tuple, new: torch.Tensor, old: torch.Tensor) -> Gain:
+        pair = Pair(self.model, self.guide, values)
+        return gain(pair, self._vectorised, new, old, self._seed * 1000 + len(self.losses))
+
+    def _fit(self, values: tuple, average: torch.Tensor | None, stopped: str) -> Fit:
+        if average is not None and not self._pyro:
+            with torch.no_grad():
+                vector_to_parameters(average, unconstrained().values())
+        known = find_modules((self.model, self.guide)) if self._state is None else list(self._state.modules)
+        modules = {m: dict(m.__dict__) for root in known for m in root.modules()}
+        assert self.plan is not None
+        return Fit(
+            model=self._user_model,
+            guide=self.guide,
+            data=values,
+            params=_constrained(),
+            losses=tuple(self.losses),
+            plan=self.plan,
+            stopped=stopped,
+            seed=self._seed,
+            state=snapshot(State(store=dict(pyro.get_param_store().get_state()), modules=modules)),
+        )
+
+
+def fit(
+    model: Program,
+    guide: Program | str | None,
+    *data: Any,
+    steps: int | None = None,
+    lr: float = LR,
+    particles: int | None = None,
+    plan: Mapping[str, str] | Plan | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Fit:
+    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)] nats (Jordan et al. 1999; Ranganath et al. 2014).
+
+    model, guide: functions of the data with the same latent sites. guide=None: a mean-field guide is made; "map" and
+        "mle": point estimates with and without the prior.
+    data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
+    steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
+        last iterates.
+    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None: 8
+        where they can be drawn at once and the data is small, else 1.
+    plan: overrides of the estimators, {site: "pathwise" | "score"}, or the plan of an earlier fit.
+    seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
+
+    Raises ValueError before the first step for data that cannot be learnt from and for a guide that does not match its
+    model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
+    the fit so far.
+    """
+    runner = SVI(model, guide, lr=lr, particles=particles, plan=plan, seed=seed, device=device, progress=progress)
+    return runner.run(*data, steps=steps)
+
+
+def _constrained() -> dict[str, torch.Tensor]:
+    store = pyro.get_param_store()
+    return {name: store[name].detach().clone() for name in unconstrained()}
+
+
+class _InDouble(Exception):
+    """The model draws in double precision: the data must come in double too."""
+
+
+def _is_double(site: dict[str, Any]) -> bool:
+    return site["type"] == "sample" and getattr(site["value"], "dtype", None) == torch.float64
