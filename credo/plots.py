@@ -1,0 +1,192 @@
+"""Pictures of a fit. Every function takes `ax=` (a matplotlib Axes; None makes one) and returns it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch.distributions import constraints
+
+from credo.inference.marginals import in_double, marginals, model_trace, priors
+from credo.inference.sites import observed, unwrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from credo.inference.fit import Fit
+
+PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#66a182")
+
+
+def losses(fit: "Fit", ax: "Axes | None" = None) -> "Axes":
+    """-ELBO at each step and its running mean, in nats; the axis is set by the last nine tenths of the run."""
+    ax = _axes(ax)
+    values = pd.Series(fit.losses)
+    mean = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
+    ax.plot(values, color=FIT, alpha=0.25, lw=0.6)
+    ax.plot(mean, color=FIT, lw=1.5)
+    settled = mean[len(mean) // 10 :]
+    if len(settled) > 1 and settled.max() > settled.min():
+        margin = 0.1 * (settled.max() - settled.min())
+        ax.set_ylim(settled.min() - margin, settled.max() + margin)
+    ax.set(xlabel="step", ylabel="−ELBO (nats)", title=fit.stopped.split(":")[0])
+    return ax
+
+
+def belief(
+    fit: "Fit",
+    site: str,
+    index: tuple[int, ...] = (),
+    *,
+    exact: Any = None,
+    points: Mapping[str, float] | None = None,
+    prior: bool = True,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Densities of one scalar of a latent: prior, fitted posterior, exact posterior, and point estimates as lines.
+
+    exact: what `posterior()` of the model returned. points: {label: value}, e.g. the MAP and MLE estimates.
+    Raises ValueError for a site the fit does not have.
+    """
+    fit = in_double(fit)
+    draws = fit.sample(4000)
+    if site not in draws:
+        raise ValueError(f"site {site!r} is no latent of this fit; wanted one of {sorted(draws)}")
+    ax = _axes(ax)
+    values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]
+    low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
+    for value in (points or {}).values():
+        low, high = min(low, value), max(high, value)
+    pad = 0.15 * (high - low) or 1.0
+    grid = torch.linspace(low - pad, high + pad, 801, dtype=torch.float64)
+    if prior:
+        _curve(ax, grid, _density(priors(fit).get(site), index), color=PRIOR, label="prior", fill=True)
+    fitted = _density(marginals(fit).get(site), index)
+    _curve(ax, grid, fitted or _smooth(values), color=FIT, label="fit", lw=2.5)
+    if exact is not None:
+        _curve(ax, grid, _density(exact.marginals[site], index), color=EXACT, label="exact", ls="--", lw=1.2)
+    for (label, value), color in zip((points or {}).items(), POINTS, strict=False):
+        ax.axvline(value, color=color, label=f"{label} {value:.4g}", lw=1.5)
+    ax.set(xlabel=site + (str(list(index)) if index else ""), ylabel="density", ylim=(0, None))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
+    """Mean ± 2 sd of every scalar, the fit beside the exact posterior: the table of `credo.compare` as a picture."""
+    ax = _axes(ax)
+    rows = torch.arange(len(table)).numpy()
+    for shift, mean, sd, color, label in (
+        (-0.12, "exact mean", "exact sd", EXACT, "exact"),
+        (0.12, "mean", "sd", FIT, "fit"),
+    ):
+        ax.errorbar(table[mean], rows + shift, xerr=2 * table[sd], fmt="o", ms=4, color=color, capsize=2, label=label)
+    ax.set_yticks(rows, table.index)
+    ax.invert_yaxis()
+    ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
+    ax.set(xlabel="mean ± 2 sd")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def predictive(fit: "Fit", n: int = 1000, *, x: torch.Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
+    """The posterior predictive band (mean, 90 %) with the data it was fitted to.
+
+    x: shape (N,), what to draw against; None: the single column of a one-column X, else the predicted mean.
+    Raises ValueError unless the model observes one site of real numbers, one for each row.
+    """
+    sites = observed(model_trace(fit))
+    name, site = next(iter(sites.items()))
+    y, support = site["value"].cpu(), unwrapped(site["fn"]).support
+    if len(sites) != 1 or y.dim() != 1 or support is not constraints.real:
+        raise ValueError(f"predictive: wanted one observed site of shape (N,) with real numbers, got {sorted(sites)}")
+    draws = fit.predict(n)[name].double().cpu().sort(0).values
+    mean, low, high = draws.mean(0), draws[round(0.05 * (n - 1))], draws[round(0.95 * (n - 1))]
+    first = fit.data[0]
+    if x is None and isinstance(first, torch.Tensor) and first.dim() == 2 and first.shape[1] == 1:
+        x = first[:, 0]
+    label = "x" if x is not None else f"predicted mean of {name}"
+    x = (mean if x is None else x).cpu()
+    order = x.argsort()
+    inside = ((y >= low) & (y <= high)).double().mean().item()
+    ax = _axes(ax)
+    ax.fill_between(x[order], low[order], high[order], color=FIT, alpha=0.2, lw=0, label="90 % predictive")
+    ax.plot(x[order], mean[order], color=FIT, lw=2, label="mean")
+    ax.plot(x, y, ".", color="0.25", ms=3, label=f"data ({inside:.0%} inside)")
+    ax.set(xlabel=label, ylabel=name)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
+    """Predictive probability of the next flip by MLE, MAP and full Bayes as flips come in (rows of `coin_toss.lesson`).
+
+    The band is ± 2 posterior sds of p: what the point estimates do not say.
+    """
+    ax = _axes(ax)
+    rows = torch.arange(len(table)).numpy()
+    ax.fill_between(
+        rows,
+        (table["bayes"] - 2 * table["sd"]).clip(0, 1),
+        (table["bayes"] + 2 * table["sd"]).clip(0, 1),
+        color=FIT,
+        alpha=0.15,
+        lw=0,
+        label="± 2 sd of p",
+    )
+    for column, label, color, marker in (
+        ("mle", "MLE", POINTS[0], "s"),
+        ("map", "MAP", POINTS[1], "^"),
+        ("bayes", "full Bayes", FIT, "o"),
+    ):
+        ax.plot(rows, table[column], color=color, marker=marker, ms=6, lw=1.5, label=label, alpha=0.9)
+    ax.set_xticks(rows, [f"{n:,}" for n in table.index], rotation=30)
+    ax.set(xlabel="flips seen", ylabel="p(next is heads)", ylim=(-0.03, 1.03))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6, 4), layout="constrained")[1]
+
+
+def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The density of one scalar of a distribution, or None where it cannot be read off."""
+    if fn is None or type(fn).__name__ == "Delta":
+        return None
+    name, mean, sd = type(unwrapped(fn)).__name__, fn.mean.double().cpu(), fn.variance.double().sqrt().cpu()
+    if name in ("Normal", "MultivariateNormal"):
+        marginal: Any = torch.distributions.Normal(mean[index], sd[index])
+    elif name == "MultivariateStudentT":
+        df = fn.df.double().cpu()
+        marginal = torch.distributions.StudentT(df, mean[index], sd[index] * ((df - 2) / df).sqrt())
+    elif fn.event_shape == () and fn.batch_shape == ():
+        return lambda grid: _inside(fn, grid)
+    else:
+        return None
+    return lambda grid: marginal.log_prob(grid).exp()
+
+
+def _inside(fn: Any, grid: torch.Tensor) -> torch.Tensor:
+    ok = fn.support.check(grid)
+    safe = torch.where(ok, grid, grid[ok].mean() if ok.any() else grid)
+    return torch.where(ok, fn.log_prob(safe.to(fn.mean.device)).double().cpu().exp(), 0.0).detach()
+
+
+def _smooth(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A kernel density estimate with Silverman's bandwidth."""
+    width = (1.06 * values.std() * len(values) ** -0.2).clamp_min(1e-12)
+    return lambda grid: torch.distributions.Normal(values[:, None], width).log_prob(grid).exp().mean(0)
+
+
+def _curve(ax: "Axes", grid: torch.Tensor, density: Any, *, fill: bool = False, **style: Any) -> None:
+    if density is None:
+        return
+    height = density(grid)
+    ax.plot(grid, height, **style)
+    if fill:
+        ax.fill_between(grid, height, color=style["color"], alpha=0.15, lw=0)

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 def guide(flips: torch.Tensor, alpha: float = 2.0, beta: float = 2.0) -> torch.Tensor:
     """Starts at the prior Beta(alpha, beta). flips: shape (N,), used for dtype and device only. Returns p, a scalar."""
     dtype = flips.dtype if flips.is_floating_point() else torch.get_default_dtype()
-    start = {"dtype": dtype, "device": flips.device}
-    mean = pyro.param("mean", torch.tensor(alpha / (alpha + beta), **start), constraint=constraints.unit_interval)
-    concentration = pyro.param("concentration", torch.tensor(alpha + beta, **start), constraint=constraints.positive)
+    one = torch.ones((), dtype=dtype, device=flips.device)
+    mean = pyro.param("mean", one * alpha / (alpha + beta), constraint=constraints.unit_interval)
+    concentration = pyro.param("concentration", one * (alpha + beta), constraint=constraints.positive)
     return pyro.sample("p", dist.Beta(mean * concentration, (1 - mean) * concentration))

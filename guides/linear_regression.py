@@ -24,7 +24,7 @@ def guide(
     prior_sd: float = 1.0,
     full_rank: bool = True,
 ) -> None:
-    """X: shape (N, D). y, prior_sd: not used, the model has them. sigma: only whether it is known (not None) matters."""
+    """X: shape (N, D). y, prior_sd: not used. sigma: only whether it is known (not None) matters."""
     X = X if X.is_floating_point() else X.to(torch.get_default_dtype())
     D = X.shape[1]
     scale = X.new_ones(())

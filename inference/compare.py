@@ -6,18 +6,19 @@ KL(q || p) = log p(data) - ELBO      nats: the evidence gap, zero only where the
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import pandas as pd
 import torch
-from torch.distributions import Distribution, Normal, kl_divergence
+from torch.distributions import Distribution, MultivariateNormal, Normal, kl_divergence
 
 from .draws import draw
 from .elbo import Pair, log_weight
 from .fit import Fit
-from .marginals import marginals, moments, scalars
+from .marginals import in_double, marginals, moments, scalars
 from .scope import entered
+from .sites import unwrapped
 
 DRAWS = 4000
 
@@ -26,7 +27,7 @@ class Exact(Protocol):
     """What `posterior()` of a model returns: the marginals by site, and log p(data) in nats."""
 
     @property
-    def marginals(self) -> dict[str, Distribution]: ...
+    def marginals(self) -> Mapping[str, Any]: ...
     @property
     def log_evidence(self) -> float: ...
 
@@ -43,6 +44,7 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
     """
     if exact is None:
         exact = _posterior_beside(fit.model)(*fit.data)
+    fit = in_double(fit)
     q, known = moments(fit, 5 * DRAWS, seed), marginals(fit)
     missing = sorted(set(exact.marginals) ^ set(q))
     if missing:
@@ -65,9 +67,7 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
             }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
-    with entered(fit.state, seed=seed):
-        weights = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), DRAWS)
-    elbo, error = weights.mean().item(), (weights.std() / DRAWS**0.5).item()
+    elbo, error = _elbo(fit, seed)
     table.attrs = {
         "log_evidence": exact.log_evidence,
         "elbo": elbo,
@@ -75,6 +75,19 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
         "evidence_gap": exact.log_evidence - elbo,
     }
     return table
+
+
+def _elbo(fit: Fit, seed: int) -> tuple[float, float]:
+    """The ELBO and its Monte Carlo error in nats; draws are added until the error is a thousandth or they are many."""
+    weights = torch.zeros(0, dtype=torch.float64)
+    for chunk in range(8):
+        with entered(fit.state, seed=seed + 1000 * chunk):
+            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), DRAWS // 8)
+        weights = torch.cat([weights, more.cpu()])
+        error = (weights.std() / len(weights) ** 0.5).item()
+        if error <= 1e-3:
+            break
+    return weights.mean().item(), error
 
 
 def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
@@ -97,20 +110,13 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
     return functools.partial(posterior, **settings)
 
 
-def _kl(q: Distribution | None, p: Distribution, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
+def _kl(q: Distribution | None, p: Any, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
     """KL(q || p) of each scalar's marginal, shape of the site."""
     if q is not None and q.event_shape == p.event_shape == ():
         try:
             return kl_divergence(q, p).detach().cpu()
         except NotImplementedError:
             pass
-    normal = "Normal" in type(_unwrapped(p)).__name__ and "Log" not in type(_unwrapped(p)).__name__
-    if normal and (sd > 0).all():
+    if isinstance(unwrapped(p), (Normal, MultivariateNormal)) and (sd > 0).all():
         return kl_divergence(Normal(mean, sd), Normal(p.mean.cpu().double(), p.variance.cpu().double().sqrt()))
     return torch.full(mean.shape, float("nan"))
-
-
-def _unwrapped(fn: Distribution) -> Distribution:
-    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
-        fn = fn.base_dist
-    return fn

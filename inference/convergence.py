@@ -87,7 +87,11 @@ class Convergence:
     _steps: int = 0
 
     def add(self, parameters: torch.Tensor) -> Literal["go on", "look", "anneal", "stop"]:
-        """Take one iterate. "look": still moving, a good time to choose estimators anew. "anneal": lower the rate, a new stage begins. "stop": the average is the answer."""
+        """Take one iterate.
+
+        "look": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
+        "stop": the average is the answer.
+        """
         self._steps += 1
         if not self.iterates.add(parameters) or self._steps < self._next:
             return "go on"

@@ -4,6 +4,7 @@
 look at values from Python, or sample what has no batching rule, run in a loop with the same distribution.
 """
 
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ def each(program: Callable[[T], torch.Tensor], runs: T, vectorised: bool) -> tor
     if vectorised:
         return torch.vmap(program)(runs)
     n = len(tree_leaves(runs)[0])
-    return torch.stack([program(tree_map(lambda t: t[i], runs)) for i in range(n)])
+    return torch.stack([program(tree_map(operator.itemgetter(i), runs)) for i in range(n)])
 
 
 def draw(program: Callable[[], T], n: int) -> T:

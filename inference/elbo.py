@@ -21,6 +21,7 @@ from pyro.poutine.messenger import Messenger
 from .draws import each, repeat
 from .plan import Plan
 from .scope import unconstrained
+from .sites import latent
 
 Program = Callable[..., Any]
 
@@ -63,7 +64,7 @@ def _draw(pair: Pair) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tens
     """(z ~ q, log p(x, z), log q(z))."""
     q = poutine.trace(pair.guide).get_trace(*pair.data)
     p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-    z = {name: s["value"] for name, s in q.nodes.items() if s["type"] == "sample" and not s["is_observed"]}
+    z = {name: site["value"] for name, site in latent(q, auxiliary=True).items()}
     return z, _log_prob(p), _log_prob(q)
 
 
@@ -74,7 +75,7 @@ def _log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
 def score_guide(guide: Program, plan: Plan) -> Program:
     """The guide with the baselines of the plan, and without the paths through sites planned as score."""
 
-    def baselines(site: dict) -> dict:
+    def baselines(site: Any) -> Any:
         return {"baseline": {"use_decaying_avg_baseline": True}} if plan.estimator(site["name"]) == "score" else {}
 
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ from pyro import poutine
 from .draws import draw
 from .plan import Plan
 from .scope import State, entered
+from .sites import latent
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +37,7 @@ class Fit:
         if n < 1:
             raise ValueError(f"n: got {n}, wanted at least one draw")
         with entered(self.state, seed=seed):
-            return draw(lambda: latents(poutine.trace(self.guide).get_trace(*self.data)), n)
+            return draw(lambda: _values(poutine.trace(self.guide).get_trace(*self.data)), n)
 
     def predict(self, n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
@@ -65,13 +66,5 @@ class Diverged(ArithmeticError):
         self.fit = fit
 
 
-def latents(trace: poutine.Trace) -> dict[str, torch.Tensor]:
-    """The values of a guide's latent sites; auxiliary ones and subsample indices left out."""
-    return {
-        name: site["value"]
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and not site["is_observed"]
-        and not site["infer"].get("is_auxiliary")
-        and type(site["fn"]).__name__ != "_Subsample"
-    }
+def _values(trace: poutine.Trace) -> dict[str, torch.Tensor]:
+    return {name: site["value"] for name, site in latent(trace).items()}

@@ -1,5 +1,6 @@
 """What a guide believes of each latent, scalar by scalar: exactly where it can be read off, from draws elsewhere."""
 
+import dataclasses
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,26 @@ import torch
 from pyro import poutine
 from torch.distributions import Distribution
 
-from .scope import entered
+from .elbo import Pair, log_weight
+from .scope import entered, snapshot
+from .sites import latent
 
 if TYPE_CHECKING:
     from .fit import Fit
 
 QUANTILES = (0.05, 0.5, 0.95)
+
+
+def in_double(fit: "Fit") -> "Fit":
+    """The fit in double precision where its model can work in it: log densities of large data cancel many digits."""
+    data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
+    double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
+    try:
+        with entered(double.state, seed=0), torch.no_grad():
+            log_weight(Pair(fit.model, fit.guide, data))
+    except RuntimeError:  # constants of the model in single precision
+        return fit
+    return double
 
 
 def marginals(fit: "Fit") -> dict[str, Distribution]:
@@ -23,11 +38,26 @@ def marginals(fit: "Fit") -> dict[str, Distribution]:
     """
     with entered(fit.state, seed=1), torch.no_grad():
         one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
-    found = {}
-    for name, site in one.nodes.items():
-        if site["type"] != "sample" or site["is_observed"] or type(site["fn"]).__name__ == "_Subsample":
-            continue
-        fn, other, value = site["fn"], two.nodes[name]["fn"], site["value"]
+    return _unmoved(one, two)
+
+
+def priors(fit: "Fit") -> dict[str, Distribution]:
+    """The model's distributions at latents that depend on no other latent: their marginal priors. Found by looking."""
+    return _unmoved(model_trace(fit, seed=1), model_trace(fit, seed=2))
+
+
+def model_trace(fit: "Fit", seed: int = 0) -> poutine.Trace:
+    """The model run once on the data of the fit, at one draw of the guide."""
+    with entered(fit.state, seed=seed), torch.no_grad():
+        guide = poutine.trace(fit.guide).get_trace(*fit.data)
+        return poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
+
+
+def _unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Distribution]:
+    found: dict[str, Distribution] = {}
+    others = latent(two)
+    for name, site in latent(one).items():
+        fn, other, value = site["fn"], others[name]["fn"], site["value"]
         same = fn.batch_shape == other.batch_shape and fn.event_shape == other.event_shape
         if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
             found[name] = fn
@@ -36,19 +66,19 @@ def marginals(fit: "Fit") -> dict[str, Distribution]:
 
 def moments(fit: "Fit", n: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """{site: (mean, sd)} of the guide: its own where it knows them, of n draws elsewhere."""
-    draws = fit.sample(n, seed=seed)
-    known = marginals(fit)
     result = {}
-    for name, values in draws.items():
-        values = values.double()
+    for name, fn in marginals(fit).items():
+        try:
+            result[name] = (fn.mean.double(), fn.variance.double().sqrt())
+        except (NotImplementedError, AttributeError):  # no closed form: the draws will do
+            pass
+    draws = fit.sample(1, seed=seed)
+    if draws.keys() - result.keys():
+        draws = fit.sample(n, seed=seed)
+    for name in draws.keys() - result.keys():
+        values = draws[name].double()
         result[name] = (values.mean(0), values.std(0) if n > 1 else torch.zeros_like(values[0]))
-        if name in known:
-            try:
-                fn = known[name]
-                result[name] = (fn.mean.double(), fn.variance.double().sqrt())
-            except (NotImplementedError, AttributeError):  # no closed form: the draws will do
-                pass
-    return result
+    return {name: result[name] for name in draws}
 
 
 def summary(fit: "Fit", n: int, seed: int) -> pd.DataFrame:

@@ -18,7 +18,7 @@ CHUNKS = 4
 
 
 def gain(pair: Pair, vectorised: bool, new: torch.Tensor, old: torch.Tensor, seed: int) -> Gain:
-    """ELBO(new) - ELBO(old) in nats, from draws that share their noise. new, old: flat unconstrained parameters, (P,)."""
+    """ELBO(new) - ELBO(old), from draws that share their noise. new, old: flat unconstrained parameters, (P,)."""
     leaves = list(unconstrained().values())
     now = parameters_to_vector(p.detach() for p in leaves)
     chunks: list[torch.Tensor] = []
@@ -42,7 +42,7 @@ def gain(pair: Pair, vectorised: bool, new: torch.Tensor, old: torch.Tensor, see
 
 
 def quieter_term(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Plan:
-    """The plan with log q in the form whose gradient has the smaller total variance here and now, over 16 draws each."""
+    """The plan with log q in the form whose gradient has the smaller total variance here and now."""
     if plan.needs_score or not plan.entries:
         return plan
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from pyro import poutine
-from torch.distributions import Distribution
+
+from .sites import Site, latent, unwrapped
 
 IMPLICIT = {
     "Beta",
@@ -74,11 +75,7 @@ def make_plan(guide_trace: poutine.Trace, overrides: "Mapping[str, str] | Plan |
 
     Raises ValueError for an override that names no latent site, no estimator, or one that is not legal there.
     """
-    latents = {
-        name: site
-        for name, site in guide_trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and type(site["fn"]).__name__ != "_Subsample"
-    }
+    latents = latent(guide_trace, auxiliary=True)
     if isinstance(overrides, Plan):
         overrides = {e.site: e.estimator for e in overrides.entries}
     chosen = dict(overrides or {})
@@ -108,9 +105,9 @@ def plan(
     return runner.prepare(*data)
 
 
-def _entry(name: str, site: dict[str, Any], wanted: str | None) -> Entry:
+def _entry(name: str, site: Site, wanted: str | None) -> Entry:
     fn = site["fn"]
-    kind = _kind(fn)
+    kind = type(unwrapped(fn)).__name__
     smooth = bool(getattr(fn, "has_rsample", False))
     if wanted not in (None, "pathwise", "score"):
         raise ValueError(f"plan: {name!r}: got estimator {wanted!r}, wanted 'pathwise' or 'score'")
@@ -143,10 +140,3 @@ def _entry(name: str, site: dict[str, Any], wanted: str | None) -> Entry:
         baseline="moving average" if estimator == "score" else "-",
         reason=reason,
     )
-
-
-def _kind(fn: Distribution) -> str:
-    """The distribution's name as the user wrote it, without the wrappers that plates and to_event add."""
-    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
-        fn = fn.base_dist
-    return type(fn).__name__

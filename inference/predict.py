@@ -11,6 +11,7 @@ from pyro import poutine
 from .arguments import argument_names, tensors
 from .draws import draw
 from .scope import entered
+from .sites import latent
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -37,11 +38,7 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.trace(fit.guide).get_trace(*values)
         model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
-        return {
-            name: site["value"]
-            for name, site in model.nodes.items()
-            if site["type"] == "sample" and name not in guide.nodes and type(site["fn"]).__name__ != "_Subsample"
-        }
+        return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
 
     with entered(fit.state, seed=seed):
         return draw(one, n)

@@ -12,7 +12,7 @@ import pyro
 import torch
 from pyro import poutine
 
-Site = dict[str, Any]
+from .sites import Site, latent, observed, unwrapped
 
 
 def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> poutine.Trace:
@@ -24,19 +24,19 @@ def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, nam
     with pyro.validation_enabled(True), warnings.catch_warnings():
         guide_trace = _run("guide", guide, data, given)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
-    latents, observed = _latents(model_trace), _observed(model_trace)
-    _sites_agree(latents, _latents(guide_trace))
-    if not observed:
+    latents, seen, believed = latent(model_trace), observed(model_trace), latent(guide_trace)
+    _sites_agree(latents, believed)
+    if not seen:
         raise ValueError(
             f"the model observes nothing with this data ({given}): no site has obs=..., so there is nothing to learn"
         )
-    for name, site in observed.items():
+    for name, site in seen.items():
         _in_support(name, site)
     for name, site in latents.items():
-        _shapes_agree(name, site, guide_trace.nodes[name])
+        _shapes_agree(name, site, believed[name])
     with pyro.validation_enabled(False):
         model_trace.compute_log_prob()
-    for name, site in (latents | observed).items():
+    for name, site in (latents | seen).items():
         _plates_declared(name, site)
         if not torch.isfinite(site["log_prob"]).all():
             bad = site["log_prob"][~torch.isfinite(site["log_prob"])].flatten()[0].item()
@@ -53,25 +53,6 @@ def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> pou
     except Exception as error:
         error.add_note(f"credo: raised while the {what} ran once on the data ({given})")
         raise
-
-
-def _latents(trace: poutine.Trace) -> dict[str, Site]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and not site["is_observed"]
-        and not site["infer"].get("is_auxiliary")
-        and type(site["fn"]).__name__ != "_Subsample"
-    }
-
-
-def _observed(trace: poutine.Trace) -> dict[str, Site]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and site["is_observed"] and not site["infer"].get("_deterministic")
-    }
 
 
 def _sites_agree(model: dict[str, Site], guide: dict[str, Site]) -> None:
@@ -112,8 +93,7 @@ def _in_support(name: str, site: Site) -> None:
 
 
 def _support(fn: Any) -> str:
-    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
-        fn = fn.base_dist
+    fn = unwrapped(fn)
     return "0 or 1" if type(fn).__name__ == "Bernoulli" else f"{fn.support} for {type(fn).__name__}"
 
 

@@ -70,15 +70,15 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
             _set_generators(generators)
 
 
-def snapshot(state: State) -> State:
-    """A copy that further training does not reach: the parameters and modules of a finished fit."""
+def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
+    """A copy that further training does not reach, in `dtype` if given: what a finished fit keeps."""
     copies: dict[int, torch.Tensor] = {}
     tensors = list(state.store["params"].values())
     for attributes in state.modules.values():
         tensors += [*attributes["_parameters"].values(), *attributes["_buffers"].values()]
     for tensor in tensors:
         if tensor is not None and id(tensor) not in copies:
-            copies[id(tensor)] = _copy(tensor, tensor.device)
+            copies[id(tensor)] = _copy(tensor, tensor.device, dtype)
     return State(
         store={
             "params": {name: copies[id(p)] for name, p in state.store["params"].items()},
@@ -160,8 +160,9 @@ def _own(value: Any, copies: dict[int, torch.Tensor]) -> Any:
     return value
 
 
-def _copy(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    copy = tensor.detach().to(device, copy=True)
+def _copy(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    dtype = dtype if tensor.is_floating_point() else None
+    copy = tensor.detach().to(device, dtype, copy=True)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(copy, requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.requires_grad)

@@ -28,6 +28,7 @@ from .measure import gain, gradients, quieter_term
 from .plan import Plan, make_plan
 from .preflight import check
 from .scope import State, choose_device, entered, find_modules, new_state, snapshot, unconstrained
+from .sites import Site, latent
 
 LR = 0.02  # of Adam, in unconstrained space
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
@@ -84,7 +85,7 @@ class SVI:
             return _constrained()
 
     def prepare(self, *data: Any) -> Plan:
-        """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so by itself."""
+        """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so too."""
         if self._pyro:
             self.plan = Plan(())
         if self.plan is None:
@@ -98,7 +99,7 @@ class SVI:
         return self.plan
 
     def step(self, *data: Any, **keywords: Any) -> float:
-        """One update of the parameters. The estimate of -ELBO before it, in nats; if not finite, nothing was updated."""
+        """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
         if self._pyro:
             self.losses.append(self._pyro.step(*data, **keywords))
             return self.losses[-1]
@@ -116,9 +117,10 @@ class SVI:
         self.prepare(*data)
         values = self._values(data)
         with self._inside():
+            self._rate(1.0)
             try:
                 average, stopped = loop(
-                    step=lambda: self._update(values),
+                    step=(lambda: self.step(*values)) if self._pyro else (lambda: self._update(values)),
                     parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
                     gain=lambda new, old: self._gain(values, new, old),
                     look=lambda rate: self._look(values, rate),
@@ -160,7 +162,7 @@ class SVI:
         state = new_state((self.model, self.guide, data), self._seed, self._device)
         with entered(state):
             trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
-            if dtype != torch.float64 and any(_is_double(site) for site in trace.nodes.values()):
+            if dtype != torch.float64 and any(_is_double(site) for site in latent(trace).values()):
                 raise _InDouble
             if not unconstrained():
                 raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
@@ -188,10 +190,6 @@ class SVI:
         return differentiable_loss(self.plan, Pair(self.model, self.guide, values), self._particles, self._vectorised)
 
     def _update(self, values: tuple) -> float:
-        if self._pyro:
-            loss = self._pyro.step(*values)
-            self.losses.append(loss)
-            return loss
         self._optimiser.zero_grad()
         value, loss = self._loss(values)
         if not math.isfinite(value):
@@ -211,10 +209,13 @@ class SVI:
         """Choose the estimators anew, and scale the learning rate."""
         if self._pyro:
             return
+        self._rate(rate)
         assert self.plan is not None and self._particles is not None
         pair = Pair(self.model, self.guide, values)
         self.plan = quieter_term(pair, self.plan, self._particles, self._vectorised)
-        for group in self._optimiser.param_groups:
+
+    def _rate(self, rate: float) -> None:
+        for group in [] if self._pyro else self._optimiser.param_groups:
             group["lr"] = self._lr * rate
 
     def _gain(self, values: tuple, new: torch.Tensor, old: torch.Tensor) -> Gain:
@@ -253,7 +254,7 @@ def fit(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> Fit:
-    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)] nats (Jordan et al. 1999; Ranganath et al. 2014).
+    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], nats (Jordan et al. 1999, eq. 34).
 
     model, guide: functions of the data with the same latent sites. guide=None: a mean-field guide is made; "map" and
         "mle": point estimates with and without the prior.
@@ -282,5 +283,5 @@ class _InDouble(Exception):
     """The model draws in double precision: the data must come in double too."""
 
 
-def _is_double(site: dict[str, Any]) -> bool:
-    return site["type"] == "sample" and getattr(site["value"], "dtype", None) == torch.float64
+def _is_double(site: Site) -> bool:
+    return getattr(site["value"], "dtype", None) == torch.float64

@@ -1,14 +1,14 @@
 """What `posterior()` of a model returns: the answer derived by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from torch.distributions import Distribution
+from pyro.distributions import TorchDistribution
 
 
 class Posterior(NamedTuple):
     """marginals: {site: distribution}. log_evidence: log p(data), nats. predictive(*new): distribution of new data."""
 
-    marginals: dict[str, Distribution]
+    marginals: Mapping[str, TorchDistribution]
     log_evidence: float
-    predictive: Callable[..., Distribution]
+    predictive: Callable[..., TorchDistribution]

@@ -11,8 +11,8 @@ Conjugate (Laplace 1774; Gelman et al., Bayesian Data Analysis, 3rd ed. 2013, se
     argmax p(p | x)  = (alpha + h - 1) / (alpha + beta + N - 2)   MAP
     argmax p(x | p)  = h / N                                      MLE
 
-Data: 350,757 recorded flips, of which 178,079 landed on the side they started from (Bartos et al. 2023, "Fair coins tend
-to land on the same side they started: evidence from 350,757 flips", arXiv:2310.04153). Heads here is "same side".
+Data: 350,757 recorded flips, of which 178,079 landed on the side they started from (Bartoš et al. 2023, "Fair coins
+tend to land on the same side they started: evidence from 350,757 flips", arXiv:2310.04153). Heads here is "same side".
 """
 
 import math
@@ -34,10 +34,8 @@ ALPHA, BETA = (
 def model(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> torch.Tensor:
     """flips: shape (N,), 0 or 1. alpha, beta: of the prior, in pseudo-counts. Returns p, a scalar."""
     _check(flips)
-    p = pyro.sample(
-        "p",
-        dist.Beta(flips.new_tensor(alpha, dtype=_real(flips)), flips.new_tensor(beta, dtype=_real(flips))),
-    )
+    one = flips.new_ones((), dtype=flips.dtype if flips.is_floating_point() else torch.get_default_dtype())
+    p = pyro.sample("p", dist.Beta(alpha * one, beta * one))
     with pyro.plate("N", len(flips)):
         pyro.sample("flips", dist.Bernoulli(p), obs=flips.to(p.dtype))
     return p
@@ -95,10 +93,6 @@ def _check(flips: torch.Tensor) -> None:
     if not isinstance(flips, torch.Tensor) or len(shape) != 1:
         got = f"a tensor of shape {shape}" if isinstance(flips, torch.Tensor) else type(flips).__name__
         raise ValueError(f"flips: got {got}, wanted a tensor of shape (N,) of 0s and 1s")
-
-
-def _real(flips: torch.Tensor) -> torch.dtype:
-    return flips.dtype if flips.is_floating_point() else torch.get_default_dtype()
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -36,7 +36,7 @@ def model(
     sigma: float | None = SIGMA,
     prior_sd: float = PRIOR_SD,
 ) -> torch.Tensor:
-    """X: shape (N, D). y: shape (N,), or None to predict. sigma: sd of the noise; None: unknown. Returns means, (N,)."""
+    """X: shape (N, D). y: shape (N,), or None to predict. sigma: sd of the noise; None: unknown. Returns E[y], (N,)."""
     _check(X, y)
     X = X if X.is_floating_point() else X.to(torch.get_default_dtype())
     unit = X.new_ones(())
@@ -102,7 +102,7 @@ def posterior(
 def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """(X, y) standardised: the diabetes set, X (442, 10), or a table whose column `y` is explained by all others.
 
-    Raises ValueError for a table without the column `y`, without others, or with a column that is constant or no number.
+    Raises ValueError for a table without the column `y` or without others, for a constant column, and for text.
     """
     if table is None:
         from sklearn.datasets import load_diabetes
@@ -141,11 +141,11 @@ def _with_ones(X: torch.Tensor) -> torch.Tensor:
     return torch.cat([X, X.new_ones(len(X), 1)], 1)  # (N, D+1)
 
 
-def _normal(A: torch.Tensor, m: torch.Tensor, cov: torch.Tensor, sigma: float) -> dist.Distribution:
+def _normal(A: torch.Tensor, m: torch.Tensor, cov: torch.Tensor, sigma: float) -> dist.TorchDistribution:
     return dist.Normal(A @ m, (sigma**2 + ((A @ cov) * A).sum(1)).sqrt())
 
 
 def _student(
     A: torch.Tensor, m: torch.Tensor, cov: torch.Tensor, df: torch.Tensor, noise: torch.Tensor
-) -> dist.Distribution:
+) -> dist.TorchDistribution:
     return dist.StudentT(df, A @ m, (noise**2 + ((A @ cov) * A).sum(1)).sqrt())

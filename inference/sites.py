@@ -1,0 +1,37 @@
+"""The sites of a Pyro trace: which are latent, which observed, and what the user called their distributions."""
+
+from typing import Any
+
+from pyro import poutine
+
+Site = Any  # Pyro's message: a mapping with "fn", "value", "infer", "cond_indep_stack", ...
+
+
+def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
+    """The latent sites by name. Auxiliary ones (an autoguide's own) only if asked for; subsample indices never."""
+    return {
+        name: site
+        for name, site in _samples(trace).items()
+        if not site["is_observed"] and (auxiliary or not site["infer"].get("is_auxiliary"))
+    }
+
+
+def observed(trace: poutine.Trace) -> dict[str, Site]:
+    """The observed sites by name; deterministic ones left out."""
+    return {
+        name: site
+        for name, site in _samples(trace).items()
+        if site["is_observed"] and not site["infer"].get("_deterministic")
+    }
+
+
+def unwrapped(fn: Any) -> Any:
+    """The distribution as the user wrote it, without the wrappers that plates, masks and to_event add."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn
+
+
+def _samples(trace: poutine.Trace) -> dict[str, Site]:
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and type(s["fn"]).__name__ != "_Subsample"}
