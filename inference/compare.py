@@ -20,7 +20,7 @@ from .marginals import in_double, marginals, moments, scalars
 from .scope import entered
 from .sites import unwrapped
 
-DRAWS = 4000
+DRAWS = 4096
 
 
 class Exact(Protocol):
@@ -67,7 +67,7 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
             }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
-    elbo, error = _elbo(fit, seed)
+    elbo, error = _elbo(fit, exact.log_evidence, seed)
     table.attrs = {
         "log_evidence": exact.log_evidence,
         "elbo": elbo,
@@ -77,15 +77,15 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
     return table
 
 
-def _elbo(fit: Fit, seed: int) -> tuple[float, float]:
-    """The ELBO and its Monte Carlo error in nats; draws are added until the error is a thousandth or they are many."""
+def _elbo(fit: Fit, log_evidence: float, seed: int) -> tuple[float, float]:
+    """The ELBO and its Monte Carlo error, nats; draws are added until the error is small beside the evidence gap."""
     weights = torch.zeros(0, dtype=torch.float64)
-    for chunk in range(8):
-        with entered(fit.state, seed=seed + 1000 * chunk):
-            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), DRAWS // 8)
+    while len(weights) < DRAWS:
+        with entered(fit.state, seed=seed + 1000 * len(weights)):
+            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), max(64, len(weights)))
         weights = torch.cat([weights, more.cpu()])
         error = (weights.std() / len(weights) ** 0.5).item()
-        if error <= 1e-3:
+        if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
             break
     return weights.mean().item(), error
 
