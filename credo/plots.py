@@ -174,7 +174,7 @@ def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.
 def _inside(fn: Any, grid: torch.Tensor) -> torch.Tensor:
     ok = fn.support.check(grid)
     safe = torch.where(ok, grid, grid[ok].mean() if ok.any() else grid)
-    return torch.where(ok, fn.log_prob(safe.to(fn.mean.device)).double().cpu().exp(), 0.0).detach()
+    return torch.where(ok, fn.log_prob(safe.to(fn.mean.device)).double().cpu().exp(), 0.0)
 
 
 def _smooth(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -186,7 +186,7 @@ def _smooth(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 def _curve(ax: "Axes", grid: torch.Tensor, density: Any, *, fill: bool = False, **style: Any) -> None:
     if density is None:
         return
-    height = density(grid)
+    height = density(grid).detach()
     ax.plot(grid, height, **style)
     if fill:
         ax.fill_between(grid, height, color=style["color"], alpha=0.15, lw=0)

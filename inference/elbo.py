@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 from pyro.infer import TraceGraph_ELBO
+from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 
 from .draws import each, repeat
@@ -39,7 +40,7 @@ def differentiable_loss(plan: Plan, pair: Pair, particles: int, vectorised: bool
     if plan.needs_score:
         graph = TraceGraph_ELBO(num_particles=particles)
         elbo, surrogate = graph._loss_and_surrogate_loss(pair.model, score_guide(pair.guide, plan), pair.data, {})
-        return -float(elbo), surrogate
+        return -torch_item(elbo), surrogate
     weights = log_weights(pair, particles, vectorised, stl=plan.term == "STL")
     loss = -weights.mean()
     return loss.item(), loss

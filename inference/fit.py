@@ -55,7 +55,7 @@ class Fit:
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         loss = f"-ELBO {sum(tail) / len(tail):,.2f} nats (mean of the last {len(tail):,} steps)" if tail else "no step"
         sites = ", ".join(e.site for e in self.plan.entries) or "none planned"
-        return f"Fit: {loss} after {len(self.losses):,} steps; {self.stopped}; latents: {sites}"
+        return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}"
 
 
 class Diverged(ArithmeticError):

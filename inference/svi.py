@@ -171,7 +171,8 @@ class SVI:
             self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
         if self._particles is None:
             small = sum(v.numel() for v in values if isinstance(v, torch.Tensor)) <= SMALL
-            self._particles = PARTICLES if self._vectorised and small else 1
+            cheap = self._vectorised and small and not self.plan.needs_score
+            self._particles = PARTICLES if cheap else 1
         self._state, self._dtype = state, dtype
         self._seen = (data, values)
 

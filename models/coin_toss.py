@@ -36,8 +36,9 @@ def model(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> torc
     _check(flips)
     one = flips.new_ones((), dtype=flips.dtype if flips.is_floating_point() else torch.get_default_dtype())
     p = pyro.sample("p", dist.Beta(alpha * one, beta * one))
+    logit = torch.logit(p, eps=torch.finfo(p.dtype).eps)  # once: Bernoulli(p) would take it for each of the N flips
     with pyro.plate("N", len(flips)):
-        pyro.sample("flips", dist.Bernoulli(p), obs=flips.to(p.dtype))
+        pyro.sample("flips", dist.Bernoulli(logits=logit), obs=flips.to(p.dtype))
     return p
 
 

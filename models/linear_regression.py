@@ -116,10 +116,8 @@ def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor, torch.Tensor]
     for name, column in table.items():
         if not pd.api.types.is_numeric_dtype(column):
             raise ValueError(f"column {name!r} holds {column.dtype}, wanted numbers; encode it or leave it out")
-        if column.isna().any():
-            raise ValueError(
-                f"column {name!r} has {int(column.isna().sum())} missing values; drop or fill those rows first"
-            )
+        if bad := int((column.isna() | column.abs().eq(math.inf)).sum()):
+            raise ValueError(f"column {name!r} has {bad} missing or infinite values; drop or fill those rows first")
         if len(column) < 2 or column.nunique() == 1:
             raise ValueError(
                 f"column {name!r} is constant over its {len(column)} rows: it cannot be standardised; leave it out"

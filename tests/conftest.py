@@ -10,6 +10,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """The tensors here are small: threads only wait for one another, and on a busy machine for minutes."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """An empty store of Pyro's, generators that depend on no other test, and the default dtype put back."""

@@ -126,7 +126,7 @@ def test_the_built_in_flips_are_the_published_counts_and_always_in_the_same_orde
 def test_flips_come_from_the_column_of_that_name():
     table = pd.DataFrame({"flips": [1, 0, 1], "day": [1, 2, 3]})
     assert list(PAIR.data(table)[0]) == [1, 0, 1]
-    with pytest.raises(ValueError, match="flips.*day"):
+    with pytest.raises(ValueError, match=r"flips.*day"):
         PAIR.data(table[["day"]])
 
 

@@ -1,0 +1,120 @@
+"""The command line: what it prints and writes, and what it says to bad input."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyro
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from credo.cli import main
+
+OWN = """
+import pyro, torch, pyro.distributions as dist
+
+def model(x):
+    loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+def guide(x):
+    m = pyro.param("m", torch.tensor(0.0))
+    s = pyro.param("s", torch.tensor(1.0), constraint=dist.constraints.positive)
+    pyro.sample("loc", dist.Normal(m, s))
+"""
+POSTERIOR = """
+def posterior(x):
+    from types import SimpleNamespace
+    x = x.double()
+    v = 1 / (0.01 + len(x))
+    p = dist.MultivariateNormal(torch.zeros(len(x)).double(), torch.eye(len(x)).double() + 100)
+    marginals = {"loc": dist.Normal(v * x.sum(), torch.tensor(v).sqrt())}
+    return SimpleNamespace(marginals=marginals, log_evidence=p.log_prob(x).item())
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_list_names_every_pair_with_its_title() -> None:
+    result = run("list")
+    assert result.exit_code == 0
+    assert "coin_toss" in result.output and "how probable is heads" in result.output
+
+
+def test_plan_shows_the_estimator_and_the_reason() -> None:
+    result = run("plan", "coin_toss", "--seed", 1)
+    assert result.exit_code == 0
+    assert "pathwise" in result.output and "implicit" in result.output
+
+
+def test_fit_of_a_users_own_file_writes_table_and_pictures(tmp_path: Path) -> None:
+    pair, data = write(tmp_path, "own.py", OWN), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
+    result = run("fit", pair, "--data", data, "--steps", 60, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert list(pd.read_csv(tmp_path / "out" / "summary.csv")["site"]) == ["loc"]
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"loss.png", "belief.png", "predictive.png"}
+
+
+def test_compare_finds_the_posterior_beside_the_model(tmp_path: Path) -> None:
+    pair, data = write(tmp_path, "mine.py", OWN + POSTERIOR), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
+    result = run("compare", pair, "--data", data, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    row = pd.read_csv(tmp_path / "out" / "compare.csv").iloc[0]
+    assert abs(row["error in sds"]) < 0.05 and abs(row["sd ratio"] - 1) < 0.03
+    assert row["exact mean"] == pytest.approx(6.5 / 3.01)
+
+
+BAD = [
+    (("fit", "coin_toss"), "flips\n1\n0\n2\n", ["flips", "2.0", "0 or 1"]),
+    (("fit", "coin_toss"), "heads\n1\n0\n", ["no column 'flips'", "heads"]),
+    (("fit", "coin_toss"), "flips\n", ["no rows"]),
+    (("fit", "coin_toss"), "", ["cannot be read"]),
+    (("fit", "coin_toss"), "flips\n1\nnan\n0\n", ["flips", "1 of 3", "not finite"]),
+    (("fit", "linear_regression"), "a,y\n1,2\n1,3\n1,4\n", ["'a'", "constant"]),
+    (("fit", "linear_regression"), "a,b\n1,2\n2,3\n", ["'y'", "['a', 'b']"]),
+    (("fit", "linear_regression"), "a,y\n1,2\n2,inf\n3,4\n", ["'y'", "1 missing or infinite"]),
+    (("fit", "linear_regression"), "a,y\nu,2\nv,3\n", ["'a'", "numbers"]),
+    (("fit", "nosuch"), None, ["'nosuch'", "coin_toss"]),
+    (("plan", "nosuch.py"), None, ["nosuch.py"]),
+    (("fit", "coin_toss", "--steps", -1), None, ["steps", "-1"]),
+    (("fit", "coin_toss", "--device", "nodevice"), None, ["device", "nodevice"]),
+    (("fit", "coin_toss", "--data", "nowhere.csv"), None, ["nowhere.csv"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "csv", "words"), BAD, ids=lambda v: str(v)[:40])
+def test_bad_input_is_named_without_a_traceback(
+    arguments: tuple, csv: str | None, words: list[str], tmp_path: Path
+) -> None:
+    before = torch.get_rng_state(), dict(pyro.get_param_store().named_parameters())
+    if csv is not None:
+        arguments += ("--data", write(tmp_path, "bad.csv", csv))
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.output
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert dict(pyro.get_param_store().named_parameters()) == before[1]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ('sample("loc", dist.Normal(m', 'sample("lok", dist.Normal(m', ["'lok'", "did you mean 'loc'"]),
+    ('    pyro.sample("loc", dist.Normal(m, s))\n', "", ["no site 'loc'", "Add pyro.sample('loc', ...)"]),
+    ("def guide", "def gide", ["no function 'guide'"]),
+])  # fmt: skip
+def test_a_guide_that_does_not_match_is_refused(old: str, new: str, words: list[str], tmp_path: Path) -> None:
+    assert old in OWN
+    pair = write(tmp_path, "wrong.py", OWN.replace(old, new))
+    result = run("fit", pair, "--data", write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
+    assert result.exit_code == 2, result.output
+    for word in words:
+        assert word in result.output

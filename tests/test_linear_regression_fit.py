@@ -1,0 +1,111 @@
+"""Fits of linear regression to the diabetes data against the exact posterior: its KL in closed form, means, sds."""
+
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from torch.distributions import InverseGamma, kl_divergence
+
+import credo
+
+PAIR = credo.load("linear_regression")
+
+
+def exact(X, y, sigma):
+    """Mean and covariance of (theta, b) given y, and given sigma2 = 1 where the noise is unknown."""
+    A = torch.cat([X, torch.ones(len(X), 1)], 1).double()
+    cov = torch.linalg.inv(A.T @ A / (sigma or 1.0) ** 2 + torch.eye(A.shape[1]))
+    return cov @ A.T @ y.double() / (sigma or 1.0) ** 2, cov
+
+
+def believed(params, sigma):
+    """The guide's parameters as what they mean: mean and V of (theta, b), V in units of sigma2 where it is unknown."""
+    params = {name: value.double() for name, value in params.items()}
+    m, m_b, l_b = params["m"], params["m_b"], params["l_b"]
+    if "sd" in params:
+        M = torch.cat([params["sd"], l_b[None]]).diag()
+    else:
+        M = torch.cat([torch.nn.functional.pad(params["L"], (0, 1)), torch.cat([params["r"], l_b[None]])[None]])
+    s2 = None if sigma else InverseGamma(params["shape"], params["shape"] * params["level"])
+    return torch.cat([m, m_b[None]]), M @ M.T, s2
+
+
+def kl_to_exact(params, X, y, sigma) -> float:
+    """KL(q || p) of all latents jointly, nats: of the noise, and of the normals averaged over it."""
+    (m, V, s2), (mean, cov) = believed(params, sigma), exact(X, y, sigma)
+    P, d, total, precision = torch.linalg.inv(cov), m - mean, 0.0, 1.0
+    if s2 is not None:
+        total, precision = (
+            kl_divergence(s2, PAIR.posterior(X, y, sigma=None).marginals["sigma2"]),
+            1 / (s2.rate / s2.concentration),
+        )
+    return float(total + 0.5 * ((P @ V).trace() - len(m) - (P @ V).logdet() + precision * d @ P @ d))
+
+
+@pytest.mark.parametrize("sigma", [0.7, None])
+def test_the_guide_holds_the_posterior(sigma, double):
+    X, y = (t[:20] for t in PAIR.data())
+    mean, cov = exact(X, y, sigma)
+    posterior = PAIR.posterior(X, y, sigma=sigma)
+    L = torch.linalg.cholesky(cov)
+    params = {"m": mean[:-1], "m_b": mean[-1], "L": L[:-1, :-1], "r": L[-1, :-1], "l_b": L[-1, -1]}
+    if sigma is None:
+        s2 = posterior.marginals["sigma2"]
+        params |= {"shape": s2.concentration, "level": s2.rate / s2.concentration}
+    assert kl_to_exact(params, X, y, sigma) == pytest.approx(0, abs=1e-9)
+    for name, value in params.items():
+        pyro.param(name, value)
+    for _ in range(5):  # at the posterior log p(y, z) - log q(z) is log p(y) for every z
+        q = poutine.trace(partial(PAIR.guide, sigma=sigma)).get_trace(X, y)
+        p = poutine.trace(poutine.replay(partial(PAIR.model, sigma=sigma), q)).get_trace(X, y)
+        assert (p.log_prob_sum() - q.log_prob_sum()).item() == pytest.approx(posterior.log_evidence, abs=1e-8)
+
+
+def seeds(*always):
+    return pytest.mark.parametrize(
+        "seed", [s if s in always else pytest.param(s, marks=pytest.mark.slow) for s in range(5)]
+    )
+
+
+@seeds(0)
+def test_the_default_fit_is_the_posterior(seed):
+    X, y = PAIR.data()
+    fit = credo.fit(PAIR.model, PAIR.guide, X, y, seed=seed)
+    mean, cov = exact(X, y, 0.7)
+    m, V, _ = believed(fit.params, 0.7)
+    sd = cov.diagonal().sqrt()
+    assert ((m - mean) / sd).abs().max() <= 0.05
+    assert (V.diagonal().sqrt() / sd - 1).abs().max() <= 0.03
+    assert 0 <= kl_to_exact(fit.params, X, y, 0.7) <= 0.1
+    assert abs(credo.compare(fit).attrs["evidence_gap"]) <= 0.1
+
+
+@seeds()
+def test_the_default_fit_with_unknown_noise_is_the_posterior(seed):
+    X, y = PAIR.data()
+    fit = credo.fit(partial(PAIR.model, sigma=None), partial(PAIR.guide, sigma=None), X, y, seed=seed)
+    mean, cov = exact(X, y, None)
+    m, V, s2 = believed(fit.params, None)
+    noise = PAIR.posterior(X, y, sigma=None).marginals["sigma2"]
+    sd = (noise.mean * cov.diagonal()).sqrt()
+    # One particle, and a direction fifty times longer than the shortest: within what 0.1 nats allow along one
+    # direction, (r^2 - 1 - 2 log r) / 2 <= 0.1 at r = 0.72 and r = 1.34.
+    assert kl_to_exact(fit.params, X, y, None) <= 0.1
+    assert ((m - mean) / sd).abs().max() <= 0.15
+    assert ((s2.mean * V.diagonal()).sqrt() / sd - 1).abs().max() <= 0.2
+    assert (s2.mean - noise.mean).abs() <= 0.05 * noise.stddev
+    assert s2.stddev / noise.stddev == pytest.approx(1, abs=0.03)
+
+
+@seeds(0)
+def test_the_mean_field_guide_finds_its_own_optimum_whose_sds_are_too_small(seed):
+    X, y = PAIR.data()
+    fit = credo.fit(PAIR.model, partial(PAIR.guide, full_rank=False), X, y, seed=seed)
+    _, cov = exact(X, y, 0.7)
+    sd = believed(fit.params, 0.7)[1].diagonal().sqrt()
+    best = torch.linalg.inv(cov).diagonal().rsqrt()
+    assert (sd / best - 1).abs().max() <= 0.03
+    assert (best[:10] < 0.95 * cov.diagonal().sqrt()[:10]).all()
+    assert (sd[:10] < cov.diagonal().sqrt()[:10]).all()
