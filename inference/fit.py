@@ -62,7 +62,10 @@ class Diverged(ArithmeticError):
     """The loss left the finite numbers. `.fit` is the fit with the last finite average of the parameters."""
 
     def __init__(self, message: str, fit: Fit) -> None:
-        super().__init__(message)
+        super().__init__(
+            f"{message}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values nearer "
+            f"to the data usually help"
+        )
         self.fit = fit
 
 

@@ -25,19 +25,24 @@ class NotFinite(ArithmeticError):
 def loop(
     step: Callable[[], float],
     parameters: Callable[[], torch.Tensor],
-    gain: Callable[[torch.Tensor, torch.Tensor], Gain],
-    look: Callable[[float], None],
+    gain: Callable[[torch.Tensor, torch.Tensor], Gain] | None,
+    look: Callable[[float], None] = lambda rate: None,
+    *,
     steps: int | None,
-    progress: bool,
+    progress: bool = True,
 ) -> tuple[torch.Tensor | None, str]:
     """(the average of the last iterates, shape (P,), or None if there were too few; why the loop ended).
 
-    step: one update, returns the loss in nats. parameters: the iterate, flat. gain: of one iterate over another.
+    step: one update, returns the loss in nats. parameters: the iterate, flat. gain: of one iterate
+        over another, for steps=None.
     look: called now and then with the factor for the learning rate, to choose estimators anew.
     Raises NotFinite, with the average so far.
     """
-    watch, iterates = Convergence(gain), Iterates()
-    average = watch.average if steps is None else iterates.average
+    if steps is None and gain is None:
+        raise ValueError("steps: got None, but without a measure of gain a run does not stop by itself")
+    watch = Convergence(gain) if steps is None and gain is not None else None
+    iterates = Iterates()
+    average = watch.average if watch else iterates.average
     shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     done = 0
     with tqdm(total=steps, disable=not shown, unit=" steps", leave=False) as bar:
@@ -50,9 +55,9 @@ def loop(
                     bar.set_postfix_str(f"-ELBO {loss:,.2f} nats")
                 if not math.isfinite(loss):
                     raise NotFinite(f"-ELBO became {loss} at step {done:,}")
-                if steps is not None:
+                if watch is None:
                     iterates.add(parameters())
-                    if done == steps // 2:
+                    if steps is not None and done == steps // 2:
                         look(1.0)
                     continue
                 action = watch.add(parameters())

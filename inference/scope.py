@@ -7,7 +7,7 @@ after an error, puts back what was there. No tensor is copied on either way, so 
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +63,7 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
         finally:
             state.store = dict(store.get_state())
             # A guide may have grown submodules (autoguides do at their first call): they belong to the run too.
-            state.modules = {m: dict(m.__dict__) for known in state.modules for m in known.modules()}
+            state.modules = own_modules(list(state.modules))
             if seed is None:
                 state.generators = _generators()
             _install(outside)
@@ -109,6 +109,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     return torch.device(device)
 
 
+def own_modules(roots: Iterable[nn.Module]) -> dict[nn.Module, dict[str, Any]]:
+    """The attributes, as they are now, of these modules and of all below them."""
+    return {m: dict(m.__dict__) for root in roots for m in root.modules()}
+
+
 def find_modules(things: Any) -> list[nn.Module]:
     """The torch modules a pair can reach: given as arguments, bound to its methods, closed over, or named beside it."""
     found: dict[nn.Module, None] = {}
@@ -145,6 +150,12 @@ def unconstrained() -> dict[str, torch.Tensor]:
     """The trainable leaves of the current store by name. Pyro's running baselines live there too and are left out."""
     params = pyro.get_param_store().named_parameters()
     return {name: p for name, p in params if not name.startswith("__baseline")}
+
+
+def constrained() -> dict[str, torch.Tensor]:
+    """The parameters of the current store as the user sees them: constrained, detached copies."""
+    store = pyro.get_param_store()
+    return {name: store[name].detach().clone() for name in unconstrained()}
 
 
 def _own(value: Any, copies: dict[int, torch.Tensor]) -> Any:

@@ -9,17 +9,14 @@ pair before the first step (`preflight`), stops when it has come to rest (`conve
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import pyro.infer
-import pyro.optim
+import pyro
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .arguments import argument_names, in_double, tensors
 from .automatic import with_guide
-from .convergence import Gain
 from .draws import can_vectorise
 from .elbo import Pair, differentiable_loss, log_weight
 from .fit import Diverged, Fit
@@ -27,7 +24,18 @@ from .loop import NotFinite, loop
 from .measure import gain, gradients, quieter_term
 from .plan import Plan, make_plan
 from .preflight import check
-from .scope import State, choose_device, entered, find_modules, new_state, snapshot, unconstrained
+from .pyro_svi import PyroSVI
+from .scope import (
+    State,
+    choose_device,
+    constrained,
+    entered,
+    find_modules,
+    new_state,
+    own_modules,
+    snapshot,
+    unconstrained,
+)
 from .sites import Site, latent
 
 LR = 0.02  # of Adam, in unconstrained space
@@ -42,15 +50,24 @@ class SVI:
     """The runner for a loop of one's own: `.step(*data)` and, at any time, `.run(*data)` to go on until converged.
 
     Takes what `credo.fit` takes. With `optim` (a `pyro.optim` optimiser) and `loss` it is `pyro.infer.SVI` to the
-    letter, parameters in Pyro's own store included, so that a Pyro program runs after changing one import.
+    letter (see `pyro_svi`), so that a Pyro program runs after changing one import.
     """
+
+    def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
+        if optim is None:
+            return super().__new__(cls)
+        if options:
+            raise ValueError(
+                f"{next(iter(options))}: a run with a Pyro optimiser takes model, guide, optim and loss only"
+            )
+        return PyroSVI(model, guide, optim, loss)
 
     def __init__(
         self,
         model: Program,
         guide: Program | str | None = None,
-        optim: pyro.optim.PyroOptim | None = None,
-        loss: Any = None,
+        optim: None = None,
+        loss: None = None,
         *,
         lr: float = LR,
         particles: int | None = None,
@@ -72,22 +89,18 @@ class SVI:
         self._lr, self._particles, self._progress = lr, particles, progress
         self._device = choose_device(device)
         self._state: State | None = None
-        self._pyro = None
-        if optim is not None:
-            self._pyro = pyro.infer.SVI(self.model, self.guide, optim, loss or pyro.infer.Trace_ELBO())
+        self._seen: tuple[tuple, tuple] = ((), ())  # the last data, as given and as tensors
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
         """The parameters as they are now, constrained and detached; empty before the first step."""
-        if self._state is None and self._pyro is None:
+        if self._state is None:
             return {}
-        with self._inside():
-            return _constrained()
+        with entered(self._state):
+            return constrained()
 
     def prepare(self, *data: Any) -> Plan:
         """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so too."""
-        if self._pyro:
-            self.plan = Plan(())
         if self.plan is None:
             things = (self.model, self.guide, data)
             dtype = torch.float64 if in_double(find_modules(things)) else torch.float32
@@ -98,67 +111,58 @@ class SVI:
         assert self.plan is not None
         return self.plan
 
-    def step(self, *data: Any, **keywords: Any) -> float:
+    def step(self, *data: Any) -> float:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
-        if self._pyro:
-            self.losses.append(self._pyro.step(*data, **keywords))
-            return self.losses[-1]
-        self.prepare(*data)
-        values = self._values(data)
-        with self._inside():
-            return self._update(values)
+        pair, state = self._begin(data)
+        with entered(state):
+            return self._update(pair)
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
         if steps is not None and steps < 0:
             raise ValueError(f"steps: got {steps}, wanted None or a number of steps")
-        if steps is None and self._pyro:
-            raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
-        self.prepare(*data)
-        values = self._values(data)
-        with self._inside():
-            self._rate(1.0)
+        pair, state = self._begin(data)
+        with entered(state):
+            self._set_rate(1.0)
             try:
                 average, stopped = loop(
-                    step=(lambda: self.step(*values)) if self._pyro else (lambda: self._update(values)),
+                    step=lambda: self._update(pair),
                     parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
-                    gain=lambda new, old: self._gain(values, new, old),
-                    look=lambda rate: self._look(values, rate),
+                    gain=lambda new, old: gain(
+                        pair, self._vectorised, new, old, seed=self._seed * 1000 + len(self.losses)
+                    ),
+                    look=lambda rate: self._look(pair, rate),
                     steps=steps,
                     progress=self._progress,
                 )
             except NotFinite as error:
-                message = (
-                    f"{error}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values "
-                    f"nearer to the data usually help"
-                )
-                raise Diverged(message, self._fit(values, error.average, str(error))) from None
-            return self._fit(values, average, stopped)
+                raise Diverged(str(error), self._fit(pair, error.average, str(error))) from None
+            return self._fit(pair, average, stopped)
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; nothing is updated."""
-        if self._pyro:
-            raise ValueError("gradients: the estimators are Pyro's own here; make the runner without optim")
-        self.prepare(*data)
-        values = self._values(data)
-        with self._inside():
-            return gradients(lambda: self._loss(values)[1])
+        pair, state = self._begin(data)
+        with entered(state):
+            return gradients(lambda: self._loss(pair)[1])
 
-    def evaluate_loss(self, *data: Any, **keywords: Any) -> float:
+    def evaluate_loss(self, *data: Any) -> float:
         """An estimate of -ELBO in nats; nothing is updated."""
-        if self._pyro:
-            return self._pyro.evaluate_loss(*data, **keywords)
-        self.prepare(*data)
-        values = self._values(data)
-        with self._inside(), torch.no_grad():
-            return self._loss(values)[0]
+        pair, state = self._begin(data)
+        with entered(state), torch.no_grad():
+            return self._loss(pair)[0]
 
-    def _inside(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._state is None else entered(self._state)
+    def _begin(self, data: tuple) -> tuple[Pair, State]:
+        """The pair on the data as tensors (converted once as long as the same objects come), and the run's state."""
+        self.prepare(*data)
+        old, values = self._seen
+        if len(old) != len(data) or any(a is not b for a, b in zip(old, data, strict=True)):
+            values = tensors(self._user_model, data, self._dtype, self._device)
+            self._seen = (data, values)
+        assert self._state is not None
+        return Pair(self.model, self.guide, values), self._state
 
     def _meet(self, data: tuple, dtype: torch.dtype) -> None:
         values = tensors(self._user_model, data, dtype, self._device)
-        pair = Pair(self.model, self.guide, values)
         state = new_state((self.model, self.guide, data), self._seed, self._device)
         with entered(state):
             trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
@@ -167,32 +171,21 @@ class SVI:
             if not unconstrained():
                 raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
             self.plan = make_plan(trace, self._overrides)
-            self._vectorised = can_vectorise(lambda: log_weight(pair))
+            self._vectorised = can_vectorise(lambda: log_weight(Pair(self.model, self.guide, values)))
             self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
         if self._particles is None:
             small = sum(v.numel() for v in values if isinstance(v, torch.Tensor)) <= SMALL
             cheap = self._vectorised and small and not self.plan.needs_score
             self._particles = PARTICLES if cheap else 1
-        self._state, self._dtype = state, dtype
-        self._seen = (data, values)
+        self._state, self._dtype, self._seen = state, dtype, (data, values)
 
-    def _values(self, data: tuple) -> tuple:
-        """The data as tensors; converted once as long as the same objects come."""
-        if self._pyro:
-            return data
-        old, values = self._seen
-        if len(old) != len(data) or any(a is not b for a, b in zip(old, data, strict=True)):
-            values = tensors(self._user_model, data, self._dtype, self._device)
-            self._seen = (data, values)
-        return values
-
-    def _loss(self, values: tuple) -> tuple[float, torch.Tensor]:
+    def _loss(self, pair: Pair) -> tuple[float, torch.Tensor]:
         assert self.plan is not None and self._particles is not None
-        return differentiable_loss(self.plan, Pair(self.model, self.guide, values), self._particles, self._vectorised)
+        return differentiable_loss(self.plan, pair, self._particles, self._vectorised)
 
-    def _update(self, values: tuple) -> float:
+    def _update(self, pair: Pair) -> float:
         self._optimiser.zero_grad()
-        value, loss = self._loss(values)
+        value, loss = self._loss(pair)
         if not math.isfinite(value):
             return value
         loss.backward()
@@ -206,40 +199,31 @@ class SVI:
         self.losses.append(value)
         return value
 
-    def _look(self, values: tuple, rate: float) -> None:
+    def _look(self, pair: Pair, rate: float) -> None:
         """Choose the estimators anew, and scale the learning rate."""
-        if self._pyro:
-            return
-        self._rate(rate)
         assert self.plan is not None and self._particles is not None
-        pair = Pair(self.model, self.guide, values)
         self.plan = quieter_term(pair, self.plan, self._particles, self._vectorised)
+        self._set_rate(rate)
 
-    def _rate(self, rate: float) -> None:
-        for group in [] if self._pyro else self._optimiser.param_groups:
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimiser.param_groups:
             group["lr"] = self._lr * rate
 
-    def _gain(self, values: tuple, new: torch.Tensor, old: torch.Tensor) -> Gain:
-        pair = Pair(self.model, self.guide, values)
-        return gain(pair, self._vectorised, new, old, self._seed * 1000 + len(self.losses))
-
-    def _fit(self, values: tuple, average: torch.Tensor | None, stopped: str) -> Fit:
-        if average is not None and not self._pyro:
+    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str) -> Fit:
+        if average is not None:
             with torch.no_grad():
                 vector_to_parameters(average, unconstrained().values())
-        known = find_modules((self.model, self.guide)) if self._state is None else list(self._state.modules)
-        modules = {m: dict(m.__dict__) for root in known for m in root.modules()}
-        assert self.plan is not None
+        assert self.plan is not None and self._state is not None
         return Fit(
             model=self._user_model,
             guide=self.guide,
-            data=values,
-            params=_constrained(),
+            data=pair.data,
+            params=constrained(),
             losses=tuple(self.losses),
             plan=self.plan,
             stopped=stopped,
             seed=self._seed,
-            state=snapshot(State(store=dict(pyro.get_param_store().get_state()), modules=modules)),
+            state=snapshot(State(dict(pyro.get_param_store().get_state()), own_modules(list(self._state.modules)))),
         )
 
 
@@ -273,11 +257,6 @@ def fit(
     """
     runner = SVI(model, guide, lr=lr, particles=particles, plan=plan, seed=seed, device=device, progress=progress)
     return runner.run(*data, steps=steps)
-
-
-def _constrained() -> dict[str, torch.Tensor]:
-    store = pyro.get_param_store()
-    return {name: store[name].detach().clone() for name in unconstrained()}
 
 
 class _InDouble(Exception):
