@@ -63,8 +63,8 @@ class Diverged(ArithmeticError):
 
     def __init__(self, message: str, fit: Fit) -> None:
         super().__init__(
-            f"{message}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values nearer "
-            f"to the data usually help"
+            f"{message}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values "
+            f"nearer to the data usually help"
         )
         self.fit = fit
 

@@ -4,7 +4,6 @@ Pyro warns of a guide that misses a site and trains on; here it is an error, wit
 """
 
 import difflib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, nam
     names: the names of the data arguments, for messages. Parameters are created by this run.
     """
     given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
-    with pyro.validation_enabled(True), warnings.catch_warnings():
+    with pyro.validation_enabled(True):
         guide_trace = _run("guide", guide, data, given)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
     latents, seen, believed = latent(model_trace), observed(model_trace), latent(guide_trace)

@@ -36,7 +36,7 @@ from .scope import (
     snapshot,
     unconstrained,
 )
-from .sites import Site, latent
+from .sites import latent
 
 LR = 0.02  # of Adam, in unconstrained space
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
@@ -104,9 +104,7 @@ class SVI:
         if self.plan is None:
             things = (self.model, self.guide, data)
             dtype = torch.float64 if in_double(find_modules(things)) else torch.float32
-            try:
-                self._meet(data, dtype)
-            except _InDouble:
+            if not self._meet(data, dtype):
                 self._meet(data, torch.float64)
         assert self.plan is not None
         return self.plan
@@ -161,13 +159,15 @@ class SVI:
         assert self._state is not None
         return Pair(self.model, self.guide, values), self._state
 
-    def _meet(self, data: tuple, dtype: torch.dtype) -> None:
+    def _meet(self, data: tuple, dtype: torch.dtype) -> bool:
+        """Set the run up for the data in this precision; False if the model turns out to draw in double."""
         values = tensors(self._user_model, data, dtype, self._device)
         state = new_state((self.model, self.guide, data), self._seed, self._device)
         with entered(state):
             trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
-            if dtype != torch.float64 and any(_is_double(site) for site in latent(trace).values()):
-                raise _InDouble
+            drawn = {getattr(site["value"], "dtype", None) for site in latent(trace).values()}
+            if dtype != torch.float64 and torch.float64 in drawn:
+                return False
             if not unconstrained():
                 raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
             self.plan = make_plan(trace, self._overrides)
@@ -178,6 +178,7 @@ class SVI:
             cheap = self._vectorised and small and not self.plan.needs_score
             self._particles = PARTICLES if cheap else 1
         self._state, self._dtype, self._seen = state, dtype, (data, values)
+        return True
 
     def _loss(self, pair: Pair) -> tuple[float, torch.Tensor]:
         assert self.plan is not None and self._particles is not None
@@ -257,11 +258,3 @@ def fit(
     """
     runner = SVI(model, guide, lr=lr, particles=particles, plan=plan, seed=seed, device=device, progress=progress)
     return runner.run(*data, steps=steps)
-
-
-class _InDouble(Exception):
-    """The model draws in double precision: the data must come in double too."""
-
-
-def _is_double(site: Site) -> bool:
-    return getattr(site["value"], "dtype", None) == torch.float64
