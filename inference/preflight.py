@@ -24,11 +24,11 @@ def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, nam
         guide_trace = _run("guide", guide, data, given)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
     latents, seen, believed = latent(model_trace), observed(model_trace), latent(guide_trace)
-    _sites_agree(latents, believed)
     if not seen:
         raise ValueError(
             f"the model observes nothing with this data ({given}): no site has obs=..., so there is nothing to learn"
         )
+    _sites_agree(latents, believed)
     for name, site in seen.items():
         _in_support(name, site)
     for name, site in latents.items():

@@ -1,0 +1,150 @@
+"""When a run stops, what it returns, and that nothing is lost when it ends early."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import constraints
+
+import credo
+from credo.inference.convergence import Convergence, Gain, Iterates, _drift
+
+FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
+
+
+def model(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def guide(y):
+    loc = pyro.param("loc", torch.tensor(3.0))
+    scale = pyro.param("scale", torch.tensor(2.0), constraint=constraints.positive)
+    pyro.sample("z", dist.Normal(loc, scale))
+
+
+@pytest.mark.parametrize("n", [25, 60, 300, 599, 600, 5000])
+def test_the_average_is_that_of_about_the_last_quarter(n):
+    """Iterates 0, 1, 2, ...: an average over the last quarter of whole blocks lies within a block of 7/8 of the way."""
+    iterates = Iterates()
+    for i in range(n):
+        iterates.add(torch.tensor([float(i), -float(i)]))
+    average = iterates.average()
+    seen = iterates.block * len(iterates.means)
+    assert len(iterates.means) < 24 and n - seen < iterates.block
+    k = max(1, len(iterates.means) // 4) * iterates.block
+    assert average.tolist() == pytest.approx([seen - (k + 1) / 2, -(seen - (k + 1) / 2)])
+
+
+def test_iterates_that_are_not_finite_do_not_enter_the_average():
+    iterates = Iterates()
+    for value in [1.0] * 25 + [float("nan")] * 25:
+        iterates.add(torch.tensor([value]))
+    assert iterates.average().item() == 1.0
+
+
+def test_a_new_parameter_begins_the_average_anew():
+    iterates = Iterates()
+    for i in range(50):
+        iterates.add(torch.ones(1 if i < 25 else 2))
+    assert iterates.average().shape == (2,)
+
+
+def test_drift_is_small_for_noise_and_large_for_a_trend():
+    torch.manual_seed(0)
+    noise = torch.randn(2, 5, 1000)
+    # the squared difference of two means of five over its estimate is F(1, 8), of mean 8/6
+    assert _drift(noise[0], noise[1]) == pytest.approx(8 / 6, rel=0.3)
+    assert _drift(noise[0] + 3, noise[1]) > 10
+    assert _drift(torch.ones(5, 3), torch.ones(5, 3)) == 0.0
+
+
+def watch_quadratic(noise: float, start: float = 5.0) -> tuple[torch.Tensor, int]:
+    """SGD on x^2/2 under Convergence: (the average at the stop, steps). The ELBO is -x^2/2, known exactly."""
+    torch.manual_seed(1)
+    x, rate = torch.tensor([start]), 0.05
+    watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
+    for step in range(1, 20_000):
+        x = x - rate * (x + noise * torch.randn(1))
+        action = watch.add(x)
+        if action == "stop":
+            return watch.average(), step
+        rate = rate * 0.3 if action == "anneal" else rate
+    raise AssertionError("never stopped")
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
+def test_a_quadratic_is_solved_to_the_tolerance(noise):
+    average, _ = watch_quadratic(noise)
+    assert (average**2).item() / 2 < 0.01
+
+
+def test_no_stop_while_the_way_is_long():
+    """At 0.0005 a step the minimum is 10,000 steps away: not to be taken for rest."""
+    watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
+    for step in range(3000):
+        assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "look")
+
+
+def test_a_run_stops_by_itself_at_the_posterior():
+    """z | y ~ N(sum y / (N + 1), 1 / (N + 1))."""
+    fit = credo.fit(model, guide, FLIPS)
+    assert fit.stopped.startswith("converged") and len(fit.losses) < 5000
+    assert fit.params["loc"].item() == pytest.approx(3 / 5, abs=0.05 / 5**0.5)
+    assert fit.params["scale"].item() == pytest.approx(5**-0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 30])
+def test_a_number_of_steps_is_kept(steps):
+    fit = credo.fit(model, guide, FLIPS, steps=steps)
+    assert len(fit.losses) == steps and str(steps) in fit.stopped
+    if steps == 0:
+        assert fit.params["loc"].item() == 3.0
+
+
+def test_a_negative_number_of_steps_is_refused():
+    with pytest.raises(ValueError, match="steps: got -1"):
+        credo.fit(model, guide, FLIPS, steps=-1)
+
+
+@pytest.mark.parametrize("steps", [None, 200])
+def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
+    calls = 0
+
+    def interrupted(y):
+        nonlocal calls
+        calls += 1
+        if calls == 100:
+            raise KeyboardInterrupt
+        guide(y)
+
+    with unchanged():
+        fit = credo.fit(model, interrupted, FLIPS, steps=steps, particles=1)
+    assert "Ctrl-C" in fit.stopped and str(len(fit.losses)) in fit.stopped
+    assert 50 < len(fit.losses) < 100
+    assert fit.params["loc"].item() < 3.0 and fit.sample(3)["z"].shape == (3,)
+
+
+def test_a_loss_that_leaves_the_finite_numbers_raises_with_the_fit(unchanged):
+    calls = 0
+
+    def broken(y):
+        nonlocal calls
+        calls += 1
+        model(y * float("nan") if calls > 100 else y)
+
+    with unchanged(), pytest.raises(credo.Diverged, match=r"nan at step .*\.fit holds") as caught:
+        credo.fit(broken, guide, FLIPS, particles=1)
+    fit = caught.value.fit
+    assert all(torch.isfinite(torch.tensor(fit.losses))) and len(fit.losses) > 50
+    assert 0.6 < fit.params["loc"].item() < 3.0 and torch.isfinite(fit.params["scale"])
+    assert torch.isfinite(fit.sample(10)["z"]).all()
+
+
+def test_a_run_can_go_on_from_where_it_is():
+    svi = credo.SVI(model, guide)
+    first = svi.run(FLIPS, steps=50)
+    again = svi.run(FLIPS, steps=50)
+    assert len(first.losses) == 50 and len(again.losses) == 100
+    assert abs(again.params["loc"] - 0.6) < abs(first.params["loc"] - 0.6)
