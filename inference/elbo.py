@@ -9,6 +9,7 @@ If any site needs the score function, Pyro's TraceGraph_ELBO does the whole step
 average of the downstream cost as baseline.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -93,7 +94,17 @@ class _WithoutPaths(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if self.plan.estimator(msg["name"]) == "score" and getattr(msg["fn"], "has_rsample", False):
-            msg["fn"] = msg["fn"].has_rsample_(False)
+            msg["fn"] = _without_path(msg["fn"])
+
+
+def _without_path(fn: Any) -> Any:
+    """A copy of the distribution whose draws carry no gradient, whatever wraps it."""
+    fn = copy.copy(fn)
+    if isinstance(type(fn).has_rsample, property):  # of Independent, expanded and transformed distributions
+        fn.base_dist = _without_path(fn.base_dist)
+    else:
+        fn.has_rsample = False
+    return fn
 
 
 def _log_prob(trace: poutine.Trace) -> torch.Tensor:

@@ -1,0 +1,75 @@
+"""The table of estimators: what it says, what it refuses, and that an override is carried out."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import constraints
+
+import credo
+
+X = torch.tensor([0.5, 1.5, -0.3])
+
+
+def model(x):
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    rate = pyro.sample("rate", dist.Gamma(2.0, 2.0))
+    point = pyro.sample("point", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        k = pyro.sample("k", dist.Bernoulli(0.5))
+        pyro.sample("x", dist.Normal(torch.where(k > 0, loc[0], loc[1]) + point, rate), obs=x)
+
+
+def guide(x):
+    pyro.sample("loc", dist.Normal(pyro.param("m", torch.zeros(2)), 1.0).to_event(1))
+    pyro.sample("rate", dist.Gamma(pyro.param("a", torch.tensor(2.0), constraint=constraints.positive), 2.0))
+    pyro.sample("point", dist.Delta(pyro.param("p", torch.tensor(0.0))))
+    with pyro.plate("N", len(x)):
+        pyro.sample("k", dist.Bernoulli(pyro.param("q", torch.full((3,), 0.5), constraint=constraints.unit_interval)))
+
+
+def test_every_site_has_its_row(unchanged):
+    with unchanged():
+        table = credo.plan(model, guide, X).frame
+    assert list(table.index) == ["loc", "rate", "point", "k"]
+    assert list(table["distribution"]) == ["Normal", "Gamma", "Delta", "Bernoulli"]
+    assert list(table["estimator"]) == ["pathwise", "pathwise", "pathwise", "score"]
+    assert list(table["plates"]) == ["-", "-", "-", "N (3)"]
+    assert table.loc["k", "baseline"] == "moving average" and table.loc["loc", "baseline"] == "-"
+    for site, word in (("loc", "rsample"), ("rate", "implicit"), ("point", "point"), ("k", "no rsample")):
+        assert word in table.loc[site, "reason"]
+
+
+def test_it_renders_as_text_and_as_html():
+    plan = credo.plan(model, guide, X)
+    assert "no rsample" in repr(plan) and "<table" in plan._repr_html_() and "implicit" in plan._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"z": "score"}, ["'z'", "no latent site", "'loc'"]),
+        ({"loc": "magic"}, ["'loc'", "'magic'", "'pathwise' or 'score'"]),
+        ({"k": "pathwise"}, ["'k'", "Bernoulli has no rsample", "use 'score'"]),
+        ({"point": "score"}, ["'point'", "no density", "use 'pathwise'"]),
+    ],
+)
+def test_an_illegal_override_is_refused_with_the_reason(override, words, unchanged):
+    with unchanged(), pytest.raises(ValueError) as caught:
+        credo.plan(model, guide, X, plan=override)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_override_is_carried_out_and_can_be_repeated():
+    fit = credo.fit(model, guide, X, plan={"loc": "score"}, steps=3)
+    assert fit.plan.estimator("loc") == "score" and "asked for" in fit.plan.frame.loc["loc", "reason"]
+    again = credo.fit(model, guide, X, plan=fit.plan, steps=3)
+    assert again.plan == fit.plan and again.losses == fit.losses
+    assert credo.fit(model, guide, X, steps=3).losses != fit.losses
+
+
+def test_a_plan_trains_nothing():
+    svi = credo.SVI(model, guide)
+    svi.prepare(X)
+    assert svi.losses == [] and torch.equal(svi.params["m"], torch.zeros(2))
