@@ -133,9 +133,13 @@ def find_modules(things: Any) -> list[nn.Module]:
         elif isinstance(thing, functools.partial):
             todo.extend((thing.func, thing.args, thing.keywords))
         elif inspect.ismethod(thing):
-            todo.extend((thing.__self__, thing.__func__))
+            owner = thing.__self__
+            todo.extend((owner if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}), thing.__func__))
         elif inspect.isfunction(thing):
-            scope = inspect.getclosurevars(thing)
+            try:
+                scope = inspect.getclosurevars(thing)
+            except ValueError:  # a closed-over name that has no value yet
+                continue
             todo.extend(scope.nonlocals.values())
             # Named beside the function: modules, and functions of the same file that may name more.
             todo.extend(
