@@ -67,6 +67,7 @@ def belief(
         _curve(ax, grid, _density(exact.marginals[site], index), color=EXACT, label="exact", ls="--", lw=1.2)
     for (label, value), color in zip((points or {}).items(), POINTS, strict=False):
         ax.axvline(value, color=color, label=f"{label} {value:.4g}", lw=1.5)
+    ax.margins(x=0)
     ax.set(xlabel=site + (str(list(index)) if index else ""), ylabel="density", ylim=(0, None))
     ax.legend(frameon=False, fontsize="small")
     return ax
@@ -89,7 +90,7 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def predictive(fit: "Fit", n: int = 1000, *, x: torch.Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
+def predictive(fit: "Fit", n: int = 4000, *, x: torch.Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
     """The posterior predictive band (mean, 90 %) with the data it was fitted to.
 
     x: shape (N,), what to draw against; None: the single column of a one-column X, else the predicted mean.

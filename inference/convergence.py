@@ -82,6 +82,7 @@ class Convergence:
     gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
+    verdict: str = ""  # in words, once stopped
     _before: torch.Tensor | None = None  # the average of the stage before
     _next: float = _FIRST_CHECK * 25  # steps in this stage at which to look again
     _steps: int = 0
@@ -103,7 +104,14 @@ class Convergence:
         if self._before is not None and self._before.shape == average.shape:
             gain = self.gain(average, self._before)
             still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error)
-            if (still and gain.error <= 10 * gain.tolerance) or self.stages >= MAX_STAGES:
+            if still and gain.error <= 10 * gain.tolerance:
+                self.verdict = f"converged: the last of {self.stages} stages gained nothing beyond its error"
+                return "stop"
+            if self.stages >= MAX_STAGES:
+                change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
+                self.verdict = (
+                    f"at the lowest learning rate, stage {self.stages}: the last stage changed the ELBO by {change}"
+                )
                 return "stop"
         self._before, self.stages = average, self.stages + 1
         self.iterates, self._steps, self._next = Iterates(), 0, _FIRST_CHECK * 25

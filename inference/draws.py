@@ -29,7 +29,7 @@ def repeat(program: Callable[[], T], n: int, vectorised: bool) -> T:
 def each(program: Callable[[T], torch.Tensor], runs: T, vectorised: bool) -> torch.Tensor:
     """`program` applied to each run of a `repeat`: to the slices of its tensors along their first dimension."""
     if vectorised:
-        return torch.vmap(program)(runs)
+        return torch.vmap(program, randomness="different")(runs)
     n = len(tree_leaves(runs)[0])
     return torch.stack([program(tree_map(operator.itemgetter(i), runs)) for i in range(n)])
 
@@ -70,13 +70,15 @@ class _SampleBatched(Messenger):
 
 
 class _NewNoise(TorchFunctionMode):
-    """`empty(shape).normal_()`, which `vmap` refuses, becomes new noise; torch's samplers use what it returns."""
+    """In-place calls of torch's samplers that `vmap` refuses, in a form it takes: they use what the calls return."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.normal_:
             return torch.randn_like(args[0])
         if func is torch.Tensor.exponential_:
             return -torch.log1p(-torch.rand_like(args[0]))
+        if func is torch.Tensor.clamp_:  # Gamma keeps its draws above zero with it; the same in two steps
+            return args[0].copy_(torch.clamp(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 

@@ -3,15 +3,14 @@
     -ELBO = -E_q[log p(x, z) - log q(z)]        nats, for the whole data set; estimated with K particles
 
 Pathwise sites (Kingma and Welling 2014; Rezende et al. 2014): the gradient of the integrand along z = z(noise, params).
-With the term "STL" (sticking the landing, Roeder, Wu and Duvenaud 2017, eq. 7) the parameters of log q are held, which
-leaves the mean alone, since E_q[d log q] = 0, and makes the gradient exact where q is the posterior.
+With the term "STL" (sticking the landing, Roeder, Wu and Duvenaud 2017, eq. 7) the derivative of log q at a held draw
+is left out, which leaves the mean alone, since E_q[d log q] = 0, and makes the gradient exact where q is the posterior.
 If any site needs the score function, Pyro's TraceGraph_ELBO does the whole step (Schulman et al. 2015), with a moving
 average of the downstream cost as baseline.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +21,7 @@ from pyro.poutine.messenger import Messenger
 
 from .draws import each, repeat
 from .plan import Plan
-from .scope import unconstrained
-from .sites import latent
+from .sites import drawn
 
 Program = Callable[..., Any]
 
@@ -50,10 +48,18 @@ def differentiable_loss(plan: Plan, pair: Pair, particles: int, vectorised: bool
 def log_weights(pair: Pair, n: int, vectorised: bool, stl: bool = False) -> torch.Tensor:
     """log p(x, z) - log q(z) for n draws z ~ q, shape (n,), in nats and double precision. Their mean is the ELBO."""
     z, log_p, log_q = repeat(lambda: _draw(pair), n, vectorised)
-    if stl and z:
-        with _held():  # the same draws, seen by a guide whose parameters do not move
-            log_q = each(lambda one: _log_q(pair, one), z, vectorised)
+    if stl and z:  # take out the derivative of log q at a held draw: its mean is zero
+        held = {name: value.detach() for name, value in z.items()}
+        score = each(lambda one: _log_q(pair, one), held, vectorised)
+        log_q = log_q - score + score.detach()
     return log_p - log_q
+
+
+def stl_is_legal(pair: Pair) -> bool:
+    """Whether log q(z) is a function of z and the parameters alone: false for a guide with dropout of its own."""
+    with torch.no_grad():
+        z, _, _ = _draw(pair)
+        return torch.equal(_log_q(pair, z), _log_q(pair, z))
 
 
 def log_weight(pair: Pair) -> torch.Tensor:
@@ -66,7 +72,7 @@ def _draw(pair: Pair) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tens
     """(z ~ q, log p(x, z), log q(z))."""
     q = poutine.trace(pair.guide).get_trace(*pair.data)
     p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-    z = {name: site["value"] for name, site in latent(q, auxiliary=True).items()}
+    z = {name: site["value"] for name, site in drawn(q).items()}
     return z, _log_prob(p), _log_prob(q)
 
 
@@ -114,15 +120,3 @@ def _log_prob(trace: poutine.Trace) -> torch.Tensor:
         if site["type"] == "sample":
             total = total + site["log_prob"].sum(dtype=torch.float64)
     return total
-
-
-@contextmanager
-def _held() -> Iterator[None]:
-    moving = [p for p in unconstrained().values() if p.requires_grad]
-    for p in moving:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in moving:
-            p.requires_grad_(True)

@@ -62,7 +62,7 @@ def loop(
                     continue
                 action = watch.add(parameters())
                 if action == "stop":
-                    return average(), f"converged: the last of {watch.stages} stages gained nothing beyond its error"
+                    return average(), watch.verdict
                 if action != "go on":
                     look(ANNEAL ** (watch.stages - 1))
         except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .convergence import Gain
-from .elbo import Pair, differentiable_loss, log_weights
+from .elbo import Pair, differentiable_loss, log_weights, stl_is_legal
 from .plan import Plan
 from .scope import noise, unconstrained
 
@@ -22,6 +22,7 @@ def gain(pair: Pair, vectorised: bool, new: torch.Tensor, old: torch.Tensor, see
     leaves = list(unconstrained().values())
     now = parameters_to_vector(p.detach() for p in leaves)
     chunks: list[torch.Tensor] = []
+    first = torch.zeros(0)
     try:
         with torch.no_grad():
             for chunk in range(CHUNKS):
@@ -30,20 +31,24 @@ def gain(pair: Pair, vectorised: bool, new: torch.Tensor, old: torch.Tensor, see
                     vector_to_parameters(point, leaves)
                     with noise(seed + chunk):
                         sides.append(log_weights(pair, DRAWS, vectorised))
+                first = sides[1] if chunk == 0 else first
                 chunks.append(sides[0] - sides[1])
                 d = torch.cat(chunks)
                 error = (d.std() / len(d) ** 0.5).item()
                 if d.mean().abs() > 4 * error:
                     break
+            # What one unit in the last place of the parameters does to the ELBO is not gain but rounding.
+            vector_to_parameters(old * (1 + 2 * torch.finfo(old.dtype).eps), leaves)
+            with noise(seed):
+                rounding = (log_weights(pair, DRAWS, vectorised) - first).mean().abs().item()
     finally:
         vector_to_parameters(now, leaves)
-    rounding = torch.finfo(now.dtype).eps * sides[0].mean().abs().item()
-    return Gain(d.mean().item(), error, rounding)
+    return Gain(d.mean().item(), error, max(rounding, torch.finfo(now.dtype).eps * first.mean().abs().item()))
 
 
 def quieter_term(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Plan:
     """The plan with log q in the form whose gradient has the smaller total variance here and now."""
-    if plan.needs_score or not plan.entries:
+    if plan.needs_score or not plan.entries or not stl_is_legal(pair):
         return plan
 
     def variance(candidate: Plan) -> float:

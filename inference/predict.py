@@ -11,7 +11,7 @@ from pyro import poutine
 from .arguments import argument_names, tensors
 from .draws import draw
 from .scope import entered
-from .sites import latent
+from .sites import Site, latent
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -22,7 +22,7 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
 
     new: the model's arguments, as for `credo.fit`; those left out at the end (what is to be predicted) are None.
         Nothing at all: the data of the fit, whose observations are drawn anew.
-    Raises ValueError for data that `credo.fit` would refuse.
+    Raises ValueError for data that `credo.fit` would refuse, and for a plate that is subsampled.
     """
     if n < 1:
         raise ValueError(f"n: got {n}, wanted at least one draw")
@@ -38,7 +38,18 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.trace(fit.guide).get_trace(*values)
         model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
+        for name, site in latent(model).items():
+            _rows_are_whole(name, site)
         return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
 
     with entered(fit.state, seed=seed):
         return draw(one, n)
+
+
+def _rows_are_whole(name: str, site: Site) -> None:
+    for plate in site["cond_indep_stack"]:
+        if plate.full_size is not None and plate.full_size > plate.size:
+            raise ValueError(
+                f"site {name!r}: plate {plate.name!r} is subsampled to {plate.size} of {plate.full_size} rows, so a "
+                f"prediction would lack rows; make subsample_size an argument of the pair and predict without it"
+            )

@@ -136,17 +136,21 @@ def find_modules(things: Any) -> list[nn.Module]:
             owner = thing.__self__
             todo.extend((owner if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}), thing.__func__))
         elif inspect.isfunction(thing):
+            todo.extend((thing.__defaults__, thing.__kwdefaults__))
             try:
                 scope = inspect.getclosurevars(thing)
             except ValueError:  # a closed-over name that has no value yet
                 continue
             todo.extend(scope.nonlocals.values())
-            # Named beside the function: modules, and functions of the same file that may name more.
+            # Named beside the function: functions of the same file may name more, others are somebody else's.
             todo.extend(
                 v
                 for v in scope.globals.values()
-                if isinstance(v, nn.Module) or (inspect.isfunction(v) and v.__globals__ is thing.__globals__)
+                if isinstance(v, (nn.Module, dict, list, tuple))
+                or (inspect.isfunction(v) and v.__globals__ is thing.__globals__)
             )
+        elif callable(thing) and not isinstance(thing, type):
+            todo.append(getattr(thing, "__dict__", {}))
     return list(found)
 
 

@@ -16,6 +16,12 @@ def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
     }
 
 
+def drawn(trace: poutine.Trace) -> dict[str, Site]:
+    """All that the program drew: latent sites, auxiliary ones, and the indices of subsampled plates."""
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not s["is_observed"]}
+
+
 def observed(trace: poutine.Trace) -> dict[str, Site]:
     """The observed sites by name; deterministic ones left out."""
     return {

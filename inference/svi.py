@@ -8,7 +8,7 @@ pair before the first step (`preflight`), stops when it has come to rest (`conve
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyro
@@ -18,7 +18,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from .arguments import argument_names, in_double, tensors
 from .automatic import with_guide
 from .draws import can_vectorise
-from .elbo import Pair, differentiable_loss, log_weight
+from .elbo import Pair, Program, differentiable_loss, log_weight
 from .fit import Diverged, Fit
 from .loop import NotFinite, loop
 from .measure import gain, gradients, quieter_term
@@ -42,8 +42,6 @@ LR = 0.02  # of Adam, in unconstrained space
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 PARTICLES = 8  # where they come at nearly the cost of one: drawn all at once, on data of at most SMALL numbers
 SMALL = 2**18
-
-Program = Callable[..., Any]
 
 
 class SVI:
@@ -89,7 +87,6 @@ class SVI:
         self._lr, self._particles, self._progress = lr, particles, progress
         self._device = choose_device(device)
         self._state: State | None = None
-        self._seen: tuple[tuple, tuple] = ((), ())  # the last data, as given and as tensors
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
@@ -150,14 +147,10 @@ class SVI:
             return self._loss(pair)[0]
 
     def _begin(self, data: tuple) -> tuple[Pair, State]:
-        """The pair on the data as tensors (converted once as long as the same objects come), and the run's state."""
+        """The pair on the data as tensors, and the run's state."""
         self.prepare(*data)
-        old, values = self._seen
-        if len(old) != len(data) or any(a is not b for a, b in zip(old, data, strict=True)):
-            values = tensors(self._user_model, data, self._dtype, self._device)
-            self._seen = (data, values)
         assert self._state is not None
-        return Pair(self.model, self.guide, values), self._state
+        return Pair(self.model, self.guide, tensors(self._user_model, data, self._dtype, self._device)), self._state
 
     def _meet(self, data: tuple, dtype: torch.dtype) -> bool:
         """Set the run up for the data in this precision; False if the model turns out to draw in double."""
@@ -177,12 +170,18 @@ class SVI:
             small = sum(v.numel() for v in values if isinstance(v, torch.Tensor)) <= SMALL
             cheap = self._vectorised and small and not self.plan.needs_score
             self._particles = PARTICLES if cheap else 1
-        self._state, self._dtype, self._seen = state, dtype, (data, values)
+        self._state, self._dtype = state, dtype
         return True
 
     def _loss(self, pair: Pair) -> tuple[float, torch.Tensor]:
         assert self.plan is not None and self._particles is not None
-        return differentiable_loss(self.plan, pair, self._particles, self._vectorised)
+        try:
+            return differentiable_loss(self.plan, pair, self._particles, self._vectorised)
+        except RuntimeError:
+            if not self._vectorised:
+                raise
+            self._vectorised = False  # the program has changed, say by making a parameter: draws one by one from here
+            return self._loss(pair)
 
     def _update(self, pair: Pair) -> float:
         self._optimiser.zero_grad()

@@ -25,10 +25,8 @@ import torch
 from ._posterior import Posterior
 
 FLIPS, SAME_SIDE = 350_757, 178_079
-ALPHA, BETA = (
-    2.0,
-    2.0,
-)  # a coin is thought to be nearly fair: as if two heads and two tails had been seen, less one each
+# A coin is thought to be nearly fair: as if one head and one tail had been seen beforehand.
+ALPHA, BETA = 2.0, 2.0
 
 
 def model(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> torch.Tensor:
@@ -46,7 +44,7 @@ def posterior(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> 
     """The exact answer in double precision; any number of flips, none included."""
     _check(flips)
     heads, n = flips.double().sum().item(), len(flips)
-    a, b = torch.tensor(alpha + heads).double(), torch.tensor(beta + n - heads).double()
+    a, b = torch.tensor([alpha + heads, beta + n - heads], dtype=torch.float64)
     evidence = _log_beta(a.item(), b.item()) - _log_beta(alpha, beta)
     return Posterior({"p": dist.Beta(a, b)}, evidence, lambda: dist.Bernoulli(a / (a + b)))
 
