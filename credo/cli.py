@@ -121,10 +121,17 @@ def demo(out: Path, seed: int) -> None:
 def _mistakes() -> Iterator[None]:
     try:
         yield
+    except click.ClickException:
+        raise
     except credo.Diverged as error:
         raise Mistake(str(error)) from None
-    except (ValueError, OSError) as error:
-        raise Mistake("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
+    except Exception as error:
+        notes = getattr(error, "__notes__", [])
+        if not notes and not isinstance(error, (ValueError, OSError)):
+            raise
+        kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
+        message = str(error).split("\nTrace Shapes:")[0].rstrip()  # Pyro's appendix
+        raise Mistake("\n".join([kind + message, *notes])) from None
 
 
 def _data(pair: Pair, path: Path | None) -> tuple[Any, ...]:
@@ -161,6 +168,9 @@ def _pictures(pair: Pair, result: credo.Fit, exact: Any, out: Path | None) -> No
     """The loss, the belief, the prediction, and the pair's own lesson where it has one."""
     lesson = getattr(sys.modules[pair.model.__module__], "lesson", None)
     table = lesson(*result.data) if lesson else None
+    if table is not None and not {"mle", "map", "bayes", "sd"} <= set(table.columns):
+        _show(table)
+        table = None
     if table is not None:
         _show(table)
         _save(table, out, "lesson")

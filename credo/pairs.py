@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import iter_modules
@@ -45,14 +47,15 @@ def load(name: str) -> Pair:
 
 
 def _from_file(path: Path) -> ModuleType:
-    import sys
-
     if not path.is_file():
         raise ValueError(f"no file {str(path)!r}: wanted a .py file that holds model and guide")
-    name = f"credo_pair_{path.stem}"
+    name = f"credo_pair_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that a model can be traced back to the posterior beside it
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise ValueError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
     return module

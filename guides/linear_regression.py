@@ -25,6 +25,8 @@ def guide(
     full_rank: bool = True,
 ) -> None:
     """X: shape (N, D). y, prior_sd: not used. sigma: only whether it is known (not None) matters."""
+    if X.dim() != 2:
+        raise ValueError(f"X: got shape {tuple(X.shape)}, wanted (rows, columns); one column is X[:, None]")
     X = X if X.is_floating_point() else X.to(torch.get_default_dtype())
     D = X.shape[1]
     scale = X.new_ones(())

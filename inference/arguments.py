@@ -14,17 +14,35 @@ import torch
 from torch import nn
 
 
-def tensors(model: Callable[..., Any], data: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> tuple:
+def tensors(
+    model: Callable[..., Any],
+    data: tuple[Any, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    columns: tuple[list[str] | None, ...] = (),
+) -> tuple:
     """The model's arguments as tensors: a tuple in the order of its signature; other objects pass unchanged.
 
     data: tensors, NumPy arrays, pandas Series or DataFrames. One DataFrame alone is taken apart by column names
     (see `by_column`); beside other arguments it is a matrix. Floating point becomes `dtype`.
+    columns: of each argument that came as a table when the pair was fitted; a table now is put in that order.
     Raises ValueError naming the argument: empty, not finite, not numeric, or a column that is missing.
     """
-    if len(data) == 1 and isinstance(data[0], pd.DataFrame):
-        data = by_column(model, data[0])
+    data = _apart(model, data)
     names = argument_names(model, len(data))
+    for name, value, wanted in zip(names, data, columns, strict=False):
+        if isinstance(value, pd.DataFrame) and wanted is not None and set(value.columns) != set(wanted):
+            missing = [c for c in wanted if c not in value.columns]
+            extra = [c for c in value.columns if c not in wanted]
+            raise ValueError(f"{name}: wanted the columns of the fit, {wanted}; missing {missing}, not known {extra}")
+    ordered = zip(data, (*columns, *[None] * len(data)), strict=False)
+    data = tuple(v[wanted] if isinstance(v, pd.DataFrame) and wanted is not None else v for v, wanted in ordered)
     return tuple(_tensor(name, value, dtype, device) for name, value in zip(names, data, strict=True))
+
+
+def column_names(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[list[str] | None, ...]:
+    """The column names of each argument that comes as a table, None for the others."""
+    return tuple(list(v.columns) if isinstance(v, pd.DataFrame) else None for v in _apart(model, data))
 
 
 def argument_names(model: Callable[..., Any], n: int) -> list[str]:
@@ -79,6 +97,10 @@ def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
 
 
+def _apart(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[Any, ...]:
+    return by_column(model, data[0]) if len(data) == 1 and isinstance(data[0], pd.DataFrame) else data
+
+
 def _tensor(name: str, value: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if isinstance(value, (pd.DataFrame, pd.Series)):
         kinds = value.dtypes if isinstance(value, pd.DataFrame) else pd.Series([value.dtype], [value.name])
@@ -91,6 +113,8 @@ def _tensor(name: str, value: Any, dtype: torch.dtype, device: torch.device) -> 
         whole = all(pd.api.types.is_integer_dtype(k) or pd.api.types.is_bool_dtype(k) for k in kinds)
         whole = whole and not value.isna().to_numpy().any()
         value = value.to_numpy(dtype=np.int64) if whole else value.to_numpy(dtype=np.float64, na_value=np.nan)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, (bool, int, float)) for v in value):
+        value = np.asarray(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf":
             raise ValueError(f"{name}: got an array of {value.dtype}, wanted numbers")

@@ -17,7 +17,7 @@ from .draws import draw
 from .elbo import Pair, log_weight
 from .fit import Fit
 from .marginals import in_double, marginals, moments, scalars
-from .scope import entered
+from .scope import reading
 from .sites import unwrapped
 
 DRAWS = 4096
@@ -39,7 +39,7 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
         compares marginals: in closed form where guide and posterior have one, by normals of the guide's mean and sd
         where the exact marginal is normal, NaN elsewhere.
     `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats). The gap is KL(q || p) of all latents jointly; it can
-        fall below zero only by the Monte Carlo error of the ELBO.
+        fall below zero only by the Monte Carlo error of the ELBO. For point estimates kl and gap are infinite.
     Raises ValueError if no exact posterior is known.
     """
     if exact is None:
@@ -68,11 +68,12 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
     elbo, error = _elbo(fit, exact.log_evidence, seed)
+    points = bool((table["sd"] == 0).any())
     table.attrs = {
         "log_evidence": exact.log_evidence,
         "elbo": elbo,
         "elbo_error": error,
-        "evidence_gap": exact.log_evidence - elbo,
+        "evidence_gap": float("inf") if points else exact.log_evidence - elbo,
     }
     return table
 
@@ -81,7 +82,7 @@ def _elbo(fit: Fit, log_evidence: float, seed: int) -> tuple[float, float]:
     """The ELBO and its Monte Carlo error, nats; draws are added until the error is small beside the evidence gap."""
     weights = torch.zeros(0, dtype=torch.float64)
     while len(weights) < DRAWS:
-        with entered(fit.state, seed=seed + 1000 * len(weights)):
+        with reading(fit.state, seed + 1000 * len(weights)):
             more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), max(64, len(weights)))
         weights = torch.cat([weights, more.cpu()])
         error = (weights.std() / len(weights) ** 0.5).item()
@@ -112,6 +113,8 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
 
 def _kl(q: Distribution | None, p: Any, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
     """KL(q || p) of each scalar's marginal, shape of the site."""
+    if (sd == 0).any():  # a point has no density
+        return torch.full(mean.shape, float("inf"))
     if q is not None and q.event_shape == p.event_shape == ():
         try:
             return kl_divergence(q, p).detach().cpu()

@@ -38,6 +38,22 @@ class Gain(NamedTuple):
 
 
 @dataclass
+class Mean:
+    """A running mean; it begins anew when the shape changes (a parameter appeared)."""
+
+    count: int = 0
+    total: torch.Tensor | None = None
+
+    def add(self, x: torch.Tensor) -> None:
+        if self.total is None or self.total.shape != x.shape:
+            self.count, self.total = 0, torch.zeros_like(x)
+        self.count, self.total = self.count + 1, self.total + x
+
+    def value(self) -> torch.Tensor | None:
+        return None if self.total is None else self.total / self.count
+
+
+@dataclass
 class Iterates:
     """The iterates of one stage as means over blocks of steps, merged in pairs when there are many."""
 

@@ -1,25 +1,28 @@
 """What a run returns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyro
 import torch
 from pyro import poutine
 
 from .draws import draw
+from .elbo import Pair
 from .plan import Plan
-from .scope import State, entered
-from .sites import latent
+from .scope import State, constrained, find_modules, own_modules, reading, snapshot
+from .sites import latent, refuse_subsampled
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Fit:
     """A guide with the parameters a run found, cut loose from the run: nothing trained later changes it.
 
     params: {name: constrained value}. losses: -ELBO at each step, nats. plan: the estimators at the end of the run.
     stopped: why the run ended. data: the arguments it was run on, as tensors. seed: of the run.
+    columns: the column names of each argument that came as a table.
     """
 
     model: Callable[..., Any]
@@ -30,13 +33,14 @@ class Fit:
     plan: Plan
     stopped: str
     seed: int
-    state: State = field(compare=False)
+    columns: tuple[list[str] | None, ...]
+    state: State
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws z ~ q: {site: shape (n, *shape of the site)}."""
         if n < 1:
             raise ValueError(f"n: got {n}, wanted at least one draw")
-        with entered(self.state, seed=seed):
+        with reading(self.state, seed):
             return draw(lambda: _values(poutine.trace(self.guide).get_trace(*self.data)), n)
 
     def predict(self, n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -58,6 +62,25 @@ class Fit:
         return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}"
 
 
+def finished(
+    model: Callable[..., Any], pair: Pair, losses: list[float], plan: Plan, stopped: str, seed: int, columns: tuple
+) -> Fit:
+    """The fit of a run that is entered now: a copy of the current store and of the modules of the pair."""
+    modules = own_modules(find_modules((pair.model, pair.guide, pair.data)))
+    return Fit(
+        model=model,
+        guide=pair.guide,
+        data=pair.data,
+        params=constrained(),
+        losses=tuple(losses),
+        plan=plan,
+        stopped=stopped,
+        seed=seed,
+        columns=columns,
+        state=snapshot(State(dict(pyro.get_param_store().get_state()), modules)),
+    )
+
+
 class Diverged(ArithmeticError):
     """The loss left the finite numbers. `.fit` is the fit with the last finite average of the parameters."""
 
@@ -70,4 +93,6 @@ class Diverged(ArithmeticError):
 
 
 def _values(trace: poutine.Trace) -> dict[str, torch.Tensor]:
-    return {name: site["value"] for name, site in latent(trace).items()}
+    sites = latent(trace)
+    refuse_subsampled(sites)
+    return {name: site["value"] for name, site in sites.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from .convergence import ANNEAL, Convergence, Gain, Iterates
+from .convergence import ANNEAL, Convergence, Gain, Mean
 
 MAX_STEPS = 50_000
 
@@ -41,8 +41,8 @@ def loop(
     if steps is None and gain is None:
         raise ValueError("steps: got None, but without a measure of gain a run does not stop by itself")
     watch = Convergence(gain) if steps is None and gain is not None else None
-    iterates = Iterates()
-    average = watch.average if watch else iterates.average
+    tail = Mean()  # of the last quarter of so many steps
+    average = watch.average if watch else tail.value
     shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     done = 0
     with tqdm(total=steps, disable=not shown, unit=" steps", leave=False) as bar:
@@ -56,9 +56,11 @@ def loop(
                 if not math.isfinite(loss):
                     raise NotFinite(f"-ELBO became {loss} at step {done:,}")
                 if watch is None:
-                    iterates.add(parameters())
-                    if steps is not None and done == steps // 2:
+                    assert steps is not None
+                    if done == steps // 2:
                         look(1.0)
+                    if done > steps - max(1, steps // 4):
+                        tail.add(parameters())
                     continue
                 action = watch.add(parameters())
                 if action == "stop":

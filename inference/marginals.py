@@ -10,7 +10,7 @@ from pyro import poutine
 from torch.distributions import Distribution
 
 from .elbo import Pair, log_weight
-from .scope import entered, snapshot
+from .scope import reading, snapshot
 from .sites import latent
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def in_double(fit: "Fit") -> "Fit":
     data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
     double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
     try:
-        with entered(double.state, seed=0), torch.no_grad():
+        with reading(double.state, 0), torch.no_grad():
             log_weight(Pair(fit.model, fit.guide, data))
     except RuntimeError:  # constants of the model in single precision
         return fit
@@ -36,7 +36,7 @@ def marginals(fit: "Fit") -> dict[str, Distribution]:
 
     Found by looking: the guide is run twice with different noise, and a site whose density has not changed is one.
     """
-    with entered(fit.state, seed=1), torch.no_grad():
+    with reading(fit.state, 1), torch.no_grad():
         one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
     return _unmoved(one, two)
 
@@ -48,7 +48,7 @@ def priors(fit: "Fit") -> dict[str, Distribution]:
 
 def model_trace(fit: "Fit", seed: int = 0) -> poutine.Trace:
     """The model run once on the data of the fit, at one draw of the guide."""
-    with entered(fit.state, seed=seed), torch.no_grad():
+    with reading(fit.state, seed), torch.no_grad():
         guide = poutine.trace(fit.guide).get_trace(*fit.data)
         return poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
 

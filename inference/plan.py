@@ -82,7 +82,8 @@ def make_plan(guide_trace: poutine.Trace, overrides: "Mapping[str, str] | Plan |
     for name in chosen:
         if name not in latents:
             raise ValueError(f"plan: {name!r} is no latent site of the guide; its sites are {sorted(latents)}")
-    entries = [_entry(name, site, chosen.get(name)) for name, site in latents.items()]
+    auxiliary = [name for name, site in latents.items() if site["infer"].get("is_auxiliary")]
+    entries = [_entry(name, site, chosen.get(name), auxiliary) for name, site in latents.items()]
     return Plan(tuple(entries))
 
 
@@ -105,7 +106,7 @@ def plan(
     return runner.prepare(*data)
 
 
-def _entry(name: str, site: Site, wanted: str | None) -> Entry:
+def _entry(name: str, site: Site, wanted: str | None, auxiliary: list[str]) -> Entry:
     fn = site["fn"]
     kind = type(unwrapped(fn)).__name__
     smooth = bool(getattr(fn, "has_rsample", False))
@@ -114,7 +115,8 @@ def _entry(name: str, site: Site, wanted: str | None) -> Entry:
     if wanted == "pathwise" and not smooth:
         raise ValueError(f"plan: {name!r}: 'pathwise' is not legal, {kind} has no rsample; use 'score'")
     if wanted == "score" and kind == "Delta":
-        raise ValueError(f"plan: {name!r}: 'score' is not legal, a Delta has no density; use 'pathwise'")
+        remedy = f"override {' or '.join(map(repr, auxiliary))}" if auxiliary else "use 'pathwise'"
+        raise ValueError(f"plan: {name!r}: 'score' is not legal, a Delta has no density; {remedy}")
     if wanted == "score" and smooth:
         estimator, reason = "score", "asked for; pathwise is legal too and usually has far less variance"
     elif not smooth:
@@ -122,6 +124,8 @@ def _entry(name: str, site: Site, wanted: str | None) -> Entry:
             "score",
             f"{kind} has no rsample: a draw cannot be differentiated, its log probability can",
         )
+    elif kind == "Delta" and auxiliary:
+        estimator, reason = "pathwise", f"follows the guide's own draw of {', '.join(auxiliary)}"
     elif kind == "Delta":
         estimator, reason = "pathwise", "a point: its value is a parameter"
     elif kind in IMPLICIT:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro import poutine
 
-from .arguments import argument_names, tensors
+from .arguments import tensors
 from .draws import draw
-from .scope import entered
-from .sites import Site, latent
+from .scope import reading
+from .sites import latent, refuse_subsampled
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -21,7 +21,8 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
     """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
     new: the model's arguments, as for `credo.fit`; those left out at the end (what is to be predicted) are None.
-        Nothing at all: the data of the fit, whose observations are drawn anew.
+        Nothing at all: the data of the fit, whose observations are drawn anew. Columns of a table go by name.
+    Networks are in evaluation mode. Deterministic sites of the model come along.
     Raises ValueError for data that `credo.fit` would refuse, and for a plate that is subsampled.
     """
     if n < 1:
@@ -31,25 +32,15 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
         None,
     )
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
-    values = tensors(fit.model, new, dtype, device) if new else fit.data
-    missing = len(fit.data) - len(values)
-    values += (None,) * missing if missing > 0 and len(argument_names(fit.model, len(fit.data))) else ()
+    values = tensors(fit.model, new, dtype, device, fit.columns) if new else fit.data
+    # What is left out at the end: observations are to be predicted, settings are as in the fit.
+    values += tuple(None if isinstance(v, torch.Tensor) else v for v in fit.data[len(values) :])
 
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.trace(fit.guide).get_trace(*values)
         model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
-        for name, site in latent(model).items():
-            _rows_are_whole(name, site)
+        refuse_subsampled(latent(model))
         return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
 
-    with entered(fit.state, seed=seed):
+    with reading(fit.state, seed):
         return draw(one, n)
-
-
-def _rows_are_whole(name: str, site: Site) -> None:
-    for plate in site["cond_indep_stack"]:
-        if plate.full_size is not None and plate.full_size > plate.size:
-            raise ValueError(
-                f"site {name!r}: plate {plate.name!r} is subsampled to {plate.size} of {plate.full_size} rows, so a "
-                f"prediction would lack rows; make subsample_size an argument of the pair and predict without it"
-            )

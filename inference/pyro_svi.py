@@ -1,4 +1,4 @@
-"""The runner for programs written for Pyro: `pyro.infer.SVI` to the letter, with a record of the losses.
+"""The runner for programs written for Pyro: `pyro.infer.SVI`, with a record of the losses and a run that returns a fit.
 
 Parameters live in Pyro's own store, where the next lines of such a program (`pyro.param`, `Predictive`) look for them.
 """
@@ -8,17 +8,17 @@ from typing import Any
 import pyro.infer
 import torch
 
-from .fit import Fit
-from .loop import loop
+from .elbo import Pair
+from .fit import Diverged, Fit, finished
+from .loop import NotFinite, loop
 from .plan import Plan
-from .scope import State, constrained, find_modules, own_modules, snapshot
 
 
 class PyroSVI(pyro.infer.SVI):
-    """model, guide, optim, loss: as for `pyro.infer.SVI`; the loss is Trace_ELBO if left out. losses: -ELBO, nats."""
+    """Takes what `pyro.infer.SVI` takes; the loss is Trace_ELBO if left out. losses: -ELBO at each step, nats."""
 
-    def __init__(self, model: Any, guide: Any, optim: Any, loss: Any = None) -> None:
-        super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO())
+    def __init__(self, model: Any, guide: Any, optim: Any, loss: Any = None, **options: Any) -> None:
+        super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
 
     def step(self, *data: Any, **keywords: Any) -> float:
@@ -30,19 +30,11 @@ class PyroSVI(pyro.infer.SVI):
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
-        _, stopped = loop(lambda: self.step(*data), lambda: torch.zeros(0), None, steps=steps)
-        return Fit(
-            model=self.model,
-            guide=self.guide,
-            data=data,
-            params=constrained(),
-            losses=tuple(self.losses),
-            plan=Plan(()),
-            stopped=stopped,
-            seed=0,
-            state=snapshot(
-                State(
-                    dict(pyro.get_param_store().get_state()), own_modules(find_modules((self.model, self.guide, data)))
-                )
-            ),
-        )
+        try:
+            _, stopped = loop(lambda: self.step(*data), lambda: torch.zeros(0), None, steps=steps)
+        except NotFinite as error:
+            raise Diverged(str(error), self._fit(data, str(error))) from None
+        return self._fit(data, stopped)
+
+    def _fit(self, data: tuple, stopped: str) -> Fit:
+        return finished(self.model, Pair(self.model, self.guide, data), self.losses, Plan(()), stopped, 0, ())

@@ -7,6 +7,7 @@ after an error, puts back what was there. No tensor is copied on either way, so 
 
 import functools
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import pyro
 import torch
 from pyro.util import get_rng_state, set_rng_state
 from torch import nn
+
+_NO_NETWORKS = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # not looked into
 
 
 @dataclass
@@ -90,6 +93,16 @@ def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
 
 
 @contextmanager
+def reading(state: State, seed: int) -> Iterator[None]:
+    """Work inside a copy of `state`, networks in evaluation mode: whatever is run there, the state stays as it is."""
+    copy = snapshot(state)
+    for attributes in copy.modules.values():
+        attributes["training"] = False
+    with entered(copy, seed=seed):
+        yield
+
+
+@contextmanager
 def noise(seed: int) -> Iterator[None]:
     """The torch generators start from `seed` inside and are as they were outside: common random numbers."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
@@ -133,8 +146,7 @@ def find_modules(things: Any) -> list[nn.Module]:
         elif isinstance(thing, functools.partial):
             todo.extend((thing.func, thing.args, thing.keywords))
         elif inspect.ismethod(thing):
-            owner = thing.__self__
-            todo.extend((owner if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}), thing.__func__))
+            todo.extend((thing.__self__, thing.__func__))
         elif inspect.isfunction(thing):
             todo.extend((thing.__defaults__, thing.__kwdefaults__))
             try:
@@ -144,13 +156,12 @@ def find_modules(things: Any) -> list[nn.Module]:
             todo.extend(scope.nonlocals.values())
             # Named beside the function: functions of the same file may name more, others are somebody else's.
             todo.extend(
-                v
-                for v in scope.globals.values()
-                if isinstance(v, (nn.Module, dict, list, tuple))
-                or (inspect.isfunction(v) and v.__globals__ is thing.__globals__)
+                v for v in scope.globals.values() if not inspect.isfunction(v) or v.__globals__ is thing.__globals__
             )
-        elif callable(thing) and not isinstance(thing, type):
-            todo.append(getattr(thing, "__dict__", {}))
+        elif not inspect.ismodule(thing) and not isinstance(thing, type):
+            package = type(thing).__module__.split(".")[0]
+            if package not in sys.stdlib_module_names and package not in _NO_NETWORKS:
+                todo.append(getattr(thing, "__dict__", {}))  # an object of the user's own
     return list(found)
 
 

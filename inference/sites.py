@@ -31,6 +31,17 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
     }
 
 
+def refuse_subsampled(sites: dict[str, Site]) -> None:
+    """Raises ValueError naming a plate that holds a random part of its rows: draws of it would mix the rows."""
+    for name, site in sites.items():
+        for plate in site["cond_indep_stack"]:
+            if plate.full_size is not None and plate.full_size > plate.size:
+                raise ValueError(
+                    f"site {name!r}: plate {plate.name!r} is subsampled to {plate.size} of {plate.full_size} rows, so "
+                    f"draws would lack or mix rows; make subsample_size an argument of the pair and leave it out here"
+                )
+
+
 def unwrapped(fn: Any) -> Any:
     """The distribution as the user wrote it, without the wrappers that plates, masks and to_event add."""
     while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):

@@ -7,19 +7,19 @@ pair before the first step (`preflight`), stops when it has come to rest (`conve
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import pyro
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from .arguments import argument_names, in_double, tensors
+from .arguments import argument_names, column_names, in_double, tensors
 from .automatic import with_guide
 from .draws import can_vectorise
 from .elbo import Pair, Program, differentiable_loss, log_weight
-from .fit import Diverged, Fit
+from .fit import Diverged, Fit, finished
 from .loop import NotFinite, loop
 from .measure import gain, gradients, quieter_term
 from .plan import Plan, make_plan
@@ -32,8 +32,6 @@ from .scope import (
     entered,
     find_modules,
     new_state,
-    own_modules,
-    snapshot,
     unconstrained,
 )
 from .sites import latent
@@ -54,11 +52,9 @@ class SVI:
     def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
         if optim is None:
             return super().__new__(cls)
-        if options:
-            raise ValueError(
-                f"{next(iter(options))}: a run with a Pyro optimiser takes model, guide, optim and loss only"
-            )
-        return PyroSVI(model, guide, optim, loss)
+        if own := options.keys() & {"lr", "particles", "plan", "seed", "device", "progress"}:
+            raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
+        return PyroSVI(model, guide, optim, loss, **options)
 
     def __init__(
         self,
@@ -76,15 +72,14 @@ class SVI:
     ) -> None:
         if loss is not None and optim is None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        if particles is not None and particles < 1:
-            raise ValueError(f"particles: got {particles}, wanted at least 1")
+        self._particles = None if particles is None else _whole("particles", particles, 1)
         if not lr > 0:
             raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
-        self._user_model, self._overrides, self._seed = model, plan, seed
-        self._lr, self._particles, self._progress = lr, particles, progress
+        self._user_model, self._overrides, self._seed = model, plan, _whole("seed", seed, 0)
+        self._lr, self._progress = lr, progress
         self._device = choose_device(device)
         self._state: State | None = None
 
@@ -101,7 +96,7 @@ class SVI:
         if self.plan is None:
             things = (self.model, self.guide, data)
             dtype = torch.float64 if in_double(find_modules(things)) else torch.float32
-            if not self._meet(data, dtype):
+            if not self._meet(data, dtype, or_double=dtype != torch.float64):
                 self._meet(data, torch.float64)
         assert self.plan is not None
         return self.plan
@@ -114,10 +109,12 @@ class SVI:
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
-        if steps is not None and steps < 0:
-            raise ValueError(f"steps: got {steps}, wanted None or a number of steps")
+        steps = None if steps is None else _whole("steps", steps, 0)
+        new = self.plan is not None  # data that nothing has looked at yet
         pair, state = self._begin(data)
         with entered(state):
+            if new:
+                check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
             try:
                 average, stopped = loop(
@@ -131,17 +128,17 @@ class SVI:
                     progress=self._progress,
                 )
             except NotFinite as error:
-                raise Diverged(str(error), self._fit(pair, error.average, str(error))) from None
-            return self._fit(pair, average, stopped)
+                raise Diverged(str(error), self._fit(pair, error.average, str(error), data)) from None
+            return self._fit(pair, average, stopped, data)
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
-        """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; nothing is updated."""
+        """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
         pair, state = self._begin(data)
         with entered(state):
             return gradients(lambda: self._loss(pair)[1])
 
     def evaluate_loss(self, *data: Any) -> float:
-        """An estimate of -ELBO in nats; nothing is updated."""
+        """An estimate of -ELBO in nats; no parameter is updated."""
         pair, state = self._begin(data)
         with entered(state), torch.no_grad():
             return self._loss(pair)[0]
@@ -152,14 +149,19 @@ class SVI:
         assert self._state is not None
         return Pair(self.model, self.guide, tensors(self._user_model, data, self._dtype, self._device)), self._state
 
-    def _meet(self, data: tuple, dtype: torch.dtype) -> bool:
-        """Set the run up for the data in this precision; False if the model turns out to draw in double."""
+    def _meet(self, data: tuple, dtype: torch.dtype, or_double: bool = False) -> bool:
+        """Set the run up for the data in this precision; False if the model turns out to work in double."""
         values = tensors(self._user_model, data, dtype, self._device)
         state = new_state((self.model, self.guide, data), self._seed, self._device)
         with entered(state):
-            trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
+            try:
+                trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
+            except RuntimeError as error:
+                if or_double and "dtype" in str(error) and "ouble" in str(error):
+                    return False
+                raise
             drawn = {getattr(site["value"], "dtype", None) for site in latent(trace).values()}
-            if dtype != torch.float64 and torch.float64 in drawn:
+            if or_double and torch.float64 in drawn:
                 return False
             if not unconstrained():
                 raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
@@ -177,8 +179,8 @@ class SVI:
         assert self.plan is not None and self._particles is not None
         try:
             return differentiable_loss(self.plan, pair, self._particles, self._vectorised)
-        except RuntimeError:
-            if not self._vectorised:
+        except RuntimeError as error:
+            if not self._vectorised or not any(word in str(error) for word in ("vmap", "functorch")):
                 raise
             self._vectorised = False  # the program has changed, say by making a parameter: draws one by one from here
             return self._loss(pair)
@@ -209,22 +211,13 @@ class SVI:
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * rate
 
-    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str) -> Fit:
+    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:
         if average is not None:
             with torch.no_grad():
                 vector_to_parameters(average, unconstrained().values())
-        assert self.plan is not None and self._state is not None
-        return Fit(
-            model=self._user_model,
-            guide=self.guide,
-            data=pair.data,
-            params=constrained(),
-            losses=tuple(self.losses),
-            plan=self.plan,
-            stopped=stopped,
-            seed=self._seed,
-            state=snapshot(State(dict(pyro.get_param_store().get_state()), own_modules(list(self._state.modules)))),
-        )
+        assert self.plan is not None
+        columns = column_names(self._user_model, data)
+        return finished(self._user_model, pair, self.losses, self.plan, stopped, self._seed, columns)
 
 
 def fit(
@@ -257,3 +250,9 @@ def fit(
     """
     runner = SVI(model, guide, lr=lr, particles=particles, plan=plan, seed=seed, device=device, progress=progress)
     return runner.run(*data, steps=steps)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if not hasattr(value, "__index__") or operator.index(value) < least:
+        raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least {least}")
+    return operator.index(value)

@@ -45,21 +45,26 @@ def kl_to_exact(params, X, y, sigma) -> float:
 
 
 @pytest.mark.parametrize("sigma", [0.7, None])
-def test_the_guide_holds_the_posterior(sigma, double):
+@pytest.mark.parametrize("full_rank", [True, False])
+def test_the_guide_holds_the_posterior(sigma, full_rank, double):
     X, y = (t[:20] for t in PAIR.data())
+    if not full_rank:  # the mean-field guide holds it where the columns are orthogonal to each other and to the ones
+        X = torch.linalg.qr(torch.cat([torch.ones(20, 1), X], 1)).Q[:, 1:]
     mean, cov = exact(X, y, sigma)
     posterior = PAIR.posterior(X, y, sigma=sigma)
     L = torch.linalg.cholesky(cov)
-    params = {"m": mean[:-1], "m_b": mean[-1], "L": L[:-1, :-1], "r": L[-1, :-1], "l_b": L[-1, -1]}
+    params = {"m": mean[:-1], "m_b": mean[-1], "l_b": L[-1, -1]}
+    params |= {"L": L[:-1, :-1], "r": L[-1, :-1]} if full_rank else {"sd": L.diagonal()[:-1]}
     if sigma is None:
         s2 = posterior.marginals["sigma2"]
         params |= {"shape": s2.concentration, "level": s2.rate / s2.concentration}
     assert kl_to_exact(params, X, y, sigma) == pytest.approx(0, abs=1e-9)
     for name, value in params.items():
         pyro.param(name, value)
+    model, guide = partial(PAIR.model, sigma=sigma), partial(PAIR.guide, sigma=sigma, full_rank=full_rank)
     for _ in range(5):  # at the posterior log p(y, z) - log q(z) is log p(y) for every z
-        q = poutine.trace(partial(PAIR.guide, sigma=sigma)).get_trace(X, y)
-        p = poutine.trace(poutine.replay(partial(PAIR.model, sigma=sigma), q)).get_trace(X, y)
+        q = poutine.trace(guide).get_trace(X, y)
+        p = poutine.trace(poutine.replay(model, q)).get_trace(X, y)
         assert (p.log_prob_sum() - q.log_prob_sum()).item() == pytest.approx(posterior.log_evidence, abs=1e-8)
 
 
