@@ -118,3 +118,21 @@ def test_a_guide_that_does_not_match_is_refused(old: str, new: str, words: list[
     assert result.exit_code == 2, result.output
     for word in words:
         assert word in result.output
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def model(x:\n", ["cannot be loaded", "SyntaxError"]),
+        ("import nosuchpackage\n", ["cannot be loaded", "nosuchpackage"]),
+        (
+            OWN.replace("    loc =", "    raise TypeError('mine')\n    loc ="),
+            ["TypeError: mine", "while the model ran once"],
+        ),
+    ],
+)
+def test_a_users_file_that_fails_is_named_without_a_traceback(code: str, words: list[str], tmp_path: Path) -> None:
+    result = run("fit", write(tmp_path, "own.py", code), "--data", write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
+    assert result.exit_code == 2, result.output
+    for word in words:
+        assert word in result.output
