@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import pandas as pd
+import torch
 
 import credo
 from credo.pairs import Pair
@@ -100,6 +101,7 @@ def compare(name: str, data: Path | None, steps: int | None, seed: int, device: 
 def demo(out: Path, seed: int) -> None:
     """Every pair on its built-in data: plan, fit, comparison, pictures."""
     start = time.perf_counter()
+    torch.set_num_threads(1)  # small tensors: threads wait for one another, on a busy machine for minutes
     with _mistakes():
         for name in credo.names():
             pair = credo.load(name)
