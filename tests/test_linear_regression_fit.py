@@ -83,7 +83,7 @@ def test_the_default_fit_is_the_posterior(seed):
     sd = cov.diagonal().sqrt()
     assert ((m - mean) / sd).abs().max() <= 0.05
     assert (V.diagonal().sqrt() / sd - 1).abs().max() <= 0.03
-    assert 0 <= kl_to_exact(fit.params, X, y, 0.7) <= 0.1
+    assert 0 <= kl_to_exact(fit.params, X, y, 0.7) <= 0.01
     table = credo.compare(fit)
     rows = {name: torch.tensor(table[name].to_numpy()) for name in table}
     torch.testing.assert_close(rows["exact mean"], mean, atol=1e-6, rtol=0)
@@ -100,7 +100,7 @@ def test_the_default_fit_is_the_posterior(seed):
     assert gap == pytest.approx(kl_to_exact(fit.params, X, y, 0.7), abs=max(5 * error, 1e-4))
 
 
-@seeds()
+@seeds(0)
 def test_the_default_fit_with_unknown_noise_is_the_posterior(seed):
     X, y = PAIR.data()
     fit = credo.fit(partial(PAIR.model, sigma=None), partial(PAIR.guide, sigma=None), X, y, seed=seed)
@@ -108,11 +108,11 @@ def test_the_default_fit_with_unknown_noise_is_the_posterior(seed):
     m, V, s2 = believed(fit.params, None)
     noise = PAIR.posterior(X, y, sigma=None).marginals["sigma2"]
     sd = (noise.mean * cov.diagonal()).sqrt()
-    # Looser: one particle, and stopping looks at the ELBO, which sees little of a direction of correlated columns.
-    # Along one direction 0.05 nats are an sd ratio r with (r^2 - 1 - 2 log r) / 2 = 0.05: r from 0.79 to 1.23.
-    assert kl_to_exact(fit.params, X, y, None) <= 0.05
-    assert ((m - mean) / sd).abs().max() <= 0.15
-    assert ((s2.mean * V.diagonal()).sqrt() / sd - 1).abs().max() <= 0.2
+    # No looser than for known noise, though "converged" is judged by the ELBO, which sees little of a direction of
+    # correlated columns: an sd off by 15 % costs 0.02 nats.
+    assert 0 <= kl_to_exact(fit.params, X, y, None) <= 0.01
+    assert ((m - mean) / sd).abs().max() <= 0.05
+    assert ((s2.mean * V.diagonal()).sqrt() / sd - 1).abs().max() <= 0.03
     assert (s2.mean - noise.mean).abs() <= 0.05 * noise.stddev
     assert s2.stddev / noise.stddev == pytest.approx(1, abs=0.03)
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.convergence import Convergence, Gain, Iterates, _drift
+from credo.inference.convergence import MAX_STAGES, Convergence, Gain, Iterates, _drift
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
 
@@ -85,6 +85,36 @@ def test_no_stop_while_the_way_is_long():
     watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
     for step in range(3000):
         assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "look")
+
+
+def at_rest(gain: Gain, until: tuple[str, ...]) -> tuple[Convergence, str]:
+    """Iterates that only wobble, until one of these actions."""
+    torch.manual_seed(2)
+    watch = Convergence(lambda new, old: gain)
+    for _ in range(20_000):
+        action = watch.add(torch.randn(50))
+        if action in until:
+            return watch, action
+    raise AssertionError(f"none of {until}")
+
+
+@pytest.mark.parametrize("gain", [Gain(0.0, 0.0, 0.0), Gain(5e-4, 0.0, 0.0), Gain(-0.01, 0.006, 0.0)])
+def test_a_stage_that_gained_nothing_beyond_its_error_is_the_last(gain):
+    watch, _ = at_rest(gain, ("stop",))
+    assert watch.stages == 2 and watch.verdict.startswith("converged")
+
+
+@pytest.mark.parametrize("gain", [Gain(1.0, 0.0, 0.0), Gain(-1.0, 0.0, 0.0), Gain(0.0, 1.0, 0.0)])
+def test_a_gain_or_doubt_about_it_goes_on_to_the_last_stage_and_says_so(gain):
+    watch, _ = at_rest(gain, ("stop",))
+    assert watch.stages == MAX_STAGES and "converged" not in watch.verdict and "nats" in watch.verdict
+
+
+def test_a_new_stage_averages_its_own_iterates_alone():
+    watch, _ = at_rest(Gain(0.0, 0.0, 0.0), ("anneal",))
+    for _ in range(25):
+        watch.add(torch.full((50,), 7.0))
+    assert watch.average().tolist() == [7.0] * 50
 
 
 def test_a_run_stops_by_itself_at_the_posterior():

@@ -26,7 +26,10 @@ DISTRIBUTIONS = [  # what a guide or a model may draw from, with a distribution 
     dist.Uniform(t(-1.0), t(2.0)),
     dist.Logistic(t(0.5), t(2.0)),
 ]
-VECTORISED = {dist.Normal, dist.LogNormal, dist.HalfNormal, dist.Exponential, dist.Uniform, dist.Weibull, dist.Gumbel}
+VECTORISED = {
+    *(dist.Normal, dist.LogNormal, dist.HalfNormal, dist.Exponential, dist.Uniform, dist.Kumaraswamy),
+    *(dist.Weibull, dist.Gumbel, dist.Gamma, dist.InverseGamma),
+}
 
 
 @pytest.mark.parametrize("fn", DISTRIBUTIONS, ids=lambda fn: type(fn).__name__)

@@ -103,6 +103,7 @@ def make(name: str) -> nn.Module:
 
 
 def likelihood(net, x, y):
+    assert all(isinstance(p, nn.Parameter) for p in net.parameters())
     net = pyro.module("net", net) if any(p.requires_grad for p in net.parameters()) else net
     with pyro.plate("N", len(x)):
         pyro.sample("y", dist.Normal(net(x).squeeze(-1), 1.0), obs=y)
