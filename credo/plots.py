@@ -53,7 +53,7 @@ def belief(
     if site not in draws:
         raise ValueError(f"site {site!r} is no latent of this fit; wanted one of {sorted(draws)}")
     ax = _axes(ax)
-    values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]
+    values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]  # mypy: tuple of slices and ints
     low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
     for value in (points or {}).values():
         low, high = min(low, value), max(high, value)

@@ -55,7 +55,7 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
     outside = {m: dict(m.__dict__) for m in state.modules}
     generators = _generators()
     store = pyro.get_param_store()
-    with store.scope(state.store), pyro.validation_enabled(validate):  # type: ignore[arg-type]
+    with store.scope(state.store), pyro.validation_enabled(validate):  # type: ignore[arg-type]  # Pyro's TypedDict
         try:
             _install(state.modules)
             if seed is None:
