@@ -10,7 +10,7 @@ from pyro import poutine
 
 from .arguments import tensors
 from .draws import draw
-from .scope import reading
+from .scope import reading, refuse_unknown
 from .sites import latent, refuse_subsampled
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Ten
     """
     if n < 1:
         raise ValueError(f"n: got {n}, wanted at least one draw")
+    refuse_unknown(fit.state, new)
     tensor = next(
         (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()),
         None,

@@ -165,6 +165,16 @@ def find_modules(things: Any) -> list[nn.Module]:
     return list(found)
 
 
+def refuse_unknown(state: State, data: tuple) -> None:
+    """Raises ValueError for a network in the data that the run has not trained: Pyro would pass over its weights."""
+    for module in find_modules(data):
+        if module not in state.modules:
+            raise ValueError(
+                f"a network ({type(module).__name__}) was passed that is not the one of the first call: its weights "
+                f"are not part of this run. Pass the same object again, or begin a new run"
+            )
+
+
 def unconstrained() -> dict[str, torch.Tensor]:
     """The trainable leaves of the current store by name. Pyro's running baselines live there too and are left out."""
     params = pyro.get_param_store().named_parameters()

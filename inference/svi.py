@@ -25,15 +25,7 @@ from .measure import gain, gradients, quieter_term
 from .plan import Plan, make_plan
 from .preflight import check
 from .pyro_svi import PyroSVI
-from .scope import (
-    State,
-    choose_device,
-    constrained,
-    entered,
-    find_modules,
-    new_state,
-    unconstrained,
-)
+from .scope import State, choose_device, constrained, entered, find_modules, new_state, refuse_unknown, unconstrained
 from .sites import latent
 
 LR = 0.02  # of Adam, in unconstrained space
@@ -147,6 +139,7 @@ class SVI:
         """The pair on the data as tensors, and the run's state."""
         self.prepare(*data)
         assert self._state is not None
+        refuse_unknown(self._state, data)
         return Pair(self.model, self.guide, tensors(self._user_model, data, self._dtype, self._device)), self._state
 
     def _meet(self, data: tuple, dtype: torch.dtype, or_double: bool = False) -> bool:

@@ -56,7 +56,6 @@ NETWORKS = {
     "perceptron": lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)),
     "tied weights": Tied,
     "lstm": Recurrent,
-    "gru, two layers": lambda: nn.Sequential(nn.Unflatten(1, (2, 1)), GRU(), nn.Linear(3, 1)),
     "buffers": Buffered,
     "weight norm": lambda: nn.Sequential(
         nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)), nn.Tanh(), nn.Linear(3, 1)
@@ -65,14 +64,6 @@ NETWORKS = {
     "parameter list": lambda: Listed(),
     "a list of its own": lambda: Shortcut(),
 }
-
-
-class GRU(nn.GRU):
-    def __init__(self) -> None:
-        super().__init__(1, 3, num_layers=2, batch_first=True)
-
-    def forward(self, x):
-        return super().forward(x)[0][:, -1]
 
 
 class Listed(nn.Module):

@@ -160,6 +160,25 @@ def test_a_parameter_made_later_is_trained_too(steps, branch):
     assert fit.params["late"].exp().item() == pytest.approx(0.5, rel=0.05)
 
 
+def learnt(net, x, y):
+    pyro.module("net", net)
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(net(x).squeeze(-1), 1.0), obs=y)
+
+
+def test_another_network_than_the_first_is_trained_or_refused_but_not_passed_over():
+    """Say a network built anew in the loop: the run knows the first one, and the parameters belong to it."""
+    runner, x = credo.SVI(learnt, lambda net, x, y: None), Y[:, None]
+    runner.step(nn.Linear(1, 1), x, Y + 5)
+    other = nn.Linear(1, 1)
+    try:
+        losses = [runner.step(other, x, Y + 5) for _ in range(10)]
+    except ValueError as error:
+        assert "net" in str(error)
+        return
+    assert losses[-1] < losses[0]
+
+
 class VAE(nn.Module):
     """A linear autoencoder: x ~ N(d z + c, 1), z ~ N(0, 1), with q(z | x) = N(a x + b, s^2) for every x."""
 
