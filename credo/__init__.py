@@ -15,9 +15,10 @@ if not (_Path(__file__).parent / "models").is_dir():
     # A checkout, not an install: the folders stand beside this one.
     __path__.append(str(_Path(__file__).parents[1]))
 
-from credo import plots
+from credo import data, metrics, plots
 from credo.inference.compare import compare
 from credo.inference.fit import Diverged, Fit
+from credo.inference.likelihood import log_likelihood
 from credo.inference.plan import Plan, plan
 from credo.inference.predict import predict
 from credo.inference.svi import SVI, fit
@@ -35,8 +36,11 @@ __all__ = [
     "Pair",
     "Plan",
     "compare",
+    "data",
     "fit",
     "load",
+    "log_likelihood",
+    "metrics",
     "names",
     "plan",
     "plots",

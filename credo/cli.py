@@ -13,7 +13,14 @@ import pandas as pd
 import torch
 
 import credo
+from credo.gallery import gallery
+from credo.inference.marginals import moments
+from credo.inference.scope import reading
+from credo.page import PLAN, Section, write
 from credo.pairs import Pair
+from credo.unseen import beside, scores
+
+LONGEST = 40  # scalars of a fit that are shown one by one
 
 
 class Mistake(click.ClickException):
@@ -73,12 +80,9 @@ def fit(name: str, data: Path | None, steps: int | None, seed: int, device: str 
     """Fit the guide, and summarise what it believes."""
     with _mistakes():
         pair = credo.load(name)
-        result = credo.fit(pair.model, pair.guide, *_data(pair, data), steps=steps, seed=seed, device=device)
-        click.echo(result)
-        table = result.summary()
-        _show(table)
-        _save(table, out, "summary")
-        _pictures(pair, result, None, out)
+        section, arguments = Section(name), _data(pair, data)
+        _fit(pair, section, arguments, steps=steps, seed=seed, device=device)
+        _examine(pair, section, out, exact=False)
 
 
 @main.command()
@@ -89,34 +93,46 @@ def compare(name: str, data: Path | None, steps: int | None, seed: int, device: 
         pair = credo.load(name)
         if pair.posterior is None:
             raise Mistake(f"{name}: no exact posterior is known; write a function posterior(*data) beside the model")
-        arguments = _data(pair, data)
-        result = credo.fit(pair.model, pair.guide, *arguments, steps=steps, seed=seed, device=device)
-        click.echo(result)
-        _compare(pair, result, out)
+        section, arguments = Section(name), _data(pair, data)
+        _fit(pair, section, arguments, steps=steps, seed=seed, device=device)
+        _examine(pair, section, out, exact=True)
 
 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def demo(out: Path, seed: int) -> None:
-    """Every pair on its built-in data: plan, fit, comparison, pictures."""
+@click.option("--only", multiple=True, metavar="NAME", help="This pair alone; may be given again for more.")
+def demo(out: Path, seed: int, only: tuple[str, ...]) -> None:
+    """Every pair on its built-in data: plan, fit, comparison, pictures, and a page that shows them: OUT/index.html."""
     start = time.perf_counter()
     torch.set_num_threads(1)  # small tensors: threads wait for one another, on a busy machine for minutes
+    sections: list[Section] = []
+    failed: list[Exception] = []
     with _mistakes():
-        for name in credo.names():
-            pair = credo.load(name)
-            if pair.data is None:
-                continue
-            click.secho(f"\n{name}", bold=True)
-            result = credo.fit(pair.model, pair.guide, *pair.data(), seed=seed)
-            _show(result.plan.frame[["distribution", "estimator", "term", "reason"]])
-            click.echo(result)
-            if pair.posterior is not None:
-                _compare(pair, result, out / name)
-            else:
-                _show(result.summary())
-                _pictures(pair, result, None, out / name)
-    click.echo(f"\n{time.perf_counter() - start:.0f} s; tables and pictures are in {out}/")
+        pairs = [credo.load(name) for name in only or credo.names()]
+        if missing := [pair.name for pair in pairs if pair.data is None and only]:
+            raise Mistake(f"{missing[0]}: has no built-in data; use credo fit {missing[0]} --data file.csv")
+    for pair in pairs:
+        if pair.data is None:
+            continue
+        command = "fit" if pair.posterior is None else "compare"
+        sections.append(section := Section(pair.name, inspect.getdoc(sys.modules[pair.model.__module__]) or ""))
+        section.command = f"credo {command} {pair.name} --seed {seed} --out {out / pair.name}"
+        click.secho(f"\n{pair.name}", bold=True)
+        try:
+            result = _fit(pair, section, pair.data(), seed=seed)
+            _show(result.plan.frame[PLAN])
+            _examine(pair, section, out / pair.name, exact=pair.posterior is not None)
+        except Exception as error:
+            failed.append(error)
+            section.error = f"{type(error).__name__}: {error}"
+            click.echo(f"{pair.name} failed: {section.error}", err=True)
+    seconds = time.perf_counter() - start
+    page = write(out, sections, f"credo {credo.__version__}, seed {seed}; fitted and drawn in {seconds:.0f} s.")
+    click.echo(f"\n{seconds:.0f} s; tables and pictures are in {out}/, to be looked at in {page}")
+    if failed:
+        with _mistakes():
+            raise failed[0]
 
 
 @contextmanager
@@ -153,53 +169,67 @@ def _data(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     return (table,)
 
 
-def _compare(pair: Pair, result: credo.Fit, out: Path | None) -> None:
-    table = credo.compare(result)
-    _show(table)
-    a = table.attrs
-    click.echo(
-        f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
-        f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+def _fit(pair: Pair, section: Section, arguments: tuple[Any, ...], **settings: Any) -> credo.Fit:
+    start = time.perf_counter()
+    section.fit = credo.fit(pair.model, pair.guide, *arguments, **settings)
+    section.seconds = time.perf_counter() - start
+    click.echo(section.fit)
+    return section.fit
+
+
+def _examine(pair: Pair, section: Section, out: Path | None, exact: bool) -> None:
+    """Everything there is to say of a fit: shown, saved if there is a folder, and kept in the section."""
+    fit, posterior, compared = section.fit, None, None
+    assert fit is not None
+
+    def keep(heading: str, name: str, table: pd.DataFrame) -> None:
+        section.tables[heading] = table
+        _show(table)
+        _save(table, out, name)
+
+    if exact and pair.posterior is not None:
+        with reading(fit.state, fit.seed):  # networks with the weights of the fit
+            posterior = pair.posterior(*fit.data)
+        compared = credo.compare(fit, posterior)
+        keep("Beside the exact posterior", "compare", compared)
+        a = compared.attrs
+        section.gap = (
+            f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
+            f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+        )
+        click.echo(section.gap)
+    else:
+        keep("What is believed", "summary", _summary(fit))
+    section.scores = scores(fit)
+    if section.scores is not None:
+        said = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())
+        click.echo(f"{section.scores.name}: {said}")
+    lesson, report = beside(pair.model, "lesson"), beside(pair.guide, "report")
+    table = None
+    if lesson is not None:
+        with reading(fit.state, fit.seed):
+            table = lesson(*fit.data)
+        keep("Lesson", "lesson", table)
+    if report is not None:
+        keep("Report", "report", report(fit.params))
+    if out is not None:
+        section.pictures = gallery(fit, out, posterior, compared, table)
+
+
+def _summary(fit: credo.Fit) -> pd.DataFrame:
+    """A row for each scalar; of more than can be read, a row for each site."""
+    shapes = {name: values.shape[1:] for name, values in fit.sample(1).items()}
+    if sum(shape.numel() for shape in shapes.values()) <= LONGEST:
+        return fit.summary()
+    found = moments(fit, 400, 0)
+    table = pd.DataFrame(
+        {
+            "numbers": {name: shape.numel() for name, shape in shapes.items()},
+            "mean |mean|": {name: mean.abs().mean().item() for name, (mean, _) in found.items()},
+            "mean sd": {name: sd.mean().item() for name, (_, sd) in found.items()},
+        }
     )
-    _save(table, out, "compare")
-    assert pair.posterior is not None
-    _pictures(pair, result, (pair.posterior(*result.data), table), out)
-
-
-def _pictures(pair: Pair, result: credo.Fit, exact: Any, out: Path | None) -> None:
-    """The loss, the belief, the prediction, and the pair's own lesson where it has one."""
-    lesson = getattr(sys.modules[pair.model.__module__], "lesson", None)
-    table = lesson(*result.data) if lesson else None
-    if table is not None and not {"mle", "map", "bayes", "sd"} <= set(table.columns):
-        _show(table)
-        table = None
-    if table is not None:
-        _show(table)
-        _save(table, out, "lesson")
-    if out is None:
-        return
-    from matplotlib.figure import Figure
-
-    def draw(name: str, plot: Callable[[Any], Any], size: tuple[float, float] = (6, 4)) -> None:
-        figure = Figure(figsize=size, layout="constrained")
-        plot(figure.subplots())
-        figure.savefig(out / f"{name}.png", dpi=150)
-
-    out.mkdir(parents=True, exist_ok=True)
-    posterior, compared = exact or (None, None)
-    draw("loss", lambda ax: credo.plots.losses(result, ax))
-    scalars = [site for site, values in result.sample(1).items() if values.dim() == 1]
-    if table is not None:
-        draw("lesson", lambda ax: credo.plots.lesson(table, ax))
-    if scalars:
-        points = {k.upper(): v for k, v in table.iloc[-1][["mle", "map"]].items()} if table is not None else None
-        draw("belief", lambda ax: credo.plots.belief(result, scalars[0], exact=posterior, points=points, ax=ax))
-    if compared is not None and len(compared) > 1:
-        draw("intervals", lambda ax: credo.plots.intervals(compared, ax), (6, 1 + 0.35 * len(compared)))
-    try:
-        draw("predictive", lambda ax: credo.plots.predictive(result, ax=ax))
-    except ValueError:  # not a regression
-        (out / "predictive.png").unlink(missing_ok=True)
+    return table.rename_axis("site")
 
 
 def _show(table: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ learnt from (nothing at all, NaN, infinity) is refused here, by the name of the 
 """
 
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,13 @@ def in_double(modules: list[nn.Module]) -> bool:
     if torch.get_default_dtype() == torch.float64:
         return True
     return any(p.dtype == torch.float64 for m in modules for p in m.parameters())
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`, or ValueError naming the argument."""
+    if not hasattr(value, "__index__") or operator.index(value) < least:
+        raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least {least}")
+    return operator.index(value)
 
 
 def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:

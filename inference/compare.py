@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from torch.distributions import Distribution, MultivariateNormal, Normal, kl_divergence
 
+from .costs import Pair
 from .draws import draw
-from .elbo import Pair, log_weight
+from .elbo import log_weight
 from .fit import Fit
-from .marginals import in_double, marginals, moments, scalars
+from .marginals import in_double, marginals, masses, mean_and_sd, moments, scalars
 from .scope import reading
 from .sites import unwrapped
 
@@ -37,13 +38,15 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
 
     exact: the exact posterior; None takes the `posterior` function that stands in the file of the model. The column kl
         compares marginals: in closed form where guide and posterior have one, by normals of the guide's mean and sd
-        where the exact marginal is normal, NaN elsewhere.
+        where the exact marginal is normal, NaN elsewhere. Finite sites add a column: the total variation.
     `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats). The gap is KL(q || p) of all latents jointly; it can
         fall below zero only by the Monte Carlo error of the ELBO. For point estimates kl and gap are infinite.
     Raises ValueError if no exact posterior is known.
     """
     if exact is None:
-        exact = _posterior_beside(fit.model)(*fit.data)
+        posterior = _posterior_beside(fit.model)
+        with reading(fit.state, seed):  # networks with the weights of the fit
+            exact = posterior(*fit.data)
     fit = in_double(fit)
     q, known = moments(fit, 5 * DRAWS, seed), marginals(fit)
     missing = sorted(set(exact.marginals) ^ set(q))
@@ -52,8 +55,9 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
     rows = {}
     for name, p in exact.marginals.items():
         mean, sd = (t.cpu() for t in q[name])
-        exact_mean, exact_sd = p.mean.double().cpu(), p.variance.double().sqrt().cpu()
+        exact_mean, exact_sd = (t.cpu() for t in mean_and_sd(p))
         kl = _kl(known.get(name), p, mean, sd)
+        variation = _total_variation(known.get(name), p)
         for index, label in scalars(name, mean.shape):
             m, s, em, es = (t[index].item() for t in (mean, sd, exact_mean, exact_sd))
             rows[label] = {
@@ -65,6 +69,8 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
                 "sd ratio": s / es,
                 "kl": kl[index].item(),
             }
+            if variation is not None:
+                rows[label]["total variation"] = variation[index].item()
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
     elbo, error = _elbo(fit, exact.log_evidence, seed)
@@ -111,6 +117,12 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
     return functools.partial(posterior, **settings)
 
 
+def _total_variation(q: Distribution | None, p: Any) -> torch.Tensor | None:
+    """1/2 sum_k |q(k) - p(k)| of each scalar, shape of the site; None where one of the two is not finite."""
+    ours, exact = (None if fn is None else masses(fn) for fn in (q, p))
+    return None if ours is None or exact is None else (ours.cpu() - exact.cpu()).abs().sum(0) / 2
+
+
 def _kl(q: Distribution | None, p: Any, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
     """KL(q || p) of each scalar's marginal, shape of the site."""
     if (sd == 0).any():  # a point has no density
@@ -118,7 +130,7 @@ def _kl(q: Distribution | None, p: Any, mean: torch.Tensor, sd: torch.Tensor) ->
     if q is not None and q.event_shape == p.event_shape == ():
         try:
             return kl_divergence(q, p).detach().cpu()
-        except NotImplementedError:
+        except NotImplementedError:  # no closed form: normals, or nothing
             pass
     if isinstance(unwrapped(p), (Normal, MultivariateNormal)) and (sd > 0).all():
         return kl_divergence(Normal(mean, sd), Normal(p.mean.cpu().double(), p.variance.cpu().double().sqrt()))

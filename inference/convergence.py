@@ -1,11 +1,12 @@
 """When to stop, and the average of the iterates.
 
 A run has stages of constant learning rate. Within a stage the iterates are averaged; the stage ends when the average
-has stopped moving: between the second and the last third of the stage the ELBO gains nothing beyond its Monte Carlo
-error, and the parameters drift no further than theirs (mean squared z-score over the parameters). Then the rate falls.
-The run ends when a whole stage at the lower rate gained nothing (or at the
-fifth stage, where the rate is a hundredth of the first). Both ELBOs of a comparison see the same noise, so
-that differences far smaller than the ELBO's own error can be told.
+has stopped moving: between the last two quarters of the stage the ELBO gains nothing, or nothing beyond its Monte
+Carlo error while the parameters drift no further than theirs (mean squared z-score over the parameters). Then, as soon
+as the noise left in the average costs little too, the rate falls. The run ends when a whole stage at the lower rate
+gained nothing (or at the fifth stage, where the rate is a hundredth of the first). Networks gain with the logarithm of
+the steps and never rest: with many parameters a stage has a longest length. Both ELBOs of a comparison see the same
+noise, so that differences far smaller than the ELBO's own error can be told.
 
 Averages of iterates: Polyak and Juditsky 1992; stages and averages in SVI: Welandawe et al. 2022 (RABVI).
 """
@@ -17,24 +18,30 @@ from typing import Literal, NamedTuple
 
 import torch
 
-TOLERANCE = 1e-3  # nats: a smaller gain is no gain
+TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
+NOISE = 10  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
+COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
 _FIRST_CHECK = 12  # blocks
 _MAX_BLOCKS = 24
 
 
 class Gain(NamedTuple):
-    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats."""
+    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats.
+
+    latents: how many latent numbers there are; the tolerance grows with them.
+    """
 
     nats: float
     error: float
     rounding: float
+    latents: int = 1
 
     @property
     def tolerance(self) -> float:
-        return max(TOLERANCE, 2 * self.rounding)
+        return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
 
 
 @dataclass
@@ -96,6 +103,7 @@ class Convergence:
     """Watches the iterates of a run and says when a stage, and when the run, has come to rest."""
 
     gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
+    longest: float = math.inf  # steps of a stage
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
     verdict: str = ""  # in words, once stopped
@@ -112,25 +120,33 @@ class Convergence:
         self._steps += 1
         if not self.iterates.add(parameters) or self._steps < self._next:
             return "go on"
-        self._next = self._steps * 1.3
-        if not self._at_rest():
+        over = self._steps >= self.longest
+        self._next = min(self._steps * 1.3, self.longest)
+        if not over and not self._at_rest():
             return "look"
-        average = self.iterates.average()
-        assert average is not None
-        if self._before is not None and self._before.shape == average.shape:
-            gain = self.gain(average, self._before)
-            still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error)
-            if still and gain.error <= 10 * gain.tolerance:
+        # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
+        average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
+        noise = self.gain(average, self.iterates.quarter(1).mean(0))
+        little = max(NOISE * noise.tolerance, noise.error)
+        if not over and noise.nats > COARSE * little:
+            return "look"
+        before, last = self._before, self.stages >= MAX_STAGES
+        if before is not None and before.shape == average.shape:
+            gain = self.gain(average, before)
+            still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error) and gain.error <= 10 * gain.tolerance
+            if still and noise.nats <= little:
                 self.verdict = f"converged: the last of {self.stages} stages gained nothing beyond its error"
-                return "stop"
-            if self.stages >= MAX_STAGES:
+            elif last and not over and noise.nats > little:
+                return "look"
+            elif last:
                 change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
                 self.verdict = (
-                    f"at the lowest learning rate, stage {self.stages}: the last stage changed the ELBO by {change}"
+                    f"at the lowest learning rate, stage {self.stages}: the last changed the ELBO by {change}"
                 )
-                return "stop"
-        self._before, self.stages = average, self.stages + 1
-        self.iterates, self._steps, self._next = Iterates(), 0, _FIRST_CHECK * 25
+        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
+        if self.verdict:
+            return "stop"
+        self.stages += 1
         return "anneal"
 
     def average(self) -> torch.Tensor | None:
@@ -140,10 +156,10 @@ class Convergence:
 
     def _at_rest(self) -> bool:
         new, old = self.iterates.quarter(1), self.iterates.quarter(2)
-        if _drift(new, old) <= MAX_DRIFT:
-            return True
         gain = self.gain(new.mean(0), old.mean(0))
-        return gain.nats <= gain.tolerance
+        # Thousands of weights that only jitter hide the few that still move: the ELBO has its say too.
+        still = _drift(new, old) <= MAX_DRIFT and gain.nats <= 2 * gain.error + gain.tolerance
+        return still or gain.nats <= gain.tolerance
 
 
 def _drift(new: torch.Tensor, old: torch.Tensor) -> float:

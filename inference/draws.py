@@ -14,6 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+R = TypeVar("R")
 T = TypeVar("T")
 _ELEMENTS = 2**24  # of all outputs of one chunk: bounds the memory
 
@@ -26,12 +27,13 @@ def repeat(program: Callable[[], T], n: int, vectorised: bool) -> T:
     return _stack([program() for _ in range(n)])
 
 
-def each(program: Callable[[T], torch.Tensor], runs: T, vectorised: bool) -> torch.Tensor:
+def each(program: Callable[[R], T], runs: R, vectorised: bool) -> T:
     """`program` applied to each run of a `repeat`: to the slices of its tensors along their first dimension."""
     if vectorised:
-        return torch.vmap(program, randomness="different")(runs)
+        with _SampleBatched():
+            return torch.vmap(program, randomness="different")(runs)
     n = len(tree_leaves(runs)[0])
-    return torch.stack([program(tree_map(operator.itemgetter(i), runs)) for i in range(n)])
+    return _stack([program(tree_map(operator.itemgetter(i), runs)) for i in range(n)])
 
 
 def draw(program: Callable[[], T], n: int) -> T:

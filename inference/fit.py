@@ -1,5 +1,6 @@
 """What a run returns."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,12 @@ import pandas as pd
 import pyro
 import torch
 from pyro import poutine
+from torch import nn
 
+from .costs import Pair
 from .draws import draw
-from .elbo import Pair
 from .plan import Plan
-from .scope import State, constrained, find_modules, own_modules, reading, snapshot
+from .scope import State, constrained, find_modules, own_modules, reading, refuse_unknown, snapshot
 from .sites import latent, refuse_subsampled
 
 
@@ -43,11 +45,20 @@ class Fit:
         with reading(self.state, seed):
             return draw(lambda: _values(poutine.trace(self.guide).get_trace(*self.data)), n)
 
-    def predict(self, n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
+    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
         from .predict import predict
 
-        return predict(self, n, *new, seed=seed)
+        return predict(self, n, *new, seed=seed, prior=prior)
+
+    def trained(self, net: nn.Module) -> nn.Module:
+        """A copy of this network with the weights the run gave it, in evaluation mode; the fit does not change with it.
+
+        Raises ValueError for a network the run has not met.
+        """
+        refuse_unknown(self.state, (net,))
+        with reading(self.state, 0):
+            return copy.deepcopy(net)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (exact where the guide knows them), and quantiles."""

@@ -29,18 +29,21 @@ def loop(
     look: Callable[[float], None] = lambda rate: None,
     *,
     steps: int | None,
+    warmup: int = 0,
+    longest: float = math.inf,
     progress: bool = True,
 ) -> tuple[torch.Tensor | None, str]:
     """(the average of the last iterates, shape (P,), or None if there were too few; why the loop ended).
 
-    step: one update, returns the loss in nats. parameters: the iterate, flat. gain: of one iterate
-        over another, for steps=None.
+    step: one update, returns the loss in nats. parameters: the iterate, flat.
+    gain: of one iterate over another, for steps=None.
     look: called now and then with the factor for the learning rate, to choose estimators anew.
+    warmup: so many first steps have another objective and do not count. longest: steps of a stage (`Convergence`).
     Raises NotFinite, with the average so far.
     """
     if steps is None and gain is None:
         raise ValueError("steps: got None, but without a measure of gain a run does not stop by itself")
-    watch = Convergence(gain) if steps is None and gain is not None else None
+    watch = Convergence(gain, longest) if steps is None and gain is not None else None
     tail = Mean()  # of the last quarter of so many steps
     average = watch.average if watch else tail.value
     shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
@@ -61,6 +64,8 @@ def loop(
                         look(1.0)
                     if done > steps - max(1, steps // 4):
                         tail.add(parameters())
+                    continue
+                if done <= warmup:
                     continue
                 action = watch.add(parameters())
                 if action == "stop":

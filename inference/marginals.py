@@ -9,9 +9,10 @@ import torch
 from pyro import poutine
 from torch.distributions import Distribution
 
-from .elbo import Pair, log_weight
+from .costs import Pair
+from .elbo import log_weight
 from .scope import reading, snapshot
-from .sites import latent
+from .sites import unmoved
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -38,12 +39,13 @@ def marginals(fit: "Fit") -> dict[str, Distribution]:
     """
     with reading(fit.state, 1), torch.no_grad():
         one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
-    return _unmoved(one, two)
+    return {name: site["fn"] for name, site in unmoved(one, two).items()}
 
 
 def priors(fit: "Fit") -> dict[str, Distribution]:
     """The model's distributions at latents that depend on no other latent: their marginal priors. Found by looking."""
-    return _unmoved(model_trace(fit, seed=1), model_trace(fit, seed=2))
+    sites = unmoved(model_trace(fit, seed=1), model_trace(fit, seed=2))
+    return {name: site["fn"] for name, site in sites.items()}
 
 
 def model_trace(fit: "Fit", seed: int = 0) -> poutine.Trace:
@@ -53,23 +55,12 @@ def model_trace(fit: "Fit", seed: int = 0) -> poutine.Trace:
         return poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
 
 
-def _unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Distribution]:
-    found: dict[str, Distribution] = {}
-    others = latent(two)
-    for name, site in latent(one).items():
-        fn, other, value = site["fn"], others[name]["fn"], site["value"]
-        same = fn.batch_shape == other.batch_shape and fn.event_shape == other.event_shape
-        if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
-            found[name] = fn
-    return found
-
-
 def moments(fit: "Fit", n: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """{site: (mean, sd)} of the guide: its own where it knows them, of n draws elsewhere."""
     result = {}
     for name, fn in marginals(fit).items():
         try:
-            result[name] = (fn.mean.double(), fn.variance.double().sqrt())
+            result[name] = mean_and_sd(fn)
         except (NotImplementedError, AttributeError):  # no closed form: the draws will do
             pass
     draws = fit.sample(1, seed=seed)
@@ -79,6 +70,23 @@ def moments(fit: "Fit", n: int, seed: int) -> dict[str, tuple[torch.Tensor, torc
         values = draws[name].double()
         result[name] = (values.mean(0), values.std(0) if n > 1 else torch.zeros_like(values[0]))
     return {name: result[name] for name in draws}
+
+
+def mean_and_sd(fn: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each scalar, in double precision; of a finite distribution by summing over its values."""
+    probabilities = masses(fn)
+    if probabilities is None:
+        return fn.mean.double(), fn.variance.double().sqrt()
+    values = fn.enumerate_support(expand=False).double()  # (K, 1, ..., 1)
+    mean = (probabilities * values).sum(0)
+    return mean, (probabilities * (values - mean) ** 2).sum(0).sqrt()
+
+
+def masses(fn: Distribution) -> torch.Tensor | None:
+    """The probability of each value, shape (K, *batch shape); None for a distribution that is not finite."""
+    if not fn.has_enumerate_support or fn.event_shape:
+        return None
+    return fn.log_prob(fn.enumerate_support(expand=False)).double().exp()
 
 
 def summary(fit: "Fit", n: int, seed: int) -> pd.DataFrame:

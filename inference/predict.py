@@ -17,31 +17,41 @@ if TYPE_CHECKING:
     from .fit import Fit
 
 
-def predict(fit: "Fit", n: int, *new: Any, seed: int = 0) -> dict[str, torch.Tensor]:
+def predict(fit: "Fit", n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
     """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
     new: the model's arguments, as for `credo.fit`; those left out at the end (what is to be predicted) are None.
         Nothing at all: the data of the fit, whose observations are drawn anew. Columns of a table go by name.
+    prior: the latents are drawn from the model's own prior, with the trained parameters, not from the guide; they come
+        along too. So a trained decoder makes up new data.
     Networks are in evaluation mode. Deterministic sites of the model come along.
     Raises ValueError for data that `credo.fit` would refuse, and for a plate that is subsampled.
     """
     if n < 1:
         raise ValueError(f"n: got {n}, wanted at least one draw")
-    refuse_unknown(fit.state, new)
-    tensor = next(
-        (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()),
-        None,
-    )
-    dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
-    values = tensors(fit.model, new, dtype, device, fit.columns) if new else fit.data
+    values = new_arguments(fit, new)
     # What is left out at the end: observations are to be predicted, settings are as in the fit.
     values += tuple(None if isinstance(v, torch.Tensor) else v for v in fit.data[len(values) :])
 
     def one() -> dict[str, torch.Tensor]:
-        guide = poutine.trace(fit.guide).get_trace(*values)
+        guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)
         model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
         refuse_subsampled(latent(model))
         return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
 
     with reading(fit.state, seed):
         return draw(one, n)
+
+
+def new_arguments(fit: "Fit", new: tuple[Any, ...]) -> tuple[Any, ...]:
+    """New data as the fit takes it: on its device, in its precision, tables in its order of columns.
+
+    Nothing: the data of the fit. Raises ValueError for a network that the run has not met.
+    """
+    refuse_unknown(fit.state, new)
+    tensor = next(
+        (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()),
+        None,
+    )
+    dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
+    return tensors(fit.model, new, dtype, device, fit.columns) if new else fit.data

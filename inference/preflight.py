@@ -31,6 +31,7 @@ def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, nam
     _sites_agree(latents, believed)
     for name, site in seen.items():
         _in_support(name, site)
+        _several_classes(name, site)
     for name, site in latents.items():
         _shapes_agree(name, site, believed[name])
     with pyro.validation_enabled(False):
@@ -50,8 +51,21 @@ def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> pou
     try:
         return poutine.trace(program).get_trace(*data)
     except Exception as error:
-        error.add_note(f"credo: raised while the {what} ran once on the data ({given})")
-        raise
+        found = _as_raised(error)
+        found.add_note(f"credo: raised while the {what} ran once on the data ({given})")
+        raise found from found.__cause__
+
+
+def _as_raised(error: Exception) -> Exception:
+    """The error as the pair's own code raised it; where Pyro or torch did, Pyro's table of shapes says more."""
+    inner = error
+    while "Trace Shapes:" in str(inner) and isinstance(inner.__cause__, Exception):
+        inner = inner.__cause__
+    where = inner.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    module = where.tb_frame.f_globals.get("__name__", "") if where is not None else ""
+    return error if module.split(".")[0] in ("pyro", "torch") else inner
 
 
 def _sites_agree(model: dict[str, Site], guide: dict[str, Site]) -> None:
@@ -75,7 +89,7 @@ def _close(name: str, others: dict[str, Site]) -> str:
 
 
 def _in_support(name: str, site: Site) -> None:
-    fn, value = site["fn"], site["value"]
+    fn, value = unwrapped(site["fn"]), site["value"]  # entry by entry, whatever belongs to an event
     try:
         inside = fn.support.check(value)
     except (NotImplementedError, RuntimeError):  # no support declared, or shapes that the next check explains
@@ -83,7 +97,7 @@ def _in_support(name: str, site: Site) -> None:
     if inside.all():
         return
     where = (~inside).nonzero()[0]
-    first = value[tuple(where.tolist())] if inside.shape == value.shape else value
+    first = value[tuple(where.tolist())]
     shown = first.item() if first.numel() == 1 else first.tolist()
     raise ValueError(
         f"site {name!r}: {int((~inside).sum())} of {inside.numel()} observed values lie outside the support of "
@@ -92,8 +106,20 @@ def _in_support(name: str, site: Site) -> None:
 
 
 def _support(fn: Any) -> str:
-    fn = unwrapped(fn)
-    return "0 or 1" if type(fn).__name__ == "Bernoulli" else f"{fn.support} for {type(fn).__name__}"
+    kind = type(fn).__name__
+    if kind == "Categorical":
+        k = fn.logits.shape[-1]
+        return f"classes 0 to {k - 1}: the model gives probabilities to {k}"
+    return "0 or 1" if kind == "Bernoulli" else f"{fn.support} for {kind}"
+
+
+def _several_classes(name: str, site: Site) -> None:
+    value = site["value"]
+    if type(unwrapped(site["fn"])).__name__ == "Categorical" and value.numel() > 1 and (value == value[..., :1]).all():
+        raise ValueError(
+            f"site {name!r}: all {value.numel()} observations are of class {int(value.flatten()[0])}; wanted at least "
+            f"two classes, or there is nothing to tell apart"
+        )
 
 
 def _shapes_agree(name: str, model: Site, guide: Site) -> None:

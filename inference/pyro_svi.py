@@ -8,7 +8,7 @@ from typing import Any
 import pyro.infer
 import torch
 
-from .elbo import Pair
+from .costs import Pair
 from .fit import Diverged, Fit, finished
 from .loop import NotFinite, loop
 from .plan import Plan

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pyro import poutine
 
 Site = Any  # Pyro's message: a mapping with "fn", "value", "infer", "cond_indep_stack", ...
@@ -29,6 +30,25 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
         for name, site in _samples(trace).items()
         if site["is_observed"] and not site["infer"].get("_deterministic")
     }
+
+
+def plates(site: Site) -> frozenset[str]:
+    """The names of the plates that hold a site."""
+    return frozenset(frame.name for frame in site["cond_indep_stack"])
+
+
+def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
+    """The latent sites whose distribution is the same in two runs with different noise: it depends on no draw."""
+    found: dict[str, Site] = {}
+    others = latent(two)
+    for name, site in latent(one).items():
+        if name not in others:
+            continue
+        fn, other, value = site["fn"], others[name]["fn"], site["value"]
+        same = fn.batch_shape == other.batch_shape and fn.event_shape == other.event_shape
+        if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
+            found[name] = site
+    return found
 
 
 def refuse_subsampled(sites: dict[str, Site]) -> None:

@@ -2,36 +2,36 @@
 
     minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-A run owns its parameters and its random state (see `scope`), picks an estimator for each latent (`plan`), checks the
-pair before the first step (`preflight`), stops when it has come to rest (`convergence`), and returns a `Fit`.
+A run owns its parameters and its random state (see `scope`), meets its data (`prepare`: the pair is checked and each
+latent gets an estimator), stops when it has come to rest (`convergence`), and returns a `Fit`.
 """
 
 import math
-import operator
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from .arguments import argument_names, column_names, in_double, tensors
+from .arguments import argument_names, column_names, in_double, tensors, whole
 from .automatic import with_guide
-from .draws import can_vectorise
-from .elbo import Pair, Program, differentiable_loss, log_weight
+from .convergence import Gain
+from .costs import Pair, Program
+from .elbo import differentiable_loss
 from .fit import Diverged, Fit, finished
 from .loop import NotFinite, loop
 from .measure import gain, gradients, quieter_term
-from .plan import Plan, make_plan
+from .minibatch import batch, shuffled
+from .plan import Plan
 from .preflight import check
+from .prepare import InDouble, Ready, prepare
 from .pyro_svi import PyroSVI
-from .scope import State, choose_device, constrained, entered, find_modules, new_state, refuse_unknown, unconstrained
-from .sites import latent
+from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
+from .update import update
 
 LR = 0.02  # of Adam, in unconstrained space
+MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
-PARTICLES = 8  # where they come at nearly the cost of one: drawn all at once, on data of at most SMALL numbers
-SMALL = 2**18
 
 
 class SVI:
@@ -44,7 +44,7 @@ class SVI:
     def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
         if optim is None:
             return super().__new__(cls)
-        if own := options.keys() & {"lr", "particles", "plan", "seed", "device", "progress"}:
+        if own := options.keys() & {"lr", "particles", "batch_size", "plan", "seed", "device", "progress"}:
             raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
         return PyroSVI(model, guide, optim, loss, **options)
 
@@ -57,6 +57,7 @@ class SVI:
         *,
         lr: float = LR,
         particles: int | None = None,
+        batch_size: int | None = None,
         plan: Mapping[str, str] | Plan | None = None,
         seed: int = 0,
         device: str | torch.device | None = None,
@@ -64,59 +65,63 @@ class SVI:
     ) -> None:
         if loss is not None and optim is None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        self._particles = None if particles is None else _whole("particles", particles, 1)
         if not lr > 0:
             raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
+        self._particles = None if particles is None else whole("particles", particles, 1)
+        self._batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
-        self._user_model, self._overrides, self._seed = model, plan, _whole("seed", seed, 0)
+        self._user_model, self._overrides, self._seed = model, plan, whole("seed", seed, 0)
         self._lr, self._progress = lr, progress
         self._device = choose_device(device)
-        self._state: State | None = None
+        self._ready: Ready | None = None
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
         """The parameters as they are now, constrained and detached; empty before the first step."""
-        if self._state is None:
+        if self._ready is None:
             return {}
-        with entered(self._state):
+        with entered(self._ready.state):
             return constrained()
 
     def prepare(self, *data: Any) -> Plan:
         """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so too."""
-        if self.plan is None:
-            things = (self.model, self.guide, data)
-            dtype = torch.float64 if in_double(find_modules(things)) else torch.float32
-            if not self._meet(data, dtype, or_double=dtype != torch.float64):
+        if self._ready is None:
+            double = in_double(find_modules((self.model, self.guide, data)))
+            try:
+                self._meet(data, torch.float64 if double else torch.float32)
+            except InDouble:
                 self._meet(data, torch.float64)
         assert self.plan is not None
         return self.plan
 
     def step(self, *data: Any) -> float:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
-        pair, state = self._begin(data)
-        with entered(state):
-            return self._update(pair)
+        pair, ready = self._begin(data)
+        with entered(ready.state):
+            return self._update(pair, ready)
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
-        steps = None if steps is None else _whole("steps", steps, 0)
+        steps = None if steps is None else whole("steps", steps, 0)
         new = self.plan is not None  # data that nothing has looked at yet
-        pair, state = self._begin(data)
-        with entered(state):
+        pair, ready = self._begin(data)
+        warmup = ready.warmup if steps is None else min(ready.warmup, steps // 4)
+        with entered(ready.state):
+            numbers = sum(p.numel() for p in unconstrained().values())
             if new:
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
             try:
                 average, stopped = loop(
-                    step=lambda: self._update(pair),
+                    step=lambda: self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1)),
                     parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
-                    gain=lambda new, old: gain(
-                        pair, self._vectorised, new, old, seed=self._seed * 1000 + len(self.losses)
-                    ),
-                    look=lambda rate: self._look(pair, rate),
+                    gain=lambda new, old: self._gain(pair, ready, new, old),
+                    look=lambda rate: self._look(pair, ready, rate),
                     steps=steps,
+                    warmup=max(0, warmup - len(self.losses)),
+                    longest=LONGEST if numbers > MANY else math.inf,
                     progress=self._progress,
                 )
             except NotFinite as error:
@@ -125,79 +130,73 @@ class SVI:
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
-        pair, state = self._begin(data)
-        with entered(state):
-            return gradients(lambda: self._loss(pair)[1])
+        pair, ready = self._begin(data)
+        with entered(ready.state):
+            return gradients(lambda: self._loss(self._batch(pair, ready), ready)[1])
 
     def evaluate_loss(self, *data: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
-        pair, state = self._begin(data)
-        with entered(state), torch.no_grad():
-            return self._loss(pair)[0]
+        pair, ready = self._begin(data)
+        with entered(ready.state), torch.no_grad():
+            return self._loss(self._batch(pair, ready), ready)[0]
 
-    def _begin(self, data: tuple) -> tuple[Pair, State]:
-        """The pair on the data as tensors, and the run's state."""
+    def _begin(self, data: tuple) -> tuple[Pair, Ready]:
+        """The pair on the data as tensors, and what the run knows."""
         self.prepare(*data)
-        assert self._state is not None
-        refuse_unknown(self._state, data)
-        return Pair(self.model, self.guide, tensors(self._user_model, data, self._dtype, self._device)), self._state
+        assert self._ready is not None
+        refuse_unknown(self._ready.state, data)
+        values = tensors(self._user_model, data, self._ready.dtype, self._device)
+        return Pair(self.model, self.guide, values), self._ready
 
-    def _meet(self, data: tuple, dtype: torch.dtype, or_double: bool = False) -> bool:
-        """Set the run up for the data in this precision; False if the model turns out to work in double."""
-        values = tensors(self._user_model, data, dtype, self._device)
-        state = new_state((self.model, self.guide, data), self._seed, self._device)
-        with entered(state):
-            try:
-                trace = check(self.model, self.guide, values, argument_names(self._user_model, len(values)))
-            except RuntimeError as error:
-                if or_double and "dtype" in str(error) and "ouble" in str(error):
-                    return False
-                raise
-            drawn = {getattr(site["value"], "dtype", None) for site in latent(trace).values()}
-            if or_double and torch.float64 in drawn:
-                return False
-            if not unconstrained():
-                raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
-            self.plan = make_plan(trace, self._overrides)
-            self._vectorised = can_vectorise(lambda: log_weight(Pair(self.model, self.guide, values)))
+    def _meet(self, data: tuple, dtype: torch.dtype) -> None:
+        self._ready = prepare(
+            self.model,
+            self.guide,
+            self._user_model,
+            data,
+            seed=self._seed,
+            device=self._device,
+            dtype=dtype,
+            overrides=self._overrides,
+            particles=self._particles,
+            batch_size=self._batch_size,
+        )
+        self.plan, self._vectorised = self._ready.plan, self._ready.vectorised
+        if self._ready.rows is not None:
+            self._batches = shuffled(self._ready.rows)
+        with entered(self._ready.state):
             self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
-        if self._particles is None:
-            small = sum(v.numel() for v in values if isinstance(v, torch.Tensor)) <= SMALL
-            cheap = self._vectorised and small and not self.plan.needs_score
-            self._particles = PARTICLES if cheap else 1
-        self._state, self._dtype = state, dtype
-        return True
 
-    def _loss(self, pair: Pair) -> tuple[float, torch.Tensor]:
-        assert self.plan is not None and self._particles is not None
+    def _batch(self, pair: Pair, ready: Ready) -> Pair:
+        return pair if ready.rows is None else batch(pair, ready.rows, next(self._batches))
+
+    def _loss(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
+        assert self.plan is not None
         try:
-            return differentiable_loss(self.plan, pair, self._particles, self._vectorised)
+            return differentiable_loss(self.plan, pair, ready.particles, self._vectorised, warmth)
         except RuntimeError as error:
             if not self._vectorised or not any(word in str(error) for word in ("vmap", "functorch")):
                 raise
             self._vectorised = False  # the program has changed, say by making a parameter: draws one by one from here
-            return self._loss(pair)
+            return self._loss(pair, ready, warmth)
 
-    def _update(self, pair: Pair) -> float:
-        self._optimiser.zero_grad()
-        value, loss = self._loss(pair)
-        if not math.isfinite(value):
-            return value
-        loss.backward()
-        known = {id(p) for group in self._optimiser.param_groups for p in group["params"]}
-        for name, p in unconstrained().items():
-            if id(p) not in known:  # made by a later call of the guide
-                self._optimiser.add_param_group({"params": [p]})
-            if p.grad is None and not self.losses:
-                warnings.warn(f"parameter {name!r} gets no gradient: is it detached, or used by no site?", stacklevel=5)
-        self._optimiser.step()
-        self.losses.append(value)
+    def _update(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> float:
+        part = self._batch(pair, ready)
+        value = update(self._optimiser, lambda: self._loss(part, ready, min(1.0, warmth)), first=not self.losses)
+        if math.isfinite(value):
+            self.losses.append(value)
         return value
 
-    def _look(self, pair: Pair, rate: float) -> None:
+    def _gain(self, pair: Pair, ready: Ready, new: torch.Tensor, old: torch.Tensor) -> Gain:
+        assert self.plan is not None
+        seed = self._seed * 1000 + len(self.losses)
+        return gain(pair, ready.rows, self.plan, self._vectorised, new, old, seed=seed, latents=ready.latents)
+
+    def _look(self, pair: Pair, ready: Ready, rate: float) -> None:
         """Choose the estimators anew, and scale the learning rate."""
-        assert self.plan is not None and self._particles is not None
-        self.plan = quieter_term(pair, self.plan, self._particles, self._vectorised)
+        assert self.plan is not None
+        part = self._batch(pair, ready)
+        self.plan = quieter_term(part, self.plan, ready.particles, self._vectorised)
         self._set_rate(rate)
 
     def _set_rate(self, rate: float) -> None:
@@ -220,6 +219,7 @@ def fit(
     steps: int | None = None,
     lr: float = LR,
     particles: int | None = None,
+    batch_size: int | None = None,
     plan: Mapping[str, str] | Plan | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -233,19 +233,27 @@ def fit(
     steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
         last iterates.
     lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None: 8
-        where they can be drawn at once and the data is small, else 1.
-    plan: overrides of the estimators, {site: "pathwise" | "score"}, or the plan of an earlier fit.
+        where they can be drawn at once and cost little, else 1.
+    batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
+    plan: overrides of the estimators, e.g. {site: "score"}, or the plan of an earlier fit.
     seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
+
+    Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
+    first 500 steps; with more than 150 parameters the learning rate falls after 1,000 steps at the latest.
 
     Raises ValueError before the first step for data that cannot be learnt from and for a guide that does not match its
     model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
     the fit so far.
     """
-    runner = SVI(model, guide, lr=lr, particles=particles, plan=plan, seed=seed, device=device, progress=progress)
+    runner = SVI(
+        model,
+        guide,
+        lr=lr,
+        particles=particles,
+        batch_size=batch_size,
+        plan=plan,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
     return runner.run(*data, steps=steps)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if not hasattr(value, "__index__") or operator.index(value) < least:
-        raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least {least}")
-    return operator.index(value)

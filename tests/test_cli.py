@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and what it says to bad input."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+import credo
 from credo.cli import main
 
 OWN = """
@@ -136,3 +138,128 @@ def test_a_users_file_that_fails_is_named_without_a_traceback(code: str, words: 
     assert result.exit_code == 2, result.output
     for word in words:
         assert word in result.output
+
+
+BUILT_IN = """
+def data():
+    return (torch.tensor([1.0, 2.5, 3.0]),)
+"""
+WIDE = """
+import pyro, torch, pandas as pd, pyro.distributions as dist
+
+def model(x):
+    w = pyro.sample("w", dist.Normal(torch.zeros(5, 10), 1.0).to_event(2))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(w.sum(), 1.0), obs=x)
+
+def guide(x):
+    m = pyro.param("m", torch.full((5, 10), -2.0))
+    pyro.sample("w", dist.Normal(m, 0.25).to_event(2))
+
+def data():
+    return (torch.ones(3),)
+
+def lesson(x):
+    return pd.DataFrame({"rows": [len(x)]})
+
+def report(params):
+    return pd.DataFrame({"m": [params["m"].mean().item()]}, index=pd.Index(["w"], name="layer"))
+"""
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credo, "fit", partial(credo.fit, steps=5))
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_demo_of_one_pair_writes_tables_pictures_and_the_page(tmp_path: Path) -> None:
+    pair, out = write(tmp_path, "own.py", OWN + POSTERIOR + BUILT_IN), tmp_path / "out"
+    result = run("demo", "--only", pair, "--out", out, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == {
+        "index.html",
+        "own/compare.csv",
+        "own/belief.png",
+        "own/predictive.png",
+        "own/loss.png",
+    }
+    page = (out / "index.html").read_text(encoding="utf-8")
+    for text in ("own/belief.png", "own/loss.png", "seed 3", "nats from the exact posterior", f"--out {out}/own"):
+        assert text in page
+    (said,) = [line for line in result.output.splitlines() if line.startswith("log evidence")]
+    assert said.split(",")[0].replace("-", "−") in page
+    assert "coin_toss" not in result.output and str(out / "index.html") in result.output
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_demo_shows_what_there_is_after_a_failure_and_raises_it(tmp_path: Path) -> None:
+    late = OWN + POSTERIOR.replace("x = x.double()", "raise ValueError('<late>')") + BUILT_IN
+    bad = OWN.replace("    loc =", "    raise OSError('early')\n    loc =") + BUILT_IN
+    only = [write(tmp_path, n, t) for n, t in (("a.py", late), ("b.py", bad), ("c.py", OWN + BUILT_IN))]
+    result = run("demo", *(v for pair in only for v in ("--only", pair)), "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert result.output.rstrip().endswith("Error: <late>")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "ValueError: &lt;late&gt;" in page and "OSError: early" in page
+    first, second, third = page.split("<section")[1:]
+    assert "after the 5 steps asked for" in first and "img" not in first  # it was fitted, and then failed
+    assert "steps" not in second and "c/loss.png" in third
+
+
+def test_demo_refuses_what_it_cannot_show_before_it_begins(tmp_path: Path) -> None:
+    result = run("demo", "--only", "coin_toss", "--only", "nosuch", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "no pair named 'nosuch'" in result.output
+    result = run("demo", "--only", write(tmp_path, "own.py", OWN), "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "has no built-in data" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_many_scalars_are_summed_up_and_tables_of_the_pair_are_kept(tmp_path: Path) -> None:
+    pair, out = write(tmp_path, "wide.py", WIDE), tmp_path / "out"
+    result = run("fit", pair, "--steps", 0, "--out", out)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(out / "summary.csv").set_index("site")
+    assert table.loc["w"].to_dict() == {"numbers": 50, "mean |mean|": 2, "mean sd": 0.25}
+    assert pd.read_csv(out / "lesson.csv")["rows"].tolist() == [3]
+    assert pd.read_csv(out / "report.csv").to_dict("list") == {"layer": ["w"], "m": [-2]}
+    assert (out / "loss.png").exists()
+
+
+def test_fit_of_a_classifier_says_what_it_is_worth_on_rows_held_out() -> None:
+    result = run("fit", "bnn_classifier", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert "360 held-out rows: accuracy 0." in result.output and "nll" in result.output
+
+
+NETWORK = """
+import pyro, torch, pyro.distributions as dist
+from types import SimpleNamespace
+
+def model(net, x):
+    pyro.module("net", net)
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(net(x.new_ones(1)), 1.0), obs=x)
+
+def guide(net, x):
+    pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0))
+
+def posterior(net, x):
+    return SimpleNamespace(marginals={"z": dist.Normal(net.bias.detach().double().sum(), 1.0)}, log_evidence=0.0)
+
+lesson = lambda net, x: __import__("pandas").DataFrame({"bias": [net.bias.item()]})
+
+def data():
+    net = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(net.bias)
+    return net, torch.full((9,), 50.0)
+"""
+
+
+def test_posterior_and_lesson_see_the_network_that_was_trained(tmp_path: Path) -> None:
+    result = run("compare", write(tmp_path, "net.py", NETWORK), "--steps", 40, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "compare.csv")["exact mean"].item() > 0.1
+    assert pd.read_csv(tmp_path / "lesson.csv")["bias"].item() > 0.1

@@ -15,12 +15,20 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 @pytest.mark.parametrize("name", credo.names())
 def test_a_pair_runs_on_the_device(name, device):
     pair = credo.load(name)
-    data = tuple(t[:50] for t in pair.data())
+    data = tuple(t[:50] if isinstance(t, torch.Tensor) else t for t in pair.data())
     fit = credo.fit(pair.model, pair.guide, *data, steps=3, device=device)
-    assert {p.device.type for p in (*fit.params.values(), *fit.data)} == {device}
+    tensors = [v for v in fit.data if isinstance(v, torch.Tensor)]
+    assert {p.device.type for p in (*fit.params.values(), *tensors)} == {device}
     assert all(draws.device.type == device for draws in fit.sample(2).values())
     assert all(draws.device.type == device for draws in fit.predict(2).values())
-    assert torch.isfinite(torch.tensor(credo.compare(fit).to_numpy()[:, :6])).all()
+    for net in (v for v in data if isinstance(v, nn.Module)):
+        assert {p.device.type for p in net.parameters()} == {"cpu"}
+        assert {p.device.type for p in fit.trained(net).parameters()} == {device}
+    if pair.posterior is not None:
+        assert torch.isfinite(torch.tensor(credo.compare(fit).to_numpy()[:, :6])).all()
+    log_lik = credo.log_likelihood(fit, 2)
+    assert log_lik.values.shape == (50,)
+    assert torch.isfinite(log_lik.values).all()
 
 
 @pytest.mark.parametrize("device", DEVICES)

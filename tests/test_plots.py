@@ -1,12 +1,17 @@
 """The pictures draw what the fit and the exact posterior say: checked on the curves, not on pixels."""
 
+import math
+
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import credo
+from credo import metrics
 from credo.models import coin_toss
 
 FLIPS = torch.tensor([1.0, 1.0, 0.0, 1.0])
@@ -98,3 +103,146 @@ def test_the_lesson_draws_the_three_answers():
     assert [line.get_label() for line in ax.lines] == ["MLE", "MAP", "full Bayes"]
     assert list(ax.lines[2].get_ydata()) == list(table["bayes"])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "3", "4"]
+
+
+CONFIDENT = torch.tensor([[0.9, 0.1], [0.95, 0.05], [0.3, 0.7], [0.55, 0.45]])
+LABELS = torch.tensor([0, 1, 1, 1])
+
+
+def test_reliability_draws_the_table_with_its_counts_and_errors():
+    ax = credo.plots.reliability(CONFIDENT, LABELS, axes())
+    diagonal, line = ax.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+    # By hand: 0.55 is wrong, 0.7 is right, and of 0.9 (in the bin up to 0.9) and 0.95 the first.
+    assert line.get_xydata() == pytest.approx(np.array([[0.55, 0], [0.7, 1], [0.9, 1], [0.95, 0]]))
+    assert [t.get_text() for t in ax.texts] == ["1", "1", "1", "1"]
+    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0.5, 0.6, 0.8, 0.9])
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.25] * 4)
+    ece = metrics.classification(CONFIDENT, LABELS)["ece"]
+    assert ax.get_title() == f"ECE {ece:.3f}"
+    (low, high), *_ = (segment[:, 1] for segment in ax.collections[0].get_segments())
+    z2 = 1.96**2  # Wilson 1927 for 0 of 1: from 0 to z^2 / (1 + z^2)
+    assert (low, high) == pytest.approx((0, z2 / (1 + z2)))
+
+
+def test_reliability_averages_over_draws_and_refuses_what_is_no_probability():
+    draws = torch.stack([CONFIDENT, CONFIDENT.flip(1)])  # of which the mean is one half everywhere
+    (bar,) = credo.plots.reliability(draws, LABELS, axes()).patches
+    assert bar.get_height() == 1
+    with pytest.raises(ValueError, match="probs"):
+        credo.plots.reliability(CONFIDENT * 2, LABELS, axes())
+
+
+def test_strangeness_gives_the_auroc_against_the_first():
+    near, far, same = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.9, 1.0]), torch.tensor([0.1, 0.2, 0.3])
+    ax = credo.plots.strangeness({"test": near, "noise": far, "again": same}, axes())
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["test", "noise (AUROC 1.00)", "again (AUROC 0.50)"]
+    heights = [bar.get_height() for bar in ax.containers[0]]
+    assert sum(heights) == pytest.approx(1) and max(heights) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="entropies: got none"):
+        credo.plots.strangeness({}, axes())
+
+
+def test_strangeness_of_one_set_and_of_equal_scores():
+    ax = credo.plots.strangeness({"test": torch.zeros(4)}, axes())
+    assert sum(bar.get_height() for bar in ax.containers[0]) == pytest.approx(1)
+
+
+def test_images_stand_row_by_row():
+    x = torch.linspace(0, 1, 3 * 16).reshape(3, 16)
+    ax = credo.plots.images(x, titles=["a", "b", "c"], columns=2, ax=axes(), rows=["one", "two"])
+    assert [t.get_text() for t in ax.texts] == ["a", "b", "c", "one", "two"]
+    for image, wanted in zip(ax.images, x, strict=True):
+        assert torch.equal(torch.as_tensor(image.get_array().data), wanted.reshape(4, 4))
+        assert image.get_clim() == (0, 1)
+    lefts, tops = zip(*((image.get_extent()[0], image.get_extent()[3]) for image in ax.images), strict=True)
+    assert lefts[0] == lefts[2] < lefts[1] and tops[0] == tops[1] > tops[2]
+
+
+@pytest.mark.parametrize(
+    "x", [torch.rand(2, 6), torch.rand(2, 2, 3), torch.rand(2, 1, 2, 3)], ids=lambda x: str(x.dim())
+)
+def test_images_of_any_height_and_width(x):
+    ax = credo.plots.images(x, shape=(2, 3) if x.dim() == 2 else None, ax=axes())
+    for image, wanted in zip(ax.images, x, strict=True):
+        left, right, bottom, top = image.get_extent()
+        assert (top - bottom) / (right - left) == pytest.approx(2 / 3)
+        assert torch.equal(torch.as_tensor(image.get_array().data), wanted.reshape(2, 3))
+
+
+def test_images_in_colour_and_of_any_range():
+    x = torch.rand(2, 3, 4, 5)
+    shown = credo.plots.images(x, ax=axes()).images[1].get_array()
+    assert np.allclose(shown, x[1].permute(1, 2, 0))
+    wide = torch.tensor([[-2.0, 0.0, 1.0, 6.0]])
+    assert credo.plots.images(wide, ax=axes()).images[0].get_clim() == (-2, 6)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"x": torch.rand(2, 7)}, r"x: got shape \(2, 7\).*no square.*shape="),
+    ({"x": torch.rand(4)}, r"x: got shape \(4,\), wanted images"),
+    ({"x": torch.rand(0, 4)}, "at least one"),
+    ({"x": torch.rand(1, 2, 4, 4)}, "1 or 3 channels"),
+    ({"x": torch.rand(2, 4), "titles": ["a"]}, "titles: got 1 for 2"),
+    ({"x": torch.rand(2, 4), "rows": ["a", "b"]}, "rows: got 2 for 1"),
+    ({"x": torch.rand(2, 4), "columns": 0}, "columns: got 0"),
+])  # fmt: skip
+def test_images_names_what_is_wrong(settings, words):
+    with pytest.raises(ValueError, match=words):
+        credo.plots.images(**settings, ax=axes())
+
+
+def test_masses_stand_beside_each_other():
+    q, exact, prior = torch.tensor([0.2, 0.8]), torch.tensor([0.3, 0.7]), torch.tensor([0.5, 0.5])
+    ax = credo.plots.masses(q, exact, prior, ["no", "yes"], axes())
+    drawn = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers}
+    assert drawn == {"prior": [0.5, 0.5], "fit": pytest.approx([0.2, 0.8]), "exact": pytest.approx([0.3, 0.7])}
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["no", "yes"]
+    alone = credo.plots.masses(q, ax=axes())
+    assert [t.get_text() for t in alone.get_xticklabels()] == ["0", "1"]
+    places = [bar.get_x() + bar.get_width() / 2 for bar in alone.containers[0]]
+    assert places == pytest.approx([0, 1])
+    with pytest.raises(ValueError, match=r"exact: got shape \(3,\), wanted \(2,\)"):
+        credo.plots.masses(q, torch.rand(3), ax=axes())
+    with pytest.raises(ValueError, match="labels: got 1, wanted 2"):
+        credo.plots.masses(q, labels=["a"], ax=axes())
+
+
+def test_plane_draws_the_points_of_each_label():
+    z, labels = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]]), torch.tensor([7, 2, 7])
+    ax = credo.plots.plane(z, labels, axes())
+    assert {line.get_label(): line.get_xydata().tolist() for line in ax.lines} == {
+        "2": [[1, 2]],
+        "7": [[0, 0], [3, 4]],
+    }
+    assert [t.get_text() for t in ax.texts] == ["2", "7"] and ax.texts[0].get_position() == (1, 2)
+    (alone,) = credo.plots.plane(z, ax=axes()).lines
+    assert alone.get_xydata().tolist() == z.tolist()
+
+
+def test_plane_draws_images_in_the_place_of_points():
+    z, x = torch.tensor([[0.0, 0.0], [10.0, 5.0]]), torch.rand(2, 9)
+    ax = credo.plots.plane(z, images=x, ax=axes())
+    for image, (a, b), wanted in zip(ax.images, z.tolist(), x, strict=True):
+        left, right, bottom, top = image.get_extent()
+        assert ((left + right) / 2, (bottom + top) / 2) == pytest.approx((a, b))
+        assert torch.equal(torch.as_tensor(image.get_array().data), wanted.reshape(3, 3))
+    assert ax.get_xlim()[0] < 0 and ax.get_xlim()[1] > 10
+
+
+@pytest.mark.parametrize(("z", "labels", "words"), [
+    (torch.rand(3, 4), None, r"z: got shape \(3, 4\), wanted \(N, 2\)"),
+    (torch.rand(0, 2), None, "z: got shape"),
+    (torch.rand(3, 2), torch.zeros(2), "labels: got 2, wanted 3"),
+    (torch.rand(11, 2), torch.arange(11), "11 different ones"),
+])  # fmt: skip
+def test_plane_names_what_is_wrong(z, labels, words):
+    with pytest.raises(ValueError, match=words):
+        credo.plots.plane(z, labels, axes())
+
+
+def test_without_an_axes_one_is_made():
+    ax = credo.plots.masses(torch.tensor([1.0]))
+    assert pyplot.fignum_exists(ax.figure.number) and math.isclose(ax.figure.get_figwidth(), 6)
+    pyplot.close(ax.figure)

@@ -8,26 +8,57 @@ import torch
 
 import credo
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
-def test_the_python_of_the_readme_runs() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) >= 2
+@pytest.fixture(scope="module")
+def fits() -> list[credo.Fit]:
+    """The fits of the README's blocks of Python, run one after the other in one namespace."""
+    found: list[credo.Fit] = []
     scope: dict[str, object] = {}
-    for block in blocks:
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
         exec(block, scope)
-    fit = scope["fit"]
-    assert isinstance(fit, credo.Fit)
+        if isinstance(scope.get("fit"), credo.Fit) and (not found or scope["fit"] is not found[-1]):
+            found.append(scope["fit"])  # type: ignore[arg-type]  # just looked at
+    return found
+
+
+def of_site(fits: list[credo.Fit], site: str) -> credo.Fit:
+    (fit,) = [fit for fit in fits if site in fit.sample(1)]
+    return fit
+
+
+def test_the_regression_predicts_what_it_says(fits) -> None:
     # slope | x, y is normal with precision 1 + sum x^2 / 0.25
     x = torch.linspace(-1, 1, 50).double()
     precision = 1 + (x * x).sum() / 0.25
     slope = 2 * (x * x).sum() / 0.25 / precision
-    predicted = fit.predict(2000, torch.tensor([3.0]))["y"].mean().item()
+    predicted = of_site(fits, "slope").predict(2000, torch.tensor([3.0]))["y"].mean().item()
     error = (9 / precision + 0.25).sqrt() / 2000**0.5
     assert predicted == pytest.approx(3 * slope.item(), abs=5 * error.item())
 
 
-def test_every_pair_has_its_row() -> None:
-    for name in credo.names():
-        assert f"| `{name}` |" in README, f"README: the table of pairs lacks a row for {name}"
+def test_the_network_tells_the_moons_apart(fits) -> None:
+    net, x, y = of_site(fits, "0.weight").data
+    probs = of_site(fits, "0.weight").predict(100, net, x)["probs"]
+    assert probs.shape == (100, 300, 2)
+    assert credo.metrics.classification(probs, y).accuracy > 0.95  # a line between them gets 0.87
+
+
+def test_the_pair_of_ones_own_finds_the_two_normals(fits) -> None:
+    fit = of_site(fits, "k")
+    assert fit.plan.estimator("k") == "enumerate"
+    (x,) = fit.data
+    means = fit.summary(200)["mean"]
+    for name, rows in (("loc[0]", x < -0.5), ("loc[1]", x > -0.5)):  # the gap between them
+        assert means[name] == pytest.approx(x[rows].mean().item(), abs=0.1)
+
+
+def test_the_table_of_pairs_is_true() -> None:
+    """Every row names a pair, its picture exists, and its command runs on it. A new pair may come without a row."""
+    rows = re.findall(r"^\| `(\w+)` \|.*<img src=\"([^\"]+)\".*`credo \w+ (\w+)` \|$", README, flags=re.MULTILINE)
+    assert len(rows) >= 7
+    for name, picture, command in rows:
+        assert name == command and name in credo.names()
+        assert (ROOT / picture).is_file(), picture

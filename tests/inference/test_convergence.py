@@ -1,5 +1,7 @@
 """When a run stops, what it returns, and that nothing is lost when it ends early."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.convergence import MAX_STAGES, Convergence, Gain, Iterates, _drift
+from credo.inference.convergence import MAX_STAGES, TOLERANCE, Convergence, Gain, Iterates, _drift
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
 
@@ -87,10 +89,10 @@ def test_no_stop_while_the_way_is_long():
         assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "look")
 
 
-def at_rest(gain: Gain, until: tuple[str, ...]) -> tuple[Convergence, str]:
+def at_rest(gain: Gain, until: tuple[str, ...], longest: float = math.inf) -> tuple[Convergence, str]:
     """Iterates that only wobble, until one of these actions."""
     torch.manual_seed(2)
-    watch = Convergence(lambda new, old: gain)
+    watch = Convergence(lambda new, old: gain, longest)
     for _ in range(20_000):
         action = watch.add(torch.randn(50))
         if action in until:
@@ -106,8 +108,30 @@ def test_a_stage_that_gained_nothing_beyond_its_error_is_the_last(gain):
 
 @pytest.mark.parametrize("gain", [Gain(1.0, 0.0, 0.0), Gain(-1.0, 0.0, 0.0), Gain(0.0, 1.0, 0.0)])
 def test_a_gain_or_doubt_about_it_goes_on_to_the_last_stage_and_says_so(gain):
-    watch, _ = at_rest(gain, ("stop",))
+    watch, _ = at_rest(gain, ("stop",), longest=1000)
     assert watch.stages == MAX_STAGES and "converged" not in watch.verdict and "nats" in watch.verdict
+
+
+def test_iterates_that_wobble_while_the_elbo_surely_gains_are_not_at_rest():
+    """Thousands of weights that jitter hide the few that move."""
+    torch.manual_seed(2)
+    for gain, rests in ((Gain(1.0, 0.1, 0.0), False), (Gain(1.0, 0.6, 0.0), True), (Gain(-1.0, 0.1, 0.0), True)):
+        watch = Convergence(lambda new, old, gain=gain: gain)
+        assert ("anneal" in {watch.add(torch.randn(50)) for _ in range(5000)}) is rests
+
+
+@pytest.mark.parametrize(("latents", "tolerance"), [(1, 1), (10, 1), (40, 4), (60, 6), (1000, 100)])
+def test_the_tolerance_grows_with_the_latent_numbers(latents, tolerance):
+    """In thousandths of a nat, of which a gain of 5 is none for sixty latent numbers."""
+    gain = Gain(5e-3, 0.0, 0.0, latents)
+    assert gain.tolerance == pytest.approx(TOLERANCE * tolerance)
+    watch, _ = at_rest(gain, ("stop",), longest=1000)
+    stages = 2 if tolerance > 5 else MAX_STAGES
+    assert watch.stages == stages and watch.verdict.startswith("converged") is (stages == 2)
+
+
+def test_the_rounding_of_the_elbo_is_a_tolerance_too():
+    assert Gain(0.0, 0.0, 0.4, 100).tolerance == 0.8 and Gain(0.0, 0.0, 0.04, 1000).tolerance == 0.1
 
 
 def test_a_new_stage_averages_its_own_iterates_alone():

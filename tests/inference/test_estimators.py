@@ -13,8 +13,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
+from credo.inference.costs import Pair
 from credo.inference.draws import can_vectorise
-from credo.inference.elbo import Pair, differentiable_loss, log_weight, log_weights
+from credo.inference.elbo import differentiable_loss, log_weight, log_weights, stl_is_legal
 from credo.inference.measure import flat_gradient, quieter_term
 from credo.inference.scope import entered
 
@@ -42,7 +43,7 @@ AT_THE_POSTERIOR = {
 
 
 def gradient_draws(runner, plan, pair, n, particles=1, vectorised=True):
-    with entered(runner._state):
+    with entered(runner._ready.state):
         pair = Pair(*pair[:2], pair[2:])
         loss = lambda: differentiable_loss(plan, pair, particles, vectorised)[1]  # noqa: E731
         return torch.stack([flat_gradient(loss) for _ in range(n)]).double()
@@ -56,7 +57,7 @@ def test_at_the_posterior_sticking_the_landing_leaves_no_variance_and_is_chosen(
     draws = {t: gradient_draws(runner, plan.with_term(t), pair, 50, vectorised=vectorised) for t in ("log q", "STL")}
     assert draws["log q"].std(0).max() > 0.1
     assert draws["STL"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
-    with entered(runner._state):
+    with entered(runner._ready.state):
         assert quieter_term(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "STL"
 
 
@@ -71,7 +72,7 @@ def test_the_variance_falls_with_the_number_of_particles():
 def test_draws_at_once_and_one_by_one_have_the_same_distribution():
     runner = credo.SVI(model, guide)
     plan, pair = runner.prepare(Y), Pair(model, guide, (Y,))
-    with entered(runner._state), torch.no_grad():
+    with entered(runner._ready.state), torch.no_grad():
         assert can_vectorise(lambda: log_weight(pair))
         weights = [log_weights(pair, 1000, vectorised) for vectorised in (True, False)]
     assert ks_2samp(*weights).pvalue > 1e-3
@@ -118,11 +119,15 @@ def local(y):
 @pytest.mark.parametrize("vectorised", [True, False])
 def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vectorised):
     """A second look at log q(z) would see another mask: E[d log q] is then not zero."""
-    for encoder, term in ((Encoder(), "log q"), (Encoder().eval(), "STL")):
-        runner = credo.SVI(local, encoder)
+    for encoder, legal in ((Encoder(), False), (Encoder().eval(), True)):
+        runner, pair = credo.SVI(local, encoder), Pair(local, encoder, (Y,))
         plan = runner.prepare(Y)
-        with entered(runner._state):
-            assert quieter_term(Pair(local, encoder, (Y,)), plan, 1, vectorised).term == term
+        assert plan.terms == ["log q", "KL", "STL"]
+        with entered(runner._ready.state):
+            assert stl_is_legal(pair) is legal
+            for start in plan.terms:
+                term = quieter_term(pair, plan.with_term(start), 1, vectorised).term
+                assert term == "STL" if legal else term in ("log q", "KL")
 
 
 # Pyro's own estimators are wrong here without a word; credo must get them right, or refuse and name the site.
@@ -159,8 +164,10 @@ def exact_slope(model, loc):
     return torch.autograd.grad(kl - q * fits[1] - (1 - q) * fits[0], loc)[0].item()
 
 
-@pytest.mark.xfail(strict=True, reason="dependencies are not looked for yet: wrong without a word")
-@pytest.mark.parametrize(("model", "guide"), [(branching, switch), (stepping, guide)])
+unseen = pytest.mark.xfail(strict=True, reason="jumps of a density are not looked for yet: wrong without a word")
+
+
+@pytest.mark.parametrize(("model", "guide"), [(branching, switch), pytest.param(stepping, guide, marks=unseen)])
 def test_a_model_that_breaks_an_estimator_is_refused_or_right(model, guide):
     runner = credo.SVI(model, guide, particles=25)
     try:
@@ -169,4 +176,4 @@ def test_a_model_that_breaks_an_estimator_is_refused_or_right(model, guide):
         assert "'z'" in str(error)
         return
     loc = runner.params["loc"].requires_grad_()
-    assert draws.mean().item() == pytest.approx(exact_slope(model, loc), abs=5 * draws.std().item() / 8)
+    assert draws.mean().item() == pytest.approx(exact_slope(model, loc), abs=1e-5 + 5 * draws.std().item() / 8)

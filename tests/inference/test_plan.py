@@ -33,23 +33,33 @@ def test_every_site_has_its_row(unchanged):
         table = credo.plan(model, guide, X).frame
     assert list(table.index) == ["loc", "rate", "point", "k"]
     assert list(table["distribution"]) == ["Normal", "Gamma", "Delta", "Bernoulli"]
-    assert list(table["estimator"]) == ["pathwise", "pathwise", "pathwise", "score"]
+    assert list(table["estimator"]) == ["pathwise", "pathwise", "pathwise", "enumerate"]
+    assert list(table["term"]) == ["KL", "KL", "log q", "log q"]
     assert list(table["plates"]) == ["-", "-", "-", "N (3)"]
-    assert table.loc["k", "baseline"] == "moving average" and table.loc["loc", "baseline"] == "-"
-    for site, word in (("loc", "rsample"), ("rate", "implicit"), ("point", "point"), ("k", "no rsample")):
+    assert list(table["baseline"]) == ["-"] * 4
+    for site, word in (("loc", "rsample"), ("rate", "implicit"), ("point", "point"), ("k", "2 values")):
         assert word in table.loc[site, "reason"]
+
+
+def test_one_score_site_takes_the_finite_ones_with_it():
+    table = credo.plan(model, guide, X, plan={"loc": "score"}).frame
+    assert list(table["estimator"]) == ["score", "pathwise", "pathwise", "score"]
+    assert list(table["term"]) == ["log q"] * 4
+    assert list(table["baseline"]) == ["moving average", "-", "-", "moving average"]
+    for word in ("no rsample", "not summed over", "'loc' needs the score function"):
+        assert word in table.loc["k", "reason"]
 
 
 def test_it_renders_as_text_and_as_html():
     plan = credo.plan(model, guide, X)
-    assert "no rsample" in repr(plan) and "<table" in plan._repr_html_() and "implicit" in plan._repr_html_()
+    assert "2 values" in repr(plan) and "<table" in plan._repr_html_() and "implicit" in plan._repr_html_()
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ({"z": "score"}, ["'z'", "no latent site", "'loc'"]),
-        ({"loc": "magic"}, ["'loc'", "'magic'", "'pathwise' or 'score'"]),
+        ({"loc": "magic"}, ["'loc'", "'magic'", "'pathwise', 'enumerate', 'score', 'sampled'"]),
         ({"k": "pathwise"}, ["'k'", "Bernoulli has no rsample", "use 'score'"]),
         ({"point": "score"}, ["'point'", "no density", "use 'pathwise'"]),
     ],

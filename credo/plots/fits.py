@@ -1,4 +1,4 @@
-"""Pictures of a fit. Every function takes `ax=` (a matplotlib Axes; None makes one) and returns it."""
+"""A fit: its loss, what it believes of each scalar, what it predicts."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,18 +9,17 @@ from torch.distributions import constraints
 
 from credo.inference.marginals import in_double, marginals, model_trace, priors
 from credo.inference.sites import observed, unwrapped
+from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from credo.inference.fit import Fit
 
-PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#66a182")
-
 
 def losses(fit: "Fit", ax: "Axes | None" = None) -> "Axes":
     """-ELBO at each step and its running mean, in nats; the axis is set by the last nine tenths of the run."""
-    ax = _axes(ax)
+    ax = axes(ax)
     values = pd.Series(fit.losses)
     mean = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
     ax.plot(values, color=FIT, alpha=0.25, lw=0.6)
@@ -52,7 +51,7 @@ def belief(
     draws = fit.sample(4000)
     if site not in draws:
         raise ValueError(f"site {site!r} is no latent of this fit; wanted one of {sorted(draws)}")
-    ax = _axes(ax)
+    ax = axes(ax)
     values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]  # mypy: tuple of slices and ints
     low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
     for value in (points or {}).values():
@@ -75,7 +74,7 @@ def belief(
 
 def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     """Mean ± 2 sd of every scalar, the fit beside the exact posterior: the table of `credo.compare` as a picture."""
-    ax = _axes(ax)
+    ax = axes(ax)
     rows = torch.arange(len(table)).numpy()
     for shift, mean, sd, color, label in (
         (-0.12, "exact mean", "exact sd", EXACT, "exact"),
@@ -110,7 +109,7 @@ def predictive(fit: "Fit", n: int = 4000, *, x: torch.Tensor | None = None, ax: 
     x = (mean if x is None else x).cpu()
     order = x.argsort()
     inside = ((y >= low) & (y <= high)).double().mean().item()
-    ax = _axes(ax)
+    ax = axes(ax)
     ax.fill_between(x[order], low[order], high[order], color=FIT, alpha=0.2, lw=0, label="90 % predictive")
     ax.plot(x[order], mean[order], color=FIT, lw=2, label="mean")
     ax.plot(x, y, ".", color="0.25", ms=3, label=f"data ({inside:.0%} inside)")
@@ -124,7 +123,7 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
 
     The band is ± 2 posterior sds of p: what the point estimates do not say.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     rows = torch.arange(len(table)).numpy()
     ax.fill_between(
         rows,
@@ -145,14 +144,6 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     ax.set(xlabel="flips seen", ylabel="p(next is heads)", ylim=(-0.03, 1.03))
     ax.legend(frameon=False, fontsize="small")
     return ax
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(6, 4), layout="constrained")[1]
 
 
 def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor] | None:

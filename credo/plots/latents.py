@@ -1,0 +1,99 @@
+"""Latents that are no scalar on the real line: a finite choice, and points in a plane."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from credo.plots.pixels import pixels
+from credo.plots.style import EXACT, FIT, PRIOR, axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def masses(
+    q: torch.Tensor,
+    exact: torch.Tensor | None = None,
+    prior: torch.Tensor | None = None,
+    labels: Sequence[Any] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """The probability of each of K values of a latent: the prior, the fit, and the exact posterior, side by side.
+
+    q, exact, prior: shape (K,). labels: of the values; None numbers them from 0.
+    Raises ValueError where the shapes differ.
+    """
+    shown = {
+        label: (torch.as_tensor(p).detach().double().cpu(), color)
+        for label, p, color in (("prior", prior, PRIOR), ("fit", q, FIT), ("exact", exact, EXACT))
+        if p is not None
+    }
+    for label, (p, _) in shown.items():
+        if p.dim() != 1 or len(p) != len(q):
+            raise ValueError(f"{label}: got shape {tuple(p.shape)}, wanted ({len(q)},): a probability for each value")
+    if labels is not None and len(labels) != len(q):
+        raise ValueError(f"labels: got {len(labels)}, wanted {len(q)}: one for each value")
+    ax = axes(ax)
+    places, width = np.arange(len(q)), 0.8 / len(shown)
+    for i, (label, (p, color)) in enumerate(shown.items()):
+        shift = (i - (len(shown) - 1) / 2) * width
+        alpha = 0.5 if label == "prior" else 0.9
+        ax.bar(places + shift, p.numpy(), 0.92 * width, color=color, alpha=alpha, label=label)
+    ax.set_xticks(places, [str(v) for v in (places if labels is None else labels)])
+    ax.set(ylabel="probability", ylim=(0, None))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plane(
+    z: torch.Tensor, labels: torch.Tensor | None = None, ax: "Axes | None" = None, *, images: torch.Tensor | None = None
+) -> "Axes":
+    """Points in the plane, by label in colour with the label at the median of its points, or each as its image.
+
+    z: shape (N, 2), say the latent means. labels: shape (N,), at most 10 different ones. images: as for
+        `credo.plots.images`, one for each point, drawn in its place.
+    Raises ValueError for another shape.
+    """
+    if z.dim() != 2 or z.shape[1] != 2 or not len(z):
+        raise ValueError(f"z: got shape {tuple(z.shape)}, wanted (N, 2): project it first, or pick two columns")
+    for name, others in (("labels", labels), ("images", images)):
+        if others is not None and len(others) != len(z):
+            raise ValueError(f"{name}: got {len(others)}, wanted {len(z)}: one for each row of z")
+    z = z.detach().double().cpu()
+    ax = axes(ax)
+    if images is not None:
+        _thumbnails(ax, z, pixels(images))
+    elif labels is None:
+        ax.plot(z[:, 0], z[:, 1], ".", color=FIT, ms=4, alpha=0.6)
+    else:
+        labels = labels.cpu()
+        values = labels.unique()
+        if len(values) > 10:
+            raise ValueError(f"labels: got {len(values)} different ones, wanted at most 10: there are no more colours")
+        for i, value in enumerate(values):
+            points = z[labels == value]
+            ax.plot(points[:, 0], points[:, 1], ".", color=f"C{i}", ms=4, alpha=0.6, label=str(value.item()))
+            x, y = points.median(0).values.tolist()
+            box = {"boxstyle": "circle,pad=0.25", "fc": "white", "ec": f"C{i}", "alpha": 0.9}
+            ax.text(x, y, str(value.item()), ha="center", va="center", fontsize="small", bbox=box)
+    ax.set_aspect("equal", adjustable="datalim" if images is None else "box")
+    return ax
+
+
+def _thumbnails(ax: "Axes", z: torch.Tensor, pictures: torch.Tensor) -> None:
+    half = 0.022 * (z.max(0).values - z.min(0).values).max().item() or 0.5
+    high = max(1.0, pictures.max().item())
+    for (x, y), picture in zip(z.tolist(), pictures, strict=True):
+        where = (x - half, x + half, y - half, y + half)
+        # Paper is let through, so that an image does not hide its neighbours.
+        ink = (picture if picture.dim() == 2 else 1 - picture.mean(-1)).clamp(0, high) / high
+        ax.imshow(
+            picture.numpy(), cmap="gray_r", vmin=0, vmax=high, alpha=ink.numpy(), extent=where, interpolation="nearest"
+        )
+    ax.set(xlim=_limits(z[:, 0], 2 * half), ylim=_limits(z[:, 1], 2 * half))
+
+
+def _limits(values: torch.Tensor, pad: float) -> tuple[float, float]:
+    return values.min().item() - pad, values.max().item() + pad

@@ -1,0 +1,81 @@
+"""Many images in one Axes."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from credo.plots.style import axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GAP = 0.08  # between two images, in widths of one
+
+
+def images(
+    x: torch.Tensor,
+    titles: Sequence[str] | None = None,
+    columns: int = 10,
+    shape: tuple[int, int] | None = None,
+    ax: "Axes | None" = None,
+    *,
+    rows: Sequence[str] | None = None,
+) -> "Axes":
+    """A grid of images, row by row, ink dark on white.
+
+    x: shape (N, D) with D a square number unless shape=(height, width) is given, (N, H, W), or (N, 3, H, W) in colour.
+        The values from 0 to 1 go from white to black; other ranges are spread from the least to the largest value.
+    titles: one over each image. rows: one beside each row of the grid.
+    Raises ValueError for another shape, for no image, and for labels that are too few or too many.
+    """
+    pictures = pixels(x, shape)
+    n, height, width = pictures.shape[:3]
+    if columns < 1:
+        raise ValueError(f"columns: got {columns}, wanted at least one")
+    lines = math.ceil(n / columns)
+    for name, labels, wanted in (("titles", titles, n), ("rows", rows, lines)):
+        if labels is not None and len(labels) != wanted:
+            raise ValueError(f"{name}: got {len(labels)} for {wanted}: {n} images in {columns} columns")
+    ax = axes(ax)
+    low, high = min(0.0, pictures.min().item()), max(1.0, pictures.max().item())
+    if low < 0 or high > 1:
+        low, high = pictures.min().item(), pictures.max().item()
+    tall = height / width
+    pitch = tall + GAP + (0.28 if titles is not None else 0)
+    for i, picture in enumerate(pictures):
+        left, top = (i % columns) * (1 + GAP), -(i // columns) * pitch
+        if picture.dim() == 3:
+            picture = (picture - low) / (high - low)
+        where = (left, left + 1, top - tall, top)
+        ax.imshow(picture.numpy(), cmap="gray_r", vmin=low, vmax=high, extent=where, interpolation="nearest")
+        ax.plot([left, left + 1, left + 1, left, left], [top, top, top - tall, top - tall, top], color="0.88", lw=0.6)
+        if titles is not None:
+            ax.text(left + 0.5, top + 0.04, titles[i], ha="center", va="bottom", fontsize="x-small")
+    for line, label in enumerate(rows or ()):
+        ax.text(-0.15, -line * pitch - tall / 2, label, ha="right", va="center", fontsize="small")
+    wide = min(n, columns)
+    ax.set(xlim=(-GAP, wide * (1 + GAP)), ylim=(-(lines - 1) * pitch - tall - GAP, GAP + (0.28 if titles else 0)))
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return ax
+
+
+def pixels(x: torch.Tensor, shape: tuple[int, int] | None = None) -> torch.Tensor:
+    """The images as shape (N, H, W), or (N, H, W, 3) in colour, on the CPU; arguments and errors as for `images`."""
+    got = f"got shape {tuple(x.shape)}"
+    if x.dim() not in (2, 3, 4) or not x.numel():
+        raise ValueError(f"x: {got}, wanted images (N, D), (N, H, W) or (N, 3, H, W), at least one")
+    x = x.detach().float().cpu()
+    if x.dim() == 4:
+        if x.shape[1] not in (1, 3):
+            raise ValueError(f"x: {got}, wanted 1 or 3 channels in dimension 1")
+        return x[:, 0] if x.shape[1] == 1 else x.permute(0, 2, 3, 1)
+    if x.dim() == 3:
+        return x
+    side = math.isqrt(x.shape[1])
+    height, width = shape or (side, side)
+    if height * width != x.shape[1]:
+        raise ValueError(f"x: {got}, which is no square of pixels: pass shape=(height, width) with that many pixels")
+    return x.reshape(-1, height, width)

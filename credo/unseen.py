@@ -1,0 +1,124 @@
+"""A fit on rows that it has not learnt from, and what kind of rows they are: found by looking.
+
+A model's file may hold `held_out(*data)`, which returns the model's arguments for such rows, say (net, x_test, y_test).
+"""
+
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from pyro import poutine
+
+from credo import metrics
+from credo.inference.fit import Fit
+from credo.inference.marginals import model_trace
+from credo.inference.scope import reading
+from credo.inference.sites import latent, observed, plates
+
+DRAWS, CHUNK = 100, 2000  # draws of a prediction; rows predicted at once
+LEAST = 16  # pixels of an image
+
+
+def beside(function: Callable[..., Any], name: str) -> Callable[..., Any] | None:
+    """The function of this name in the file of another one, if there is one; a functools.partial is seen through."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    found = getattr(sys.modules.get(getattr(function, "__module__", "")), name, None)
+    return found if callable(found) else None
+
+
+def held_out(fit: Fit) -> tuple[Fit, str]:
+    """The fit on rows that it has not learnt from, and "held-out"; without such rows, itself, and "training".
+
+    Raises ValueError if the model's `held_out(*data)` returns another number of arguments than the model was given.
+    """
+    function = beside(fit.model, "held_out")
+    if function is None:
+        return fit, "training"
+    new = tuple(function(*fit.data))
+    if len(new) != len(fit.data):
+        raise ValueError(
+            f"held_out: returned {len(new)} values, wanted {len(fit.data)}: the model's arguments, as data() has them"
+        )
+    pairs = list(zip(new, fit.data, strict=True))
+    tensors = [(a, b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)]
+    if any(a.shape[1:] != b.shape[1:] for a, b in tensors):
+        return fit, "training"  # the fit is of somebody's own data, and they are of another width
+    ready = {id(a): a.to(b.device, b.dtype) for a, b in tensors}
+    return dataclasses.replace(fit, data=tuple(ready.get(id(a), a) for a in new)), "held-out"
+
+
+def take(fit: Fit, n: int, rows: slice | torch.Tensor) -> Fit:
+    """The fit on some of its n rows: those of every tensor that has as many."""
+    data = (v[rows] if isinstance(v, torch.Tensor) and v.dim() and len(v) == n else v for v in fit.data)
+    return dataclasses.replace(fit, data=tuple(data))
+
+
+def classes(fit: Fit) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Of a classifier: its probabilities on the rows of the fit, shape (S, N, C), and the labels, shape (N,); or None.
+
+    A classifier is a model with a site `probs`, shape (N, C), that observes one label for each of these rows.
+    """
+    labels = [site["value"] for site in observed(model_trace(fit)).values()]
+    if len(labels) != 1 or labels[0].dim() != 1:
+        return None
+    (y,), probs = labels, fit.predict(1).get("probs")
+    if probs is None or probs.dim() != 3 or not probs.is_floating_point() or len(y) != probs.shape[1]:
+        return None
+    if ((y < 0) | (y >= probs.shape[2]) | (y != y.long())).any():
+        return None
+    return probabilities(fit, len(y)), y.long().cpu()
+
+
+def probabilities(fit: Fit, n: int) -> torch.Tensor:
+    """The site `probs` on all n rows, shape (DRAWS, n, C), in bounded memory."""
+    parts = [take(fit, n, slice(i, i + CHUNK)).predict(DRAWS)["probs"].cpu() for i in range(0, n, CHUNK)]
+    return torch.cat(parts, 1)
+
+
+def scores(fit: Fit) -> pd.Series | None:
+    """accuracy, nll (nats a row), brier and ece of a classifier; the name says on which rows. None for other fits."""
+    there, rows = held_out(fit)
+    found = classes(there)
+    return None if found is None else metrics.classification(*found).rename(f"{len(found[1]):,} {rows} rows")
+
+
+def image_argument(fit: Fit, n: int) -> int | None:
+    """Which of the arguments holds n images with pixels from 0 to 1, if one does."""
+    found = [
+        i
+        for i, v in enumerate(fit.data)
+        if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() > 1 and len(v) == n
+        if is_image(v.shape[1:]) and v.min() >= 0 and v.max() <= 1
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def image_site(fit: Fit) -> tuple[str, torch.Tensor] | None:
+    """The only observed site and its value, (N, *image), where each row is an image with latents of its own."""
+    trace = model_trace(fit)
+    sites, latents = list(observed(trace).items()), latent(trace).values()
+    if len(sites) != 1 or not latents:
+        return None
+    name, site = sites[0]
+    local = len(site["fn"].batch_shape) == 1 and all(plates(z) == plates(site) for z in latents)
+    return (name, site["value"]) if local and plates(site) and is_image(site["fn"].event_shape) else None
+
+
+def made_up(fit: Fit, name: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """An observed site at latents drawn from the model's prior: the mean of its distribution there, and a draw."""
+    with reading(fit.state, seed), torch.no_grad():
+        site: Any = poutine.trace(poutine.uncondition(fit.model)).get_trace(*fit.data).nodes[name]
+        return site["fn"].mean, site["value"]
+
+
+def is_image(shape: torch.Size) -> bool:
+    """Whether rows of this shape can be images: a square number of pixels, (H, W), or 1 or 3 channels of them."""
+    if len(shape) == 1:
+        return shape[0] >= LEAST and math.isqrt(shape[0]) ** 2 == shape[0]
+    return shape[-2:].numel() >= LEAST and (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3)))

@@ -1,0 +1,28 @@
+"""Guides over the weights of a network: one site for each parameter, by its own name."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch import nn
+
+
+def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The network's parameters by name: one latent site each. Raises ValueError for what has none."""
+    weights: dict[str, torch.Tensor] = dict(net.named_parameters()) if isinstance(net, nn.Module) else {}
+    if not weights:
+        raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module with parameters")
+    return weights
+
+
+def normal(name: str, weight: torch.Tensor, sd: float) -> torch.Tensor:
+    """q(w) = N(loc, scale^2), independent; loc starts at the network's own weight, scale at sd. Returns a draw."""
+    loc = pyro.param(f"{name}.loc", weight.detach().clone())
+    scale = pyro.param(f"{name}.scale", torch.full_like(loc, sd), constraint=constraints.softplus_positive)
+    return pyro.sample(name, dist.Normal(loc, scale).to_event(weight.dim()))
+
+
+def point(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """q(w) = Delta(value); it starts at the network's own weight."""
+    value = pyro.param(f"{name}.value", weight.detach().clone())
+    return pyro.sample(name, dist.Delta(value).to_event(weight.dim()))

@@ -1,0 +1,17 @@
+"""Bayesian neural network: an independent normal for every weight (Blundell et al. 2015, section 3.2).
+
+q(w) = prod_i N(w_i; m_i, s_i^2)         m starts at the network's own weights
+"""
+
+import torch
+from torch import nn
+
+from ._nets import normal, weights_of
+
+START = 0.05  # sd of every weight before the first step
+
+
+def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, prior_sd: float = 10.0) -> None:
+    """net: whose parameters are believed in. x, y, prior_sd: not used."""
+    for name, weight in weights_of(net).items():
+        normal(name, weight, START)

@@ -1,0 +1,40 @@
+"""Depth of a residual network: a probability for each number of layers, free or read off the input.
+
+    q(z) = Categorical(logits)                     one depth for the network
+    q(z_n | x_n) = Categorical(chooser(x_n))       one for each input
+
+The first family holds the exact posterior given the weights.
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+def guide(
+    net: nn.ModuleDict,
+    x: torch.Tensor,
+    y: torch.Tensor | None = None,
+    *,
+    rate: float = 1.0,
+    chooser: nn.Module | None = None,
+) -> torch.Tensor:
+    """net: whose blocks are counted. x: shape (N, ...). chooser: as in the model. y, rate: not used. Returns z."""
+    if not isinstance(net, nn.ModuleDict) or "blocks" not in net:
+        got = sorted(net.keys()) if isinstance(net, nn.ModuleDict) else type(net).__name__
+        raise ValueError(f"net: got {got}, wanted a torch.nn.ModuleDict with stem, blocks, head")
+    depths = len(list(net["blocks"].children())) + 1
+    if chooser is None:
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        logits = pyro.param("logits", torch.zeros(depths, dtype=dtype, device=x.device))
+        return pyro.sample("z", dist.Categorical(logits=logits))
+    pyro.module("chooser", chooser)
+    logits = chooser(x)
+    if logits.shape != (len(x), depths):
+        raise ValueError(
+            f"chooser: gives shape {tuple(logits.shape)} for {len(x)} rows, wanted ({len(x)}, {depths}): a logit "
+            f"for each number of blocks from 0"
+        )
+    with pyro.plate("N", len(x)):
+        return pyro.sample("z", dist.Categorical(logits=logits))

@@ -1,0 +1,134 @@
+"""What one run of a pair costs, site by site.
+
+log p(x, z) - log q(z) = sum over sites of log-densities, each with a value for every row of its plates
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch.distributions import kl_divergence
+
+from .sites import Site, drawn, plates, unmoved, unwrapped
+
+Program = Callable[..., Any]
+
+
+class Pair(NamedTuple):
+    """A model and a guide with the data they are functions of."""
+
+    model: Program
+    guide: Program
+    data: tuple[Any, ...]
+
+
+# The sides of a cost: log p of data, log p of a latent, log q of the guide (or KL in their stead), and log q once
+# more, without scale, where it is to weight other costs.
+DATA, PRIOR, GUIDE, WEIGHT = "data", "prior", "guide", "weight"
+Costs = dict[tuple[str, str], torch.Tensor]  # (side, site) -> nats, shape of the site's plates
+Plates = dict[tuple[str, str], frozenset[str]]  # (side, site) -> the names of those plates
+
+
+def run(
+    pair: Pair,
+    held: Mapping[str, torch.Tensor] | None = None,
+    kl: frozenset[str] = frozenset(),
+    weights: frozenset[str] = frozenset(),
+) -> tuple[dict[str, torch.Tensor], Costs, Plates]:
+    """(z ~ q, the cost of each site, its plates).
+
+    held: values of latents that are not drawn. kl: sites whose KL(q || p) takes the place of log q - log p.
+    weights: sites whose log q is wanted without scale too.
+    """
+    q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
+    p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    costs, where = {}, {}
+    for trace, latent_side in ((p, PRIOR), (q, GUIDE)):
+        trace.compute_log_prob(site_filter=lambda name, site: name not in kl)
+        nodes: dict[str, Site] = dict(trace.nodes)
+        for name, site in nodes.items():
+            if site["type"] != "sample" or site["infer"].get("_deterministic"):
+                continue
+            side = DATA if trace is p and site["is_observed"] else latent_side
+            if name in kl:
+                if side != GUIDE:
+                    continue
+                prior: Any = p.nodes[name]["fn"]
+                value = site["scale"] * kl_divergence(site["fn"], prior)
+            else:
+                value = site["log_prob"]
+            costs[side, name], where[side, name] = value, plates(site)
+            if name in weights and side == GUIDE:
+                costs[WEIGHT, name], where[WEIGHT, name] = site["unscaled_log_prob"], where[side, name]
+    return {name: site["value"] for name, site in drawn(q).items()}, costs, where
+
+
+def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
+    """log q(z) of the whole guide, a scalar in nats and double precision."""
+    trace = poutine.trace(poutine.condition(pair.guide, z)).get_trace(*pair.data)
+    trace.compute_log_prob()
+    sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
+    return sum((s["log_prob"].sum(dtype=torch.float64) for s in sites), torch.zeros((), dtype=torch.float64))
+
+
+def kl_is_known(pair: Pair, values: Mapping[str, torch.Tensor] | None = None) -> tuple[frozenset[str], bool]:
+    """(the sites whose KL(q || prior) is known in closed form and right: their prior depends on no draw; whether one
+    of these priors is improper, so that KL is all that can be said of it).
+    """
+    with torch.no_grad():
+        q, p = _traces(pair, {})
+        still = unmoved(p, _traces(pair, {})[1])
+        still = {name: prior for name, prior in still.items() if _kl_is_legal(q.nodes[name], prior)}
+        if still and values:  # two coins may fall alike: every value of a finite site is tried
+            for combination in product(*values.values()):
+                moved = _traces(pair, dict(zip(values, combination, strict=True)))[1]
+                still = {name: still[name] for name in unmoved(p, moved).keys() & still.keys()}
+        improper = any(_is_improper(prior["fn"]) for prior in still.values())
+    return frozenset(still), improper
+
+
+def _traces(pair: Pair, held: Mapping[str, torch.Tensor]) -> tuple[poutine.Trace, poutine.Trace]:
+    q = poutine.trace(_Held(held)(pair.guide)).get_trace(*pair.data)
+    return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+
+
+def _kl_is_legal(q: Site, p: Site) -> bool:
+    alike = q["mask"] is None and p["mask"] is None and _same(q["scale"], p["scale"]) and plates(q) == plates(p)
+    if not alike or not getattr(q["fn"], "has_rsample", False) or type(unwrapped(q["fn"])).__name__ == "Delta":
+        return False
+    try:
+        return bool(torch.isfinite(kl_divergence(q["fn"], p["fn"])).all())
+    except NotImplementedError:  # no closed form
+        return False
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Scales are numbers, or tensors with a value for each row."""
+    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    return bool(one == two)
+
+
+def _is_improper(fn: Any) -> bool:
+    try:
+        fn.sample()
+    except NotImplementedError:
+        return True
+    return False
+
+
+class _Held(Messenger):
+    """Gives each named site its value, in all its rows, instead of drawing it."""
+
+    def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            value = self.values[msg["name"]]
+            msg["value"] = value.expand(msg["fn"].shape()) if hasattr(msg["fn"], "shape") else value
+            msg["done"] = True

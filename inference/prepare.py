@@ -1,0 +1,109 @@
+"""A run meets its data: parameters are made, the pair is checked, and what the loop needs to know is found out."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch.utils.flop_counter import FlopCounterMode
+
+from .arguments import argument_names, tensors
+from .costs import Pair
+from .draws import can_vectorise
+from .elbo import log_weight
+from .minibatch import Rows, batch, find_rows
+from .plan import Plan, make_plan
+from .preflight import check
+from .scope import State, entered, new_state, noise, unconstrained
+from .sites import latent, observed, plates
+
+PARTICLES = 8  # where they come at nearly the cost of one: drawn all at once, and cheap beside Python's own time
+CHEAP = 2**22  # floating point operations of one draw, and a quarter as many numbers of data
+WARMUP = 500  # steps, where latents outnumber the observations and would settle on the prior before they have a say
+
+
+class Ready(NamedTuple):
+    """What a run found out about its pair and data."""
+
+    state: State
+    dtype: torch.dtype
+    plan: Plan
+    vectorised: bool  # whether draws of the pair can be made at once under vmap
+    particles: int
+    rows: Rows | None  # how the data is cut into batches
+    warmup: int  # steps
+    latents: int  # numbers, for the whole data set
+
+
+class InDouble(Exception):
+    """The model turned out to work in double precision."""
+
+
+def prepare(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    signature: Callable[..., Any],
+    data: tuple[Any, ...],
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    overrides: Mapping[str, str] | Plan | None,
+    particles: int | None,
+    batch_size: int | None,
+) -> Ready:
+    """Meet the data in this precision. signature: whose argument names the data has.
+
+    Raises ValueError for a mistake in the pair or its data, InDouble if single precision was asked for in vain.
+    """
+    values = tensors(signature, data, dtype, device)
+    names = argument_names(signature, len(values))
+    state = new_state((model, guide, data), seed, device)
+    with entered(state):
+        pair = Pair(model, guide, values)
+        try:
+            q = check(model, guide, values, names)
+        except RuntimeError as error:
+            if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
+                raise InDouble from error
+            raise
+        drawn = {getattr(site["value"], "dtype", None) for site in latent(q).values()}
+        if dtype != torch.float64 and torch.float64 in drawn:
+            raise InDouble
+        if not unconstrained():
+            raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
+        rows = None if batch_size is None else find_rows(pair, batch_size, names)
+        if rows is not None and rows.size < rows.n:
+            pair = batch(pair, rows, torch.arange(rows.size))
+            q = poutine.trace(pair.guide).get_trace(*pair.data)
+        else:
+            rows = None
+        with noise(seed):  # looking costs no randomness of the run: a plan given leads to the same steps
+            vectorised = can_vectorise(lambda: log_weight(pair))
+            plan = make_plan(pair, q, vectorised, overrides)
+            vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
+        if particles is None:
+            cheap = vectorised and not plan.needs_score and _cheap(pair, plan)
+            particles = PARTICLES if cheap else 1
+        p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
+        latents = _numbers(latent(p), rows)
+        crowded = latents > _numbers(observed(p), rows) and not plan.needs_score
+    return Ready(state, dtype, plan, vectorised, particles, rows, WARMUP if crowded else 0, latents)
+
+
+def _cheap(pair: Pair, plan: Plan) -> bool:
+    """By counting, never by stopwatch: the same seed gives the same run on any machine."""
+    if sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) > CHEAP // 4:
+        return False
+    with FlopCounterMode(display=False) as counter:  # with gradients: it hooks into the modules it counts
+        log_weight(pair, plan)
+    return counter.get_total_flops() <= CHEAP
+
+
+def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:
+    """How many numbers the sites hold, those in plates over rows counted for all rows."""
+
+    def times(site: Any) -> float:
+        return rows.n / rows.size if rows is not None and plates(site) & rows.plates else 1
+
+    return round(sum(site["value"].numel() * times(site) for site in sites.values()))

@@ -1,0 +1,73 @@
+"""Variational autoencoder: a latent for each image, an image from each latent.
+
+    z_n ~ N(0, I_K),   x_n ~ Bernoulli(decoder(z_n))   or   N(decoder(z_n), sigma^2),   n = 1..N
+
+Source: Kingma and Welling 2014 (arXiv:1312.6114), section 3 and appendix C. The decoder is trained to make the data
+probable, the latents are inferred; the encoder of the guide gives each image its q(z). With a linear decoder and normal
+pixels this is probabilistic PCA (Tipping and Bishop 1999), whose likelihood is known exactly.
+
+Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a pixel counts as ink from half the scale on.
+"""
+
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+from torch.distributions import constraints
+
+from ._digits import digits, inputs
+from ._nets import perceptron, taking
+
+LATENTS = 8
+START = 0.2  # sd of normal pixels before the first step
+
+
+def model(
+    decoder: nn.Module,
+    encoder: nn.Module,
+    x: torch.Tensor,
+    *,
+    latents: int = LATENTS,
+    pixels: str = "bernoulli",
+) -> torch.Tensor:
+    """decoder: takes (N, latents), gives logits or means of the shape of x. encoder: the guide's. x: shape (N, ...).
+
+    pixels: "bernoulli" for 0 and 1, "normal" for real numbers with one learnt sd. Returns what the decoder gave.
+    Raises ValueError for a decoder whose output has not the shape of x, and for another kind of pixels.
+    """
+    if pixels not in ("bernoulli", "normal"):
+        raise ValueError(f"pixels: got {pixels!r}, wanted 'bernoulli' or 'normal'")
+    pyro.module("decoder", decoder)
+    rows = len(x)
+    with pyro.plate("N", rows):
+        z = pyro.sample("z", dist.Normal(x.new_zeros(latents), 1.0).to_event(1))
+        with taking(z, "decoder", "z", "give model and guide the same latents= with functools.partial"):
+            image = decoder(z)
+        if image.shape != x.shape:
+            raise ValueError(
+                f"decoder: gives shape {tuple(image.shape)} for {rows} rows, but x has {tuple(x.shape)}; pass images "
+                f"of the size the decoder was made for, or a decoder made for these"
+            )
+        if pixels == "bernoulli":
+            pixel = dist.Bernoulli(logits=image)
+        else:
+            pixel = dist.Normal(image, pyro.param("sigma", x.new_tensor(START), constraint=constraints.positive))
+        pyro.sample("x", pixel.to_event(x.dim() - 1), obs=x)
+    return image
+
+
+def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """(decoder, encoder, x): the digits to learn from as 0 and 1, x (1437, 64), or all columns of a table."""
+    x = ink(digits().x) if table is None else inputs(table)
+    return perceptron(LATENTS, x.shape[1]), perceptron(x.shape[1], 2 * LATENTS), x
+
+
+def held_out(decoder: nn.Module, encoder: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """(decoder, encoder, x) for the 360 digits kept back."""
+    return decoder, encoder, ink(digits().x_test)
+
+
+def ink(x: torch.Tensor) -> torch.Tensor:
+    """1 where a pixel is at least half black, else 0."""
+    return (x >= 0.5).to(x.dtype)

@@ -1,0 +1,156 @@
+"""Dropout: its density by hand, its objective and its predictive by going through all masks of a tiny net."""
+
+import math
+from functools import partial
+from itertools import product
+
+import pandas as pd
+import pytest
+import torch
+from _by_hand import drawn_like, log_joint, log_normal, log_softmax_at
+from _gradients import assert_unbiased
+from scipy.stats import chisquare
+from torch import nn
+
+import credo
+from credo.models.bnn_dropout import held_out
+
+PAIR = credo.load("bnn_dropout")
+X = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.7, 0.4], [0.0, 2.0]])
+Y = torch.tensor([0, 1, 1, 0])
+RATE = 0.3
+
+
+def tiny():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+
+
+def pair(rate=RATE, prior_sd=10.0):
+    return [partial(program, rate=rate, prior_sd=prior_sd) for program in (PAIR.model, PAIR.guide)]
+
+
+def logits(w, first, second, x, rate=RATE):
+    """Of the tiny net with these inputs of its two layers kept: the others are set to zero, the kept ones grow."""
+    h = torch.tanh((x * first / (1 - rate)) @ w["0.weight"].T + w["0.bias"])
+    return (h * second / (1 - rate)) @ w["2.weight"].T + w["2.bias"]
+
+
+MASKS = [torch.tensor(bits).reshape(2, 2) for bits in product((0.0, 1.0), repeat=4)]
+
+
+def probability(mask, rate=RATE):
+    kept = mask.sum().item()
+    return (1 - rate) ** kept * rate ** (4 - kept)
+
+
+def log_prior(w, prior_sd=10.0):
+    matrices = sum(log_normal(w[name], prior_sd / math.sqrt(2)) for name in ("0.weight", "2.weight"))
+    return matrices + sum(log_normal(w[name], prior_sd) for name in ("0.bias", "2.bias"))
+
+
+def exact_elbo(p):
+    w = {name.removesuffix(".value"): value for name, value in p.items()}
+    return log_prior(w) + sum(
+        probability(m) * log_softmax_at(logits(w, *m.double(), X.double()), Y).sum() for m in MASKS
+    )
+
+
+@pytest.mark.parametrize(("rate", "prior_sd"), [(0.3, 10.0), (0.6, 0.5)])
+def test_the_density_is_that_of_the_net_with_inputs_left_out(rate, prior_sd, double):
+    net, x = tiny().double(), X.double()
+    w = drawn_like(net)
+    for mask in (m.double() for m in MASKS):
+        found = log_joint(pair(rate, prior_sd)[0], w | {"0.weight.keep": mask[0], "2.weight.keep": mask[1]}, net, x, Y)
+        expected = log_prior(w, prior_sd) + log_softmax_at(logits(w, *mask, x, rate), Y).sum()
+        assert found == pytest.approx(expected.item() + math.log(probability(mask, rate)), abs=1e-9)
+
+
+def test_a_convolution_leaves_out_channels_of_its_input(double):
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(72, 3)).double()
+    x, y, w = torch.randn(4, 2, 8, 8), torch.tensor([0, 1, 2, 0]), drawn_like(net)
+    keep, ones = torch.tensor([1.0, 0.0]), torch.ones(72)
+    hidden = torch.nn.functional.conv2d(x * keep[:, None, None] / 0.9, w["0.weight"], w["0.bias"]).flatten(1)
+    prior = log_normal(w["0.weight"], 10 / math.sqrt(18)) + log_normal(w["2.weight"], 10 / math.sqrt(72))
+    prior = prior + log_normal(w["0.bias"], 10.0) + log_normal(w["2.bias"], 10.0)
+    expected = prior + log_softmax_at(hidden / 0.9 @ w["2.weight"].T + w["2.bias"], y).sum()
+    expected = expected + math.log(0.9 * 0.1) + 72 * math.log(0.9)
+    found = log_joint(PAIR.model, w | {"0.weight.keep": keep, "2.weight.keep": ones}, net, x, y)
+    assert found == pytest.approx(expected.item(), abs=1e-8)
+
+
+@pytest.mark.parametrize(("batch_size", "n"), [(None, 60), (2, 200)])
+def test_the_mean_gradient_is_that_of_the_sum_over_all_masks(batch_size, n):
+    assert_unbiased(*pair(), (tiny(), X, Y), exact_elbo, batch_size=batch_size, n=n)
+
+
+def test_with_nothing_left_out_it_is_weight_decay():
+    def elbo(p):
+        w = {name.removesuffix(".value"): value for name, value in p.items()}
+        ones = torch.ones(2).double()
+        return log_prior(w) + log_softmax_at(logits(w, ones, ones, X.double(), 0.0), Y).sum()
+
+    assert_unbiased(*pair(rate=0.0), (tiny(), X, Y), elbo, particles=1, n=3)  # no noise: every draw is exact
+
+
+def test_masks_are_drawn_weights_are_points_and_nothing_needs_the_score_function():
+    net = tiny()
+    before = {name: w.detach().clone() for name, w in net.named_parameters()}
+    fit = credo.fit(*pair(), net, X, Y, steps=10)
+    estimators = {e.site: e.estimator for e in fit.plan.entries}
+    assert estimators == {
+        "0.weight": "pathwise",
+        "0.weight.keep": "sampled",
+        "0.bias": "pathwise",
+        "2.weight": "pathwise",
+        "2.weight.keep": "sampled",
+        "2.bias": "pathwise",
+    }
+    assert set(fit.params) == {f"{name}.value" for name in before}
+    assert all(torch.equal(w, before[name]) for name, w in net.named_parameters())
+    draws = fit.sample(2000)
+    for name in before:
+        assert (draws[name] == fit.params[f"{name}.value"]).all()
+    keep = torch.cat([draws["0.weight.keep"], draws["2.weight.keep"]], 1)
+    z = (keep.mean(0) - (1 - RATE)) / (RATE * (1 - RATE) / 2000) ** 0.5
+    assert z.abs().max() <= 4.5
+
+
+def test_every_draw_of_the_prediction_is_one_of_the_networks_with_its_probability():
+    net = tiny()
+    fit = credo.fit(*pair(), net, X, Y, steps=30)
+    w = {name.removesuffix(".value"): value for name, value in fit.params.items()}
+    new, n = torch.tensor([[0.5, 0.9], [-2.0, 1.0], [3.0, -0.4]]), 4000
+    networks = torch.stack([logits(w, *m, new).softmax(-1) for m in MASKS])  # (16, N, C)
+    probs = fit.predict(n, net, new)["probs"]
+    away = (probs[:, None] - networks).abs().amax((2, 3))  # of a draw from each network, in all rows at once
+    assert away.min(1).values.max() <= 1e-5
+    # With the second layer's inputs all left out the first mask does not show: equal networks count as one.
+    distinct = [i for i in range(16) if not any(torch.allclose(networks[i], networks[j]) for j in range(i))]
+    first = torch.stack([(networks[distinct] - one).abs().amax((1, 2)).argmin() for one in networks])
+    expected = torch.zeros(len(distinct)).double()
+    expected.index_add_(0, first, torch.tensor([probability(m) for m in MASKS]).double())
+    counts = torch.bincount(away[:, distinct].argmin(1), minlength=len(distinct))
+    assert chisquare(counts.numpy(), (n * expected / expected.sum()).numpy()).pvalue >= 1e-4
+    log_lik = credo.log_likelihood(fit, n, net, new, torch.tensor([0, 1, 1]))
+    of_label = networks.double()[:, torch.arange(3), torch.tensor([0, 1, 1])]
+    exact = (torch.tensor([probability(m) for m in MASKS]).double()[:, None] * of_label).sum(0).log()
+    assert ((log_lik.values - exact) / log_lik.errors).abs().max() <= 4.5
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, math.nan])
+def test_a_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(ValueError, match=r"rate: got .*wanted"):
+        credo.fit(*pair(rate), tiny(), X, Y, steps=1)
+
+
+def test_the_built_in_digits_and_a_table():
+    net, x, y = PAIR.data()
+    assert x.shape == (1437, 64) and y.shape == (1437,)
+    assert net(x[:3]).shape == (3, 10)
+    same, x_test, y_test = held_out(net, x, y)
+    assert same is net and x_test.shape == (360, 64) and y_test.shape == (360,)
+    net, x, y = PAIR.data(pd.DataFrame({"b": [1.0, 2.0, 3.0], "y": [0, 2, 1]}))
+    assert x.tolist() == [[1.0], [2.0], [3.0]] and y.tolist() == [0, 2, 1]
+    assert net(x).shape == (3, 3)

@@ -1,0 +1,285 @@
+"""A fit gets its pictures by what it is: read off the axes that were drawn, not off pixels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import credo
+from credo import metrics, unseen
+from credo.gallery import gallery
+from credo.models import coin_toss
+
+CLASSIFIER = """
+import pyro, torch, pyro.distributions as dist
+
+def model(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(x.shape[1], 3), 1.0).to_event(2))
+    logits = x @ w
+    pyro.deterministic("probs", logits.softmax(-1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+def guide(x, y=None):
+    m = pyro.param("m", torch.zeros(x.shape[1], 3))
+    pyro.sample("w", dist.Normal(m, 0.1).to_event(2))
+"""
+UNSEEN = "\ndef held_out(x, y):\n    return 1 - x[:12], y[:12]\n"
+CODER = """
+import pyro, torch, pyro.distributions as dist
+
+def model(x, k=2):
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(k), 1.0).to_event(1))
+        ink = z.sum(-1, keepdim=True).sigmoid().expand(-1, 16)
+        pyro.sample("x", dist.Bernoulli(ink).to_event(1), obs=x)
+
+def guide(x, k=2):
+    a = pyro.param("a", torch.ones(k))
+    with pyro.plate("N", len(x)):
+        pyro.sample("z", dist.Normal(a * x[:, :k], 0.1).to_event(1))
+
+def held_out(x, *rest):
+    return x.flip(0), *rest
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[[str], credo.Pair]:
+    def one(text: str) -> credo.Pair:
+        (tmp_path / "pair.py").write_text(text)
+        return credo.load(str(tmp_path / "pair.py"))
+
+    return one
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """{name: Axes} of the pictures that were saved."""
+    found, save = {}, Figure.savefig
+
+    def keep(figure: Figure, path: Path, **settings: Any) -> None:
+        found[path.stem] = figure.axes[0]
+        save(figure, path, **{**settings, "dpi": 20})
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return found
+
+
+def rows(n: int = 40, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(n, width, generator=random), torch.randint(3, (n,), generator=random)
+
+
+def legend(ax: Any) -> list[str]:
+    return [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_a_classifier_of_images(load, drawn, tmp_path, unchanged):
+    pair, (x, y) = load(CLASSIFIER + UNSEEN), rows()
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=5, progress=False)
+    with unchanged():
+        pictures = gallery(fit, tmp_path / "out")
+    names = ["reliability.png", "strangeness.png", "certainty.png", "loss.png"]
+    assert [name for name, _ in pictures] == names
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(names)
+    assert "12 held-out rows" in dict(pictures)["reliability.png"]
+    probs = fit.predict(unseen.DRAWS, 1 - x[:12])["probs"]
+    table = metrics.reliability(probs, y[:12])
+    line = drawn["reliability"].lines[1]
+    assert list(line.get_ydata()) == pytest.approx(list(table["accuracy"].dropna()))
+    entropy = torch.tensor(metrics.uncertainty(probs)["total"].tolist())
+    inverted = torch.tensor(metrics.uncertainty(fit.predict(unseen.DRAWS, x[:12])["probs"])["total"].tolist())
+    shown = legend(drawn["strangeness"])
+    assert shown[0] == "held-out images" and shown[1].startswith("noise (AUROC")
+    assert shown[2] == f"inverted (AUROC {metrics.auroc(entropy, inverted):.2f})"
+
+
+def test_the_surest_and_the_least_sure(load, drawn, tmp_path):
+    pair, (x, y) = load(CLASSIFIER), rows()
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=20, progress=False)
+    captions = dict(gallery(fit, tmp_path))
+    probs = fit.predict(unseen.DRAWS)["probs"].double().mean(0)
+    entropy = torch.special.entr(probs).sum(-1)
+    order, guess = entropy.argsort(), probs.argmax(-1)
+    images = drawn["certainty"].images
+    assert len(images) == 20
+    for image, i in ((images[0], order[0]), (images[9], order[9]), (images[10], order[-1])):
+        assert torch.equal(torch.as_tensor(image.get_array().data), x[i].reshape(4, 4))
+    first = drawn["certainty"].texts[0].get_text()
+    truth = "" if guess[order[0]] == y[order[0]] else f" ({y[order[0]]})"
+    assert first == f"{guess[order[0]]}{truth} · {entropy[order[0]]:.2f}"
+    assert "training images" in captions["certainty.png"] and "40 training rows" in captions["reliability.png"]
+    assert f"{(guess != y).double().mean():.1%}" in captions["certainty.png"]
+
+
+def test_a_classifier_of_measurements_has_no_images(load, drawn, tmp_path):
+    pair, (x, y) = load(CLASSIFIER), rows(width=4)
+    for inputs in (x, 3 * rows()[0]):  # too few for an image; not from 0 to 1
+        fit = credo.fit(pair.model, pair.guide, inputs, y, steps=2, progress=False)
+        assert {name for name, _ in gallery(fit, tmp_path)} == {"reliability.png", "loss.png"}
+
+
+def test_scores_are_those_of_the_rows_held_out(load):
+    x, y = rows()
+    for text, name, (a, b) in (
+        (CLASSIFIER, "40 training rows", (x, y)),
+        (CLASSIFIER + UNSEEN, "12 held-out rows", (1 - x[:12], y[:12])),
+    ):
+        pair = load(text)
+        fit = credo.fit(pair.model, pair.guide, x, y, steps=3, progress=False)
+        found = unseen.scores(fit)
+        wanted = metrics.classification(fit.predict(unseen.DRAWS, a)["probs"], b)
+        assert found.name == name and found.to_dict() == wanted.to_dict()
+
+
+def test_rows_in_parts_are_the_same_rows(load, monkeypatch):
+    pair, (x, y) = load(CLASSIFIER.replace("0.1)", "1e-6)")), rows()  # all draws are nearly the same
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=3, progress=False)
+    wanted = (x @ fit.params["m"]).softmax(-1)
+    for size in (2000, 7):
+        monkeypatch.setattr(unseen, "CHUNK", size)
+        assert torch.allclose(unseen.probabilities(fit, 40), wanted.expand(unseen.DRAWS, 40, 3), atol=1e-4)
+
+
+def test_rows_held_out_are_refused_or_left_where_they_do_not_fit(load):
+    x, y = rows()
+    pair = load(CLASSIFIER + "\ndef held_out(x, y):\n    return (x,)\n")
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=1, progress=False)
+    with pytest.raises(ValueError, match="held_out: returned 1 values, wanted 2"):
+        unseen.held_out(fit)
+    pair = load(CLASSIFIER + "\ndef held_out(x, y):\n    return torch.rand(5, 64), y[:5]\n")
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=1, progress=False)
+    assert unseen.held_out(fit) == (fit, "training")
+
+
+def test_what_is_no_classifier(load):
+    wrong = CLASSIFIER.replace('"probs", logits.softmax(-1)', '"probs", logits.softmax(-1)[:5]')
+    for text in (wrong, CLASSIFIER.replace('"probs"', '"p"'), CODER.replace("16)", "16)\n        probs = ink")):
+        pair, (x, y) = load(text), rows()
+        data = (x, y) if "y=None" in text else (x.round(),)
+        fit = credo.fit(pair.model, pair.guide, *data, steps=1, progress=False)
+        assert unseen.scores(fit) is None
+
+
+def test_images_with_latents_of_their_own(load, drawn, tmp_path):
+    pair, x = load(CODER), rows(30)[0].round()
+    fit = credo.fit(pair.model, pair.guide, x, steps=5, progress=False)
+    captions = dict(gallery(fit, tmp_path))
+    assert set(captions) == {"images.png", "plane.png", "loss.png"}
+    images = [torch.as_tensor(i.get_array().data) for i in drawn["images"].images]
+    assert [t.get_text() for t in drawn["images"].texts] == ["held-out", "reconstructed", "made up", "and drawn"]
+    assert len(images) == 40 and torch.equal(torch.stack(images[:10]), x.flip(0)[:10].reshape(10, 4, 4))
+    assert all(len(i.unique()) == 1 for i in images[20:30])  # one probability for all pixels: the mean
+    assert set(torch.stack(images[30:]).unique().tolist()) == {0, 1}  # and a draw
+    found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).reshape(-1, 2, 2).mean(-1)
+    assert torch.allclose(found, fit.params["a"] * x.flip(0)[:, :2], atol=1e-5)
+    assert captions["plane.png"].endswith("the means of z.")
+
+
+def test_the_plane_of_many_latents_is_that_of_the_largest_spread(load, drawn, tmp_path):
+    pair, x = load(CODER), rows(30)[0].round()
+    fit = credo.fit(pair.model, pair.guide, x, 3, steps=2, progress=False)
+    caption = dict(gallery(fit, tmp_path))["plane.png"]
+    z = (fit.params["a"] * x.flip(0)[:, :3]).double()
+    variances = torch.linalg.eigvalsh(torch.cov(z.T)).flip(0)
+    found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).double().reshape(-1, 2, 2).mean(-1)
+    assert torch.allclose(torch.cov(found.T), variances[:2].diag(), atol=1e-4)
+    assert f"({variances[:2].sum() / variances.sum():.0%})" in caption
+
+
+def test_made_up_images_come_from_the_prior(load):
+    pair = load(CODER)
+    fit = credo.fit(pair.model, pair.guide, torch.ones(2000, 16), steps=1, progress=False)
+    mean, draw = unseen.made_up(fit, "x")
+    # z1 + z2 ~ N(0, 2): as likely below as above 0, and E sigmoid(z)^2 by quadrature; the guide has z near (1, 1).
+    grid = torch.linspace(-15, 15, 3001, dtype=torch.float64)
+    second = torch.trapezoid(dist.Normal(0.0, 2**0.5).log_prob(grid).exp() * grid.sigmoid() ** 2, grid).item()
+    assert mean[:, 0].mean().item() == pytest.approx(0.5, abs=0.03)
+    assert mean[:, 0].square().mean().item() == pytest.approx(second, abs=0.03)
+    assert (draw - mean).mean().abs() < 0.02
+
+
+def test_global_latents_make_no_reconstruction(load, drawn, tmp_path):
+    def model(x):
+        p = pyro.sample("p", dist.Beta(torch.ones(16), 1.0).to_event(1))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Bernoulli(p).to_event(1), obs=x)
+
+    fit = credo.fit(model, None, rows()[0].round(), steps=2, progress=False)
+    assert unseen.image_site(fit) is None
+    assert [name for name, _ in gallery(fit, tmp_path)] == ["loss.png"]
+
+
+def finite(x):
+    k = pyro.sample("k", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(k.to(x.dtype), 1.0), obs=x)
+
+
+def finite_guide(x):
+    pyro.sample("k", dist.Categorical(logits=pyro.param("logits", torch.tensor([0.0, 1.0, 2.0]))))
+
+
+def test_a_finite_latent_beside_prior_and_posterior(drawn, tmp_path):
+    fit = credo.fit(finite, finite_guide, torch.tensor([0.5, 1.0]), steps=0, progress=False)
+    exact = SimpleNamespace(marginals={"k": dist.Categorical(torch.tensor([0.1, 0.6, 0.3]))}, log_evidence=0.0)
+    names = {name for name, _ in gallery(fit, tmp_path, exact)}
+    assert {"masses.png", "loss.png"} <= names and "belief.png" not in names
+    bars = {bars.get_label(): [bar.get_height() for bar in bars] for bars in drawn["masses"].containers}
+    assert bars["prior"] == pytest.approx([0.2, 0.3, 0.5])
+    assert bars["exact"] == pytest.approx([0.1, 0.6, 0.3])
+    assert bars["fit"] == pytest.approx(torch.tensor([0.0, 1.0, 2.0]).softmax(0).tolist())
+    assert drawn["masses"].get_xlabel() == "k"
+    assert [t.get_text() for t in drawn["masses"].get_xticklabels()] == ["0", "1", "2"]
+
+
+def test_every_real_latent_gets_its_belief(drawn, tmp_path):
+    def model(x):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        b = pyro.sample("b/c", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(a + b, 1.0), obs=x)
+
+    fit = credo.fit(model, None, torch.tensor([0.5, 1.0]), steps=3, progress=False)
+    assert {name for name, _ in gallery(fit, tmp_path)} == {
+        "belief.png",
+        "belief_b_c.png",
+        "predictive.png",
+        "loss.png",
+    }
+    assert [drawn[name].get_xlabel() for name in ("belief", "belief_b_c")] == ["a", "b/c"]
+    for point in ("map", "mle"):  # which have no density to draw
+        fit = credo.fit(model, point, torch.tensor([0.5, 1.0]), steps=3, progress=False)
+        assert {name for name, _ in gallery(fit, tmp_path)} == {"predictive.png", "loss.png"}
+    assert not (tmp_path / "belief_b_c.png").exists() or point == "mle"
+
+
+def test_a_comparison_is_drawn_if_it_can_be_read(drawn, tmp_path):
+    pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 30)
+    fit = credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=5, progress=False)
+    table = credo.compare(fit)
+    assert "intervals.png" in dict(gallery(fit, tmp_path, pair.posterior(*fit.data), table))
+    assert [t.get_text() for t in drawn["intervals"].get_yticklabels()] == list(table.index)
+    assert {line.get_label() for line in drawn["belief"].lines} == {"prior", "fit", "exact"}
+    for useless in (pd.concat([table] * 30), table.head(1), table.assign(**{"exact sd": float("nan")})):
+        assert "intervals.png" not in dict(gallery(fit, tmp_path, None, useless))
+    assert not (tmp_path / "intervals.png").exists()
+
+
+def test_the_lesson_of_the_coin(drawn, tmp_path):
+    pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 0.0, 1.0, 1.0])
+    fit = credo.fit(pair.model, pair.guide, flips, steps=2, progress=False)
+    gallery(fit, tmp_path, None, None, coin_toss.lesson(flips))
+    assert {"MLE 0.75", "MAP 0.6667"} <= {line.get_label() for line in drawn["belief"].lines}
+    assert "lesson" in drawn
+    other = pd.DataFrame({"depth": [1, 2]})
+    assert "lesson.png" not in dict(gallery(fit, tmp_path, None, None, other))
+    assert not (tmp_path / "lesson.png").exists()  # the picture of before is not of this fit

@@ -1,0 +1,132 @@
+"""A new pair is four new files and no file edited: done in a copy of the tree, then used from the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODEL = '''"""Waiting times: how long until the next bus, when buses keep no timetable.
+
+    rate ~ Gamma(2, 2),   t_n ~ Exponential(rate),   n = 1..N
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+
+def model(t: torch.Tensor) -> torch.Tensor:
+    """t: shape (N,), minutes. Returns the rate, a scalar."""
+    rate = pyro.sample("rate", dist.Gamma(t.new_tensor(2.0), t.new_tensor(2.0)))
+    with pyro.plate("N", len(t)):
+        pyro.sample("t", dist.Exponential(rate), obs=t)
+    return rate
+
+
+def data() -> tuple[torch.Tensor]:
+    """Ten waits."""
+    return (torch.linspace(0.1, 3.0, 10),)
+'''
+GUIDE = '''"""Waiting times: a log-normal rate."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch.distributions import constraints
+
+
+def guide(t: torch.Tensor) -> torch.Tensor:
+    """t: shape (N,), used for dtype and device only. Returns the rate, a scalar."""
+    loc = pyro.param("loc", t.new_tensor(0.0))
+    scale = pyro.param("scale", t.new_tensor(0.5), constraint=constraints.positive)
+    return pyro.sample("rate", dist.LogNormal(loc, scale))
+'''
+TEST = """import credo
+
+
+def test_it_runs():
+    pair = credo.load("bus")
+    assert len(credo.fit(pair.model, pair.guide, *pair.data(), steps=2).losses) == 2
+"""
+CELL = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Waiting for the bus"]}
+NOTEBOOK = json.dumps({"cells": [CELL], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+FILES = {
+    "models/bus.py": MODEL,
+    "guides/bus.py": GUIDE,
+    "tests/test_bus.py": TEST,
+    "notebooks/bus.ipynb": NOTEBOOK,
+}
+
+
+def own(folder: str, names: list[str]) -> set[str]:
+    """The names to leave out of the copy: hidden, built, an environment, data."""
+    return {
+        n
+        for n in names
+        if n.startswith(".")
+        or n in {"build", "dist", "out", "__pycache__"}
+        or n.endswith((".egg-info", ".npz"))
+        or Path(folder, n, "pyvenv.cfg").exists()
+    }
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the repository, and a way to run a module of Python in it."""
+    copy = tmp_path / "tree"
+    shutil.copytree(ROOT, copy, ignore=own)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+
+    return copy, run
+
+
+FOUR_FILES = "tests/test_layout.py::test_every_pair_has_its_four_files"
+KEPT = [
+    "tests/test_pairs.py::test_a_pair_keeps_the_contract[bus]",
+    "tests/test_pairs.py::test_the_built_in_data_are_the_arguments_and_so_are_the_rows_held_out[bus]",
+]
+
+
+def test_four_new_files_are_a_pair(tree):
+    copy, run = tree
+    before = contents(copy)
+    for path, text in FILES.items():
+        assert not (copy / path).exists()
+        (copy / path).write_text(text, encoding="utf-8")
+    for arguments, words in (
+        (("credo", "list"), ["bus", "Waiting times: how long until the next bus"]),
+        (("credo", "plan", "bus"), ["rate", "LogNormal", "pathwise"]),
+        (("credo", "fit", "bus", "--steps", "50"), ["after the 50 steps asked for", "latents: rate", "95%"]),
+        (("pytest", "-q", "-p", "no:cacheprovider", FOUR_FILES, *KEPT, "tests/test_bus.py"), ["4 passed"]),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for word in words:
+            assert word in done.stdout, done.stdout
+    after = contents(copy)
+    assert set(after) - set(before) == set(FILES)
+    assert all(after[path] == before[path] for path in before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the tree by its path."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_of_three_files_the_missing_one_is_named(tree):
+    copy, run = tree
+    for path, text in FILES.items():
+        if path != "guides/bus.py":
+            (copy / path).write_text(text, encoding="utf-8")
+    done = run("pytest", "-q", "-p", "no:cacheprovider", FOUR_FILES)
+    assert done.returncode == 1
+    assert "models/bus.py is a pair without guides/bus.py: add that file" in done.stdout
