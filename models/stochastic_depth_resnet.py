@@ -26,7 +26,7 @@ from ._nets import categorical, taking
 from ._posterior import Posterior
 
 RATE = 1.0  # nats by which each further block is less probable beforehand
-BLOCKS, WIDTH = 6, 32
+BLOCKS, WIDTH = 6, 24
 
 
 def model(
