@@ -164,8 +164,8 @@ def _data(pair: Pair, path: Path | None) -> tuple[Any, ...]:
         raise Mistake(f"{path}: cannot be read as a CSV file ({error})") from None
     if table.empty:
         raise Mistake(f"{path}: has no rows; wanted a header line with column names, and data below it")
-    if pair.data is not None and inspect.signature(pair.data).parameters:
-        return pair.data(table)
+    if pair.data is not None and "table" in inspect.signature(pair.data).parameters:
+        return pair.data(table=table)
     return (table,)
 
 

@@ -37,9 +37,9 @@ def held_out(fit: Fit) -> tuple[Fit, str]:
 
     Raises ValueError if the model's `held_out(*data)` returns another number of arguments than the model was given.
     """
-    function = beside(fit.model, "held_out")
-    if function is None:
-        return fit, "training"
+    function, built_in = beside(fit.model, "held_out"), beside(fit.model, "data")
+    if function is None or (built_in is not None and not _same(fit.data, built_in())):
+        return fit, "training"  # no such rows, or the fit is of somebody's own data
     new = tuple(function(*fit.data))
     if len(new) != len(fit.data):
         raise ValueError(
@@ -51,6 +51,12 @@ def held_out(fit: Fit) -> tuple[Fit, str]:
         return fit, "training"  # the fit is of somebody's own data, and they are of another width
     ready = {id(a): a.to(b.device, b.dtype) for a, b in tensors}
     return dataclasses.replace(fit, data=tuple(ready.get(id(a), a) for a in new)), "held-out"
+
+
+def _same(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    """Whether the tensors of both are the same, whatever their device and precision."""
+    pairs = [(a, b) for a, b in zip(one, two, strict=False) if isinstance(a, torch.Tensor)]
+    return all(isinstance(b, torch.Tensor) and torch.equal(a.cpu(), b.cpu().to(a.dtype)) for a, b in pairs)
 
 
 def take(fit: Fit, n: int, rows: slice | torch.Tensor) -> Fit:

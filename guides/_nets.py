@@ -8,10 +8,14 @@ from torch import nn
 
 
 def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's parameters by name: one latent site each. Raises ValueError for what has none."""
-    weights: dict[str, torch.Tensor] = dict(net.named_parameters()) if isinstance(net, nn.Module) else {}
+    """The network's parameters by name: one latent site each; frozen ones (requires_grad=False) stay as they are.
+
+    Raises ValueError for what has none.
+    """
+    parameters = net.named_parameters() if isinstance(net, nn.Module) else ()
+    weights: dict[str, torch.Tensor] = {name: w for name, w in parameters if w.requires_grad}
     if not weights:
-        raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module with parameters")
+        raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module with parameters that are not frozen")
     return weights
 
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from ._nets import point, weights_of
 
-# log sigma^2 before the first step. The published KL is flat below log alpha = -8: a weight that starts there is free of
-# the prior until noise finds it, so a lower start keeps more weights and ends at a worse ELBO (docs/traps.md).
+# log sigma^2 before the first step. The published KL is flat below log alpha = -8: a weight that starts there is free
+# of the prior until noise finds it, so a lower start keeps more weights and ends at a worse ELBO (docs/traps.md).
 START = -10.5
 THRESHOLD = 3.0  # log alpha from which on a weight is pruned
 
@@ -27,7 +27,7 @@ THRESHOLD = 3.0  # log alpha from which on a weight is pruned
 def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None) -> None:
     """net: whose parameters are believed in; theta starts at its own weights. x, y: not used."""
     for name, w in weights_of(net).items():
-        if w.dim() == 1:
+        if w.dim() <= 1:
             point(name, w)
             continue
         theta = pyro.param(f"{name}.theta", w.detach().clone())
@@ -57,7 +57,7 @@ def pruned(net: nn.Module, params: Mapping[str, torch.Tensor], threshold: float 
         for name, w in thin.named_parameters():
             if name in noise:
                 w.copy_(params[f"{name}.theta"] * (noise[name] < threshold))
-            else:
+            elif f"{name}.value" in params:  # frozen parameters are nobody's belief
                 w.copy_(params[f"{name}.value"])
     return thin
 

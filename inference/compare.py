@@ -5,6 +5,7 @@ KL(q || p) = log p(data) - ELBO      nats: the evidence gap, zero only where the
 
 import functools
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -65,8 +66,8 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
                 "exact mean": em,
                 "sd": s,
                 "exact sd": es,
-                "error in sds": (m - em) / es,
-                "sd ratio": s / es,
+                "error in sds": _ratio(m - em, es),
+                "sd ratio": _ratio(s, es) if s or es else 1.0,
                 "kl": kl[index].item(),
             }
             if variation is not None:
@@ -74,7 +75,7 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
     elbo, error = _elbo(fit, exact.log_evidence, seed)
-    points = bool((table["sd"] == 0).any())
+    points = any(_is_point(known.get(name), sd) for name, (_, sd) in q.items())
     table.attrs = {
         "log_evidence": exact.log_evidence,
         "elbo": elbo,
@@ -87,9 +88,12 @@ def compare(fit: Fit, exact: Exact | None = None, *, seed: int = 0) -> pd.DataFr
 def _elbo(fit: Fit, log_evidence: float, seed: int) -> tuple[float, float]:
     """The ELBO and its Monte Carlo error, nats; draws are added until the error is small beside the evidence gap."""
     weights = torch.zeros(0, dtype=torch.float64)
+    dtype = next((p.dtype for p in fit.params.values()), torch.float32)
+    values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
+    plan = fit.plan._replace(values=values)  # what it knows in closed form needs no draws
     while len(weights) < DRAWS:
         with reading(fit.state, seed + 1000 * len(weights)):
-            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data)), max(64, len(weights)))
+            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data), plan), max(64, len(weights)))
         weights = torch.cat([weights, more.cpu()])
         error = (weights.std() / len(weights) ** 0.5).item()
         if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
@@ -117,6 +121,15 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
     return functools.partial(posterior, **settings)
 
 
+def _is_point(q: Distribution | None, sd: torch.Tensor) -> bool:
+    """Whether the guide believes in a point; a finite site may be sure by rounding, and is none."""
+    return type(unwrapped(q)).__name__ == "Delta" or (q is None and bool((sd == 0).any()))
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else math.copysign(math.inf, a) if a else 0.0
+
+
 def _total_variation(q: Distribution | None, p: Any) -> torch.Tensor | None:
     """1/2 sum_k |q(k) - p(k)| of each scalar, shape of the site; None where one of the two is not finite."""
     ours, exact = (None if fn is None else masses(fn) for fn in (q, p))
@@ -125,7 +138,7 @@ def _total_variation(q: Distribution | None, p: Any) -> torch.Tensor | None:
 
 def _kl(q: Distribution | None, p: Any, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
     """KL(q || p) of each scalar's marginal, shape of the site."""
-    if (sd == 0).any():  # a point has no density
+    if _is_point(q, sd):  # which has no density
         return torch.full(mean.shape, float("inf"))
     if q is not None and q.event_shape == p.event_shape == ():
         try:

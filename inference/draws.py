@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import torch
 from pyro.poutine.messenger import Messenger
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 R = TypeVar("R")
 T = TypeVar("T")
-_ELEMENTS = 2**24  # of all outputs of one chunk: bounds the memory
+_ELEMENTS = 2**24  # of all outputs of a chunk, and of the largest tensor on the way: bounds the memory
 
 
 def repeat(program: Callable[[], T], n: int, vectorised: bool) -> T:
@@ -41,12 +42,18 @@ def draw(program: Callable[[], T], n: int) -> T:
     with torch.no_grad():
         if n == 1:
             return _stack([program()])
-        size = sum(leaf.numel() for leaf in tree_leaves(program()))
-        chunk = max(1, min(n, _ELEMENTS // max(size, 1)))
+        chunk = min(n, at_once(program))
         vectorised = chunk > 1 and can_vectorise(program)
         counts = [chunk] * (n // chunk) + ([n % chunk] if n % chunk else [])
         parts = [repeat(program, count, vectorised) for count in counts]
         return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+
+
+def at_once(program: Callable[[], Any]) -> int:
+    """How many runs without gradients fit into memory at once, by the largest tensor of one run, at least 1."""
+    with _Largest() as seen:
+        outputs = sum(leaf.numel() for leaf in tree_leaves(program()))
+    return max(1, _ELEMENTS // max(seen.numel, outputs, 1))
 
 
 def can_vectorise(program: Callable[[], Any]) -> bool:
@@ -71,6 +78,21 @@ class _SampleBatched(Messenger):
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 
 
+class _Largest(TorchDispatchMode):
+    """Watches a program for the largest tensor that it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.numel = max(self.numel, leaf.numel())
+        return out
+
+
 class _NewNoise(TorchFunctionMode):
     """In-place calls of torch's samplers that `vmap` refuses, in a form it takes: they use what the calls return."""
 
@@ -84,5 +106,11 @@ class _NewNoise(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class Differing(ValueError):
+    """Two runs of a program do not return the same things: its sites depend on the values that it draws."""
+
+
 def _stack(runs: list[T]) -> T:
+    if any(tree_structure(run) != tree_structure(runs[0]) for run in runs[1:]):
+        raise Differing("the program has other sites in one run than in another: they depend on the values it draws")
     return tree_map(lambda *ts: torch.stack(ts), runs[0], *runs[1:])

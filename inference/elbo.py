@@ -52,7 +52,12 @@ def log_weights(pair: Pair, n: int, vectorised: bool, plan: Plan = EMPTY) -> tor
 
 def _terms(pair: Pair, n: int, vectorised: bool, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
     """(log p(x | z), log q(z) - log p(z)) for n draws, shape (n,) each."""
-    z, fit, divergence, fixed = repeat(lambda: _draw(pair, vectorised, plan), n, vectorised)
+
+    def one() -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        z, fit, divergence, fixed = _draw(pair, vectorised, plan)
+        return z if plan.term == "STL" else {}, fit, divergence, fixed  # the sites may differ from draw to draw
+
+    z, fit, divergence, fixed = repeat(one, n, vectorised)
     for name, value in fixed.items():  # looked at out here: inside vmap a tensor does not say
         if value.requires_grad:
             raise ValueError(

@@ -14,7 +14,8 @@ import torch
 from pyro import poutine
 
 from .costs import WEIGHT, Costs, Pair, Plates, run
-from .draws import each
+from .draws import Differing, each
+from .looks import elsewhere, without_dropout
 from .sites import Site, drawn, unwrapped
 
 MOST = 256  # runs: the product of the sizes of all supports
@@ -51,7 +52,8 @@ def on_grid(
             if where[WEIGHT, site] <= where[key]:
                 weight = weight * _pad(costs[WEIGHT, site], cost.dim()).exp()
                 others //= len(values[site])
-        averaged[key] = (weight * cost).sum(dtype=torch.float64) / others
+        possible = torch.where(weight > 0, cost, 0.0)  # 0 times infinity is 0: a value that q excludes
+        averaged[key] = (weight * possible).sum(dtype=torch.float64) / others
     return z, averaged
 
 
@@ -87,46 +89,71 @@ def _support(fn: Any) -> torch.Tensor | str:
     try:
         support = fn.enumerate_support(expand=False)
     except NotImplementedError:
-        return f"its units are one event: every combination of {kind} values would be a run"
+        return f"its units are one event, or differ in their values: the runs of this {kind} cannot be listed"
     return support.reshape(len(support), *fn.event_shape)
 
 
 def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> str | None:
-    """Why summing row by row would be wrong, or None: rows of mixed values must cost what they cost in equal ones."""
+    """Why summing row by row would be wrong, or None. Looked at where the parameters are, and a little off."""
+    for off in (0.0, 0.1):
+        with torch.no_grad(), elsewhere(off), without_dropout(tuple(pair)):
+            try:
+                if cause := _coupled_here(pair, guide, values, vectorised):
+                    return cause
+            except Differing:
+                return "the pair has other sites for some of its values"
+    return None
+
+
+def _coupled_here(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> str | None:
+    """Rows of mixed values must cost what they cost in equal ones; what stands outside their plate, always the same."""
     sites: dict[str, Site] = {name: guide.nodes[name] for name in values}
     others = {name: site["value"].detach() for name, site in drawn(guide).items() if name not in values}
-    index = {  # a value for each row, the first rows going through all of them
-        name: (1 + torch.randperm(max(s["fn"].batch_shape.numel(), 1))).reshape(s["fn"].batch_shape) % len(values[name])
-        for name, s in sites.items()
-    }
-    mixed = {name: v[index[name].to(v.device)] for name, v in values.items()}
-    with torch.no_grad():
-        _, found, where = run(pair, others | mixed, weights=frozenset(values))
-        cells_of = each(lambda one: run(pair, others | one, weights=frozenset(values))[1], _grid(values), vectorised)
-    strides, stride = {}, 1
-    for name in reversed(list(values)):
-        strides[name], stride = stride, stride * len(values[name])
+    sizes = [len(v) for v in values.values()]
+    where: Plates = {}
+
+    def costs_of(one: dict[str, torch.Tensor]) -> Costs:
+        _, found, plates = run(pair, others | one, weights=frozenset(values))
+        where.update(plates)
+        return found
+
+    cells_of = each(costs_of, _grid(values), vectorised)
     for axis, name in enumerate(values):
-        probability = cells_of[WEIGHT, name].exp().unflatten(0, [len(v) for v in values.values()]).sum(axis)
+        probability = cells_of[WEIGHT, name].exp().unflatten(0, sizes).sum(axis)
         if not torch.allclose(probability, torch.ones_like(probability), rtol=1e-3):
             return f"the probabilities of its values do not add up to one (a mask on {name!r}?)"
-    for key, cost in found.items():
-        cells = torch.zeros((), dtype=torch.int64)
-        for name in values:
-            if where[WEIGHT, name] <= where[key]:
-                cells = cells + strides[name] * index[name]
-        index_of_run = cells.to(cost.device).expand(cost.shape)
-        expected = cells_of[key].gather(0, index_of_run[None])[0]
-        slack = 1e-5 * max(1.0, expected[expected.isfinite()].abs().max().item() if expected.isfinite().any() else 1.0)
-        if not torch.allclose(cost, expected, rtol=1e-4, atol=slack):
-            inside = next((n for n in values if where[WEIGHT, n] and where[WEIGHT, n] <= where[key]), None)
-            if inside is not None:
+        for key, cost in cells_of.items():
+            cells = cost.unflatten(0, sizes)
+            if not where[WEIGHT, name] <= where[key] and not _alike(cells, cells.narrow(axis, 0, 1).expand_as(cells)):
+                return f"the density of {key[1]!r} depends on its values in other rows"
+    strides = dict(zip(values, (math.prod(sizes[i + 1 :]) for i in range(len(sizes))), strict=True))
+    rows = [max(site["fn"].batch_shape.numel(), 1) for site in sites.values()]
+    for turn in range(max(-(-k // n) if n > 1 else 1 for k, n in zip(sizes, rows, strict=True))):
+        index = {  # a value for each row; over the turns every value comes
+            name: ((turn * n + 1 + torch.randperm(n)) % k).reshape(sites[name]["fn"].batch_shape)
+            for name, k, n in zip(values, sizes, rows, strict=True)
+        }
+        mixed = {name: v[index[name].to(v.device)] for name, v in values.items()}
+        for key, cost in costs_of(mixed).items():
+            covering = [name for name in values if where[WEIGHT, name] <= where[key]]
+            cell = sum((strides[name] * index[name] for name in covering), torch.zeros((), dtype=torch.int64))
+            expected = cells_of[key].gather(0, cell.to(cost.device).expand(cost.shape)[None])[0]
+            if _alike(cost, expected):
+                continue
+            if inside := [name for name in covering if where[WEIGHT, name]]:
                 raise ValueError(
-                    f"site {inside!r}: the density of {key[1]!r} at one row of the plate depends on values in other "
-                    f"rows (batch norm?): no estimator is unbiased; make the rows independent or take the plate away"
+                    f"site {inside[0]!r}: the density of {key[1]!r} at one row of the plate depends on values in other "
+                    f"rows (batch norm?), or on noise outside of pyro.sample: no estimator is unbiased; make the rows "
+                    f"independent or take the plate away"
                 )
             return f"the density of {key[1]!r} depends on its values in other rows"
     return None
+
+
+def _alike(one: torch.Tensor, two: torch.Tensor) -> bool:
+    finite = two[two.isfinite()]
+    slack = 1e-5 * max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
+    return torch.allclose(one, two, rtol=1e-4, atol=slack, equal_nan=True)
 
 
 def _pad(t: torch.Tensor, dim: int) -> torch.Tensor:

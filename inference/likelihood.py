@@ -11,13 +11,16 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pyro import poutine
 
 from .arguments import argument_names
 from .costs import DATA, GUIDE, PRIOR, Pair, run
 from .draws import draw
-from .minibatch import find_rows
+from .minibatch import find_rows, rows_of
 from .predict import new_arguments
+from .preflight import check
 from .scope import reading
+from .sites import latent, observed, plates, unwrapped
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -34,20 +37,22 @@ def log_likelihood(fit: "Fit", n: int, *new: Any, seed: int = 0) -> LogLikelihoo
     """log p(row | data) in nats for each row, from n draws. new: the model's arguments, observations included.
 
     Nothing given: the rows of the fit. The error is that of the mean weight, by the delta method.
-    Raises ValueError for n below 2, and for a pair without a plate over its rows.
+    Raises ValueError for n below 2, a pair without a plate over its rows, observations that were left out or lie
+    outside their support, and rows with a point estimate for a latent.
     """
     if n < 2:
         raise ValueError(f"n: got {n}, wanted at least 2 draws")
-    seen, pair = (Pair(fit.model, fit.guide, data) for data in (fit.data, new_arguments(fit, new)))
+    pair = Pair(fit.model, fit.guide, new_arguments(fit, new))
     with reading(fit.state, seed), torch.no_grad():
-        rows = next(len(v) for v in fit.data if isinstance(v, torch.Tensor) and v.dim() > 0)
-        plates = find_rows(seen, rows, argument_names(fit.model, len(fit.data))).plates
+        names = argument_names(fit.model, len(pair.data))
+        _observed_all(pair, names)
+        over_rows = _plates_over_rows(fit, pair)
 
         def one() -> torch.Tensor:
             _, costs, where = run(pair)
             total = torch.zeros((), dtype=torch.float64)
             for (side, name), cost in costs.items():
-                if where[side, name] & plates:
+                if where[side, name] & over_rows:
                     if cost.dim() != 1:
                         raise ValueError(
                             f"site {name!r}: its density has shape {tuple(cost.shape)}, wanted one for each row: "
@@ -61,3 +66,43 @@ def log_likelihood(fit: "Fit", n: int, *new: Any, seed: int = 0) -> LogLikelihoo
     values = log_weights.logsumexp(0) - math.log(n)
     weights = (log_weights - values).exp()  # mean 1
     return LogLikelihood(values, weights.std(0) / math.sqrt(n))
+
+
+def _observed_all(pair: Pair, names: list[str]) -> None:
+    """Raises ValueError for new data that is no observation of the pair."""
+    guide = poutine.trace(pair.guide).get_trace(*pair.data)
+    model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    if missing := sorted(latent(model).keys() - latent(guide).keys()):
+        raise ValueError(
+            f"site {missing[0]!r} is not observed, so its rows have no likelihood; pass the observations too: "
+            f"log_likelihood(fit, n, {', '.join(names)}, ...)"
+        )
+    check(pair.model, pair.guide, pair.data, names, whole=False)
+    for name, site in latent(guide).items():
+        if type(unwrapped(site["fn"])).__name__ == "Delta" and plates(site) & set().union(
+            *(plates(s) for s in observed(model).values())
+        ):
+            raise ValueError(
+                f"site {name!r}: the guide has a point for each row, of which no likelihood can be made; give it a "
+                f"distribution with a density"
+            )
+
+
+def _plates_over_rows(fit: "Fit", pair: Pair) -> frozenset[str]:
+    """The plates as long as the rows, both those of the fit and those given; if others may be, those that grow."""
+    lengths = [rows_of(data)[1] for data in (fit.data, pair.data)]
+    sizes = []
+    for data in (fit.data, pair.data):
+        guide = poutine.trace(pair.guide).get_trace(*data)
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*data)
+        sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
+        sizes.append({frame.name: frame.size for site in sites for frame in site["cond_indep_stack"]})
+    found = frozenset(name for name, size in sizes[1].items() if [sizes[0].get(name), size] == lengths)
+    if not found:
+        raise ValueError(
+            f"no plate of the model has the size of its {lengths[1]} rows (plates: {sizes[1] or 'none'}), so there is "
+            f"no likelihood of a row; write pyro.plate('N', len(x))"
+        )
+    if len(found) > 1 and lengths[0] == lengths[1]:
+        found &= find_rows(pair, lengths[1], argument_names(fit.model, len(pair.data))).plates
+    return found

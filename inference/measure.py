@@ -10,6 +10,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .convergence import TOLERANCE, Gain
 from .costs import Pair, kl_is_known
+from .draws import at_once
 from .elbo import differentiable_loss, log_weights, stl_is_legal
 from .minibatch import Rows, batch
 from .plan import Plan
@@ -51,11 +52,14 @@ def gain(
         vector_to_parameters(point, leaves)
         with noise(seed + chunk):
             part = pair if rows is None else batch(pair, rows, torch.randperm(rows.n)[: rows.size])
-            return log_weights(part, draws, vectorised, quiet)
+            parts = torch.ones(draws).split(fitting)  # as many draws at once as memory has room for
+            return torch.cat([log_weights(part, len(p), vectorised, quiet) for p in parts])
 
     differences: list[torch.Tensor] = []
     try:
         with torch.no_grad():
+            with noise(seed):
+                fitting = at_once(lambda: log_weights(pair, 1, False, quiet)) if draws > 1 else 1
             first = elbo(old, 0)
             for chunk in range(chunks):
                 differences.append(elbo(new, chunk) - (first if chunk == 0 else elbo(old, chunk)))

@@ -16,6 +16,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from .costs import DATA, GUIDE, Pair, run
+from .looks import elsewhere
 from .preflight import check
 from .scope import noise, unconstrained
 from .sites import drawn
@@ -49,48 +50,77 @@ def shuffled(rows: Rows) -> Iterator[torch.Tensor]:
 def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
     """How this pair is cut into batches of `size` rows. names: of the data arguments, for messages.
 
-    Rows are those of the first tensor with a dimension; every tensor with as many goes along.
     Raises ValueError for a size above the number of rows, and for a pair that would be scaled wrongly.
     """
-    lengths = {i: len(v) for i, v in enumerate(pair.data) if isinstance(v, torch.Tensor) and v.dim() > 0}
-    if not lengths:
-        raise ValueError("batch_size: the data holds no tensor with rows to take some of")
-    n = next(iter(lengths.values()))
-    rows = Rows(tuple(i for i, length in lengths.items() if length == n), n, size, frozenset())
+    arguments, n = rows_of(pair.data)
+    rows = Rows(arguments, n, size, frozenset())
     if size > n:
-        raise ValueError(f"batch_size: got {size}, but {names[rows.arguments[0]]} has {n} rows; wanted at most {n}")
-    if n == 1:
-        return rows
+        raise ValueError(f"batch_size: got {size}, but {names[arguments[0]]} has {n} rows; wanted at most {n}")
     other = size - 1 if size > 1 else 2
-    one, two = (batch(pair, rows, index) for index in (torch.arange(size), torch.arange(n - min(other, n), n)))
-    sizes, scales = zip(*(_look(p, names, n) for p in (one, two)), strict=True)
-    plates = frozenset(name for name, length in sizes[0].items() if sizes[1].get(name) not in (None, length))
+    with noise(0):  # at random: data may be sorted
+        order = torch.randperm(n)
+    one, two = (batch(pair, rows, index) for index in (order[:size], order.flip(0).repeat(2)[:other]))
+    (sizes, scales), (fewer, others) = (_look(p, names, n) for p in (one, two))
+    plates = _row_plates({size: sizes, other: fewer, n: _look(pair, names, n)[0]})
     if not plates:
         raise ValueError(
-            f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes[0] or 'none'}), so "
-            f"a batch cannot be scaled to the whole; write pyro.plate('N', len({names[rows.arguments[0]]}))"
+            f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes or 'none'}), so "
+            f"a batch cannot be scaled to the whole; write pyro.plate('N', len({names[arguments[0]]}))"
         )
-    if scales[0] != scales[1]:
-        name = next(k for k in scales[0] | scales[1] if scales[0].get(k) != scales[1].get(k))
-        if name not in scales[0] or name not in scales[1]:
+    if scales != others:
+        name = next(k for k in scales | others if scales.get(k) != others.get(k))
+        if name not in scales or name not in others:
             raise ValueError(
                 f"batch_size: site {name!r} is there for some batches and not for others; write the plate over rows as "
                 f"one, with pyro.plate('N', len(x)), not as a loop"
             )
         raise ValueError(
-            f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[0][name]:.4g} and "
-            f"{scales[1].get(name, 1.0):.4g} for {size} and {other} rows); leave that out: the runner scales"
+            f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[name]:.4g} and "
+            f"{others[name]:.4g} for {size} and {other} rows); leave that out: the runner scales"
         )
     _independent(one, two, plates)
     return rows._replace(plates=plates)
 
 
+def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:
+    """(the arguments that go by rows, how many rows): the length that most tensors share, of equals the first.
+
+    Raises ValueError for data without a tensor that has rows.
+    """
+    lengths = {i: len(v) for i, v in enumerate(data) if isinstance(v, torch.Tensor) and v.dim() > 0}
+    if not lengths:
+        raise ValueError("batch_size: the data holds no tensor with rows to take some of")
+    n = max(lengths.values(), key=list(lengths.values()).count)
+    return tuple(i for i, length in lengths.items() if length == n), n
+
+
+def _row_plates(looks: dict[int, dict[str, int]]) -> frozenset[str]:
+    """The plates that grow with the rows. looks: {number of rows: {plate: its size}}.
+
+    Raises ValueError for one that grows otherwise than in proportion: N / B would be the wrong scale for it.
+    """
+    found = set()
+    for name in sorted(set.intersection(*(set(sizes) for sizes in looks.values()))):
+        length = {n: sizes[name] for n, sizes in looks.items()}
+        if len(set(length.values())) == 1 and len(length) > 1:
+            continue
+        rows, first = next(iter(length.items()))
+        if any(size * rows != first * n for n, size in length.items()):
+            shown = ", ".join(f"{size} for {n} rows" for n, size in sorted(length.items()))
+            raise ValueError(
+                f"batch_size: plate {name!r} does not grow in proportion to the rows ({shown}), so no scale makes a "
+                f"batch an estimate of the whole; give its size as an argument, or leave out batch_size"
+            )
+        found.add(name)
+    return frozenset(found)
+
+
 def _look(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[str, float]]:
     """({plate: its size}, {site: its scale}) on a batch. Raises what the pair raises, with a note about the batch."""
-    length = len(next(v for v in pair.data if isinstance(v, torch.Tensor) and v.dim() > 0))
+    length = rows_of(pair.data)[1]
     try:
         with noise(0), torch.no_grad():
-            check(pair.model, pair.guide, pair.data, names)
+            check(pair.model, pair.guide, pair.data, names, whole=False)
             guide = poutine.trace(pair.guide).get_trace(*pair.data)
             model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
     except Exception as error:
@@ -116,7 +146,13 @@ def _look(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[st
 
 def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     """Raises ValueError unless what stands outside the plates over rows is the same for two batches."""
-    with noise(0), torch.no_grad():
+    for off in (0.0, 0.1):
+        with noise(0), elsewhere(off), torch.no_grad():
+            _outside_is_the_same(one, two, plates)
+
+
+def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
+    with torch.no_grad():
         z, _, where = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
         costs = run(one, shared)[1]
@@ -138,10 +174,15 @@ def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
             f"scaled to the whole; put it into pyro.plate('N', len(x))"
         )
     for (side, name), cost in costs.items():
-        if where[side, name] & plates:
+        if twice := sorted(where[side, name] & plates)[:2]:
+            if len(twice) == 2:
+                raise ValueError(
+                    f"batch_size: site {name!r} stands in two plates over rows ({', '.join(twice)}): of N^2 pairs a "
+                    f"batch has B^2, which N / B does not scale; leave out batch_size"
+                )
             continue
         other = others[side, name]
-        if cost.shape != other.shape or not torch.allclose(cost, other, rtol=1e-5, atol=1e-6):
+        if cost.shape != other.shape or not torch.allclose(cost, other, rtol=1e-5, atol=1e-6, equal_nan=True):
             raise ValueError(
                 f"batch_size: site {name!r} ({'in the guide' if side == GUIDE else 'in the model'}) stands outside the "
                 f"plate over rows ({', '.join(sorted(plates))}) and depends on which rows are given, so a batch is no "

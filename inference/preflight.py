@@ -14,10 +14,13 @@ from pyro import poutine
 from .sites import Site, latent, observed, unwrapped
 
 
-def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> poutine.Trace:
+def check(
+    model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
+) -> poutine.Trace:
     """Run the pair once on the data; the guide's trace, or ValueError naming the site and what is wrong with it.
 
-    names: the names of the data arguments, for messages. Parameters are created by this run.
+    names: the names of the data arguments, for messages. whole: whether this is all of the data, not a batch or new
+    rows, which may be of one class. Parameters are created by this run.
     """
     given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
     with pyro.validation_enabled(True):
@@ -31,7 +34,8 @@ def check(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, nam
     _sites_agree(latents, believed)
     for name, site in seen.items():
         _in_support(name, site)
-        _several_classes(name, site)
+        if whole:
+            _several_classes(name, site)
     for name, site in latents.items():
         _shapes_agree(name, site, believed[name])
     with pyro.validation_enabled(False):
@@ -114,8 +118,12 @@ def _support(fn: Any) -> str:
 
 
 def _several_classes(name: str, site: Site) -> None:
-    value = site["value"]
-    if type(unwrapped(site["fn"])).__name__ == "Categorical" and value.numel() > 1 and (value == value[..., :1]).all():
+    """Of a classifier: probabilities that differ by row. (Three equal draws of one categorical are data enough.)"""
+    fn, value = unwrapped(site["fn"]), site["value"]
+    if type(fn).__name__ != "Categorical" or value.numel() < 2 or (value != value.flatten()[0]).any():
+        return
+    rows = fn.logits.reshape(-1, fn.logits.shape[-1])
+    if (rows != rows[0]).any():
         raise ValueError(
             f"site {name!r}: all {value.numel()} observations are of class {int(value.flatten()[0])}; wanted at least "
             f"two classes, or there is nothing to tell apart"

@@ -177,8 +177,11 @@ def refuse_unknown(state: State, data: tuple) -> None:
 
 def unconstrained() -> dict[str, torch.Tensor]:
     """The trainable leaves of the current store by name. Pyro's running baselines live there too and are left out."""
-    params = pyro.get_param_store().named_parameters()
-    return {name: p for name, p in params if not name.startswith("__baseline")}
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, p in pyro.get_param_store().named_parameters():
+        if not name.startswith("__baseline"):
+            found.setdefault(id(p), (name, p))  # a module may name one tensor twice
+    return dict(found.values())
 
 
 def constrained() -> dict[str, torch.Tensor]:

@@ -49,6 +49,10 @@ def labelled(table: pd.DataFrame | None) -> tuple[torch.Tensor, torch.Tensor, in
         )
     if y.nunique() < 2:
         raise ValueError(f"column 'y' holds one class only ({int(y.iloc[0])}); wanted at least two")
+    if y.max() >= len(y):
+        raise ValueError(
+            f"column 'y': got class {int(y.max())} in {len(y)} rows; wanted classes counted from 0 (pandas.factorize)"
+        )
     return x, torch.tensor(y.to_numpy(dtype=np.int64)), int(y.max()) + 1
 
 

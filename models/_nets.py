@@ -17,15 +17,22 @@ from torch.func import functional_call
 
 
 def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's parameters by name: one latent site each. Raises ValueError for what has none."""
-    weights: dict[str, torch.Tensor] = dict(net.named_parameters()) if isinstance(net, nn.Module) else {}
+    """The network's parameters by name: one latent site each; frozen ones (requires_grad=False) stay as they are.
+
+    Raises ValueError for what has none.
+    """
+    parameters = net.named_parameters() if isinstance(net, nn.Module) else ()
+    weights: dict[str, torch.Tensor] = {name: w for name, w in parameters if w.requires_grad}
     if not weights:
-        raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module with parameters")
+        raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module with parameters that are not frozen")
     return weights
 
 
 def fan_in(weight: torch.Tensor) -> int:
-    """The inputs of each unit: all dimensions of a weight but the first; 1 for a bias."""
+    """The inputs of each unit: all dimensions of a weight but the first; 1 for a bias.
+
+    (A transposed convolution has its inputs first: there it is a number of outputs.)
+    """
     return math.prod(weight.shape[1:]) if weight.dim() > 1 else 1
 
 
@@ -67,6 +74,8 @@ def categorical(
     Raises ValueError for outputs that are not (N, C) with at least two classes, and labels of another shape.
     """
     n = len(x)
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"net: its output is a {type(logits).__name__}, wanted a tensor of shape ({n}, C)")
     if logits.dim() != 2 or len(logits) != n or logits.shape[1] < 2:
         raise ValueError(
             f"net: its output has shape {tuple(logits.shape)} for x of shape {tuple(x.shape)}, wanted ({n}, C) for "

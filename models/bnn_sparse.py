@@ -50,7 +50,10 @@ class LogUniform(dist.TorchDistribution):
         return -value.abs().log()
 
     def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
-        raise NotImplementedError("p(w) ∝ 1 / |w| is improper: there is nothing to draw from")
+        raise NotImplementedError(
+            "p(w) ∝ 1 / |w| is improper: there is nothing to draw from; take the guide of the same name, and no prior "
+            "predictive"
+        )
 
 
 @register_kl(dist.Normal, LogUniform)

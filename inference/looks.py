@@ -1,0 +1,38 @@
+"""What has to be changed for a moment to see how a pair behaves, and is put back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .scope import find_modules, unconstrained
+
+
+@contextmanager
+def elsewhere(sd: float = 0.1) -> Iterator[None]:
+    """The parameters a little off, at random: a weight that starts at zero hides what depends on it."""
+    leaves = list(unconstrained().values())
+    before = [p.detach().clone() for p in leaves]
+    try:
+        with torch.no_grad():
+            for p in leaves:
+                p.add_(sd * torch.randn_like(p))
+        yield
+    finally:
+        with torch.no_grad():
+            for p, value in zip(leaves, before, strict=True):
+                p.copy_(value)
+
+
+@contextmanager
+def without_dropout(things: tuple[object, ...]) -> Iterator[None]:
+    """Dropout layers that these things reach are off: they draw noise that no site holds."""
+    reached = {m: None for root in find_modules(things) for m in root.modules() if "Dropout" in type(m).__name__}
+    on = [m for m in reached if m.training]
+    try:
+        for m in on:
+            m.training = False
+        yield
+    finally:
+        for m in on:
+            m.training = True
