@@ -103,6 +103,6 @@ def _plates_over_rows(fit: "Fit", pair: Pair) -> frozenset[str]:
             f"no plate of the model has the size of its {lengths[1]} rows (plates: {sizes[1] or 'none'}), so there is "
             f"no likelihood of a row; write pyro.plate('N', len(x))"
         )
-    if len(found) > 1 and lengths[0] == lengths[1]:
-        found &= find_rows(pair, lengths[1], argument_names(fit.model, len(pair.data))).plates
+    if len(found) > 1 and lengths[0] == lengths[1] > 1:
+        found &= find_rows(pair, lengths[1] - 1, argument_names(fit.model, len(pair.data))).plates
     return found

@@ -16,6 +16,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from .costs import DATA, GUIDE, Pair, run
+from .coupling import refuse_coupled_rows
 from .looks import elsewhere
 from .preflight import check
 from .scope import noise, unconstrained
@@ -56,6 +57,8 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
     rows = Rows(arguments, n, size, frozenset())
     if size > n:
         raise ValueError(f"batch_size: got {size}, but {names[arguments[0]]} has {n} rows; wanted at most {n}")
+    if size == n:
+        return rows
     other = size - 1 if size > 1 else 2
     with noise(0):  # at random: data may be sorted
         order = torch.randperm(n)
@@ -79,6 +82,9 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
             f"{others[name]:.4g} for {size} and {other} rows); leave that out: the runner scales"
         )
     _independent(one, two, plates)
+    if (several := min(max(2, size), n - 1)) > 1:
+        changed = torch.cat([order[: several - 1], order[several : several + 1]])
+        refuse_coupled_rows(batch(pair, rows, order[:several]), batch(pair, rows, changed), plates, several)
     return rows._replace(plates=plates)
 
 

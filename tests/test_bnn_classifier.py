@@ -154,3 +154,27 @@ def test_the_built_in_digits_and_a_table():
     assert x.tolist() == [[1.0, 0.0], [2.0, 1.0], [3.0, 0.0]]
     assert y.tolist() == [0, 2, 1]
     assert net(x).shape == (3, 3)
+
+
+def test_frozen_weights_stay_as_they_are_and_are_no_latents():
+    """The Bayesian last layer: the first is a function of x, and nothing else."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
+    net[0].requires_grad_(False)
+    before = net[0].weight.clone()
+    x, y = torch.randn(20, 2), torch.arange(20) % 2
+    fit = credo.fit(PAIR.model, PAIR.guide, net, x, y, steps=20, progress=False)
+    assert set(fit.sample(1)) == {"2.weight", "2.bias"}
+    assert torch.equal(net[0].weight, before) and torch.equal(fit.trained(net)[0].weight, before)
+    net.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"net: got Sequential, wanted .* not frozen"):
+        credo.fit(PAIR.model, PAIR.guide, net, x, y, steps=1)
+
+
+def test_a_net_that_returns_no_tensor_is_named():
+    class Two(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    with pytest.raises(ValueError, match="net: its output is a tuple, wanted a tensor of shape"):
+        credo.fit(PAIR.model, PAIR.guide, Two(2, 2), torch.randn(4, 2), torch.tensor([0, 1, 0, 1]), steps=1)

@@ -224,3 +224,21 @@ def test_the_built_in_digits_and_a_table():
     net, x, y = PAIR.data(pd.DataFrame({"b": [1.0, 2.0, 3.0], "y": [0, 2, 1]}))
     assert x.tolist() == [[1.0], [2.0], [3.0]] and y.tolist() == [0, 2, 1]
     assert net(x).shape == (3, 3)
+
+
+def test_a_number_of_the_net_is_a_point_and_a_frozen_layer_is_left_alone():
+    class Warm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 2)
+            self.temperature = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            return self.last(self.first(x)) * self.temperature
+
+    net = Warm()
+    fit = credo.fit(PAIR.model, PAIR.guide, net, torch.randn(6, 2), torch.arange(6) % 2, steps=5, progress=False)
+    assert list(report(fit.params).index) == ["last.weight", "total"]
+    thin = pruned(net, fit.params)
+    assert torch.equal(thin.first.weight, net.first.weight)
+    assert thin.temperature.item() == fit.params["temperature.value"].item()

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import credo
-from credo.cli import main
+from credo.cli import _data, main
 
 OWN = """
 import pyro, torch, pyro.distributions as dist
@@ -263,3 +263,12 @@ def test_posterior_and_lesson_see_the_network_that_was_trained(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert pd.read_csv(tmp_path / "compare.csv")["exact mean"].item() > 0.1
     assert pd.read_csv(tmp_path / "lesson.csv")["bias"].item() > 0.1
+
+
+def test_a_file_goes_to_data_only_where_it_takes_a_table(tmp_path: Path) -> None:
+    """`data(n=3)` has settings of its own: a table is none of them, and goes to the model by its columns."""
+    csv = Path(write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
+    for signature, kind in (("n=3", pd.DataFrame), ("table=None", torch.Tensor)):
+        code = WIDE + f"\ndef data({signature}):\n    return (torch.ones(3),)\n"
+        (found,) = _data(credo.load(str(write(tmp_path, f"{kind.__name__}.py", code))), csv)
+        assert isinstance(found, kind)

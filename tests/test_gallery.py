@@ -283,3 +283,14 @@ def test_the_lesson_of_the_coin(drawn, tmp_path):
     other = pd.DataFrame({"depth": [1, 2]})
     assert "lesson.png" not in dict(gallery(fit, tmp_path, None, None, other))
     assert not (tmp_path / "lesson.png").exists()  # the picture of before is not of this fit
+
+
+def test_rows_held_out_are_no_test_of_a_fit_to_other_data(load):
+    """The file's own rows come with its own data: of somebody else's 64 columns they say nothing."""
+    x, y = rows()
+    n, d = x.shape
+    built_in = f"\ndef data():\n    return torch.arange({n * d}).reshape({n}, {d}) / {n * d}, torch.arange({n}) % 3\n"
+    pair = load(CLASSIFIER + UNSEEN + built_in)
+    for data, name in ((pair.data(), "12 held-out rows"), ((x, y), f"{len(x)} training rows")):
+        fit = credo.fit(pair.model, pair.guide, *data, steps=3, progress=False)
+        assert unseen.scores(fit).name == name

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from scipy.stats import kstest
 
-from credo.inference.draws import can_vectorise, draw, each
+from credo.inference.draws import at_once, can_vectorise, draw, each
 
 t = torch.tensor
 DISTRIBUTIONS = [  # what a guide or a model may draw from, with a distribution function to hold it against
@@ -90,3 +90,13 @@ def test_a_program_that_cannot_run_at_once_runs_one_by_one(program):
     mean = {by_value: 0.5, counting: 3.0}[program]
     assert draws.mean().item() == pytest.approx(mean, abs=5 * (mean / 400) ** 0.5)
     assert not can_vectorise(by_value)
+
+
+@pytest.mark.parametrize("inner", [10, 2**20, 2**30])
+def test_as_many_runs_at_once_as_the_largest_tensor_allows(inner):
+    """2^24 numbers: what is computed on the way counts too, not the output alone. (meta: nothing is allocated.)"""
+
+    def program():
+        return torch.empty(inner, device="meta").mul(2.0).sum()
+
+    assert at_once(program) == max(1, 2**24 // inner)

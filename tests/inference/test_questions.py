@@ -1,5 +1,8 @@
 """Asking a fit changes nothing in it, tables keep the meaning of their columns, and later data is looked at too."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pyro
@@ -149,3 +152,40 @@ def test_so_many_steps_return_the_mean_of_the_last_quarter(steps):
     )
     assert len(done) == steps and str(steps) in stopped
     assert average.item() == pytest.approx(steps - (max(1, steps // 4) - 1) / 2)
+
+
+def test_a_posterior_sure_by_rounding_is_compared_without_dividing_by_zero():
+    """The exact sd is 0: a guide that is not sure is infinitely many of them away; and it is no point estimate."""
+
+    def model(y):
+        k = pyro.sample("k", dist.Bernoulli(0.5))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(3 * k, 1.0), obs=y)
+
+    def guide(y):
+        pyro.sample("k", dist.Bernoulli(logits=pyro.param("u", torch.tensor(0.0))))
+
+    exact = SimpleNamespace(marginals={"k": dist.Bernoulli(logits=torch.tensor(900.0))}, log_evidence=-5.0)
+    table = credo.compare(credo.fit(model, guide, torch.full((3,), 3.0), steps=1), exact)
+    assert table.loc["k", "sd ratio"] == math.inf and table.loc["k", "error in sds"] == -math.inf
+    assert math.isfinite(table.attrs["evidence_gap"])
+
+
+def test_a_guide_sure_by_rounding_is_no_point():
+    def model(y):
+        k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+        pyro.sample("y", dist.Normal(k.float(), 1.0), obs=y)
+
+    def guide(y):
+        u = pyro.param("u", torch.tensor(900.0))
+        pyro.sample("k", dist.Categorical(logits=torch.stack([u, torch.tensor(0.0)])))
+
+    fit = credo.fit(model, guide, torch.tensor(0.0), steps=1, progress=False)
+    log_evidence = math.log(0.5 * (1 + math.exp(-0.5))) - 0.5 * math.log(2 * math.pi)
+    p = dist.Categorical(torch.tensor([1.0, math.exp(-0.5)]))
+    exact = SimpleNamespace(marginals={"k": p}, log_evidence=log_evidence)
+    table = credo.compare(fit, exact)
+    elbo = math.log(0.5) - 0.5 * math.log(2 * math.pi)  # all on the value 0, where log q = 0
+    assert table.attrs["elbo"] == pytest.approx(elbo, abs=1e-6) and table.attrs["elbo_error"] < 1e-6
+    assert table.attrs["evidence_gap"] == pytest.approx(log_evidence - elbo, abs=1e-6)
+    assert table.loc["k", "kl"] == pytest.approx(math.log(1 + math.exp(-0.5)), abs=1e-6)
