@@ -12,7 +12,8 @@ gives the logits of every depth, and z can be summed over exactly. With the weig
 Sources: Huang et al. 2016 (stochastic depth); Antorán, Allingham and Hernández-Lobato 2020 (arXiv:2006.08437, eq. 4,
 depth as a latent, one pass for all).
 
-Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; six blocks of two layers of 32 units.
+Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; six blocks of two layers of 24 units.
+The weights are points: of the network, not of its depth, so it is as sure of noise as any plain network is.
 """
 
 import pandas as pd
