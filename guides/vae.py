@@ -26,6 +26,8 @@ def guide(
     for name, net in (("decoder", decoder), ("encoder", encoder)):
         if not isinstance(net, nn.Module):
             raise ValueError(f"{name}: got {type(net).__name__}, wanted a torch.nn.Module")
+    if not isinstance(x, torch.Tensor):
+        raise ValueError(f"x: got {x}, wanted the rows to encode; to make up new ones, predict(n, ..., prior=True)")
     pyro.module("encoder", encoder)
     try:
         code = encoder(x)

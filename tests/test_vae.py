@@ -237,3 +237,10 @@ def test_the_built_in_digits_and_a_table():
     assert x.tolist() == [[1, 0], [0, 0], [1, 1]]
     assert decoder(torch.zeros(2, 8)).shape == (2, 2)
     assert encoder(x).shape == (3, 16)
+
+
+def test_there_is_no_code_without_rows():
+    decoder, encoder, x = PAIR.data()
+    fit = credo.fit(PAIR.model, PAIR.guide, decoder, encoder, x[:20], steps=1, progress=False)
+    with pytest.raises(ValueError, match="x: got None, wanted the rows to encode"):
+        fit.predict(2, decoder, encoder)
