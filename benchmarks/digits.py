@@ -63,11 +63,11 @@ def classifiers() -> None:
 def autoencoder() -> None:
     print("\nvae          seed   steps  seconds   nats per held-out image   error    baselines")
     digits = credo.data.digits()
-    for pixels in ("bernoulli", "normal"):
+    for pixels in ("bernoulli", "normal", "diagonal"):
         model, guide = (functools.partial(f, pixels=pixels) for f in (credo.load("vae").model, credo.load("vae").guide))
         for seed in SEEDS:
             decoder, encoder, x, x_test = *vae.data()[:2], vae.ink(digits.x), vae.ink(digits.x_test)
-            if pixels == "normal":
+            if pixels != "bernoulli":
                 x, x_test = dequantised(digits.x, 0), dequantised(digits.x_test, 1)
             start = time.perf_counter()
             fit = credo.fit(model, guide, decoder, encoder, x, seed=seed, progress=False)

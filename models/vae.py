@@ -1,6 +1,6 @@
 """Variational autoencoder: a latent for each image, an image from each latent.
 
-    z_n ~ N(0, I_K),   x_n ~ Bernoulli(decoder(z_n))   or   N(decoder(z_n), sigma^2),   n = 1..N
+    z_n ~ N(0, I_K),   x_n ~ Bernoulli(decoder(z_n))   or   N(decoder(z_n), diag(sigma^2)),   n = 1..N
 
 Source: Kingma and Welling 2014 (arXiv:1312.6114), section 3 and appendix C. The decoder is trained to make the data
 probable, the latents are inferred; the encoder of the guide gives each image its q(z). With a linear decoder and normal
@@ -20,7 +20,7 @@ from ._digits import digits, inputs
 from ._nets import perceptron, taking
 
 LATENTS = 8
-START = 0.2  # sd of normal pixels before the first step
+START, SMALLEST = 0.2, 0.01  # sd of normal pixels before the first step; and of a pixel with an sd of its own, ever
 
 
 def model(
@@ -33,11 +33,12 @@ def model(
 ) -> torch.Tensor:
     """decoder: takes (N, latents), gives logits or means of the shape of x. encoder: the guide's. x: shape (N, ...).
 
-    pixels: "bernoulli" for 0 and 1, "normal" for real numbers with one learnt sd. Returns what the decoder gave.
+    pixels: "bernoulli" for 0 and 1; for real numbers "normal" with one learnt sd, as in probabilistic PCA, or
+        "diagonal" with one for each pixel, as in factor analysis. Returns what the decoder gave.
     Raises ValueError for a decoder whose output has not the shape of x, and for another kind of pixels.
     """
-    if pixels not in ("bernoulli", "normal"):
-        raise ValueError(f"pixels: got {pixels!r}, wanted 'bernoulli' or 'normal'")
+    if pixels not in ("bernoulli", "normal", "diagonal"):
+        raise ValueError(f"pixels: got {pixels!r}, wanted 'bernoulli', 'normal' or 'diagonal'")
     pyro.module("decoder", decoder)
     rows = len(x)
     with pyro.plate("N", rows):
@@ -51,6 +52,9 @@ def model(
             )
         if pixels == "bernoulli":
             pixel = dist.Bernoulli(logits=image)
+        elif pixels == "diagonal":  # bounded below: a pixel that never changes has no likelihood otherwise
+            sds = pyro.param("sigma", x.new_full(x.shape[1:], START), constraint=constraints.greater_than(SMALLEST))
+            pixel = dist.Normal(image, sds)
         else:
             pixel = dist.Normal(image, pyro.param("sigma", x.new_tensor(START), constraint=constraints.positive))
         pyro.sample("x", pixel.to_event(x.dim() - 1), obs=x)

@@ -197,7 +197,7 @@ def test_images_keep_their_shape():
 @pytest.mark.parametrize("pixels", ["gaussian", "", None])
 def test_other_kinds_of_pixels_are_refused(pixels):
     decoder, encoder, x = linear()
-    with pytest.raises(ValueError, match=r"pixels: got .*wanted 'bernoulli' or 'normal'"):
+    with pytest.raises(ValueError, match=r"pixels: got .*wanted 'bernoulli', 'normal' or 'diagonal'"):
         credo.fit(*settings(pixels=pixels), decoder, encoder, x, steps=1)
 
 
@@ -244,3 +244,17 @@ def test_there_is_no_code_without_rows():
     fit = credo.fit(PAIR.model, PAIR.guide, decoder, encoder, x[:20], steps=1, progress=False)
     with pytest.raises(ValueError, match="x: got None, wanted the rows to encode"):
         fit.predict(2, decoder, encoder)
+
+
+def test_each_pixel_has_an_sd_of_its_own_bounded_below():
+    """The density is that of the normals, and a pixel that never changes does not drive its sd to zero."""
+    decoder, encoder = nn.Linear(2, 3), nn.Linear(3, 4)
+    x = torch.randn(40, 3) * torch.tensor([1.0, 0.3, 0.0])
+    programs = [partial(program, latents=2, pixels="diagonal") for program in (PAIR.model, PAIR.guide)]
+    fit = credo.fit(*programs, decoder, encoder, x, steps=400, lr=0.1, progress=False)
+    sigma = fit.params["sigma"]
+    assert sigma.shape == (3,) and sigma.min() >= 0.01 and sigma[0] > sigma[2]
+    W, b = (t.detach().double() for t in (fit.trained(decoder).weight, fit.trained(decoder).bias))
+    exact = MultivariateNormal(b, W @ W.T + sigma.double().square().diag()).log_prob(x.double())
+    found = credo.log_likelihood(fit, 4000)
+    assert ((found.values - exact).abs() <= 5 * found.errors + 1e-3).all()
