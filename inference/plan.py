@@ -17,6 +17,7 @@ from pyro import poutine
 
 from .costs import Pair, kl_is_known
 from .enumeration import finite_sites
+from .jumps import not_pathwise
 from .sites import Site, latent, unwrapped
 
 IMPLICIT = {
@@ -65,6 +66,10 @@ class Plan(NamedTuple):
     @property
     def needs_score(self) -> bool:
         return any(e.estimator == "score" for e in self.entries)
+
+    @property
+    def pathwise(self) -> list[str]:
+        return [e.site for e in self.entries if e.estimator == "pathwise"]
 
     @property
     def term(self) -> str:
@@ -131,6 +136,8 @@ def make_plan(
     rough = [name for name, site in latents.items() if not _smooth(site) and name not in fixed]
     values, why = finite_sites(pair, guide, rough, vectorised)
     values = {name: v for name, v in values.items() if chosen.get(name) != "score"}
+    known, improper = kl_is_known(pair, values)
+    why |= not_pathwise(pair, guide, fixed, known if improper else frozenset(), vectorised)
     entries = [_entry(name, site, chosen.get(name), auxiliary, fixed, values, why) for name, site in latents.items()]
     if values and any(e.estimator == "score" for e in entries):  # one objective for both is still to be written
         blocking = next(e.site for e in entries if e.estimator == "score")
@@ -140,7 +147,7 @@ def make_plan(
     entries = [repeated[e.site]._replace(plates=e.plates) if e.site in repeated else e for e in entries]
     if any(e.estimator == "score" for e in entries):
         return Plan(tuple(entries))
-    return Plan(tuple(entries), values, *kl_is_known(pair, values)).with_term("KL")
+    return Plan(tuple(entries), values, known, improper).with_term("KL")
 
 
 def plan(
@@ -186,12 +193,15 @@ def _entry(
     if wanted is not None:
         _refuse(name, kind, wanted, _smooth(site), auxiliary, fixed, values, why)
     if wanted == "score":
-        smooth = "; pathwise is legal too and usually has far less variance" if _smooth(site) else ""
+        legal = _smooth(site) and name not in why
+        smooth = "; pathwise is legal too and usually has far less variance" if legal else ""
         estimator, reason = "score", f"asked for{smooth}"
     elif name in fixed and not _smooth(site):
         estimator, reason = "sampled", f"this {kind} has no parameters: it is drawn, and no gradient is due"
     elif name in values:
         estimator, reason = "enumerate", f"{len(values[name])} values, each tried and weighted by its probability"
+    elif _smooth(site) and name in why and wanted != "pathwise":
+        estimator, reason = "score", f"{kind} has rsample, but {why[name]}"
     elif not _smooth(site):
         cause = f"; not summed over: {why[name]}" if name in why else ""
         estimator = "score"
@@ -230,6 +240,8 @@ def _refuse(
         raise ValueError(f"plan: {name!r}: got estimator {wanted!r}, wanted one of {', '.join(map(repr, ESTIMATORS))}")
     if wanted == "pathwise" and not smooth:
         raise ValueError(f"plan: {name!r}: 'pathwise' is not legal, {kind} has no rsample; use 'score'")
+    if wanted == "pathwise" and name in why:
+        raise ValueError(f"plan: {name!r}: 'pathwise' is not legal: {why[name]}; use 'score'")
     if wanted == "score" and kind == "Delta":
         remedy = f"override {' or '.join(map(repr, auxiliary))}" if auxiliary else "use 'pathwise'"
         raise ValueError(f"plan: {name!r}: 'score' is not legal, a Delta has no density; {remedy}")

@@ -19,6 +19,7 @@ from .convergence import Gain
 from .costs import Pair, Program
 from .elbo import differentiable_loss
 from .fit import Diverged, Fit, finished
+from .jumps import warn_of_jumps
 from .loop import NotFinite, loop
 from .measure import gain, gradients, quieter_term
 from .minibatch import batch, shuffled
@@ -126,7 +127,10 @@ class SVI:
                 )
             except NotFinite as error:
                 raise Diverged(str(error), self._fit(pair, error.average, str(error), data)) from None
-            return self._fit(pair, average, stopped, data)
+            fit = self._fit(pair, average, stopped, data)
+            if steps is None:
+                warn_of_jumps(self._batch(pair, ready), fit.plan, self._vectorised)
+            return fit
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
@@ -245,15 +249,5 @@ def fit(
     model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
     the fit so far.
     """
-    runner = SVI(
-        model,
-        guide,
-        lr=lr,
-        particles=particles,
-        batch_size=batch_size,
-        plan=plan,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    return runner.run(*data, steps=steps)
+    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan}
+    return SVI(model, guide, **own, seed=seed, device=device, progress=progress).run(*data, steps=steps)
