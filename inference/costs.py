@@ -30,6 +30,7 @@ class Pair(NamedTuple):
 DATA, PRIOR, GUIDE, WEIGHT = "data", "prior", "guide", "weight"
 Costs = dict[tuple[str, str], torch.Tensor]  # (side, site) -> nats, shape of the site's plates
 Plates = dict[tuple[str, str], frozenset[str]]  # (side, site) -> the names of those plates
+Dims = dict[tuple[str, str], dict[str, int]]  # (side, site) -> the dimension of each of these plates, counted from -1
 
 
 def run(
@@ -37,11 +38,12 @@ def run(
     held: Mapping[str, torch.Tensor] | None = None,
     kl: frozenset[str] = frozenset(),
     weights: frozenset[str] = frozenset(),
+    dims: Dims | None = None,
 ) -> tuple[dict[str, torch.Tensor], Costs, Plates]:
     """(z ~ q, the cost of each site, its plates).
 
     held: values of latents that are not drawn. kl: sites whose KL(q || p) takes the place of log q - log p.
-    weights: sites whose log q is wanted without scale too.
+    weights: sites whose log q is wanted without scale too. dims: is filled, if given.
     """
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
     p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
@@ -61,8 +63,12 @@ def run(
             else:
                 value = site["log_prob"]
             costs[side, name], where[side, name] = value, plates(site)
+            if dims is not None:
+                dims[side, name] = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
             if name in weights and side == GUIDE:
                 costs[WEIGHT, name], where[WEIGHT, name] = site["unscaled_log_prob"], where[side, name]
+                if dims is not None:
+                    dims[WEIGHT, name] = dims[side, name]
     return {name: site["value"] for name, site in drawn(q).items()}, costs, where
 
 

@@ -46,7 +46,7 @@ def gain(
         rows = None
     draws = DRAWS if rows is None else 1
     chunks = (CHUNKS if latents > FEW else 8 * CHUNKS) if rows is None else 2 * DRAWS
-    quiet = plan if plan.needs_score else plan.with_term("KL")
+    quiet = plan.with_term("KL")
 
     def elbo(point: torch.Tensor, chunk: int) -> torch.Tensor:
         vector_to_parameters(point, leaves)
@@ -83,7 +83,7 @@ def quieter_term(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Pl
     if plan.kl:
         plan = plan._replace(kl=plan.kl & kl_is_known(pair)[0]).with_term(plan.term)
     terms = [term for term in plan.terms if term != "STL" or stl_is_legal(pair)]
-    if plan.needs_score or len(terms) == 1:
+    if len(terms) == 1:
         return plan
 
     def variance(candidate: Plan) -> float:

@@ -18,6 +18,7 @@ from pyro import poutine
 from .costs import Pair, kl_is_known
 from .enumeration import finite_sites
 from .jumps import not_pathwise
+from .score import coupled_plates
 from .sites import Site, latent, unwrapped
 
 IMPLICIT = {
@@ -50,12 +51,14 @@ class Entry(NamedTuple):
 class Plan(NamedTuple):
     """A row for each latent site of the guide. `.frame` is the table as a DataFrame.
 
-    values: the support of each enumerated site. kl: the sites whose KL from the prior is known in closed form; needed:
+    values: the support of each enumerated site. coupled: {site with the score function: the plates in which its rows
+    look at each other}. kl: the sites whose KL from the prior is known in closed form; needed:
     whether one of them has an improper prior, whose log density no draw may be differentiated through.
     """
 
     entries: tuple[Entry, ...]
     values: Mapping[str, torch.Tensor] = {}
+    coupled: Mapping[str, frozenset[str]] = {}
     kl: frozenset[str] = frozenset()
     needed: bool = False
 
@@ -84,7 +87,7 @@ class Plan(NamedTuple):
             return ["log q"]
         if self.needed:
             return ["KL"]
-        return ["log q", *(["KL"] if self.kl else []), *([] if self.values else ["STL"])]
+        return ["log q", *(["KL"] if self.kl else []), *([] if self.values or self.needs_score else ["STL"])]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.entries == other.entries and self.kl == other.kl
@@ -145,9 +148,9 @@ def make_plan(
         entries = [_entry(name, site, chosen.get(name), auxiliary, fixed, {}, why) for name, site in latents.items()]
         values = {}
     entries = [repeated[e.site]._replace(plates=e.plates) if e.site in repeated else e for e in entries]
-    if any(e.estimator == "score" for e in entries):
-        return Plan(tuple(entries))
-    return Plan(tuple(entries), values, known, improper).with_term("KL")
+    coupled = coupled_plates(pair, [e.site for e in entries if e.estimator == "score"])
+    known -= coupled.keys()
+    return Plan(tuple(entries), values, coupled, known, improper).with_term("KL")
 
 
 def plan(
@@ -220,7 +223,7 @@ def _entry(
         plates=", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or "-",
         estimator=estimator,
         term="log q",
-        baseline="moving average" if estimator == "score" else "-",
+        baseline="leave one out" if estimator == "score" else "-",
         reason=reason,
     )
 

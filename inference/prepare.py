@@ -83,11 +83,11 @@ def prepare(
             plan = make_plan(pair, q, vectorised, overrides)
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
         if particles is None:
-            cheap = vectorised and not plan.needs_score and _cheap(pair, plan)
-            particles = PARTICLES if cheap else 1
+            cheap = vectorised and _cheap(pair, plan)
+            particles = PARTICLES if cheap else 2 if plan.needs_score else 1  # two have a baseline in each other
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
         latents = _numbers(latent(p), rows)
-        crowded = latents > _numbers(observed(p), rows) and not plan.needs_score
+        crowded = latents > _numbers(observed(p), rows)
     return Ready(state, dtype, plan, vectorised, particles, rows, WARMUP if crowded else 0, latents)
 
 

@@ -73,6 +73,7 @@ class SVI:
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
+        self._averages: dict[str, torch.Tensor] = {}
         self._user_model, self._overrides, self._seed = model, plan, whole("seed", seed, 0)
         self._lr, self._progress = lr, progress
         self._device = choose_device(device)
@@ -177,7 +178,7 @@ class SVI:
     def _loss(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
         assert self.plan is not None
         try:
-            return differentiable_loss(self.plan, pair, ready.particles, self._vectorised, warmth)
+            return differentiable_loss(self.plan, pair, ready.particles, self._vectorised, warmth, self._averages)
         except RuntimeError as error:
             if not self._vectorised or not any(word in str(error) for word in ("vmap", "functorch")):
                 raise

@@ -44,8 +44,8 @@ def test_every_site_has_its_row(unchanged):
 def test_one_score_site_takes_the_finite_ones_with_it():
     table = credo.plan(model, guide, X, plan={"loc": "score"}).frame
     assert list(table["estimator"]) == ["score", "pathwise", "pathwise", "score"]
-    assert list(table["term"]) == ["log q"] * 4
-    assert list(table["baseline"]) == ["moving average", "-", "-", "moving average"]
+    assert list(table["term"]) == ["log q", "KL", "log q", "log q"]
+    assert list(table["baseline"]) == ["leave one out", "-", "-", "leave one out"]
     for word in ("no rsample", "not summed over", "'loc' needs the score function"):
         assert word in table.loc["k", "reason"]
 
