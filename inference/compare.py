@@ -90,7 +90,9 @@ def _elbo(fit: Fit, log_evidence: float, seed: int) -> tuple[float, float]:
     weights = torch.zeros(0, dtype=torch.float64)
     dtype = next((p.dtype for p in fit.params.values()), torch.float32)
     values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
-    plan = fit.plan._replace(values=values)  # what it knows in closed form needs no draws
+    plan = fit.plan._replace(
+        means=fit.plan.means._replace(values=values)
+    )  # what it knows in closed form needs no draws
     while len(weights) < DRAWS:
         with reading(fit.state, seed + 1000 * len(weights)):
             more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data), plan), max(64, len(weights)))

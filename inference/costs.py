@@ -4,15 +4,16 @@ log p(x, z) - log q(z) = sum over sites of log-densities, each with a value for 
 """
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
-from .sites import Site, drawn, plates, unmoved, unwrapped
+from .distributions import neighbours, pushed, unmasked, without_parameters
+from .sites import Site, drawn, plates
 
 Program = Callable[..., Any]
 
@@ -28,48 +29,97 @@ class Pair(NamedTuple):
 # The sides of a cost: log p of data, log p of a latent, log q of the guide (or KL in their stead), and log q once
 # more, without scale, where it is to weight other costs.
 DATA, PRIOR, GUIDE, WEIGHT = "data", "prior", "guide", "weight"
-Costs = dict[tuple[str, str], torch.Tensor]  # (side, site) -> nats, shape of the site's plates
-Plates = dict[tuple[str, str], frozenset[str]]  # (side, site) -> the names of those plates
-Dims = dict[tuple[str, str], dict[str, int]]  # (side, site) -> the dimension of each of these plates, counted from -1
+Key = tuple[str, str]  # (side, site)
+Costs = dict[Key, torch.Tensor]  # nats, shape of the site's plates
+Plates = dict[Key, frozenset[str]]  # the names of those plates
+Dims = dict[Key, dict[str, int]]  # the dimension of each of these plates, counted from -1
+
+
+class Terms(NamedTuple):
+    """How sites enter the costs.
+
+    kl: {site of the guide: that of the model} whose KL(q || p) takes the place of log q - log p. landed: sites whose
+    log q is not differentiated in its parameters; `again`: those among them whose distribution depends on other draws,
+    or is not made of plain tensors. weights: sites whose log q is wanted without scale and mask too. flips: sites whose
+    one-flip neighbours are wanted.
+    """
+
+    kl: Mapping[str, str] = {}
+    landed: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
+    weights: frozenset[str] = frozenset()
+    flips: frozenset[str] = frozenset()
+
+
+PLAIN = Terms()
+
+
+class Run(NamedTuple):
+    """The draws z ~ q, the cost of each site, its plates, and the neighbours of some draws with their probabilities."""
+
+    z: dict[str, torch.Tensor]
+    costs: Costs
+    plates: Plates
+    neighbours: dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def run(
     pair: Pair,
     held: Mapping[str, torch.Tensor] | None = None,
-    kl: frozenset[str] = frozenset(),
-    weights: frozenset[str] = frozenset(),
+    terms: Terms = PLAIN,
     dims: Dims | None = None,
-) -> tuple[dict[str, torch.Tensor], Costs, Plates]:
-    """(z ~ q, the cost of each site, its plates).
-
-    held: values of latents that are not drawn. kl: sites whose KL(q || p) takes the place of log q - log p.
-    weights: sites whose log q is wanted without scale too. dims: is filled, if given.
-    """
+) -> Run:
+    """One run of guide and model. held: values of latents that are not drawn. dims: is filled, if given."""
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
     p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-    costs, where = {}, {}
-    for trace, latent_side in ((p, PRIOR), (q, GUIDE)):
-        trace.compute_log_prob(site_filter=lambda name, site: name not in kl)
+    z = {name: site["value"] for name, site in drawn(q).items()}
+    fixed = _Held({name: value.detach() for name, value in z.items()}) if terms.again else None
+    still = poutine.trace(fixed(pair.guide)).get_trace(*pair.data) if fixed else q
+    costs: Costs = {}
+    where: Plates = {}
+    in_model = set(terms.kl.values())
+    in_guide = in_model | terms.kl.keys() | terms.landed
+    p.compute_log_prob(site_filter=lambda name, site: name not in in_model)
+    q.compute_log_prob(site_filter=lambda name, site: name not in in_guide)
+    for trace, latent_side, left_out in ((p, PRIOR, in_model), (q, GUIDE, in_guide)):
         nodes: dict[str, Site] = dict(trace.nodes)
         for name, site in nodes.items():
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
                 continue
             side = DATA if trace is p and site["is_observed"] else latent_side
-            if name in kl:
-                if side != GUIDE:
-                    continue
-                prior: Any = p.nodes[name]["fn"]
-                value = site["scale"] * kl_divergence(site["fn"], prior)
+            if side == GUIDE and name in terms.kl:
+                costs[side, name] = _kl(site, p.nodes[terms.kl[name]])
+            elif side == GUIDE and name in terms.landed:
+                costs[side, name] = _landed(site, still.nodes[name]["fn"] if name in terms.again else None)
+            elif name not in left_out:
+                costs[side, name] = site["log_prob"]
             else:
-                value = site["log_prob"]
-            costs[side, name], where[side, name] = value, plates(site)
+                continue
+            where[side, name] = plates(site)
+            vectorised = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
             if dims is not None:
-                dims[side, name] = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
-            if name in weights and side == GUIDE:
-                costs[WEIGHT, name], where[WEIGHT, name] = site["unscaled_log_prob"], where[side, name]
+                dims[side, name] = vectorised
+            if name in terms.weights and side == GUIDE:
+                costs[WEIGHT, name], where[WEIGHT, name] = unmasked(site["fn"]).log_prob(z[name]), where[side, name]
                 if dims is not None:
-                    dims[WEIGHT, name] = dims[side, name]
-    return {name: site["value"] for name, site in drawn(q).items()}, costs, where
+                    dims[WEIGHT, name] = vectorised
+    return Run(z, costs, where, {name: neighbours(q.nodes[name]["fn"], z[name]) for name in sorted(terms.flips)})
+
+
+def _kl(q: Site, p: Site) -> torch.Tensor:
+    value: torch.Tensor = scale_and_mask(kl_divergence(pushed(q["fn"], p["fn"]), p["fn"]), q["scale"], q["mask"])
+    return value
+
+
+def _landed(site: Site, still: Any) -> torch.Tensor:
+    """log q at its draw, the parameters held (Roeder, Wu and Duvenaud 2017): its mean derivative by them is zero."""
+    fn, value = site["fn"], site["value"]
+    if still is None:
+        density = without_parameters(fn).log_prob(value)
+    else:
+        held = still.log_prob(value.detach())
+        density = fn.log_prob(value) - held + held.detach()
+    return scale_and_mask(density, site["scale"], site["mask"])
 
 
 def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -78,52 +128,6 @@ def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
     trace.compute_log_prob()
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
     return sum((s["log_prob"].sum(dtype=torch.float64) for s in sites), torch.zeros((), dtype=torch.float64))
-
-
-def kl_is_known(pair: Pair, values: Mapping[str, torch.Tensor] | None = None) -> tuple[frozenset[str], bool]:
-    """(the sites whose KL(q || prior) is known in closed form and right: their prior depends on no draw; whether one
-    of these priors is improper, so that KL is all that can be said of it).
-    """
-    with torch.no_grad():
-        q, p = _traces(pair, {})
-        still = unmoved(p, _traces(pair, {})[1])
-        still = {name: prior for name, prior in still.items() if _kl_is_legal(q.nodes[name], prior)}
-        if still and values:  # two coins may fall alike: every value of a finite site is tried
-            for combination in product(*values.values()):
-                moved = _traces(pair, dict(zip(values, combination, strict=True)))[1]
-                still = {name: still[name] for name in unmoved(p, moved).keys() & still.keys()}
-        improper = any(_is_improper(prior["fn"]) for prior in still.values())
-    return frozenset(still), improper
-
-
-def _traces(pair: Pair, held: Mapping[str, torch.Tensor]) -> tuple[poutine.Trace, poutine.Trace]:
-    q = poutine.trace(_Held(held)(pair.guide)).get_trace(*pair.data)
-    return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-
-
-def _kl_is_legal(q: Site, p: Site) -> bool:
-    alike = q["mask"] is None and p["mask"] is None and _same(q["scale"], p["scale"]) and plates(q) == plates(p)
-    if not alike or not getattr(q["fn"], "has_rsample", False) or type(unwrapped(q["fn"])).__name__ == "Delta":
-        return False
-    try:
-        return bool(torch.isfinite(kl_divergence(q["fn"], p["fn"])).all())
-    except NotImplementedError:  # no closed form
-        return False
-
-
-def _same(one: Any, two: Any) -> bool:
-    """Scales are numbers, or tensors with a value for each row."""
-    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
-        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
-    return bool(one == two)
-
-
-def _is_improper(fn: Any) -> bool:
-    try:
-        fn.sample()
-    except NotImplementedError:
-        return True
-    return False
 
 
 class _Held(Messenger):
@@ -138,3 +142,10 @@ class _Held(Messenger):
             value = self.values[msg["name"]]
             msg["value"] = value.expand(msg["fn"].shape()) if hasattr(msg["fn"], "shape") else value
             msg["done"] = True
+
+
+def stl_is_legal(pair: Pair) -> bool:
+    """Whether log q(z) is a function of z and the parameters alone: false for a guide with dropout of its own."""
+    with torch.no_grad():
+        z = run(pair).z
+        return torch.equal(log_q(pair, z), log_q(pair, z))

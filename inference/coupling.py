@@ -18,14 +18,14 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
     for off in (0.0, 0.1):
         with torch.no_grad(), elsewhere(off), without_dropout(tuple(one)):
             with noise(0):
-                held = run(one)[0]
+                held = run(one).z
             with noise(0):
-                _, costs, where = run(one, held)
+                found = run(one, held)
             with noise(0):
-                _, others, _ = run(two, held)
-        for (side, name), cost in costs.items():
+                others = run(two, held).costs
+        for (side, name), cost in found.costs.items():
             dims = [d for d, length in enumerate(cost.shape) if length == size]
-            if not where[side, name] & plates or not dims:
+            if not found.plates[side, name] & plates or not dims:
                 continue
             if not any(_same(cost.narrow(d, 0, size - 1), others[side, name].narrow(d, 0, size - 1)) for d in dims):
                 raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pyro import poutine
 
-from .costs import WEIGHT, Costs, Pair, Plates, run
+from .costs import WEIGHT, Costs, Dims, Pair, Plates, Run, Terms, run
 from .draws import Differing, each
 from .looks import elsewhere, without_dropout
 from .sites import Site, drawn, unwrapped
@@ -24,37 +24,44 @@ MOST = 256  # runs: the product of the sizes of all supports
 def on_grid(
     pair: Pair,
     values: Mapping[str, torch.Tensor],
-    kl: frozenset[str],
+    terms: Terms,
     vectorised: bool,
-    fixed: frozenset[str] = frozenset(),
-) -> tuple[dict[str, torch.Tensor], Costs]:
-    """(the latents of each run, the costs averaged over q of the finite sites, a scalar each).
+    dims: Dims,
+    held: Mapping[str, torch.Tensor] | None = None,
+) -> Run:
+    """One run for each combination of the values, costs weighted: their sum over the first dimension is what to take.
 
     values: {site: its support, shape (K, *event shape)}. A cost is weighted by the sites whose plates hold it too.
+    held: values of other latents, the combinations first. Of the Run all tensors have the combinations first, and costs
+    the same number of dimensions after that.
     """
+    if not values:
+        return run(pair, held, terms, dims)
     where: Plates = {}
+    terms = terms._replace(weights=terms.weights | values.keys())
 
-    def one(held: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Costs]:
-        z, costs, found = run(pair, held, kl, frozenset(values) | fixed)
-        where.update(found)
-        return z, costs
+    def one(fixed: dict[str, torch.Tensor]) -> tuple[Any, ...]:
+        found = run(pair, fixed, terms, dims)
+        where.update(found.plates)
+        return found.z, found.costs, found.neighbours
 
-    z, costs = each(one, _grid(values), vectorised)
+    z, costs, neighbours = each(one, {**_grid(values), **(held or {})}, vectorised)
     total = math.prod(len(v) for v in values.values())
-    averaged: Costs = {}
+    deepest = max(cost.dim() for cost in costs.values())
+    weighted: Costs = {}
     for key, cost in costs.items():
+        cost = _pad(cost, deepest)
         if key[0] == WEIGHT:
-            if key[1] in fixed:
-                averaged[key] = cost
+            weighted[key] = cost
             continue
         weight, others = torch.ones((), device=cost.device), total
         for site in values:
             if where[WEIGHT, site] <= where[key]:
-                weight = weight * _pad(costs[WEIGHT, site], cost.dim()).exp()
+                weight = weight * _pad(costs[WEIGHT, site], deepest).exp()
                 others //= len(values[site])
         possible = torch.where(weight > 0, cost, 0.0)  # 0 times infinity is 0: a value that q excludes
-        averaged[key] = (weight * possible).sum(dtype=torch.float64) / others
-    return z, averaged
+        weighted[key] = weight * possible / others
+    return Run(z, weighted, where, neighbours)
 
 
 def finite_sites(
@@ -74,9 +81,10 @@ def finite_sites(
         if runs > MOST:
             why[name] = f"{runs:,} combinations of values are too many to sum over"
             del values[name]
-    if values and (cause := _coupled(pair, guide, values, vectorised)):
-        why |= dict.fromkeys(values, cause)
-        values = {}
+    while values and (found_out := _coupled(pair, guide, values, vectorised)):
+        blamed, cause = found_out
+        why |= dict.fromkeys(blamed, cause)
+        values = {name: v for name, v in values.items() if name not in blamed}
     return values, why
 
 
@@ -93,7 +101,10 @@ def _support(fn: Any) -> torch.Tensor | str:
     return support.reshape(len(support), *fn.event_shape)
 
 
-def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> str | None:
+Cause = tuple[list[str], str]  # the sites that cannot be summed over, and why
+
+
+def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> Cause | None:
     """Why summing row by row would be wrong, or None. Looked at where the parameters are, and a little off."""
     for off in (0.0, 0.1):
         with torch.no_grad(), elsewhere(off), without_dropout(tuple(pair)):
@@ -101,11 +112,13 @@ def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor
                 if cause := _coupled_here(pair, guide, values, vectorised):
                     return cause
             except Differing:
-                return "the pair has other sites for some of its values"
+                return list(values), "the pair has other sites for some of its values"
     return None
 
 
-def _coupled_here(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> str | None:
+def _coupled_here(
+    pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool
+) -> Cause | None:
     """Rows of mixed values must cost what they cost in equal ones; what stands outside their plate, always the same."""
     sites: dict[str, Site] = {name: guide.nodes[name] for name in values}
     others = {name: site["value"].detach() for name, site in drawn(guide).items() if name not in values}
@@ -113,19 +126,19 @@ def _coupled_here(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.T
     where: Plates = {}
 
     def costs_of(one: dict[str, torch.Tensor]) -> Costs:
-        _, found, plates = run(pair, others | one, weights=frozenset(values))
-        where.update(plates)
-        return found
+        found = run(pair, others | one, Terms(weights=frozenset(values)))
+        where.update(found.plates)
+        return found.costs
 
     cells_of = each(costs_of, _grid(values), vectorised)
     for axis, name in enumerate(values):
         probability = cells_of[WEIGHT, name].exp().unflatten(0, sizes).sum(axis)
         if not torch.allclose(probability, torch.ones_like(probability), rtol=1e-3):
-            return f"the probabilities of its values do not add up to one (a mask on {name!r}?)"
+            return [name], "the probabilities of its values do not add up to one"
         for key, cost in cells_of.items():
             cells = cost.unflatten(0, sizes)
             if not where[WEIGHT, name] <= where[key] and not _alike(cells, cells.narrow(axis, 0, 1).expand_as(cells)):
-                return f"the density of {key[1]!r} depends on its values in other rows"
+                return [name], f"the density of {key[1]!r} depends on its values in other rows"
     strides = dict(zip(values, (math.prod(sizes[i + 1 :]) for i in range(len(sizes))), strict=True))
     rows = [max(site["fn"].batch_shape.numel(), 1) for site in sites.values()]
     for turn in range(max(-(-k // n) if n > 1 else 1 for k, n in zip(sizes, rows, strict=True))):
@@ -138,15 +151,9 @@ def _coupled_here(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.T
             covering = [name for name in values if where[WEIGHT, name] <= where[key]]
             cell = sum((strides[name] * index[name] for name in covering), torch.zeros((), dtype=torch.int64))
             expected = cells_of[key].gather(0, cell.to(cost.device).expand(cost.shape)[None])[0]
-            if _alike(cost, expected):
-                continue
-            if inside := [name for name in covering if where[WEIGHT, name]]:
-                raise ValueError(
-                    f"site {inside[0]!r}: the density of {key[1]!r} at one row of the plate depends on values in other "
-                    f"rows (batch norm?), or on noise outside of pyro.sample: no estimator is unbiased; make the rows "
-                    f"independent or take the plate away"
-                )
-            return f"the density of {key[1]!r} depends on its values in other rows"
+            if not _alike(cost, expected):
+                blamed = [name for name in covering if where[WEIGHT, name]] or list(values)
+                return blamed, f"the density of {key[1]!r} depends on its values in other rows (batch norm?)"
     return None
 
 

@@ -1,6 +1,7 @@
 """Latents whose distribution has `rsample` and whose draws may not be differentiated through all the same."""
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def not_pathwise(
-    pair: Pair, guide: poutine.Trace, fixed: list[str], kl: frozenset[str], vectorised: bool
+    pair: Pair, guide: poutine.Trace, fixed: list[str], kl: Mapping[str, str], vectorised: bool
 ) -> dict[str, str]:
     """{site: why not}. guide: a trace. fixed: sites that are not asked about. kl: those with an improper prior."""
     every = {name: site for name, site in drawn(guide).items() if type(unwrapped(site["fn"])).__name__ != "Delta"}
@@ -37,7 +38,7 @@ def _warn(pair: Pair, plan: "Plan", vectorised: bool) -> None:
     with torch.no_grad():
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
     fixed = [name for name in latent(guide, auxiliary=True) if name not in plan.pathwise]
-    kl = plan.kl if plan.needed else frozenset()
+    kl = plan.facts.kl if plan.facts.improper else {}
     for name, why in not_pathwise(pair, guide, fixed, kl, vectorised).items():
         warnings.warn(
             f"site {name!r}: {why} where the run ended, which it did not at the start: the gradients were biased. Fit "

@@ -49,7 +49,7 @@ def log_likelihood(fit: "Fit", n: int, *new: Any, seed: int = 0) -> LogLikelihoo
         over_rows = _plates_over_rows(fit, pair)
 
         def one() -> torch.Tensor:
-            _, costs, where = run(pair)
+            _, costs, where, _ = run(pair)
             total = torch.zeros((), dtype=torch.float64)
             for (side, name), cost in costs.items():
                 if where[side, name] & over_rows:

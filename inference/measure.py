@@ -9,9 +9,9 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .convergence import TOLERANCE, Gain
-from .costs import Pair, kl_is_known
+from .costs import Pair
 from .draws import at_once
-from .elbo import differentiable_loss, log_weights, stl_is_legal
+from .elbo import differentiable_loss, log_weights
 from .minibatch import Rows, batch
 from .plan import Plan
 from .scope import noise, unconstrained
@@ -76,13 +76,8 @@ def gain(
 
 
 def quieter_term(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Plan:
-    """The plan with log q in the form whose gradient has the smallest total variance here and now.
-
-    Whether a KL is right is looked at anew: a prior may have come to depend on a draw through a learnt parameter.
-    """
-    if plan.kl:
-        plan = plan._replace(kl=plan.kl & kl_is_known(pair)[0]).with_term(plan.term)
-    terms = [term for term in plan.terms if term != "STL" or stl_is_legal(pair)]
+    """The plan with log q in the form whose gradient has the smallest total variance here and now."""
+    terms = plan.terms
     if len(terms) == 1:
         return plan
 

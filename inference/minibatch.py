@@ -159,9 +159,9 @@ def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
 
 def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     with torch.no_grad():
-        z, _, where = run(one)
+        z, _, where, _ = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
-        costs = run(one, shared)[1]
+        costs = run(one, shared).costs
         there = {
             name: site["value"].shape for name, site in drawn(poutine.trace(two.guide).get_trace(*two.data)).items()
         }
@@ -172,7 +172,7 @@ def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
                     f"({', '.join(sorted(plates))}) and has shape {tuple(value.shape)} or {tuple(there[name])} by the "
                     f"number of rows; put it into the plate, or leave out batch_size"
                 )
-        others = run(two, shared)[1]
+        others = run(two, shared).costs
     if not any(side == DATA and where[side, name] & plates for side, name in costs):
         names = sorted(name for side, name in costs if side == DATA)
         raise ValueError(

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch.distributions import biject_to
 
-from .costs import GUIDE, Costs, Pair, run
+from .costs import GUIDE, Costs, Pair, Terms, run
 from .draws import at_once, each
 from .looks import without_dropout
 from .scope import noise
@@ -27,7 +27,7 @@ LEFT = 0.02  # of the total variation: what may stay unexplained; a kink leaves 
 
 
 def rough_sites(
-    pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: frozenset[str], vectorised: bool
+    pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: Mapping[str, str], vectorised: bool
 ) -> list[str]:
     """Those of the sites, with distributions that have `rsample`, along whose draws the log density jumps.
 
@@ -46,7 +46,7 @@ def rough_sites(
 
 
 def _jumps(
-    pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: frozenset[str], vectorised: bool
+    pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: Mapping[str, str], vectorised: bool
 ) -> bool:
     with without_dropout(tuple(pair)):
         for beyond in BEYOND:
@@ -65,7 +65,7 @@ def _along(
     pair: Pair,
     sites: Mapping[str, Site],
     held: Mapping[str, torch.Tensor],
-    kl: frozenset[str],
+    kl: Mapping[str, str],
     start: Mapping[str, torch.Tensor],
     end: Mapping[str, torch.Tensor],
     beyond: float,
@@ -78,8 +78,7 @@ def _along(
         ends[name] = (a - beyond * (b - a), b + beyond * (b - a))
 
     def density(z: dict[str, torch.Tensor]) -> torch.Tensor:
-        _, costs, _ = run(pair, {**held, **z}, kl)
-        return _total(costs)
+        return _total(run(pair, {**held, **z}, Terms(kl=kl)).costs)
 
     def slopes(t: torch.Tensor, vectorised: bool) -> tuple[torch.Tensor, torch.Tensor]:
         z, speed = {}, {}

@@ -13,9 +13,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.costs import Pair
+from credo.inference.costs import Pair, stl_is_legal
 from credo.inference.draws import can_vectorise
-from credo.inference.elbo import differentiable_loss, log_weight, log_weights, stl_is_legal
+from credo.inference.elbo import differentiable_loss, log_weight, log_weights
 from credo.inference.measure import flat_gradient, quieter_term
 from credo.inference.scope import entered
 

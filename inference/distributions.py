@@ -1,0 +1,78 @@
+"""What a distribution can be turned into: without its parameters' gradients or paths, seen through a transform."""
+
+import copy
+from typing import Any
+
+import torch
+from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to
+
+from .sites import unwrapped
+
+
+def without_parameters(fn: Any) -> Any:
+    """A copy whose parameters carry no gradient; its density still has one along the value."""
+    fn = copy.copy(fn)
+    for name, value in vars(fn).items():
+        if isinstance(value, torch.Tensor):
+            setattr(fn, name, value.detach())
+        elif isinstance(value, Distribution):
+            setattr(fn, name, without_parameters(value))
+    return fn
+
+
+def is_plain(fn: Any) -> bool:
+    """Whether a distribution is made of tensors and such distributions alone, so that `without_parameters` is right."""
+    plain = True
+    for value in vars(fn).values():
+        if isinstance(value, Distribution):
+            plain = plain and is_plain(value)
+        elif isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+            plain = plain and not value
+        elif isinstance(value, torch.nn.Module):
+            plain = False
+    return plain
+
+
+def without_path(fn: Any) -> Any:
+    """A copy of the distribution whose draws carry no gradient, whatever wraps it."""
+    fn = copy.copy(fn)
+    if isinstance(type(fn).has_rsample, property):  # of Independent, expanded and transformed distributions
+        fn.base_dist = without_path(fn.base_dist)
+    else:
+        fn.has_rsample = False
+    return fn
+
+
+def unmasked(fn: Any) -> Any:
+    """The distribution that is drawn from, where a mask leaves part of its density out."""
+    return unmasked(fn.base_dist) if type(fn).__name__ == "MaskedDistribution" else fn
+
+
+def pushed(q: Any, p: Any) -> Any:
+    """The distribution of a latent with the support of p, whose unconstrained value has the distribution q.
+
+    q itself where they have the same support.
+    """
+    inner, outer = unwrapped(q), unwrapped(p)
+    if inner.support is outer.support or type(inner.support) is type(outer.support):
+        return q
+    found = TransformedDistribution(inner.expand(q.batch_shape + q.event_shape), [biject_to(outer.support)])
+    return Independent(found, len(q.event_shape)) if q.event_shape else found
+
+
+def neighbours(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the values that differ from this one in a single unit, shape (J, *value.shape), the probability of that unit's
+    new value, shape (J, *batch)), for units of finite support: J is their number times that of other values.
+    """
+    base, units = unwrapped(fn), fn.event_shape.numel()
+    support = base.enumerate_support(expand=False).flatten()
+    index = (value.unsqueeze(-1) == support).to(torch.int64).argmax(-1)
+    one = torch.eye(units, dtype=torch.bool, device=value.device)
+    one = one.reshape(units, *[1] * len(fn.batch_shape), *fn.event_shape)
+    values, probabilities = [], []
+    for shift in range(1, len(support)):
+        other = support[(index + shift) % len(support)]
+        q = base.log_prob(other).exp()
+        values.append(torch.where(one, other, value))
+        probabilities.append(q.reshape(*q.shape[: q.dim() - len(fn.event_shape)], units).movedim(-1, 0))
+    return torch.cat(values), torch.cat(probabilities)

@@ -1,0 +1,99 @@
+"""Where the divergence of a latent from its prior is known in closed form and may stand in for log q - log p.
+
+E_q[log q(z) - log p(z | parents)] = E_q[KL(q || p)]        right if no parent was drawn from z, or from what z moves
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch.distributions import biject_to, kl_divergence
+
+from .costs import PRIOR
+from .dependencies import Dependencies
+from .distributions import pushed
+from .sites import Site, latent, plates, unwrapped
+
+
+class Known(NamedTuple):
+    """kl: {site of the guide: that of the model whose prior it is held against}. why: {site: why there is none}.
+
+    improper: whether one of these priors cannot be drawn from, so that its KL is all that can be said of it.
+    """
+
+    kl: dict[str, str]
+    why: dict[str, str]
+    improper: bool
+
+
+def known_kl(q: poutine.Trace, p: poutine.Trace, reads: Dependencies) -> Known:
+    """Looks at a trace of the guide and one of the model replayed from it."""
+    sites, priors = latent(q, auxiliary=True), latent(p)
+    kl: dict[str, str] = {}
+    why: dict[str, str] = {}
+    for name, site in sites.items():
+        target = _behind(name, site, sites, priors, reads) if name not in priors else name
+        cause = "no site of the model has it for its value" if target is None else _illegal(site, priors[target])
+        if target is not None and cause is None:
+            crossed = reads.parents.get((PRIOR, target), frozenset()) & (reads.descendants(name) | {name})
+            cause = (
+                f"its prior depends on {', '.join(sorted(crossed))}, drawn from it in the guide" if crossed else None
+            )
+        if target is None or cause is not None:
+            why[name] = cause or ""
+        else:
+            kl[name] = target
+    return Known(kl, why, any(_is_improper(priors[target]["fn"]) for target in kl.values()))
+
+
+def _illegal(q: Site, p: Site) -> str | None:
+    if type(unwrapped(q["fn"])).__name__ == "Delta":
+        return "a point has no density"
+    if not (_same(q["scale"], p["scale"]) and _same(q["mask"], p["mask"]) and plates(q) == plates(p)):
+        return "scale, mask or plates differ between guide and model"
+    try:
+        value = kl_divergence(pushed(q["fn"], p["fn"]), p["fn"])
+    except (NotImplementedError, AttributeError):
+        kinds = f"{type(unwrapped(q['fn'])).__name__} and {type(unwrapped(p['fn'])).__name__}"
+        return f"no KL in closed form is known between {kinds}"
+    if value.shape != q["fn"].batch_shape:
+        return "its KL does not have a value for each row"
+    return None if torch.isfinite(value).all() else "its KL is not finite"
+
+
+def _behind(name: str, site: Site, sites: dict[str, Site], priors: dict[str, Site], reads: Dependencies) -> str | None:
+    """The latent of the model that is this auxiliary draw, moved into its prior's support and nothing else.
+
+    An AutoNormal hides its Normal so: the latent itself is a point.
+    """
+    for target, point in sites.items():
+        if target not in priors or type(unwrapped(point["fn"])).__name__ != "Delta":
+            continue
+        if reads.ancestors(target) != {name} or point["value"].shape != site["value"].shape:
+            continue
+        transform = biject_to(unwrapped(priors[target]["fn"]).support)
+        z, u = point["value"], site["value"]
+        if not torch.equal(z, transform(u)):
+            continue
+        moved: Any = transform.inv.log_abs_det_jacobian(z, u) if z is not u else torch.zeros_like(u)
+        density = point["fn"].log_prob(z)
+        if torch.allclose(density, moved.reshape(*density.shape, -1).sum(-1), atol=1e-5):
+            return target
+    return None
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Scales and masks are numbers, None, or tensors with a value for each row."""
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        return one is not None and two is not None and torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    return bool(one == two)
+
+
+def _is_improper(fn: Any) -> bool:
+    try:
+        fn.sample()
+    except NotImplementedError:
+        return True
+    return False

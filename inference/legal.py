@@ -1,0 +1,170 @@
+"""What may be done with each latent site, found by looking at the pair; and where not, why not.
+
+sampled     its distribution has no parameters: a draw, and no gradient is due
+pathwise    differentiated along its draw (`rsample`, Kingma and Welling 2014)
+enumerate   finite: summed over, no draw
+one-flip    units of finite support: each summed over, given the others (Titsias and Lazaro-Gredilla 2015)
+score       the score function (Williams 1992)
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+
+from .costs import Pair, stl_is_legal
+from .dependencies import Dependencies, coupled_plates, dependencies
+from .distributions import is_plain
+from .enumeration import finite_sites
+from .jumps import not_pathwise
+from .kl import known_kl
+from .looks import elsewhere
+from .scope import noise
+from .sites import Site, latent, plates, unwrapped
+
+ESTIMATORS = (
+    "sampled",
+    "enumerate",
+    "one-flip",
+    "pathwise",
+    "score",
+)  # in the order of choice where nothing is measured
+MOST_FLIPS = 256  # runs
+
+
+class Facts(NamedTuple):
+    """What was found out about a pair.
+
+    options: {site: {estimator: None where it is legal, else why not}}. kl: {site of the guide: that of the model whose
+    prior it is held against} where KL is known and right, no_kl: why not elsewhere. no_sticking: why log q may not be
+    differentiated along the draw alone, again: sites whose log q must be taken anew for that. values: supports of
+    finite sites. coupled: {site: plates in which its rows look at each other}. improper: whether a prior has nothing
+    but its KL.
+    """
+
+    options: Mapping[str, Mapping[str, str | None]] = {}
+    reads: Dependencies = Dependencies({})
+    kl: Mapping[str, str] = {}
+    no_kl: Mapping[str, str] = {}
+    no_sticking: str | None = None
+    again: frozenset[str] = frozenset()
+    values: Mapping[str, torch.Tensor] = {}
+    coupled: Mapping[str, frozenset[str]] = {}
+    improper: bool = False
+
+
+def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str] = frozenset()) -> Facts:
+    """Looks at a pair, of whose guide a trace is given. drawn: finite sites that are not to be summed over.
+
+    vectorised: whether `vmap` accepts the pair.
+    """
+    sites = latent(guide, auxiliary=True)
+    model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    fixed = [name for name, site in sites.items() if not _trained(site)]
+    discrete = [name for name, site in sites.items() if not has_rsample(site) and name not in fixed]
+    reads = dependencies(pair)
+    values, unsummed = finite_sites(pair, guide, [n for n in discrete if n not in drawn], vectorised)
+    known = known_kl(guide, model, reads)
+    jumps = not_pathwise(pair, guide, fixed, known.kl if known.improper else {}, vectorised)
+    coupled = coupled_plates(pair, [n for n, s in sites.items() if type(unwrapped(s["fn"])).__name__ != "Delta"])
+    moving = _moving_supports(pair, [n for n in sites if n not in fixed and n not in values])
+    options = {}
+    for name, site in sites.items():
+        kind = type(unwrapped(site["fn"])).__name__
+        sampled = (
+            None
+            if name in fixed and not has_rsample(site)
+            else f"{kind} depends on parameters and would lose its gradient"
+        )
+        pathwise = jumps.get(name) if has_rsample(site) else f"{kind} has no rsample"
+        legal = {
+            "sampled": sampled,
+            "enumerate": None
+            if name in values
+            else unsummed.get(name, f"{kind} has no finite support with parameters"),
+            "one-flip": _no_flips(name, site, model, guide, reads, coupled, vectorised)
+            if name in discrete
+            else f"{kind} has no units of finite support",
+            "pathwise": pathwise,
+            "score": "a Delta has no density" if kind == "Delta" else moving.get(name),
+        }
+        options[name] = legal
+    again = [n for n, s in sites.items() if reads.ancestors(n) or not is_plain(s["fn"])]
+    sticking = None if stl_is_legal(pair) else "the guide draws noise of its own: log q is no function of the draws"
+    return Facts(options, reads, known.kl, known.why, sticking, frozenset(again), values, coupled, known.improper)
+
+
+def has_rsample(site: Site) -> bool:
+    return bool(getattr(site["fn"], "has_rsample", False))
+
+
+def _trained(site: Site) -> bool:
+    """Whether the site's distribution depends on parameters, its own or those of a draw it was given."""
+    value = site["value"]
+    held = value.detach() if isinstance(value, torch.Tensor) else value
+    return bool(site["fn"].log_prob(held).requires_grad)
+
+
+def _no_flips(
+    name: str,
+    site: Site,
+    model: poutine.Trace,
+    guide: poutine.Trace,
+    reads: Dependencies,
+    coupled: Mapping[str, frozenset[str]],
+    vectorised: bool,
+) -> str | None:
+    """Why the units of a site may not be summed over one by one, or None."""
+    fn = site["fn"]
+    base = unwrapped(fn)
+    kind = type(base).__name__
+    if not getattr(base, "has_enumerate_support", False) or base.event_shape:
+        return f"{kind} has no units of finite support"
+    try:
+        runs = fn.event_shape.numel() * (len(base.enumerate_support(expand=False)) - 1)
+    except NotImplementedError:
+        return f"the units of this {kind} differ in their values"
+    if runs > MOST_FLIPS:
+        return f"{runs:,} runs, one for each other value of each unit, are too many"
+    if not vectorised:
+        return "the pair cannot be run for many values at once"
+    if coupled.get(name):
+        return f"rows of plate {', '.join(sorted(coupled[name]))} look at each other"
+    for side, other in reads.moved_by(name):
+        trace = guide if side == "guide" else model
+        if not plates(site) <= plates(trace.nodes[other]):
+            return f"{other!r} outside its plate depends on it"
+    return None
+
+
+def _moving_supports(pair: Pair, names: list[str]) -> dict[str, str]:
+    """{site: why the score function is wrong}: the support of its distribution moves with the parameters.
+
+    The score sees what a draw's probability does, not draws that a parameter makes impossible.
+    """
+    found: dict[str, str] = {}
+    cause = "its support moves with the parameters, which the score function does not see"
+    with torch.no_grad(), noise(0):
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        for _ in range(4):
+            with elsewhere(0.1):
+                other = poutine.trace(pair.guide).get_trace(*pair.data)
+            for name in names:
+                if name not in other.nodes or name not in q.nodes:
+                    continue
+                for fn, drawn in (
+                    (q.nodes[name]["fn"], other.nodes[name]["fn"]),
+                    (other.nodes[name]["fn"], q.nodes[name]["fn"]),
+                ):
+                    if type(unwrapped(fn)).__name__ != "Delta" and _outside(fn, drawn):
+                        found[name] = cause
+    return found
+
+
+def _outside(fn: Any, drawn: Any) -> bool:
+    try:
+        values = drawn.sample((50,))
+        return bool((~torch.isfinite(fn.log_prob(values)) & torch.isfinite(drawn.log_prob(values))).any())
+    except (NotImplementedError, RuntimeError, ValueError):
+        return False

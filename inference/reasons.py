@@ -1,0 +1,66 @@
+"""Why a site got its estimator, and why it may not have another: in words that a student understands."""
+
+from collections.abc import Mapping
+
+from .legal import ESTIMATORS, Facts, has_rsample
+from .sites import Site, unwrapped
+
+IMPLICIT = {
+    "Beta",
+    "Dirichlet",
+    "Gamma",
+    "InverseGamma",
+    "Chi2",
+    "StudentT",
+    "VonMises",
+    "MultivariateStudentT",
+}
+
+
+def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts, auxiliary: list[str]) -> str:
+    """In words that a student understands."""
+    kind, options = type(unwrapped(site["fn"])).__name__, known.options[name]
+    if asked:
+        better = next(e for e in ESTIMATORS if options[e] is None)
+        return "asked for" + ("" if better == estimator else f"; {better} is legal too and usually has less variance")
+    if estimator == "sampled":
+        return f"this {kind} has no parameters: it is drawn, and no gradient is due"
+    if estimator == "enumerate":
+        return f"{len(known.values[name])} values, each tried and weighted by its probability"
+    if estimator == "one-flip":
+        return f"each unit of this {kind} is tried at its other values, the others as drawn: {options['enumerate']}"
+    if estimator == "score" and has_rsample(site):
+        return f"{kind} has rsample, but {options['pathwise']}"
+    if estimator == "score":
+        return (
+            f"{kind} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
+            f"{options['enumerate']}"
+        )
+    if kind == "Delta" and auxiliary:
+        return f"follows the guide's own draw of {', '.join(auxiliary)}"
+    if kind == "Delta":
+        return "a point: its value is a parameter"
+    if kind in IMPLICIT:
+        return f"{kind} has rsample, by implicit reparametrisation"
+    return f"{kind} has rsample: the draw is a smooth function of noise and parameters"
+
+
+def refuse(name: str, wanted: str, options: Mapping[str, str | None], auxiliary: list[str]) -> None:
+    """Raises ValueError for an estimator that is not legal at this site."""
+    cause = options[wanted]
+    if cause is None:
+        return
+    legal = [e for e in ESTIMATORS if options[e] is None]
+    if auxiliary and "Delta" in cause:
+        remedy = f"override {' or '.join(map(repr, auxiliary))}"
+    else:
+        remedy = f"use {' or '.join(map(repr, legal))}" if legal else "see its other estimators' reasons"
+    raise ValueError(f"plan: {name!r}: {wanted!r} is not legal: {cause}; {remedy}")
+
+
+def nothing_left(name: str, options: Mapping[str, str | None]) -> str:
+    reasons = "; ".join(f"{estimator}: {why}" for estimator, why in options.items() if estimator != "sampled")
+    return (
+        f"site {name!r}: no estimator of its gradient is unbiased. {reasons}. Change the guide's distribution to one "
+        f"with a fixed support, make the model's density smooth in {name!r}, or make the rows independent"
+    )
