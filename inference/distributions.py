@@ -4,7 +4,14 @@ import copy
 from typing import Any
 
 import torch
-from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to
+from torch.distributions import (
+    AffineTransform,
+    ComposeTransform,
+    Distribution,
+    Independent,
+    TransformedDistribution,
+    biject_to,
+)
 
 from .sites import unwrapped
 
@@ -56,8 +63,18 @@ def pushed(q: Any, p: Any) -> Any:
     inner, outer = unwrapped(q), unwrapped(p)
     if inner.support is outer.support or type(inner.support) is type(outer.support):
         return q
-    found = TransformedDistribution(inner.expand(q.batch_shape + q.event_shape), [biject_to(outer.support)])
+    found = TransformedDistribution(inner.expand(q.batch_shape + q.event_shape), _parts(biject_to(outer.support)))
     return Independent(found, len(q.event_shape)) if q.event_shape else found
+
+
+def _parts(transform: Any) -> list[Any]:
+    """The transforms that this one is made of, shifts by 0 and scalings by 1 left out: KLs are registered without."""
+    if isinstance(transform, ComposeTransform):
+        return [part for each in transform.parts for part in _parts(each)]
+    idle = isinstance(transform, AffineTransform) and bool(
+        (torch.as_tensor(transform.loc) == 0).all() and (torch.as_tensor(transform.scale) == 1).all()
+    )
+    return [] if idle else [transform]
 
 
 def neighbours(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
+from .simplex import draw_on_simplex, is_on_simplex
+
 R = TypeVar("R")
 T = TypeVar("T")
 _ELEMENTS = 2**24  # of all outputs of a chunk, and of the largest tensor on the way: bounds the memory
@@ -74,6 +76,9 @@ class _SampleBatched(Messenger):
         if msg["done"] or msg["is_observed"] or msg["value"] is not None:
             return
         if type(msg["fn"]).__module__.split(".")[0] in ("torch", "pyro"):
+            if is_on_simplex(msg["fn"]):
+                msg["value"] = draw_on_simplex(msg["fn"])
+                return
             with _NewNoise():
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 

@@ -1,4 +1,4 @@
-"""Measurements on a running pair: what the ELBO gains between two points, and which form of a gradient is quieter.
+"""Measurements on a running pair: what the ELBO gains between two points, and gradients.
 
 Both leave the parameters and the generators as they were.
 """
@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from .convergence import TOLERANCE, Gain
 from .costs import Pair
 from .draws import at_once
-from .elbo import differentiable_loss, log_weights
+from .elbo import log_weights
 from .minibatch import Rows, batch
 from .plan import Plan
 from .scope import noise, unconstrained
@@ -73,21 +73,6 @@ def gain(
         vector_to_parameters(now, leaves)
     rounding = max(rounding, torch.finfo(now.dtype).eps * first.mean().abs().item())
     return Gain(d.mean().item(), error, rounding, latents)
-
-
-def quieter_term(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Plan:
-    """The plan with log q in the form whose gradient has the smallest total variance here and now."""
-    terms = plan.terms
-    if len(terms) == 1:
-        return plan
-
-    def variance(candidate: Plan) -> float:
-        draws = [
-            flat_gradient(lambda: differentiable_loss(candidate, pair, particles, vectorised)[1]) for _ in range(16)
-        ]
-        return torch.stack(draws).var(0).sum().item()
-
-    return min((plan.with_term(term) for term in terms), key=variance)
 
 
 def flat_gradient(loss: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 One table says what was chosen among what is legal (see `legal`); an override in it is checked before it is believed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,15 +27,26 @@ class Entry(NamedTuple):
     term: str  # how log q enters: "KL" with log p in closed form, "STL" with its parameters held, or "log q"
     baseline: str
     reason: str
-    ruled_out: str = ""
+    ruled_out: str = ""  # what else there is, and why it is not legal or was slower
+    variance: float | None = None  # of the gradient, summed over the parameters of this site, where it was measured
 
 
 class Plan(NamedTuple):
-    """A row for each latent site of the guide. `.frame` is the table as a DataFrame."""
+    """A row for each latent site of the guide. `.frame` is the table as a DataFrame.
+
+    reasons: {(site, estimator): why it would be taken}. asked: the sites whose estimator was not chosen but given.
+    particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
+    three are None where nothing was measured.
+    """
 
     entries: tuple[Entry, ...]
     facts: Facts = Facts()
     means: Means = Means()
+    reasons: Mapping[tuple[str, str], str] = {}
+    asked: frozenset[str] = frozenset()
+    particles: int | None = None
+    variance: float | None = None
+    microseconds: float | None = None
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -97,16 +108,18 @@ class Plan(NamedTuple):
         )
 
     def with_choice(self, site: str, estimator: str, term: str) -> "Plan":
-        """The same but for one site. The reason is made anew where the estimator is another."""
+        """The same but for one site."""
+        reason = self.reasons.get((site, estimator), "")
         return self.with_entries(
-            [
-                e if e.site != site else e._replace(estimator=estimator, term=term, baseline=_baseline(estimator))
-                for e in self.entries
-            ]
+            e
+            if e.site != site
+            else e._replace(estimator=estimator, term=term, baseline=_baseline(estimator), reason=reason)
+            for e in self.entries
         )
 
-    def with_entries(self, entries: "list[Entry] | tuple[Entry, ...]") -> "Plan":
-        return Plan(tuple(entries), self.facts, carried_out(entries, self.facts))
+    def with_entries(self, entries: "Iterable[Entry]") -> "Plan":
+        entries = tuple(entries)
+        return self._replace(entries=entries, means=carried_out(entries, self.facts))
 
     def valued(self) -> "Plan":
         """The same values in expectation, nothing done for gradients."""
@@ -152,11 +165,17 @@ def make_plan(
             )
     known = facts(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e != "enumerate"))
     auxiliary = [name for name, site in latents.items() if site["infer"].get("is_auxiliary")]
+    reasons = {
+        (name, estimator): reason(name, site, estimator, name in wanted, known)
+        for name, site in latents.items()
+        for estimator in ESTIMATORS
+        if known.options[name][estimator] is None
+    }
+    for name, estimator in wanted.items():
+        refuse(name, estimator, known.options[name], auxiliary)
     entries = []
     for name, site in latents.items():
         options = known.options[name]
-        if name in wanted:
-            refuse(name, wanted[name], options, auxiliary)
         estimator = wanted.get(name) or next((e for e in ESTIMATORS if options[e] is None), "")
         if not estimator:
             raise ValueError(nothing_left(name, options))
@@ -168,33 +187,36 @@ def make_plan(
                 estimator=estimator,
                 term="log q",
                 baseline=_baseline(estimator),
-                reason=reason(name, site, estimator, name in wanted, known, auxiliary),
+                reason=reasons[name, estimator],
                 ruled_out="; ".join(f"{e}: {why}" for e, why in options.items() if why and e != "sampled"),
             )
         )
-    plan = Plan(tuple(entries), known).with_term("KL")
-    if not repeated:
+    plan = Plan(tuple(entries), known, reasons=reasons, asked=frozenset(wanted)).with_term("KL")
+    if not isinstance(overrides, Plan):
         return plan
-    return plan.with_entries([_repeat(e, repeated.get(e.site), plan) for e in plan.entries])
+    plan = plan.with_entries(_repeat(e, repeated.get(e.site), plan) for e in plan.entries)
+    return plan._replace(particles=overrides.particles)
 
 
 def plan(
     model: Callable[..., Any],
     guide: Callable[..., Any] | str | None,
     *data: Any,
-    plan: "Mapping[str, str] | Plan | None" = None,
+    plan: "Mapping[str, str] | Plan | str | None" = None,
+    particles: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> Plan:
-    """The table of site, distribution, plates, estimator, term, baseline and reason, without training.
+    """The table of site, distribution, plates, estimator, term, baseline, reason, what was ruled out, and the variance
+    of the gradient, without training: legal plans compete at the parameters that a run would start from (see `race`).
 
-    model, guide, data: as for `credo.fit`. plan: overrides, e.g. {"z": "score"}.
+    model, guide, data: as for `credo.fit`. plan: overrides, e.g. {"z": "score"}; "fast" measures nothing.
     Raises ValueError as `credo.fit` does: for bad data, and for a guide that does not match its model.
     """
     from .svi import SVI
 
-    runner = SVI(model, guide, plan=plan, seed=seed, device=device, progress=False)
-    return runner.prepare(*data)
+    runner = SVI(model, guide, plan=plan, particles=particles, seed=seed, device=device, progress=False)
+    return runner.race(*data)
 
 
 def _repeat(new: Entry, old: Entry | None, plan: Plan) -> Entry:

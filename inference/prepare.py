@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from torch.utils.flop_counter import FlopCounterMode
 
 from .arguments import argument_names, tensors
 from .costs import Pair
@@ -14,11 +13,10 @@ from .elbo import log_weight
 from .minibatch import Rows, batch, find_rows
 from .plan import Plan, make_plan
 from .preflight import check
+from .race import how_many
 from .scope import State, entered, new_state, noise, unconstrained
 from .sites import latent, observed, plates
 
-PARTICLES = 8  # where they come at nearly the cost of one: drawn all at once, and cheap beside Python's own time
-CHEAP = 2**22  # floating point operations of one draw, and a quarter as many numbers of data
 WARMUP = 500  # steps, where latents outnumber the observations and would settle on the prior before they have a say
 
 
@@ -82,22 +80,12 @@ def prepare(
             vectorised = can_vectorise(lambda: log_weight(pair))
             plan = make_plan(pair, q, vectorised, overrides)
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
-        if particles is None:
-            cheap = vectorised and _cheap(pair, plan)
-            particles = PARTICLES if cheap else 2 if plan.needs_score else 1  # two have a baseline in each other
+            if particles is None:
+                particles = plan.particles or how_many(pair, plan, vectorised)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
         latents = _numbers(latent(p), rows)
         crowded = latents > _numbers(observed(p), rows)
     return Ready(state, dtype, plan, vectorised, particles, rows, WARMUP if crowded else 0, latents)
-
-
-def _cheap(pair: Pair, plan: Plan) -> bool:
-    """By counting, never by stopwatch: the same seed gives the same run on any machine."""
-    if sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) > CHEAP // 4:
-        return False
-    with FlopCounterMode(display=False) as counter:  # with gradients: it hooks into the modules it counts
-        log_weight(pair, plan)
-    return counter.get_total_flops() <= CHEAP
 
 
 def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:

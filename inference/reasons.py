@@ -17,7 +17,7 @@ IMPLICIT = {
 }
 
 
-def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts, auxiliary: list[str]) -> str:
+def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> str:
     """In words that a student understands."""
     kind, options = type(unwrapped(site["fn"])).__name__, known.options[name]
     if asked:
@@ -36,8 +36,8 @@ def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts, aux
             f"{kind} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
             f"{options['enumerate']}"
         )
-    if kind == "Delta" and auxiliary:
-        return f"follows the guide's own draw of {', '.join(auxiliary)}"
+    if kind == "Delta" and known.reads.ancestors(name):
+        return f"follows the guide's own draw of {', '.join(sorted(known.reads.ancestors(name)))}"
     if kind == "Delta":
         return "a point: its value is a parameter"
     if kind in IMPLICIT:

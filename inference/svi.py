@@ -21,16 +21,18 @@ from .elbo import differentiable_loss
 from .fit import Diverged, Fit, finished
 from .jumps import warn_of_jumps
 from .loop import NotFinite, loop
-from .measure import gain, gradients, quieter_term
+from .measure import gain, gradients
 from .minibatch import batch, shuffled
 from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
 from .pyro_svi import PyroSVI
+from .race import race
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
 from .update import update
 
 LR = 0.02  # of Adam, in unconstrained space
+SHARE, START = 0.05, 200  # of the gradients of a run that may go into races; gradients for the first race
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
@@ -59,13 +61,15 @@ class SVI:
         lr: float = LR,
         particles: int | None = None,
         batch_size: int | None = None,
-        plan: Mapping[str, str] | Plan | None = None,
+        plan: Mapping[str, str] | Plan | str | None = None,
         seed: int = 0,
         device: str | torch.device | None = None,
         progress: bool = True,
     ) -> None:
         if loss is not None and optim is None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
+        if isinstance(plan, str) and plan != "fast":
+            raise ValueError(f"plan: got {plan!r}, wanted 'fast', a Plan, or a mapping of sites to estimators")
         if not lr > 0:
             raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
         self._particles = None if particles is None else whole("particles", particles, 1)
@@ -74,7 +78,8 @@ class SVI:
         self.plan: Plan | None = None
         self.losses: list[float] = []
         self._averages: dict[str, torch.Tensor] = {}
-        self._user_model, self._overrides, self._seed = model, plan, whole("seed", seed, 0)
+        self._user_model, self._seed = model, whole("seed", seed, 0)
+        self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
         self._lr, self._progress = lr, progress
         self._device = choose_device(device)
         self._ready: Ready | None = None
@@ -98,6 +103,15 @@ class SVI:
         assert self.plan is not None
         return self.plan
 
+    def race(self, *data: Any) -> Plan:
+        """Choose the estimators anew by measured variance times work at the parameters as they are (see `race`)."""
+        pair, ready = self._begin(data)
+        with entered(ready.state):
+            if self._racing:
+                self._race(self._batch(pair, ready), ready, math.inf)
+        assert self.plan is not None
+        return self.plan
+
     def step(self, *data: Any) -> float:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
         pair, ready = self._begin(data)
@@ -115,6 +129,8 @@ class SVI:
             if new:
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
+            if self._racing and not self.losses and (steps is None or steps >= START):
+                self._race(self._batch(pair, ready), ready, START)
             try:
                 average, stopped = loop(
                     step=lambda: self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1)),
@@ -199,10 +215,13 @@ class SVI:
 
     def _look(self, pair: Pair, ready: Ready, rate: float) -> None:
         """Choose the estimators anew, and scale the learning rate."""
-        assert self.plan is not None
-        part = self._batch(pair, ready)
-        self.plan = quieter_term(part, self.plan, ready.particles, self._vectorised)
+        if self._racing:
+            self._race(self._batch(pair, ready), ready, SHARE * len(self.losses))
         self._set_rate(rate)
+
+    def _race(self, pair: Pair, ready: Ready, gradients: float) -> None:
+        assert self.plan is not None
+        self.plan = race(pair, self.plan, ready.particles, self._vectorised, gradients, self._seed)
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimiser.param_groups:
@@ -225,7 +244,7 @@ def fit(
     lr: float = LR,
     particles: int | None = None,
     batch_size: int | None = None,
-    plan: Mapping[str, str] | Plan | None = None,
+    plan: Mapping[str, str] | Plan | str | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,

@@ -1,0 +1,143 @@
+"""Legal plans compete: the one with the least variance of the gradient times work per step wins, here and now.
+
+    trace of the covariance of the gradient, in unconstrained coordinates     times     microseconds of one gradient
+
+For equal work the error of a mean gradient is proportional to that product (Glynn and Whitt 1992). No fixed rule wins:
+analytic KL is quietest at the start of a run, sticking the landing at its end. The variance is measured with seeded
+draws and the work is counted (`work`): the same seed gives the same plan.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from pyro import poutine
+
+from .costs import Pair
+from .elbo import differentiable_loss
+from .measure import flat_gradient
+from .plan import Entry, Plan
+from .scope import noise, unconstrained
+from .sites import Site
+from .work import work
+
+DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
+FEWEST = 4
+CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
+GRID, TWICE = (1, 2, 4, 8, 16, 32), 2.0  # particles; as many as come at no more than twice the work of one
+
+
+class Result(NamedTuple):
+    draws: torch.Tensor  # of the gradient, shape (n, P)
+    microseconds: float  # of one, by counting
+
+    @property
+    def product(self) -> float:
+        return self.draws.var(0).sum().item() * self.microseconds
+
+
+def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: float = math.inf, seed: int = 0) -> Plan:
+    """The plan whose estimators won, site by site; alike sites go together. gradients: how many may be drawn for it."""
+    groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
+    runners = sum(len(_rivals(plan, sites)) for sites in groups)
+    draws = int(min(DRAWS, gradients / 2 // max(1, runners)))
+    final = int(min(FINAL, gradients / 4 // max(1, len(groups))))
+    if draws < FEWEST:
+        return plan
+
+    def run(rival: Plan, n: int) -> Result:
+        return measured(pair, rival, particles, vectorised, n, seed)
+
+    best, slower = plan, {}
+    for sites in groups:
+        rivals = _rivals(best, sites)
+        products = {rival: run(rival, draws).product for rival in rivals}
+        first = min(products, key=products.__getitem__)
+        if first != best and products[first] < 2 * products[best]:  # near enough to look twice
+            finals = {rival: run(rival, max(draws, final)).product for rival in (best, first)}
+            products |= finals
+            if finals[first] < CLEARLY * finals[best] or best not in rivals:
+                best = first
+        slower[sites[0]] = sites, {r: product / products[best] for r, product in products.items() if r != best}
+    return with_measured(pair, _noted(best, slower), run(best, max(draws, final)))
+
+
+def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
+    """How many particles: as many as come at no more than twice the work of one."""
+    fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
+    if not vectorised:
+        return fewest
+    one, two = (work(_gradient(pair, plan, n, True)) for n in (1, 2))
+    return max((n for n in GRID if one + (n - 1) * (two - one) <= TWICE * one), default=fewest)
+
+
+def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:
+    """So many draws of the gradient, and the work of one."""
+    gradient = _gradient(pair, plan, particles, vectorised)
+    with noise(seed):
+        microseconds = work(gradient)
+        return Result(torch.stack([gradient() for _ in range(draws)]).double(), microseconds)
+
+
+def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
+    """The plan with what was measured of it; to a site belongs the variance of the parameters of its distribution."""
+    leaves = unconstrained()
+    variances = result.draws.var(0).split([p.numel() for p in leaves.values()])
+    entries = []
+    for e in plan.entries:
+        with noise(0):
+            site: Site = poutine.trace(pair.guide).get_trace(*pair.data).nodes[e.site]
+        density = site["fn"].log_prob(site["value"].detach()).sum()
+        own = torch.autograd.grad(density, list(leaves.values()), allow_unused=True) if density.requires_grad else ()
+        found = [v.sum() for v, g in zip(variances, own, strict=True) if g is not None] if own else []
+        entries.append(e._replace(variance=torch.stack(found).sum().item() if found else None))
+    return plan.with_entries(entries)._replace(
+        variance=result.draws.var(0).sum().item(), microseconds=result.microseconds
+    )
+
+
+def _gradient(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Callable[[], torch.Tensor]:
+    averages: dict[str, torch.Tensor] = {}
+    return lambda: flat_gradient(lambda: differentiable_loss(plan, pair, particles, vectorised, 1.0, averages)[1])
+
+
+def _alike(plan: Plan) -> list[list[str]]:
+    """The sites of a plan in groups of one distribution, with the same choices: the weights of a network are one."""
+    groups: dict[tuple, list[str]] = {}
+    for e in plan.entries:
+        groups.setdefault((e.distribution, e.plates, e.estimator, *_choices(plan, e)), []).append(e.site)
+    return list(groups.values())
+
+
+def _choices(plan: Plan, entry: Entry) -> list[tuple[str, str]]:
+    """(estimator, term): all that is legal at a site; the score function only where nothing else is."""
+    legal = [name for name, why in plan.facts.options[entry.site].items() if why is None]
+    estimators = [entry.estimator] if entry.site in plan.asked else [e for e in legal if e != "score"] or legal
+    return [(estimator, term) for estimator in estimators for term in plan.legal_terms(entry.site, estimator)]
+
+
+def _rivals(plan: Plan, sites: list[str]) -> list[Plan]:
+    entry = next(e for e in plan.entries if e.site == sites[0])
+    rivals = []
+    for estimator, term in _choices(plan, entry):
+        rival = plan
+        for site in sites:
+            rival = rival.with_choice(site, estimator, term)
+        rivals.append(rival)
+    return rivals
+
+
+def _noted(plan: Plan, slower: Mapping[str, tuple[list[str], Mapping[Plan, float]]]) -> Plan:
+    """The plan, what was slower noted beside what was not legal."""
+    notes: dict[str, str] = {}
+    for sites, rivals in slower.values():
+        for site in sites:
+            for rival, ratio in rivals.items():
+                e = next(e for e in rival.entries if e.site == site)
+                notes[site] = notes.get(site, "") + f"; {e.estimator} with {e.term}: {ratio:.2g} x variance x work"
+    illegal = {e.site: e.ruled_out.split("; measured", 1)[0] for e in plan.entries}
+    return plan.with_entries(
+        e._replace(ruled_out=illegal[e.site] + ("; measured" + notes[e.site][1:] if e.site in notes else ""))
+        for e in plan.entries
+    )
