@@ -4,6 +4,7 @@ log p(x, z) - log q(z) = sum over sites of log-densities, each with a value for 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
 from .distributions import neighbours, pushed, unmasked, without_parameters
+from .local import replacing
 from .sites import Site, drawn, plates
 
 Program = Callable[..., Any]
@@ -41,7 +43,8 @@ class Terms(NamedTuple):
     kl: {site of the guide: that of the model} whose KL(q || p) takes the place of log q - log p. landed: sites whose
     log q is not differentiated in its parameters; `again`: those among them whose distribution depends on other draws,
     or is not made of plain tensors. weights: sites whose log q is wanted without scale and mask too. flips: sites whose
-    one-flip neighbours are wanted.
+    one-flip neighbours are wanted. local: {site: "local" or "flipout"}, weights that act on each row with noise of its
+    own; their log q must enter by its KL.
     """
 
     kl: Mapping[str, str] = {}
@@ -49,6 +52,7 @@ class Terms(NamedTuple):
     again: frozenset[str] = frozenset()
     weights: frozenset[str] = frozenset()
     flips: frozenset[str] = frozenset()
+    local: Mapping[str, str] = {}
 
 
 PLAIN = Terms()
@@ -71,7 +75,9 @@ def run(
 ) -> Run:
     """One run of guide and model. held: values of latents that are not drawn. dims: is filled, if given."""
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
-    p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    how = {name: word for name, word in terms.local.items() if name not in (held or {})}
+    with replacing(q.nodes, how) if how else nullcontext():
+        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
     z = {name: site["value"] for name, site in drawn(q).items()}
     fixed = _Held({name: value.detach() for name, value in z.items()}) if terms.again else None
     still = poutine.trace(fixed(pair.guide)).get_trace(*pair.data) if fixed else q

@@ -6,6 +6,7 @@ Pathwise sites (Kingma and Welling 2014; Rezende et al. 2014): the gradient of t
 The term of log q: "KL", the divergence of a site from its prior in closed form where that is known; "STL" (sticking the
 landing, Roeder, Wu and Duvenaud 2017, eq. 7), the derivative of log q by its parameters at a held draw left out, which
 leaves the mean alone, since E_q[d log q] = 0, and makes the gradient exact where q is the posterior; or plain "log q".
+A weight may act on each row with noise of its own ("local", "flipout"; see `local`), its KL known in closed form.
 Finite sites are summed over (see `enumeration`) or flipped unit by unit (`flips`); the rest goes by the score function
 (`score`). One run of the pair serves them all.
 """
@@ -86,7 +87,7 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
     found = scores(drawn.costs, dims, reach, means.coupled, warmth, lead)
     flipped = torch.zeros((), dtype=torch.float64)
     if means.flips:
-        again = partial(evaluate, terms=Terms(kl=means.terms.kl))
+        again = partial(evaluate, terms=Terms(kl=means.terms.kl, local=means.terms.local))
         flipped = flips(again, drawn, dims, means.flips, means.redrawn, vectorised, warmth, lead)
     fixed: dict[str, torch.Tensor] = {}
     sums = dict.fromkeys((DATA, PRIOR, GUIDE), torch.zeros((), dtype=torch.float64))

@@ -1,6 +1,8 @@
 """What may be done with each latent site, found by looking at the pair; and where not, why not.
 
 sampled     its distribution has no parameters: a draw, and no gradient is due
+local       a Normal weight whose layer draws for each row anew (Kingma, Salimans and Welling 2015); flipout: the same
+            with random signs (Wen et al. 2018)
 pathwise    differentiated along its draw (`rsample`, Kingma and Welling 2014)
 enumerate   finite: summed over, no draw
 one-flip    units of finite support: each summed over, given the others (Titsias and Lazaro-Gredilla 2015)
@@ -19,6 +21,8 @@ from .distributions import is_plain
 from .enumeration import finite_sites
 from .jumps import not_pathwise
 from .kl import known_kl
+from .local import HOW
+from .local_sites import local_sites
 from .looks import elsewhere
 from .scope import noise
 from .sites import Site, latent, plates, unwrapped
@@ -27,6 +31,8 @@ ESTIMATORS = (
     "sampled",
     "enumerate",
     "one-flip",
+    "local",
+    "flipout",
     "pathwise",
     "score",
 )  # in the order of choice where nothing is measured
@@ -69,6 +75,8 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
     jumps = not_pathwise(pair, guide, fixed, known.kl if known.improper else {}, vectorised)
     coupled = coupled_plates(pair, [n for n, s in sites.items() if type(unwrapped(s["fn"])).__name__ != "Delta"])
     moving = _moving_supports(pair, [n for n in sites if n not in fixed and n not in values])
+    paths = [n for n, site in sites.items() if has_rsample(site) and n not in jumps and n not in fixed]
+    rows = {how: local_sites(pair, paths, known.kl, how) for how in HOW}
     options = {}
     for name, site in sites.items():
         kind = type(unwrapped(site["fn"])).__name__
@@ -86,6 +94,7 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
             "one-flip": _no_flips(name, site, model, guide, reads, coupled, vectorised)
             if name in discrete
             else f"{kind} has no units of finite support",
+            **{how: rows[how].get(name, "it is not differentiated along its draw") for how in HOW},
             "pathwise": pathwise,
             "score": "a Delta has no density" if kind == "Delta" else moving.get(name),
         }

@@ -7,6 +7,7 @@ import torch
 
 from .costs import Key, Terms
 from .legal import ESTIMATORS, Facts
+from .local import HOW
 
 
 class Means(NamedTuple):
@@ -35,6 +36,7 @@ def carried_out(entries: Iterable[Any], known: Facts) -> Means:
         again=sticking & known.again,
         weights=frozenset(drawn) | frozenset(by["sampled"]),
         flips=frozenset(by["one-flip"]),
+        local={e.site: e.estimator for e in entries if e.estimator in HOW},
     )
     reach = {name: known.reads.moved_by(name, frozenset(kl)) for name in drawn}
     return Means(

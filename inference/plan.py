@@ -12,6 +12,7 @@ from pyro import poutine
 
 from .costs import Pair, Terms
 from .legal import ESTIMATORS, Facts, facts
+from .local import HOW
 from .means import Means, carried_out
 from .reasons import nothing_left, reason, refuse
 from .sites import latent, unwrapped
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
 
     @property
     def pathwise(self) -> list[str]:
-        return [e.site for e in self.entries if e.estimator == "pathwise"]
+        return [e.site for e in self.entries if e.estimator in ("pathwise", *HOW)]
 
     @property
     def values(self) -> Mapping[str, torch.Tensor]:
@@ -90,7 +91,7 @@ class Plan(NamedTuple):
         estimator = estimator or entry.estimator
         if estimator in ("enumerate", "sampled") or entry.distribution == "Delta":
             return ["log q"]
-        if site in self.facts.kl and self.facts.improper:
+        if site in self.facts.kl and (self.facts.improper or estimator in HOW):
             return ["KL"]
         sticks = ["STL"] if estimator == "pathwise" and self.facts.no_sticking is None else []
         return ["log q", *(["KL"] if site in self.facts.kl else []), *sticks]
@@ -123,7 +124,9 @@ class Plan(NamedTuple):
 
     def valued(self) -> "Plan":
         """The same values in expectation, nothing done for gradients."""
-        return self._replace(means=Means(terms=Terms(kl=self.means.terms.kl), values=self.means.values))
+        return self._replace(
+            means=Means(terms=Terms(kl=self.means.terms.kl, local=self.means.terms.local), values=self.means.values)
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.entries == other.entries

@@ -27,6 +27,10 @@ def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> 
         return f"this {kind} has no parameters: it is drawn, and no gradient is due"
     if estimator == "enumerate":
         return f"{len(known.values[name])} values, each tried and weighted by its probability"
+    if estimator == "local":
+        return "a weight of one layer: the layer's outputs are drawn for each row, so rows do not share its noise"
+    if estimator == "flipout":
+        return "a weight of one layer: its noise gets random signs for each row, so that rows do not share it"
     if estimator == "one-flip":
         return f"each unit of this {kind} is tried at its other values, the others as drawn: {options['enumerate']}"
     if estimator == "score" and has_rsample(site):

@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pyro import poutine
 from scipy.stats import norm
 from torch.distributions import transform_to
 
 import credo
+from credo.inference.costs import Pair
+from credo.inference.dependencies import dependencies
+from credo.inference.kl import known_kl
 
 Params = Mapping[str, torch.Tensor]
 
@@ -58,3 +62,11 @@ def assert_unbiased(
     assert ((rows.mean(0) - exact).abs() <= rounding)[~noisy].all(), (rows.mean(0), exact)
     z = ((rows.mean(0) - exact) / (sd / n**0.5))[noisy]
     assert not len(z) or z.abs().max() <= norm.isf(1e-4 / 2 / len(z)), z
+
+
+def kl_of(pair: Pair) -> dict[str, str]:
+    """{site: that of the model} where KL is known and right."""
+    with torch.no_grad():
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        return known_kl(q, p, dependencies(pair)).kl

@@ -16,7 +16,8 @@ import credo
 from credo.inference.costs import Pair, stl_is_legal
 from credo.inference.draws import can_vectorise
 from credo.inference.elbo import differentiable_loss, log_weight, log_weights
-from credo.inference.measure import flat_gradient, quieter_term
+from credo.inference.measure import flat_gradient
+from credo.inference.race import race
 from credo.inference.scope import entered
 
 Y = torch.tensor([1.3, 0.2, 2.0])
@@ -58,7 +59,7 @@ def test_at_the_posterior_sticking_the_landing_leaves_no_variance_and_is_chosen(
     assert draws["log q"].std(0).max() > 0.1
     assert draws["STL"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
     with entered(runner._ready.state):
-        assert quieter_term(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "STL"
+        assert race(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "STL"
 
 
 def test_the_variance_falls_with_the_number_of_particles():
@@ -122,11 +123,11 @@ def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vect
     for encoder, legal in ((Encoder(), False), (Encoder().eval(), True)):
         runner, pair = credo.SVI(local, encoder), Pair(local, encoder, (Y,))
         plan = runner.prepare(Y)
-        assert plan.terms == ["log q", "KL", "STL"]
+        assert plan.terms == ["log q", "KL", "STL"][: 3 if legal else 2]
         with entered(runner._ready.state):
             assert stl_is_legal(pair) is legal
             for start in plan.terms:
-                term = quieter_term(pair, plan.with_term(start), 1, vectorised).term
+                term = race(pair, plan.with_term(start), 1, vectorised).term
                 assert term == "STL" if legal else term in ("log q", "KL")
 
 

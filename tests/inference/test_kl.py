@@ -9,8 +9,9 @@ from torch.distributions import Gamma, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.costs import Pair, kl_is_known
+from credo.inference.costs import Pair
 from credo.inference.elbo import differentiable_loss
+from credo.inference.legal import facts
 from credo.inference.measure import gradients
 from credo.inference.scope import entered, unconstrained
 
@@ -230,5 +231,6 @@ def test_looking_moves_no_parameter():
     runner.prepare(Y)
     with entered(runner._ready.state):
         before = {name: leaf.detach().clone() for name, leaf in unconstrained().items()}
-        assert kl_is_known(Pair(one_model, one_guide, (Y,))) == ({"z"}, False)
+        found = facts(Pair(one_model, one_guide, (Y,)), poutine.trace(one_guide).get_trace(Y), True)
+        assert found.kl == {"z": "z"} and not found.improper
         assert all(torch.equal(before[n], leaf) and leaf.grad is None for n, leaf in unconstrained().items())

@@ -8,7 +8,8 @@ from torch.distributions import constraints
 
 import credo
 from credo.inference.costs import Pair
-from credo.inference.measure import gain, gradients, quieter_term
+from credo.inference.measure import gain, gradients
+from credo.inference.race import race
 from credo.inference.scope import entered, unconstrained
 
 Y = torch.tensor([1.0, 2.0, 0.3])
@@ -67,7 +68,7 @@ def test_measuring_moves_neither_parameters_nor_generators(inside):
     before = [p.detach().clone() for p in unconstrained().values()], torch.get_rng_state()
     gain(pair, None, plan, True, FAR, NEAR, seed=3)
     assert torch.equal(torch.get_rng_state(), before[1])
-    quieter_term(pair, plan, 2, True)
+    race(pair, plan, 2, True)
     assert all(torch.equal(a, b) for a, b in zip(before[0], unconstrained().values(), strict=True))
     assert all(p.requires_grad and p.grad is None for p in unconstrained().values())
 
