@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow lint notebooks bench clean
+.PHONY: help demo test test-slow lint notebooks bench bench-estimators clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ bench: $(INSTALLED)  ## run the benchmarks, one after the other
 	    echo "== $$program"; \
 	    $(BIN)/python "$$program" || exit 1; \
 	done
+
+bench-estimators: $(INSTALLED)  ## hold the plans against the best choices in Pyro; some 40 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimators.py
 
 clean:  ## remove what was built or cached; the environment .venv stays
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
