@@ -3,7 +3,7 @@
 log p(x, z) - log q(z) = sum over sites of log-densities, each with a value for every row of its plates
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -12,17 +12,17 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
-from .sites import Site, drawn, plates, unmoved, unwrapped
-
-Program = Callable[..., Any]
+from .marginal import Group, Program, Summed, eliminated, enumerating
+from .sites import Site, drawn, plates, same_scale, unmoved, unwrapped
 
 
 class Pair(NamedTuple):
-    """A model and a guide with the data they are functions of."""
+    """A model and a guide with the data they are functions of. summed: the finite latents the guide leaves out."""
 
     model: Program
     guide: Program
     data: tuple[Any, ...]
+    summed: Summed | None = None
 
 
 # The sides of a cost: log p of data, log p of a latent, log q of the guide (or KL in their stead), and log q once
@@ -46,13 +46,24 @@ def run(
     weights: sites whose log q is wanted without scale too. dims: is filled, if given.
     """
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
-    p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    p = poutine.trace(poutine.replay(_model(pair), trace=q)).get_trace(*pair.data)
     costs, where = {}, {}
+    groups: dict[str, Group] = {}
     for trace, latent_side in ((p, PRIOR), (q, GUIDE)):
         trace.compute_log_prob(site_filter=lambda name, site: name not in kl)
+        if pair.summed is not None and trace is p:
+            groups = {name: group for group in eliminated(p, pair.summed) for name in group.sites}
         nodes: dict[str, Site] = dict(trace.nodes)
         for name, site in nodes.items():
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
+                continue
+            if trace is p and name in groups:
+                group = groups[name]  # one cost, where its last site stands: all that it depends on comes before
+                if name == group.sites[-1] and group.name is not None:
+                    key = (DATA if group.observed else PRIOR, group.name)
+                    costs[key], where[key] = group.cost, group.plates
+                    if dims is not None:
+                        dims[key] = group.dims
                 continue
             side = DATA if trace is p and site["is_observed"] else latent_side
             if name in kl:
@@ -72,6 +83,10 @@ def run(
     return {name: site["value"] for name, site in drawn(q).items()}, costs, where
 
 
+def _model(pair: Pair) -> Program:
+    return pair.model if pair.summed is None else enumerating(pair.model, pair.summed)
+
+
 def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
     """log q(z) of the whole guide, a scalar in nats and double precision."""
     trace = poutine.trace(poutine.condition(pair.guide, z)).get_trace(*pair.data)
@@ -87,7 +102,11 @@ def kl_is_known(pair: Pair, values: Mapping[str, torch.Tensor] | None = None) ->
     with torch.no_grad():
         q, p = _traces(pair, {})
         still = unmoved(p, _traces(pair, {})[1])
-        still = {name: prior for name, prior in still.items() if _kl_is_legal(q.nodes[name], prior)}
+        depth = 0 if pair.summed is None else pair.summed.nesting
+        for name, prior in list(still.items()):
+            by_value = pair.summed is not None and len(prior["fn"].batch_shape) > depth  # it depends on a summed site
+            if name not in q.nodes or by_value or not _kl_is_legal(q.nodes[name], prior):
+                del still[name]
         if still and values:  # two coins may fall alike: every value of a finite site is tried
             for combination in product(*values.values()):
                 moved = _traces(pair, dict(zip(values, combination, strict=True)))[1]
@@ -98,24 +117,17 @@ def kl_is_known(pair: Pair, values: Mapping[str, torch.Tensor] | None = None) ->
 
 def _traces(pair: Pair, held: Mapping[str, torch.Tensor]) -> tuple[poutine.Trace, poutine.Trace]:
     q = poutine.trace(_Held(held)(pair.guide)).get_trace(*pair.data)
-    return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    return q, poutine.trace(poutine.replay(_model(pair), trace=q)).get_trace(*pair.data)
 
 
 def _kl_is_legal(q: Site, p: Site) -> bool:
-    alike = q["mask"] is None and p["mask"] is None and _same(q["scale"], p["scale"]) and plates(q) == plates(p)
+    alike = q["mask"] is None and p["mask"] is None and same_scale(q["scale"], p["scale"]) and plates(q) == plates(p)
     if not alike or not getattr(q["fn"], "has_rsample", False) or type(unwrapped(q["fn"])).__name__ == "Delta":
         return False
     try:
         return bool(torch.isfinite(kl_divergence(q["fn"], p["fn"])).all())
     except NotImplementedError:  # no closed form
         return False
-
-
-def _same(one: Any, two: Any) -> bool:
-    """Scales are numbers, or tensors with a value for each row."""
-    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
-        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
-    return bool(one == two)
 
 
 def _is_improper(fn: Any) -> bool:

@@ -18,6 +18,7 @@ from pyro import poutine
 from .costs import Pair, kl_is_known
 from .enumeration import finite_sites
 from .jumps import not_pathwise
+from .marginal import SUMMED_OUT, plan_rows
 from .score import coupled_plates
 from .sites import Site, latent, unwrapped
 
@@ -102,7 +103,7 @@ class Plan(NamedTuple):
         def one(e: Entry) -> str:
             return term if e.estimator == "pathwise" and (term != "KL" or e.site in self.kl) else "log q"
 
-        return self._replace(entries=tuple(e._replace(term=one(e)) for e in self.entries))
+        return self._replace(entries=tuple(e if e.term == "-" else e._replace(term=one(e)) for e in self.entries))
 
     def __repr__(self) -> str:
         if not self.entries:
@@ -129,7 +130,7 @@ def make_plan(
     repeated = {}
     if isinstance(overrides, Plan):
         repeated = {e.site: e for e in overrides.entries}
-        overrides = {e.site: e.estimator for e in overrides.entries}
+        overrides = {e.site: e.estimator for e in overrides.entries if e.estimator != SUMMED_OUT}
     chosen = dict(overrides or {})
     for name in chosen:
         if name not in latents:
@@ -150,6 +151,7 @@ def make_plan(
     entries = [repeated[e.site]._replace(plates=e.plates) if e.site in repeated else e for e in entries]
     coupled = coupled_plates(pair, [e.site for e in entries if e.estimator == "score"])
     known -= coupled.keys()
+    entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
     return Plan(tuple(entries), values, coupled, known, improper).with_term("KL")
 
 

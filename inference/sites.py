@@ -51,6 +51,13 @@ def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
     return found
 
 
+def same_scale(one: Any, two: Any) -> bool:
+    """Scales are numbers, or tensors with a value for each row."""
+    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    return bool(one == two)
+
+
 def refuse_subsampled(sites: dict[str, Site]) -> None:
     """Raises ValueError naming a plate that holds a random part of its rows: draws of it would mix the rows."""
     for name, site in sites.items():
