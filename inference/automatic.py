@@ -11,17 +11,19 @@ from typing import Any
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.poutine.messenger import Messenger
 
+from .marginal import without_finite
+
 Program = Callable[..., Any]
 
 
 def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Program]:
     """(the model to train, the guide to train). Raises ValueError for a name that is no automatic guide."""
     if guide is None:
-        return model, AutoNormal(model)
+        return model, AutoNormal(without_finite(model))
     if guide == "map":
-        return model, AutoDelta(model)
+        return model, AutoDelta(without_finite(model))
     if guide == "mle":
-        return _without_priors(model), AutoDelta(model)
+        return _without_priors(model), AutoDelta(without_finite(model))
     if isinstance(guide, str):
         raise ValueError(f"guide: got {guide!r}, wanted a function, 'map', 'mle', or None for a mean-field guide")
     if not callable(guide):

@@ -95,7 +95,9 @@ def _elbo(fit: Fit, log_evidence: float, seed: int) -> tuple[float, float]:
     )  # what it knows in closed form needs no draws
     while len(weights) < DRAWS:
         with reading(fit.state, seed + 1000 * len(weights)):
-            more = draw(lambda: log_weight(Pair(fit.model, fit.guide, fit.data), plan), max(64, len(weights)))
+            more = draw(
+                lambda: log_weight(Pair(fit.model, fit.guide, fit.data, fit.summed), plan), max(64, len(weights))
+            )
         weights = torch.cat([weights, more.cpu()])
         error = (weights.std() / len(weights) ** 0.5).item()
         if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):

@@ -15,17 +15,19 @@ from torch.distributions import kl_divergence
 
 from .distributions import neighbours, pushed, unmasked, without_parameters
 from .local import replacing
-from .sites import Site, drawn, plates
+from .marginal import Group, Summed, eliminated, enumerating
+from .sites import Site, drawn, is_index, plates
 
 Program = Callable[..., Any]
 
 
 class Pair(NamedTuple):
-    """A model and a guide with the data they are functions of."""
+    """A model and a guide with the data they are functions of. summed: the finite latents the guide leaves out."""
 
     model: Program
     guide: Program
     data: tuple[Any, ...]
+    summed: Summed | None = None
 
 
 # The sides of a cost: log p of data, log p of a latent, log q of the guide (or KL in their stead), and log q once
@@ -77,7 +79,7 @@ def run(
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
     how = {name: word for name, word in terms.local.items() if name not in (held or {})}
     with replacing(q.nodes, how) if how else nullcontext():
-        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        p = poutine.trace(poutine.replay(summed_model(pair), trace=q)).get_trace(*pair.data)
     z = {name: site["value"] for name, site in drawn(q).items()}
     fixed = _Held({name: value.detach() for name, value in z.items()}) if terms.again else None
     still = poutine.trace(fixed(pair.guide)).get_trace(*pair.data) if fixed else q
@@ -87,10 +89,21 @@ def run(
     in_guide = in_model | terms.kl.keys() | terms.landed
     p.compute_log_prob(site_filter=lambda name, site: name not in in_model)
     q.compute_log_prob(site_filter=lambda name, site: name not in in_guide)
+    groups: dict[str, Group] = {}
+    if pair.summed is not None:
+        groups = {name: group for group in eliminated(p, pair.summed) for name in group.sites}
     for trace, latent_side, left_out in ((p, PRIOR, in_model), (q, GUIDE, in_guide)):
         nodes: dict[str, Site] = dict(trace.nodes)
         for name, site in nodes.items():
-            if site["type"] != "sample" or site["infer"].get("_deterministic"):
+            if site["type"] != "sample" or site["infer"].get("_deterministic") or is_index(site):
+                continue
+            if trace is p and name in groups:
+                group = groups[name]  # one cost, where its last site stands: all that it depends on comes before
+                if name == group.sites[-1] and group.name is not None:
+                    key = (DATA if group.observed else PRIOR, group.name)
+                    costs[key], where[key] = group.cost, group.plates
+                    if dims is not None:
+                        dims[key] = group.dims
                 continue
             side = DATA if trace is p and site["is_observed"] else latent_side
             if side == GUIDE and name in terms.kl:
@@ -126,6 +139,11 @@ def _landed(site: Site, still: Any) -> torch.Tensor:
         held = still.log_prob(value.detach())
         density = fn.log_prob(value) - held + held.detach()
     return scale_and_mask(density, site["scale"], site["mask"])
+
+
+def summed_model(pair: Pair) -> Program:
+    """The model, run with all values of its summed sites at once."""
+    return pair.model if pair.summed is None else enumerating(pair.model, pair.summed)
 
 
 def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -6,7 +6,7 @@ missed a dataflow test finds: with the named draws held, and the generator too, 
 What moves all the same is taken to depend on all that was drawn before it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from .costs import DATA, GUIDE, PRIOR, Costs, Dims, Key, Pair, run
 from .looks import elsewhere, without_dropout
 from .scope import noise
-from .sites import Site, drawn, latent, unwrapped
+from .sites import Site, drawn, is_index, latent, plates, unwrapped
 
 LOOKS, SETS = 3, 24  # dataflow tests: at the parameters and twice a little off, of so many sets of draws at most
 
@@ -55,6 +55,9 @@ def dependencies(pair: Pair) -> Dependencies:
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         before = _by_order(q, p)
+        if pair.summed is not None:  # sites summed over together are one cost, which may depend on all
+            every = frozenset(latent(q, auxiliary=True))
+            before = {key: before[key] if key in before else every for key in costs_at(pair, {})[0]}
         found = _by_provenance(pair)
         parents = {key: found.get(key, names) & names for key, names in before.items()}
         for key in _missed(pair, parents):
@@ -72,7 +75,7 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
         so_far |= {name}
     so_far = frozenset()
     for name, site in p.nodes.items():
-        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+        if site["type"] != "sample" or is_index(site):
             continue
         before[DATA if site["is_observed"] else PRIOR, name] = so_far - {name}
         if name in names:
@@ -118,7 +121,7 @@ class _Track(Messenger):
 
     def _pyro_post_sample(self, msg: Any) -> None:
         self.escaped[msg["name"]] = frozenset(self.so_far)
-        if not msg["is_observed"] and type(msg["fn"]).__name__ != "_Subsample":
+        if not msg["is_observed"] and not is_index(msg):
             msg["value"] = self.track(msg["value"], frozenset([msg["name"]]))
 
 
@@ -134,7 +137,7 @@ def _by_provenance(pair: Pair) -> dict[Key, frozenset[str]]:
         for trace, side, seen in ((p, PRIOR, models), (q, GUIDE, guides)):
             nodes: dict[str, Site] = dict(trace.nodes)
             for name, site in nodes.items():
-                if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+                if site["type"] != "sample" or is_index(site):
                     continue
                 density = site["fn"].log_prob(detach_provenance(site["value"]))
                 names = get_provenance([density, site["scale"], site["mask"]]) | seen.escaped[name]
@@ -162,14 +165,23 @@ def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     return moved
 
 
-def coupled_plates(pair: Pair, names: Iterable[str]) -> dict[str, frozenset[str]]:
-    """{site: the plates in which one row's draw moves the costs of other rows}."""
-    names = list(names)
+def coupled_plates(pair: Pair, reads: Dependencies) -> dict[str, frozenset[str]]:
+    """{site: the plates in which one row's draw moves the costs of other rows}, itself or through later draws."""
+    sites = _draws(poutine.trace(pair.guide).get_trace(*pair.data))
+    found = {name: set(rows) for name, rows in _coupled_directly(pair, list(sites)).items()}
+    for name in reversed(sites):  # what is drawn last comes first
+        for later in reads.descendants(name) & sites.keys():
+            found[name] |= plates(sites[name]) - plates(sites[later]) | (found[later] & plates(sites[name]))
+    return {name: frozenset(rows) for name, rows in found.items()}
+
+
+def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
+    """The same with all other draws held."""
     found: dict[str, set[str]] = {name: set() for name in names}
     for look in range(LOOKS if names else 0):
         with torch.no_grad(), elsewhere(0.1 if look else 0.0), without_dropout(tuple(pair)):
             trace = poutine.trace(pair.guide).get_trace(*pair.data)
-            values = {name: site["value"] for name, site in drawn(trace).items() if not _is_point(site)}
+            values = {name: site["value"] for name, site in _draws(trace).items()}
             before = costs_at(pair, values)
             for name in names:
                 site: Site = trace.nodes[name]
@@ -183,13 +195,13 @@ def coupled_plates(pair: Pair, names: Iterable[str]) -> dict[str, frozenset[str]
                     changed.select(axis, row).copy_(another(site["fn"], value).select(axis, row))
                     if _moved_elsewhere(before, costs_at(pair, values | {name: changed}), frame, row):
                         found[name].add(frame.name)
-    return {name: frozenset(plates) for name, plates in found.items()}
+    return found
 
 
 def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Values for all that the guide draws, and others that differ wherever a few tries find some."""
     trace = poutine.trace(pair.guide).get_trace(*pair.data)
-    sites = {name: site for name, site in drawn(trace).items() if not _is_point(site)}
+    sites = _draws(trace)
     return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
 
 
@@ -211,8 +223,10 @@ def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
     return new
 
 
-def _is_point(site: Any) -> bool:
-    return type(unwrapped(site["fn"])).__name__ in ("Delta", "_Subsample")
+def _draws(trace: poutine.Trace) -> dict[str, Site]:
+    """What the guide draws, points and indices of rows left out."""
+    sites = drawn(trace).items()
+    return {name: s for name, s in sites if not is_index(s) and type(unwrapped(s["fn"])).__name__ != "Delta"}
 
 
 def _equal(one: torch.Tensor | None, two: torch.Tensor | None) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from .costs import Pair
 from .draws import draw
+from .marginal import SUMMED_OUT, Summed
 from .plan import Plan
 from .scope import State, constrained, find_modules, own_modules, reading, refuse_unknown, snapshot
 from .sites import latent, refuse_subsampled
@@ -37,6 +38,7 @@ class Fit:
     seed: int
     columns: tuple[list[str] | None, ...]
     state: State
+    summed: Summed | None = None  # the model's latents that the guide does not have
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws z ~ q: {site: shape (n, *shape of the site)}."""
@@ -69,7 +71,7 @@ class Fit:
     def __repr__(self) -> str:
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         loss = f"-ELBO {sum(tail) / len(tail):,.2f} nats (mean of the last {len(tail):,} steps)" if tail else "no step"
-        sites = ", ".join(e.site for e in self.plan.entries) or "none planned"
+        sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
         return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}"
 
 
@@ -89,6 +91,7 @@ def finished(
         seed=seed,
         columns=columns,
         state=snapshot(State(dict(pyro.get_param_store().get_state()), modules)),
+        summed=pair.summed,
     )
 
 

@@ -12,7 +12,7 @@ from torch.distributions import biject_to, kl_divergence
 from .costs import PRIOR
 from .dependencies import Dependencies
 from .distributions import pushed
-from .sites import Site, latent, plates, unwrapped
+from .sites import Site, latent, plates, same_scale, unwrapped
 
 
 class Known(NamedTuple):
@@ -26,14 +26,16 @@ class Known(NamedTuple):
     improper: bool
 
 
-def known_kl(q: poutine.Trace, p: poutine.Trace, reads: Dependencies) -> Known:
-    """Looks at a trace of the guide and one of the model replayed from it."""
+def known_kl(q: poutine.Trace, p: poutine.Trace, reads: Dependencies, nesting: int | None = None) -> Known:
+    """Looks at a trace of the guide and one of the model replayed from it. nesting: see `marginal.Summed`."""
     sites, priors = latent(q, auxiliary=True), latent(p)
     kl: dict[str, str] = {}
     why: dict[str, str] = {}
     for name, site in sites.items():
         target = _behind(name, site, sites, priors, reads) if name not in priors else name
         cause = "no site of the model has it for its value" if target is None else _illegal(site, priors[target])
+        if target is not None and nesting is not None and len(priors[target]["fn"].batch_shape) > nesting:
+            cause = "its prior depends on a site that is summed out"
         if target is not None and cause is None:
             crossed = reads.parents.get((PRIOR, target), frozenset()) & (reads.descendants(name) | {name})
             cause = (
@@ -49,7 +51,7 @@ def known_kl(q: poutine.Trace, p: poutine.Trace, reads: Dependencies) -> Known:
 def _illegal(q: Site, p: Site) -> str | None:
     if type(unwrapped(q["fn"])).__name__ == "Delta":
         return "a point has no density"
-    if not (_same(q["scale"], p["scale"]) and _same(q["mask"], p["mask"]) and plates(q) == plates(p)):
+    if not (same_scale(q["scale"], p["scale"]) and _same_mask(q["mask"], p["mask"]) and plates(q) == plates(p)):
         return "scale, mask or plates differ between guide and model"
     try:
         value = kl_divergence(pushed(q["fn"], p["fn"]), p["fn"])
@@ -82,13 +84,10 @@ def _behind(name: str, site: Site, sites: dict[str, Site], priors: dict[str, Sit
     return None
 
 
-def _same(one: Any, two: Any) -> bool:
-    """Scales and masks are numbers, None, or tensors with a value for each row."""
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
-        return one is not None and two is not None and torch.equal(torch.as_tensor(one), torch.as_tensor(two))
-    return bool(one == two)
+def _same_mask(one: torch.Tensor | bool | None, two: torch.Tensor | bool | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
 
 
 def _is_improper(fn: Any) -> bool:

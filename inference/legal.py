@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
-from .costs import Pair, stl_is_legal
+from .costs import Pair, run, stl_is_legal, summed_model
 from .dependencies import Dependencies, coupled_plates, dependencies
 from .distributions import is_plain
 from .enumeration import finite_sites
@@ -66,14 +66,15 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
     vectorised: whether `vmap` accepts the pair.
     """
     sites = latent(guide, auxiliary=True)
-    model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    model = poutine.trace(poutine.replay(summed_model(pair), trace=guide)).get_trace(*pair.data)
+    nesting = None if pair.summed is None else pair.summed.nesting
     fixed = [name for name, site in sites.items() if not _trained(site)]
     discrete = [name for name, site in sites.items() if not has_rsample(site) and name not in fixed]
     reads = dependencies(pair)
     values, unsummed = finite_sites(pair, guide, [n for n in discrete if n not in drawn], vectorised)
-    known = known_kl(guide, model, reads)
+    known = known_kl(guide, model, reads, nesting)
     jumps = not_pathwise(pair, guide, fixed, known.kl if known.improper else {}, vectorised)
-    coupled = coupled_plates(pair, [n for n, s in sites.items() if type(unwrapped(s["fn"])).__name__ != "Delta"])
+    coupled = coupled_plates(pair, reads)
     moving = _moving_supports(pair, [n for n in sites if n not in fixed and n not in values])
     paths = [n for n, site in sites.items() if has_rsample(site) and n not in jumps and n not in fixed]
     rows = {how: local_sites(pair, paths, known.kl, how) for how in HOW}
@@ -91,7 +92,7 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
             "enumerate": None
             if name in values
             else unsummed.get(name, f"{kind} has no finite support with parameters"),
-            "one-flip": _no_flips(name, site, model, guide, reads, coupled, vectorised)
+            "one-flip": _no_flips(pair, name, site, reads, coupled, vectorised)
             if name in discrete
             else f"{kind} has no units of finite support",
             **{how: rows[how].get(name, "it is not differentiated along its draw") for how in HOW},
@@ -116,10 +117,9 @@ def _trained(site: Site) -> bool:
 
 
 def _no_flips(
+    pair: Pair,
     name: str,
     site: Site,
-    model: poutine.Trace,
-    guide: poutine.Trace,
     reads: Dependencies,
     coupled: Mapping[str, frozenset[str]],
     vectorised: bool,
@@ -140,10 +140,10 @@ def _no_flips(
         return "the pair cannot be run for many values at once"
     if coupled.get(name):
         return f"rows of plate {', '.join(sorted(coupled[name]))} look at each other"
-    for side, other in reads.moved_by(name):
-        trace = guide if side == "guide" else model
-        if not plates(site) <= plates(trace.nodes[other]):
-            return f"{other!r} outside its plate depends on it"
+    where = run(pair).plates
+    for key in reads.moved_by(name):
+        if not plates(site) <= where.get(key, frozenset()):
+            return f"{key[1]!r} outside its plate depends on it"
     return None
 
 

@@ -14,8 +14,9 @@ import torch
 from pyro import poutine
 
 from .arguments import argument_names
-from .costs import DATA, GUIDE, PRIOR, Pair, run
+from .costs import DATA, GUIDE, PRIOR, Dims, Pair, run
 from .draws import draw
+from .marginal import refuse_shared
 from .minibatch import find_rows, rows_of
 from .predict import new_arguments
 from .preflight import check
@@ -42,17 +43,24 @@ def log_likelihood(fit: "Fit", n: int, *new: Any, seed: int = 0) -> LogLikelihoo
     """
     if n < 2:
         raise ValueError(f"n: got {n}, wanted at least 2 draws")
-    pair = Pair(fit.model, fit.guide, new_arguments(fit, new))
+    pair = Pair(fit.model, fit.guide, new_arguments(fit, new), fit.summed)
     with reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))
         _observed_all(pair, names)
         over_rows = _plates_over_rows(fit, pair)
+        if pair.summed is not None:
+            guide = poutine.trace(pair.guide).get_trace(*pair.data)
+            refuse_shared(pair.model, guide, pair.data, pair.summed, over_rows, "no row has a likelihood of its own")
 
         def one() -> torch.Tensor:
-            _, costs, where, _ = run(pair)
+            dims: Dims = {}
+            _, costs, where, _ = run(pair, dims=dims)
             total = torch.zeros((), dtype=torch.float64)
+            nested = frozenset().union(*where.values())  # plates, whose own sites hold indices
             for (side, name), cost in costs.items():
-                if where[side, name] & over_rows:
+                if where[side, name] & over_rows and name not in nested:
+                    if pair.summed is not None:  # whose sites need plates of their own inside of a row
+                        cost = _by_row(cost, dims[side, name], over_rows)
                     if cost.dim() != 1:
                         raise ValueError(
                             f"site {name!r}: its density has shape {tuple(cost.shape)}, wanted one for each row: "
@@ -72,7 +80,8 @@ def _observed_all(pair: Pair, names: list[str]) -> None:
     """Raises ValueError for new data that is no observation of the pair."""
     guide = poutine.trace(pair.guide).get_trace(*pair.data)
     model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
-    if missing := sorted(latent(model).keys() - latent(guide).keys()):
+    summed = pair.summed.sites if pair.summed is not None else frozenset()
+    if missing := sorted(latent(model).keys() - latent(guide).keys() - summed):
         raise ValueError(
             f"site {missing[0]!r} is not observed, so its rows have no likelihood; pass the observations too: "
             f"log_likelihood(fit, n, {', '.join(names)}, ...)"
@@ -86,6 +95,15 @@ def _observed_all(pair: Pair, names: list[str]) -> None:
                 f"site {name!r}: the guide has a point for each row, of which no likelihood can be made; give it a "
                 f"distribution with a density"
             )
+
+
+def _by_row(cost: torch.Tensor, dims: dict[str, int], over_rows: frozenset[str]) -> torch.Tensor:
+    """A cost summed over the plates inside of a row."""
+    for plate, dim in dims.items():
+        if plate not in over_rows and cost.dim() >= -dim:
+            cost = cost.sum(dim, keepdim=True)
+    rows = [dim for plate, dim in dims.items() if plate in over_rows]
+    return cost.flatten() if len(rows) == 1 and cost.numel() == cost.shape[rows[0]] else cost
 
 
 def _plates_over_rows(fit: "Fit", pair: Pair) -> frozenset[str]:

@@ -26,7 +26,7 @@ def in_double(fit: "Fit") -> "Fit":
     double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
     try:
         with reading(double.state, 0), torch.no_grad():
-            log_weight(Pair(fit.model, fit.guide, data))
+            log_weight(Pair(fit.model, fit.guide, data, fit.summed))
     except RuntimeError:  # constants of the model in single precision
         return fit
     return double

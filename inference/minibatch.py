@@ -18,6 +18,7 @@ from pyro.poutine.messenger import Messenger
 from .costs import DATA, GUIDE, Pair, run
 from .coupling import refuse_coupled_rows
 from .looks import elsewhere
+from .marginal import refuse_shared
 from .preflight import check
 from .scope import noise, unconstrained
 from .sites import drawn
@@ -39,7 +40,8 @@ def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
         raise ValueError(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
     data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
     factor = rows.n / len(index)
-    return Pair(_scaled(pair.model, rows.plates, factor), _scaled(pair.guide, rows.plates, factor), data)
+    model, guide = (_scaled(program, rows.plates, factor) for program in (pair.model, pair.guide))
+    return pair._replace(model=model, guide=guide, data=data)
 
 
 def shuffled(rows: Rows) -> Iterator[torch.Tensor]:
@@ -81,6 +83,9 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
             f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[name]:.4g} and "
             f"{others[name]:.4g} for {size} and {other} rows); leave that out: the runner scales"
         )
+    if pair.summed is not None:
+        guide = poutine.trace(pair.guide).get_trace(*pair.data)
+        refuse_shared(pair.model, guide, pair.data, pair.summed, plates, "a batch cannot be scaled to the whole")
     _independent(one, two, plates)
     if (several := min(max(2, size), n - 1)) > 1:
         changed = torch.cat([order[: several - 1], order[several : several + 1]])

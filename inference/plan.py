@@ -13,6 +13,7 @@ from pyro import poutine
 from .costs import Pair, Terms
 from .legal import ESTIMATORS, Facts, facts
 from .local import HOW
+from .marginal import SUMMED_OUT, plan_rows
 from .means import Means, carried_out
 from .reasons import nothing_left, reason, refuse
 from .sites import latent, unwrapped
@@ -89,6 +90,8 @@ class Plan(NamedTuple):
         """How log q of a site may enter under an estimator (its own if none is named)."""
         entry = next(e for e in self.entries if e.site == site)
         estimator = estimator or entry.estimator
+        if estimator == SUMMED_OUT:
+            return ["-"]
         if estimator in ("enumerate", "sampled") or entry.distribution == "Delta":
             return ["log q"]
         if site in self.facts.kl and (self.facts.improper or estimator in HOW):
@@ -157,7 +160,8 @@ def make_plan(
     a site for which none is: the reasons are named.
     """
     latents = latent(guide, auxiliary=True)
-    repeated = {e.site: e for e in overrides.entries} if isinstance(overrides, Plan) else {}
+    given = overrides.entries if isinstance(overrides, Plan) else ()
+    repeated = {e.site: e for e in given if e.estimator != SUMMED_OUT}
     wanted = {name: e.estimator for name, e in repeated.items()} if repeated else dict(overrides or {})  # type: ignore[arg-type]
     for name, estimator in wanted.items():
         if name not in latents:
@@ -194,6 +198,7 @@ def make_plan(
                 ruled_out="; ".join(f"{e}: {why}" for e, why in options.items() if why and e != "sampled"),
             )
         )
+    entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
     plan = Plan(tuple(entries), known, reasons=reasons, asked=frozenset(wanted)).with_term("KL")
     if not isinstance(overrides, Plan):
         return plan

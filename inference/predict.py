@@ -24,6 +24,7 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0, prior: bool = False) -
         Nothing at all: the data of the fit, whose observations are drawn anew. Columns of a table go by name.
     prior: the latents are drawn from the model's own prior, with the trained parameters, not from the guide; they come
         along too. So a trained decoder makes up new data.
+    Latents that were summed out of the model are drawn from it given the others, as those of a new row are.
     Networks are in evaluation mode. Deterministic sites of the model come along.
     Raises ValueError for data that `credo.fit` would refuse, and for a plate that is subsampled.
     """

@@ -11,44 +11,61 @@ import pyro
 import torch
 from pyro import poutine
 
+from .broadcast import all_at_once, refuse_unbroadcast
+from .marginal import Summed, to_sum_out
 from .sites import Site, latent, observed, unwrapped
 
 
 def check(
     model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
-) -> poutine.Trace:
-    """Run the pair once on the data; the guide's trace, or ValueError naming the site and what is wrong with it.
+) -> tuple[poutine.Trace, Summed | None]:
+    """Run the pair once on the data: (the guide's trace, what is summed out of the model).
 
     names: the names of the data arguments, for messages. whole: whether this is all of the data, not a batch or new
     rows, which may be of one class. Parameters are created by this run.
+    Raises ValueError naming the site and what is wrong with it.
     """
     given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
     with pyro.validation_enabled(True):
         guide_trace = _run("guide", guide, data, given)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
+    summed = to_sum_out(model_trace, guide_trace)
+    absent = summed.sites if summed is not None else frozenset()
     latents, seen, believed = latent(model_trace), observed(model_trace), latent(guide_trace)
     if not seen:
         raise ValueError(
             f"the model observes nothing with this data ({given}): no site has obs=..., so there is nothing to learn"
         )
-    _sites_agree(latents, believed)
+    _sites_agree({name: site for name, site in latents.items() if name not in absent}, believed)
+    wide = model_trace if summed is None else all_at_once(model, model_trace, data, summed)
     for name, site in seen.items():
-        _in_support(name, site)
+        _in_support(name, wide.nodes.get(name, site))
         if whole:
             _several_classes(name, site)
     for name, site in latents.items():
-        _shapes_agree(name, site, believed[name])
+        if name not in absent:
+            _shapes_agree(name, site, believed[name])
     with pyro.validation_enabled(False):
+        if summed is not None:  # at values of its own choice the data may be impossible, which validation refuses
+            model_trace = _run("model", poutine.replay(model, trace=model_trace), data, given)
+            latents, seen = latent(model_trace), observed(model_trace)
         model_trace.compute_log_prob()
+        groups = [] if summed is None else refuse_unbroadcast(model, guide_trace, data, summed)
     for name, site in (latents | seen).items():
         _plates_declared(name, site)
-        if not torch.isfinite(site["log_prob"]).all():
-            bad = site["log_prob"][~torch.isfinite(site["log_prob"])].flatten()[0].item()
+    costs = {name: site["log_prob"] for name, site in (latents | seen).items()}
+    for group in groups:
+        costs = {name: cost for name, cost in costs.items() if name not in group.sites}
+        if group.name is not None:
+            costs[group.name] = group.cost
+    for name, cost in costs.items():
+        if not torch.isfinite(cost).all():
+            bad = cost[~torch.isfinite(cost)].flatten()[0].item()
             raise ValueError(
                 f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
                 f"starting values for which the model has a density, or check the constraint of its parameters"
             )
-    return guide_trace
+    return guide_trace, summed
 
 
 def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> poutine.Trace:
@@ -98,6 +115,8 @@ def _in_support(name: str, site: Site) -> None:
         inside = fn.support.check(value)
     except (NotImplementedError, RuntimeError):  # no support declared, or shapes that the next check explains
         return
+    while inside.dim() > value.dim():  # all values of a site that is summed out: one of them is enough
+        inside = inside.any(0)
     if inside.all():
         return
     where = (~inside).nonzero()[0]

@@ -10,6 +10,7 @@ from .arguments import argument_names, tensors
 from .costs import Pair
 from .draws import can_vectorise
 from .elbo import log_weight
+from .marginal import Summed
 from .minibatch import Rows, batch, find_rows
 from .plan import Plan, make_plan
 from .preflight import check
@@ -31,6 +32,7 @@ class Ready(NamedTuple):
     rows: Rows | None  # how the data is cut into batches
     warmup: int  # steps
     latents: int  # numbers, for the whole data set
+    summed: Summed | None  # latents that are summed out of the model
 
 
 class InDouble(Exception):
@@ -60,7 +62,8 @@ def prepare(
     with entered(state):
         pair = Pair(model, guide, values)
         try:
-            q = check(model, guide, values, names)
+            q, summed = check(model, guide, values, names)
+            pair = pair._replace(summed=summed)
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
                 raise InDouble from error
@@ -83,9 +86,9 @@ def prepare(
             if particles is None:
                 particles = plan.particles or how_many(pair, plan, vectorised)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
-        latents = _numbers(latent(p), rows)
+        latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
-    return Ready(state, dtype, plan, vectorised, particles, rows, WARMUP if crowded else 0, latents)
+    return Ready(state, dtype, plan, vectorised, particles, rows, WARMUP if crowded else 0, latents, summed)
 
 
 def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:

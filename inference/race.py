@@ -16,6 +16,7 @@ from pyro import poutine
 
 from .costs import Pair
 from .elbo import differentiable_loss
+from .marginal import SUMMED_OUT
 from .measure import flat_gradient
 from .plan import Entry, Plan
 from .scope import noise, unconstrained
@@ -86,6 +87,9 @@ def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
     variances = result.draws.var(0).split([p.numel() for p in leaves.values()])
     entries = []
     for e in plan.entries:
+        if e.estimator == SUMMED_OUT:
+            entries.append(e)
+            continue
         with noise(0):
             site: Site = poutine.trace(pair.guide).get_trace(*pair.data).nodes[e.site]
         density = site["fn"].log_prob(site["value"].detach()).sum()
@@ -106,6 +110,8 @@ def _alike(plan: Plan) -> list[list[str]]:
     """The sites of a plan in groups of one distribution, with the same choices: the weights of a network are one."""
     groups: dict[tuple, list[str]] = {}
     for e in plan.entries:
+        if e.estimator == SUMMED_OUT:
+            continue
         groups.setdefault((e.distribution, e.plates, e.estimator, *_choices(plan, e)), []).append(e.site)
     return list(groups.values())
 

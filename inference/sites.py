@@ -32,6 +32,11 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
     }
 
 
+def is_index(site: Site) -> bool:
+    """Whether a site is a plate's own: the indices of its rows."""
+    return type(site["fn"]).__name__ == "_Subsample"
+
+
 def plates(site: Site) -> frozenset[str]:
     """The names of the plates that hold a site."""
     return frozenset(frame.name for frame in site["cond_indep_stack"])
@@ -49,6 +54,13 @@ def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
         if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
             found[name] = site
     return found
+
+
+def same_scale(one: Any, two: Any) -> bool:
+    """Scales are numbers, or tensors with a value for each row."""
+    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    return bool(one == two)
 
 
 def refuse_subsampled(sites: dict[str, Site]) -> None:
@@ -71,4 +83,4 @@ def unwrapped(fn: Any) -> Any:
 
 def _samples(trace: poutine.Trace) -> dict[str, Site]:
     nodes: dict[str, Site] = dict(trace.nodes)
-    return {n: s for n, s in nodes.items() if s["type"] == "sample" and type(s["fn"]).__name__ != "_Subsample"}
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not is_index(s)}

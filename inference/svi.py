@@ -167,7 +167,7 @@ class SVI:
         assert self._ready is not None
         refuse_unknown(self._ready.state, data)
         values = tensors(self._user_model, data, self._ready.dtype, self._device)
-        return Pair(self.model, self.guide, values), self._ready
+        return Pair(self.model, self.guide, values, self._ready.summed), self._ready
 
     def _meet(self, data: tuple, dtype: torch.dtype) -> None:
         self._ready = prepare(

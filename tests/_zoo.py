@@ -1,0 +1,32 @@
+"""Pairs whose ELBO is known exactly, for the question whether an estimator is unbiased; by theme in `_zoo_*`."""
+
+from typing import NamedTuple
+
+from _exact import Case
+from _zoo_coins import COINS
+from _zoo_counts import COUNTED
+from _zoo_normals import MOVING, NORMALS
+from _zoo_plates import PLATES
+from _zoo_rows import COUPLED, ROWS
+
+ZOO: dict[str, Case] = COINS | COUNTED | NORMALS | ROWS | PLATES
+
+
+class Refused(NamedTuple):
+    """A pair, an override or None, and the site that the error must name."""
+
+    case: Case
+    plan: dict[str, str] | None
+    site: str
+
+
+REFUSED = {
+    "learnt support, score": Refused(MOVING["learnt support, smooth"], {"z": "score"}, "z"),
+    "learnt support, a step": Refused(MOVING["learnt support, a step"], None, "z"),
+    "learnt support, a step, score": Refused(MOVING["learnt support, a step"], {"z": "score"}, "z"),
+    "coins, centred": Refused(COUPLED["coins, centred"], None, "k"),
+    "coins, neighbours": Refused(COUPLED["coins, neighbours"], None, "k"),
+    "count, pathwise": Refused(COUNTED["poisson"], {"n": "pathwise"}, "n"),
+    "count, enumerate": Refused(COUNTED["poisson"], {"n": "enumerate"}, "n"),
+    "added up outside, enumerate": Refused(ROWS["coins added up outside"], {"k": "enumerate"}, "k"),
+}
