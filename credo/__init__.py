@@ -18,10 +18,11 @@ if not (_Path(__file__).parent / "models").is_dir():
 from credo import data, metrics, plots
 from credo.inference.compare import compare
 from credo.inference.fit import Diverged, Fit
+from credo.inference.fitting import fit
 from credo.inference.likelihood import log_likelihood
 from credo.inference.plan import Plan, plan
 from credo.inference.predict import predict
-from credo.inference.svi import SVI, fit
+from credo.inference.svi import SVI
 from credo.pairs import Pair, load, names
 
 try:

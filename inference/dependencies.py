@@ -74,8 +74,9 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
         before[GUIDE, name] = so_far
         so_far |= {name}
     so_far = frozenset()
-    for name, site in p.nodes.items():
-        if site["type"] != "sample" or is_index(site):
+    nodes: dict[str, Site] = dict(p.nodes)
+    for name, site in nodes.items():
+        if site["type"] != "sample" or is_index(site) or site["infer"].get("_deterministic"):
             continue
         before[DATA if site["is_observed"] else PRIOR, name] = so_far - {name}
         if name in names:
@@ -183,7 +184,7 @@ def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
             trace = poutine.trace(pair.guide).get_trace(*pair.data)
             values = {name: site["value"] for name, site in _draws(trace).items()}
             before = costs_at(pair, values)
-            for name in names:
+            for name in values.keys() & set(names):
                 site: Site = trace.nodes[name]
                 value = values[name]
                 for frame in site["cond_indep_stack"]:

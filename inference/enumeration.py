@@ -18,6 +18,7 @@ from .draws import Differing, each
 from .looks import elsewhere, without_dropout
 from .sites import Site, drawn, unwrapped
 
+TIED = "(batch norm?)"  # rows of a plate look at each other, as against one that stands outside of it
 MOST = 256  # runs: the product of the sizes of all supports
 
 
@@ -153,7 +154,7 @@ def _coupled_here(
             expected = cells_of[key].gather(0, cell.to(cost.device).expand(cost.shape)[None])[0]
             if not _alike(cost, expected):
                 blamed = [name for name in covering if where[WEIGHT, name]] or list(values)
-                return blamed, f"the density of {key[1]!r} depends on its values in other rows (batch norm?)"
+                return blamed, f"the density of {key[1]!r} depends on its values in other rows {TIED}"
     return None
 
 

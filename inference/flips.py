@@ -34,6 +34,8 @@ def flips(
     """
     total = torch.zeros((), dtype=torch.float64)
     for name, keys in reach.items():
+        if not keys:
+            continue
         values, probability = drawn.neighbours[name]
         if lead:
             values, probability = values.movedim(1, 0), probability.movedim(1, 0)

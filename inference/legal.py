@@ -18,7 +18,7 @@ from pyro import poutine
 from .costs import Pair, run, stl_is_legal, summed_model
 from .dependencies import Dependencies, coupled_plates, dependencies
 from .distributions import is_plain
-from .enumeration import finite_sites
+from .enumeration import TIED, finite_sites
 from .jumps import not_pathwise
 from .kl import known_kl
 from .local import HOW
@@ -75,6 +75,9 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
     known = known_kl(guide, model, reads, nesting)
     jumps = not_pathwise(pair, guide, fixed, known.kl if known.improper else {}, vectorised)
     coupled = coupled_plates(pair, reads)
+    for name, cause in unsummed.items():
+        if TIED in cause:  # all values were tried there, here a few
+            coupled[name] = plates(sites[name])
     moving = _moving_supports(pair, [n for n in sites if n not in fixed and n not in values])
     paths = [n for n, site in sites.items() if has_rsample(site) and n not in jumps and n not in fixed]
     rows = {how: local_sites(pair, paths, known.kl, how) for how in HOW}
@@ -103,6 +106,23 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
     again = [n for n, s in sites.items() if reads.ancestors(n) or not is_plain(s["fn"])]
     sticking = None if stl_is_legal(pair) else "the guide draws noise of its own: log q is no function of the draws"
     return Facts(options, reads, known.kl, known.why, sticking, frozenset(again), values, coupled, known.improper)
+
+
+def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:
+    """Of some traces of the guide that with the most sites: a branch may draw latents of its own.
+
+    Raises ValueError for one that it lacks and that has no path: its gradient would be missing.
+    """
+    traces = [guide, *(poutine.trace(pair.guide).get_trace(*pair.data) for _ in range(16))]
+    best = max(traces, key=lambda trace: len(latent(trace, auxiliary=True)))
+    for trace in traces:
+        for name, site in latent(trace, auxiliary=True).items():
+            if name not in best.nodes and not has_rsample(site) and _trained(site):
+                raise ValueError(
+                    f"site {name!r}: the guide draws it in some runs, and in others what those lack, so that no plan "
+                    f"holds them all; draw it in every run and let the model's branch leave it unread"
+                )
+    return best
 
 
 def has_rsample(site: Site) -> bool:

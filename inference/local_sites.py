@@ -39,6 +39,9 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str = 
     with torch.no_grad(), without_dropout(tuple(pair)):
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         for name in names:
+            if name not in q.nodes:
+                why[name] = "the guide does not draw it in every run"
+                continue
             fn = drawn(q)[name]["fn"]
             if (kind := type(unwrapped(fn)).__name__) != "Normal" or not fn.has_rsample:
                 why[name] = f"its distribution is {kind}, and sums of draws are known for Normal alone"

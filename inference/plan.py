@@ -170,7 +170,7 @@ def make_plan(
             raise ValueError(
                 f"plan: {name!r}: got estimator {estimator!r}, wanted one of {', '.join(map(repr, ESTIMATORS))}"
             )
-    known = facts(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e != "enumerate"))
+    known = facts(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e in ("one-flip", "score")))
     auxiliary = [name for name, site in latents.items() if site["infer"].get("is_auxiliary")]
     reasons = {
         (name, estimator): reason(name, site, estimator, name in wanted, known)

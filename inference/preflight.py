@@ -165,7 +165,7 @@ def _plates_declared(name: str, site: Site) -> None:
     shape = site["log_prob"].shape
     for dim in range(-1, -len(shape) - 1, -1):
         declared = plates[dim].size if dim in plates else 1
-        if shape[dim] not in (1, declared):
+        if shape[dim] not in (1, declared) and declared != -1:  # a plate without a size has any
             value = tuple(site["value"].shape)
             held = ", ".join(f"{f.name} (size {f.size}, dim {f.dim})" for f in plates.values()) or "no plate"
             raise ValueError(

@@ -10,6 +10,7 @@ from .arguments import argument_names, tensors
 from .costs import Pair
 from .draws import can_vectorise
 from .elbo import log_weight
+from .legal import fullest
 from .marginal import Summed
 from .minibatch import Rows, batch, find_rows
 from .plan import Plan, make_plan
@@ -81,7 +82,7 @@ def prepare(
             rows = None
         with noise(seed):  # looking costs no randomness of the run: a plan given leads to the same steps
             vectorised = can_vectorise(lambda: log_weight(pair))
-            plan = make_plan(pair, q, vectorised, overrides)
+            plan = make_plan(pair, q if vectorised else fullest(pair, q), vectorised, overrides)
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
             if particles is None:
                 particles = plan.particles or how_many(pair, plan, vectorised)

@@ -26,7 +26,8 @@ from .work import work
 DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
 FEWEST = 4
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
-GRID, TWICE = (1, 2, 4, 8, 16, 32), 2.0  # particles; as many as come at no more than twice the work of one
+SECOND = 1e6  # microseconds
+GRID, HALF_MORE = (1, 2, 4, 8, 16, 32), 1.5  # particles; as many as come at no more than that times the work of one
 
 
 class Result(NamedTuple):
@@ -39,7 +40,11 @@ class Result(NamedTuple):
 
 
 def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: float = math.inf, seed: int = 0) -> Plan:
-    """The plan whose estimators won, site by site; alike sites go together. gradients: how many may be drawn for it."""
+    """The plan whose estimators won, site by site; alike sites go together.
+
+    gradients: how many may be drawn for it, if that is more than a second's work.
+    """
+    gradients = max(gradients, SECOND / work(_gradient(pair, plan, particles, vectorised)))
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
     runners = sum(len(_rivals(plan, sites)) for sites in groups)
     draws = int(min(DRAWS, gradients / 2 // max(1, runners)))
@@ -60,17 +65,24 @@ def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: fl
             products |= finals
             if finals[first] < CLEARLY * finals[best] or best not in rivals:
                 best = first
-        slower[sites[0]] = sites, {r: product / products[best] for r, product in products.items() if r != best}
+        slower[sites[0]] = (
+            sites,
+            {
+                r: product / products[best] if products[best] else math.inf
+                for r, product in products.items()
+                if r != best
+            },
+        )
     return with_measured(pair, _noted(best, slower), run(best, max(draws, final)))
 
 
 def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
-    """How many particles: as many as come at no more than twice the work of one."""
+    """How many particles: as many as come at half as much work again as one, at most."""
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
     one, two = (work(_gradient(pair, plan, n, True)) for n in (1, 2))
-    return max((n for n in GRID if one + (n - 1) * (two - one) <= TWICE * one), default=fewest)
+    return max((n for n in GRID if one + (n - 1) * (two - one) <= HALF_MORE * one), default=fewest)
 
 
 def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:
@@ -91,7 +103,11 @@ def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
             entries.append(e)
             continue
         with noise(0):
-            site: Site = poutine.trace(pair.guide).get_trace(*pair.data).nodes[e.site]
+            sites: dict[str, Site] = dict(poutine.trace(pair.guide).get_trace(*pair.data).nodes)
+        if e.site not in sites:  # of a branch
+            entries.append(e)
+            continue
+        site = sites[e.site]
         density = site["fn"].log_prob(site["value"].detach()).sum()
         own = torch.autograd.grad(density, list(leaves.values()), allow_unused=True) if density.requires_grad else ()
         found = [v.sum() for v, g in zip(variances, own, strict=True) if g is not None] if own else []
@@ -117,9 +133,10 @@ def _alike(plan: Plan) -> list[list[str]]:
 
 
 def _choices(plan: Plan, entry: Entry) -> list[tuple[str, str]]:
-    """(estimator, term): all that is legal at a site; the score function only where nothing else is."""
+    """(estimator, term): all that is legal at a site, but for what is the same with more noise."""
     legal = [name for name, why in plan.facts.options[entry.site].items() if why is None]
-    estimators = [entry.estimator] if entry.site in plan.asked else [e for e in legal if e != "score"] or legal
+    noisier = {"score", "one-flip"} if "enumerate" in legal else {"score"}
+    estimators = [entry.estimator] if entry.site in plan.asked else [e for e in legal if e not in noisier] or legal
     return [(estimator, term) for estimator in estimators for term in plan.legal_terms(entry.site, estimator)]
 
 

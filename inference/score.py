@@ -38,7 +38,8 @@ def scores(
     found = {}
     for name, keys in reach.items():
         log_q = trimmed(costs[WEIGHT, name], lead, depth(dims[WEIGHT, name]))
-        found[name] = Score(log_q, moved(costs, keys, dims, name, coupled[name], warmth, lead))
+        cost = moved(costs, keys, dims, name, coupled.get(name, frozenset()), warmth, lead)
+        found[name] = Score(log_q, cost + torch.zeros_like(log_q).detach())
     return found
 
 

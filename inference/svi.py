@@ -7,8 +7,8 @@ latent gets an estimator), stops when it has come to rest (`convergence`), and r
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -31,8 +31,10 @@ from .race import race
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
 from .update import update
 
+T = TypeVar("T")
 LR = 0.02  # of Adam, in unconstrained space
-SHARE, START = 0.05, 200  # of the gradients of a run that may go into races; gradients for the first race
+SHARE, START = 0.05, 200  # of a run's gradients may go into a race; steps for which one is worth its while
+FEW = 8  # particles, where they turn out to be made one by one
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
@@ -85,6 +87,11 @@ class SVI:
         self._ready: Ready | None = None
 
     @property
+    def _chosen(self) -> Plan:
+        assert self.plan is not None
+        return self.plan
+
+    @property
     def params(self) -> dict[str, torch.Tensor]:
         """The parameters as they are now, constrained and detached; empty before the first step."""
         if self._ready is None:
@@ -100,17 +107,15 @@ class SVI:
                 self._meet(data, torch.float64 if double else torch.float32)
             except InDouble:
                 self._meet(data, torch.float64)
-        assert self.plan is not None
-        return self.plan
+        return self._chosen
 
     def race(self, *data: Any) -> Plan:
         """Choose the estimators anew by measured variance times work at the parameters as they are (see `race`)."""
         pair, ready = self._begin(data)
         with entered(ready.state):
             if self._racing:
-                self._race(self._batch(pair, ready), ready, math.inf)
-        assert self.plan is not None
-        return self.plan
+                self._race(self._batch(pair, ready), math.inf)
+        return self._chosen
 
     def step(self, *data: Any) -> float:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
@@ -130,7 +135,7 @@ class SVI:
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
             if self._racing and not self.losses and (steps is None or steps >= START):
-                self._race(self._batch(pair, ready), ready, START)
+                self._race(self._batch(pair, ready), 0.0)
             try:
                 average, stopped = loop(
                     step=lambda: self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1)),
@@ -192,14 +197,25 @@ class SVI:
         return pair if ready.rows is None else batch(pair, ready.rows, next(self._batches))
 
     def _loss(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
-        assert self.plan is not None
-        try:
-            return differentiable_loss(self.plan, pair, ready.particles, self._vectorised, warmth, self._averages)
-        except RuntimeError as error:
-            if not self._vectorised or not any(word in str(error) for word in ("vmap", "functorch")):
-                raise
-            self._vectorised = False  # the program has changed, say by making a parameter: draws one by one from here
-            return self._loss(pair, ready, warmth)
+        return self._batched(
+            lambda particles, vectorised: differentiable_loss(
+                self._chosen, pair, particles, vectorised, warmth, self._averages
+            )
+        )
+
+    def _batched(self, compute: Callable[[int, bool], T]) -> T:
+        """What it computes from so many particles. A program that has changed, say by making a parameter, may not bear
+        `vmap` any longer: its draws are made one by one from here, and fewer.
+        """
+        assert self._ready is not None
+        if self._vectorised:
+            try:
+                return compute(self._ready.particles, True)
+            except RuntimeError as error:
+                if not any(word in str(error) for word in ("vmap", "functorch")):
+                    raise
+                self._vectorised = False
+        return compute(self._particles or min(self._ready.particles, FEW), False)
 
     def _update(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> float:
         part = self._batch(pair, ready)
@@ -209,19 +225,20 @@ class SVI:
         return value
 
     def _gain(self, pair: Pair, ready: Ready, new: torch.Tensor, old: torch.Tensor) -> Gain:
-        assert self.plan is not None
         seed = self._seed * 1000 + len(self.losses)
-        return gain(pair, ready.rows, self.plan, self._vectorised, new, old, seed=seed, latents=ready.latents)
+        return gain(pair, ready.rows, self._chosen, self._vectorised, new, old, seed=seed, latents=ready.latents)
 
     def _look(self, pair: Pair, ready: Ready, rate: float) -> None:
         """Choose the estimators anew, and scale the learning rate."""
         if self._racing:
-            self._race(self._batch(pair, ready), ready, SHARE * len(self.losses))
+            self._race(self._batch(pair, ready), SHARE * len(self.losses))
         self._set_rate(rate)
 
-    def _race(self, pair: Pair, ready: Ready, gradients: float) -> None:
-        assert self.plan is not None
-        self.plan = race(pair, self.plan, ready.particles, self._vectorised, gradients, self._seed)
+    def _race(self, pair: Pair, gradients: float) -> None:
+        def run(particles: int, vectorised: bool) -> Plan:
+            return race(pair, self._chosen, particles, vectorised, gradients, self._seed)
+
+        self.plan = self._batched(run)
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimiser.param_groups:
@@ -231,43 +248,5 @@ class SVI:
         if average is not None:
             with torch.no_grad():
                 vector_to_parameters(average, unconstrained().values())
-        assert self.plan is not None
         columns = column_names(self._user_model, data)
-        return finished(self._user_model, pair, self.losses, self.plan, stopped, self._seed, columns)
-
-
-def fit(
-    model: Program,
-    guide: Program | str | None,
-    *data: Any,
-    steps: int | None = None,
-    lr: float = LR,
-    particles: int | None = None,
-    batch_size: int | None = None,
-    plan: Mapping[str, str] | Plan | str | None = None,
-    seed: int = 0,
-    device: str | torch.device | None = None,
-    progress: bool = True,
-) -> Fit:
-    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], nats (Jordan et al. 1999, eq. 34).
-
-    model, guide: functions of the data with the same latent sites. guide=None: a mean-field guide is made; "map" and
-        "mle": point estimates with and without the prior.
-    data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
-    steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
-        last iterates.
-    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None: 8
-        where they can be drawn at once and cost little, else 1.
-    batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
-    plan: overrides of the estimators, e.g. {site: "score"}, or the plan of an earlier fit.
-    seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
-
-    Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
-    first 500 steps; with more than 150 parameters the learning rate falls after 1,000 steps at the latest.
-
-    Raises ValueError before the first step for data that cannot be learnt from and for a guide that does not match its
-    model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
-    the fit so far.
-    """
-    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan}
-    return SVI(model, guide, **own, seed=seed, device=device, progress=progress).run(*data, steps=steps)
+        return finished(self._user_model, pair, self.losses, self._chosen, stopped, self._seed, columns)

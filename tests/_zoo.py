@@ -9,7 +9,7 @@ from _zoo_normals import MOVING, NORMALS
 from _zoo_plates import PLATES
 from _zoo_rows import COUPLED, ROWS
 
-ZOO: dict[str, Case] = COINS | COUNTED | NORMALS | ROWS | PLATES
+ZOO: dict[str, Case] = COINS | COUNTED | NORMALS | ROWS | PLATES | COUPLED
 
 
 class Refused(NamedTuple):
@@ -24,8 +24,8 @@ REFUSED = {
     "learnt support, score": Refused(MOVING["learnt support, smooth"], {"z": "score"}, "z"),
     "learnt support, a step": Refused(MOVING["learnt support, a step"], None, "z"),
     "learnt support, a step, score": Refused(MOVING["learnt support, a step"], {"z": "score"}, "z"),
-    "coins, centred": Refused(COUPLED["coins, centred"], None, "k"),
-    "coins, neighbours": Refused(COUPLED["coins, neighbours"], None, "k"),
+    "coins, centred, enumerate": Refused(COUPLED["coins, centred"], {"k": "enumerate"}, "k"),
+    "coins, neighbours, enumerate": Refused(COUPLED["coins, neighbours"], {"k": "enumerate"}, "k"),
     "count, pathwise": Refused(COUNTED["poisson"], {"n": "pathwise"}, "n"),
     "count, enumerate": Refused(COUNTED["poisson"], {"n": "enumerate"}, "n"),
     "added up outside, enumerate": Refused(ROWS["coins added up outside"], {"k": "enumerate"}, "k"),

@@ -381,7 +381,7 @@ def test_a_prior_that_a_summed_site_moves_has_no_kl_of_its_own():
             h = pyro.sample("h", dist.Normal(2.0 * a, 1.0))
             pyro.sample("x", dist.Normal(h + loc[0], 0.7), obs=x)
 
-    pair, ready = begun(model, dependent_guide, X)
+    _, ready = begun(model, dependent_guide, X)
     assert ready.plan.kl == {"loc"}
 
 

@@ -34,20 +34,30 @@ def test_every_site_has_its_row(unchanged):
     assert list(table.index) == ["loc", "rate", "point", "k"]
     assert list(table["distribution"]) == ["Normal", "Gamma", "Delta", "Bernoulli"]
     assert list(table["estimator"]) == ["pathwise", "pathwise", "pathwise", "enumerate"]
-    assert list(table["term"]) == ["KL", "KL", "log q", "log q"]
+    assert set(table["term"][:2]) <= {"KL", "STL", "log q"} and list(table["term"][2:]) == ["log q", "log q"]
+    assert (table["variance"][["loc", "rate", "k"]] > 0).all()
     assert list(table["plates"]) == ["-", "-", "-", "N (3)"]
     assert list(table["baseline"]) == ["-"] * 4
     for site, word in (("loc", "rsample"), ("rate", "implicit"), ("point", "point"), ("k", "2 values")):
         assert word in table.loc[site, "reason"]
 
 
-def test_one_score_site_takes_the_finite_ones_with_it():
+def test_a_score_site_and_a_finite_one_share_an_objective():
     table = credo.plan(model, guide, X, plan={"loc": "score"}).frame
-    assert list(table["estimator"]) == ["score", "pathwise", "pathwise", "score"]
-    assert list(table["term"]) == ["log q", "KL", "log q", "log q"]
-    assert list(table["baseline"]) == ["leave one out", "-", "-", "leave one out"]
-    for word in ("no rsample", "not summed over", "'loc' needs the score function"):
-        assert word in table.loc["k", "reason"]
+    assert list(table["estimator"]) == ["score", "pathwise", "pathwise", "enumerate"]
+    assert list(table["baseline"]) == ["leave one out", "-", "-", "-"]
+    assert "pathwise is legal too" in table.loc["loc", "reason"]
+
+
+def test_what_was_ruled_out_says_why():
+    table = credo.plan(model, guide, X).frame["ruled_out"]
+    for site, words in {
+        "loc": ["enumerate: Normal has no finite support", "local: the model reads it in", "measured"],
+        "point": ["score: a Delta has no density"],
+        "k": ["pathwise: Bernoulli has no rsample"],
+    }.items():
+        for word in words:
+            assert word in table[site]
 
 
 def test_it_renders_as_text_and_as_html():
@@ -59,8 +69,8 @@ def test_it_renders_as_text_and_as_html():
     ("override", "words"),
     [
         ({"z": "score"}, ["'z'", "no latent site", "'loc'"]),
-        ({"loc": "magic"}, ["'loc'", "'magic'", "'pathwise', 'enumerate', 'score', 'sampled'"]),
-        ({"k": "pathwise"}, ["'k'", "Bernoulli has no rsample", "use 'score'"]),
+        ({"loc": "magic"}, ["'loc'", "'magic'", "'sampled', 'enumerate', 'one-flip'"]),
+        ({"k": "pathwise"}, ["'k'", "Bernoulli has no rsample", "use 'enumerate' or 'one-flip' or 'score'"]),
         ({"point": "score"}, ["'point'", "no density", "use 'pathwise'"]),
     ],
 )

@@ -106,10 +106,10 @@ def test_a_run_warms_up_where_latents_outnumber_the_observations(latents, warmup
     assert found.latents == latents and found.warmup == warmup
 
 
-def test_in_batches_too_and_never_with_the_score_function():
+def test_in_batches_too_and_with_the_score_function():
     y = torch.arange(10.0)
     assert ready(rows_model, rows_guide, y, batch_size=3).warmup == WARMUP
-    assert ready(rows_model, rows_guide, y, plan={"z": "score"}).warmup == 0
+    assert ready(rows_model, rows_guide, y, plan={"z": "score"}).warmup == WARMUP
     three = ready(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), y, batch_size=3)
     assert three.warmup == 0  # five latents, ten observations, of which a step sees three
 

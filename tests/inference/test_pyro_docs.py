@@ -89,11 +89,8 @@ def coin_loss(p):
     return kl_divergence(q, Beta(ten, ten)) - 4 * (heads - both) - 2 * (tails - both)
 
 
-UNSIZED = pytest.param(without_size, marks=pytest.mark.xfail(reason="a plate without a size is taken for one of -1"))
-
-
 @pytest.mark.parametrize(
-    "observe", [loop, sequential, vectorised, few_in_a_loop, few, UNSIZED], ids=lambda f: f.__name__
+    "observe", [loop, sequential, vectorised, few_in_a_loop, few, without_size], ids=lambda f: f.__name__
 )
 def test_a_coin_and_its_conditionally_independent_flips(observe):
     fit = check(coin(observe), fairness(), (FLIPS,), coin_loss)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pyro
 import pyro.distributions as dist
-import pytest
 import torch
 from _exact import log_normal, param, positive
 from _gradients import draws_and_exact
@@ -163,7 +162,6 @@ def test_a_random_pair_has_the_gradient_of_its_elbo(graph):
     check(graph)
 
 
-@pytest.mark.xfail(reason="rows that a later latent ties together: coupled_plates holds that latent still")
 @fixed
 @given(graphs(outside=True))
 def test_a_random_pair_whose_rows_meet_outside_the_plate_too(graph):

@@ -123,7 +123,7 @@ def test_a_network_with_kinks_and_dropout_is_smooth():
     pair = credo.load("bnn_classifier")
     net = nn.Sequential(nn.Linear(3, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2))
     plan = credo.plan(pair.model, pair.guide, net, torch.randn(30, 3), torch.arange(30) % 2)
-    assert {e.estimator for e in plan.entries} == {"pathwise"}
+    assert {e.estimator for e in plan.entries} <= {"pathwise", "local"}
 
 
 def test_a_jump_met_on_the_way_is_warned_of():

@@ -17,23 +17,6 @@ import credo
 RUNS = {f"{name}, {plan}" if plan else name: (case, plan) for name, case in ZOO.items() for plan in (None, *case.plans)}
 ALPHA = 1e-4  # of all z-scores together (Bonferroni)
 OVERLOOKED = 0.3  # of the largest entry of the gradient: a bias of this size must show
-WAITING = {
-    "count below, crossed": "kl_is_known compares two draws, and two counts may fall alike",
-    "count, normal and coin, {'n': 'score', 'k': 'enumerate'}": "a score site beside an enumerated one",
-    "own mask": "the score of a site with a mask of its own leaves out the masked rows, whose draws the data see",
-    "own mask, {'k': 'score'}": "the same",
-    "counts below a mean of theirs": "rows that a later latent ties together: coupled_plates holds that latent still",
-    "counts below a mean of theirs, {'w': 'score'}": "the same",
-    "normals crossed through a plate, {'z': 'score'}": "the same",
-    "nested plates": "a plate opened inside another one is taken for a cost in `enumeration._coupled_here`",
-    "nested plates, {'k': 'score'}": "the same",
-    "nested plates, {'g': 'score'}": "the same",
-    "nested plates, {'z': 'score'}": "the same",
-}
-TO_BE_REFUSED = dict.fromkeys(
-    ("learnt support, score", "learnt support, a step", "learnt support, a step, score"),
-    "nobody looks whether the support moves with the parameters",
-)
 
 
 class Scores(NamedTuple):
@@ -42,11 +25,6 @@ class Scores(NamedTuple):
     z: torch.Tensor  # of the loss and of each entry of the gradient that varies
     error: float  # of the largest entry of the gradient, over that entry
     off: torch.Tensor  # of each entry that does not vary, over its rounding
-
-
-def marked(names, reasons):
-    """The names, those with a reason as expected failures."""
-    return [pytest.param(n, marks=[pytest.mark.xfail(reason=reasons[n])] if n in reasons else []) for n in names]
 
 
 @cache
@@ -61,7 +39,7 @@ def scores(name):
     return Scores((off / error)[noisy], (error / exact.abs())[largest].item(), (off.abs() / rounding)[~noisy])
 
 
-@pytest.mark.parametrize("name", marked(RUNS, WAITING))
+@pytest.mark.parametrize("name", RUNS)
 def test_the_mean_gradient_is_that_of_the_exact_elbo(name):
     z, error, off = scores(name)
     assert not (off > 1).any(), off
@@ -72,13 +50,13 @@ def test_the_mean_gradient_is_that_of_the_exact_elbo(name):
 
 def test_no_estimator_is_biased_by_less_than_each_test_can_see():
     """All together: a small bias in many places shows in the mean square of the z-scores, which is 1 without."""
-    z = torch.cat([scores(name).z for name in RUNS if name not in WAITING])
+    z = torch.cat([scores(name).z for name in RUNS])
     assert len(z) > 100
     assert z.square().mean().sqrt() <= 1.2
     assert z.abs().max() < norm.isf(ALPHA / 2 / len(z))
 
 
-@pytest.mark.parametrize("name", marked(REFUSED, TO_BE_REFUSED))
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_unbiased_estimator_is_refused_by_name(name, unchanged):
     case, plan, site = REFUSED[name]
     with unchanged(), pytest.raises(ValueError, match=f"'{site}'"):

@@ -1,0 +1,48 @@
+"""The one call: `credo.fit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .costs import Program
+from .fit import Fit
+from .plan import Plan
+from .svi import LR, SVI
+
+
+def fit(
+    model: Program,
+    guide: Program | str | None,
+    *data: Any,
+    steps: int | None = None,
+    lr: float = LR,
+    particles: int | None = None,
+    batch_size: int | None = None,
+    plan: Mapping[str, str] | Plan | str | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Fit:
+    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], nats (Jordan et al. 1999, eq. 34).
+
+    model, guide: functions of the data with the same latent sites. guide=None: a mean-field guide is made; "map" and
+        "mle": point estimates with and without the prior.
+    data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
+    steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
+        last iterates.
+    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None: 8
+        where they can be drawn at once and cost little, else 1.
+    batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
+    plan: overrides of the estimators, e.g. {site: "score"}, or the plan of an earlier fit.
+    seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
+
+    Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
+    first 500 steps; with more than 150 parameters the learning rate falls after 1,000 steps at the latest.
+
+    Raises ValueError before the first step for data that cannot be learnt from and for a guide that does not match its
+    model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
+    the fit so far.
+    """
+    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan}
+    return SVI(model, guide, **own, seed=seed, device=device, progress=progress).run(*data, steps=steps)
