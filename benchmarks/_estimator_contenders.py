@@ -18,6 +18,7 @@ from _estimator_pairs import Pair
 from pyro import poutine
 
 import credo
+from credo.inference.measure import gradients
 from credo.inference.scope import entered, unconstrained
 
 Point = dict[str, torch.Tensor]
@@ -134,22 +135,22 @@ def by_pyro(pair: Pair, label: str, particles: int, point: Point | None = None) 
 
 
 def by_credo(runner: credo.SVI, pair: Pair) -> Contender:
-    """credo as it plans now."""
+    """credo as it plans now: a gradient as its steps take it, inside its own state as Pyro's is inside its store."""
+    together, ready = runner._begin(pair.data)
 
     def draw() -> list[torch.Tensor]:
-        found = runner.gradients(*pair.data)
+        found = gradients(lambda: runner._loss(together, ready)[1])
         return [found[name] for name in sorted(found)]
 
-    return Contender("credo", particles_of(runner), draw, contextlib.nullcontext)
+    return Contender("credo", particles_of(runner), draw, lambda: entered(ready.state))
 
 
 def meet(runner: credo.SVI, pair: Pair, point: Point) -> None:
     """credo at a checkpoint: it meets the data, gets the parameters, and plans anew as it does while it trains."""
     runner.prepare(*pair.data)
-    together, ready = runner._begin(pair.data)
-    with entered(ready.state):
+    with entered(runner._ready.state):
         hand_over(point)
-        runner._look(together, ready, 1.0)
+    runner.race(*pair.data)
 
 
 def particles_of(runner: credo.SVI) -> int:

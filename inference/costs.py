@@ -11,9 +11,8 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
-from torch.distributions import kl_divergence
 
-from .distributions import neighbours, pushed, unmasked, without_parameters
+from .distributions import divergence, neighbours, unmasked, without_parameters
 from .local import replacing
 from .marginal import Group, Summed, eliminated, enumerating
 from .sites import Site, drawn, is_index, plates
@@ -126,7 +125,7 @@ def run(
 
 
 def _kl(q: Site, p: Site) -> torch.Tensor:
-    value: torch.Tensor = scale_and_mask(kl_divergence(pushed(q["fn"], p["fn"]), p["fn"]), q["scale"], q["mask"])
+    value: torch.Tensor = scale_and_mask(divergence(q["fn"], p["fn"]), q["scale"], q["mask"])
     return value
 
 

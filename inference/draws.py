@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
+from .mirror import mirrored
 from .simplex import draw_on_simplex, is_on_simplex
 
 R = TypeVar("R")
@@ -22,10 +23,13 @@ T = TypeVar("T")
 _ELEMENTS = 2**24  # of all outputs of a chunk, and of the largest tensor on the way: bounds the memory
 
 
-def repeat(program: Callable[[], T], n: int, vectorised: bool) -> T:
-    """n runs of `program`; each tensor it returns gains a leading dimension of length n."""
+def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool = False) -> T:
+    """n runs of `program`; each tensor it returns gains a leading dimension of length n.
+
+    antithetic: runs in pairs that share their normal noise but for its sign (see `mirror`), where they are vectorised.
+    """
     if vectorised:
-        with _SampleBatched():
+        with _SampleBatched(n if antithetic else 0):
             return torch.vmap(lambda _: program(), randomness="different")(torch.zeros(n))
     return _stack([program() for _ in range(n)])
 
@@ -72,6 +76,10 @@ def can_vectorise(program: Callable[[], Any]) -> bool:
 class _SampleBatched(Messenger):
     """Draws each site with noise that `vmap` can batch, where the distribution is torch's or Pyro's own."""
 
+    def __init__(self, paired: int = 0) -> None:
+        super().__init__()
+        self.paired = paired  # so many runs that are to have antithetic noise
+
     def _pyro_sample(self, msg: Any) -> None:
         if msg["done"] or msg["is_observed"] or msg["value"] is not None:
             return
@@ -79,7 +87,7 @@ class _SampleBatched(Messenger):
             if is_on_simplex(msg["fn"]):
                 msg["value"] = draw_on_simplex(msg["fn"])
                 return
-            with _NewNoise():
+            with _NewNoise(self.paired if getattr(msg["fn"], "has_rsample", False) else 0):
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 
 
@@ -101,9 +109,14 @@ class _Largest(TorchDispatchMode):
 class _NewNoise(TorchFunctionMode):
     """In-place calls of torch's samplers that `vmap` refuses, in a form it takes: they use what the calls return."""
 
+    def __init__(self, paired: int) -> None:
+        super().__init__()
+        self.paired = paired
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.normal_:
-            return torch.randn_like(args[0])
+            noise = torch.randn_like(args[0])
+            return mirrored(noise, self.paired) if self.paired > 1 else noise
         if func is torch.Tensor.exponential_:
             return -torch.log1p(-torch.rand_like(args[0]))
         if func is torch.Tensor.clamp_:  # Gamma keeps its draws above zero with it; the same in two steps

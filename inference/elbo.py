@@ -11,12 +11,12 @@ Finite sites are summed over (see `enumeration`) or flipped unit by unit (`flips
 (`score`). One run of the pair serves them all.
 """
 
-from functools import partial
+import functools
 from typing import NamedTuple
 
 import torch
 
-from .costs import DATA, GUIDE, PRIOR, WEIGHT, Dims, Pair, Run, Terms
+from .costs import DATA, GUIDE, WEIGHT, Dims, Pair, Run, Terms
 from .draws import repeat
 from .enumeration import on_grid
 from .flips import flips
@@ -29,7 +29,7 @@ class Draw(NamedTuple):
 
     fit: torch.Tensor  # log p(x | z)
     divergence: torch.Tensor  # log q(z) - log p(z), or KL in their stead
-    flipped: torch.Tensor  # has the gradient through sites that are flipped
+    flipped: dict[str, torch.Tensor]  # of each site that is flipped: its gradient is that through the site
     fixed: dict[str, torch.Tensor]  # log q of sites without parameters
     scores: dict[str, Score]
 
@@ -47,15 +47,18 @@ def differentiable_loss(
     warmth: the weight of log q(z) - log p(z) in the second; below 1 while a run warms up. averages: the baselines of a
     run with one particle, see `score`.
     """
-    drawn: Draw = repeat(lambda: _draw(pair, vectorised, plan, warmth), particles, vectorised)
+    drawn: Draw = repeat(lambda: _draw(pair, vectorised, plan, warmth), particles, vectorised, plan.antithetic)
     for name, value in drawn.fixed.items():  # looked at out here: inside vmap a tensor does not say
         if value.requires_grad:
             raise ValueError(
                 f"site {name!r}: its distribution now depends on parameters, which it did not at the start"
             )
-    loss = warmth * drawn.divergence.mean() - drawn.fit.mean()
-    now = loss.item() + (1 - warmth) * drawn.divergence.mean().item()
-    return now, loss + drawn.flipped.mean() + surrogate(drawn.scores, averages)
+    fit, divergence = drawn.fit.mean(), drawn.divergence.mean()
+    loss = (divergence if warmth == 1.0 else warmth * divergence) - fit
+    now = loss.item() if warmth == 1.0 else (divergence - fit).item()
+    for flipped in drawn.flipped.values():
+        loss = loss + flipped.mean()
+    return now, loss + surrogate(drawn.scores, averages) if drawn.scores else loss
 
 
 def log_weights(pair: Pair, n: int, vectorised: bool, plan: Plan = EMPTY) -> torch.Tensor:
@@ -85,15 +88,20 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
     new = [key for key in drawn.costs if key[0] != WEIGHT and key not in means.seen]  # of a branch not met before
     reach = {name: [k for k in keys if k in drawn.costs] + new for name, keys in means.score.items()}
     found = scores(drawn.costs, dims, reach, means.coupled, warmth, lead)
-    flipped = torch.zeros((), dtype=torch.float64)
+    flipped: dict[str, torch.Tensor] = {}
     if means.flips:
-        again = partial(evaluate, terms=Terms(kl=means.terms.kl, local=means.terms.local))
+        again = functools.partial(evaluate, terms=Terms(kl=means.terms.kl, local=means.terms.local))
         flipped = flips(again, drawn, dims, means.flips, means.redrawn, vectorised, warmth, lead)
     fixed: dict[str, torch.Tensor] = {}
-    sums = dict.fromkeys((DATA, PRIOR, GUIDE), torch.zeros((), dtype=torch.float64))
+    fit, divergence = [], [torch.zeros((), dtype=torch.float64)]
     for (side, name), cost in drawn.costs.items():
-        if side != WEIGHT:
-            sums[side] = sums[side] + cost.sum(dtype=torch.float64)
-        elif name in means.fixed:
-            fixed[name] = cost.sum()
-    return Draw(sums[DATA], sums[GUIDE] - sums[PRIOR], flipped, fixed, found)
+        if side == WEIGHT:
+            if name in means.fixed:
+                fixed[name] = cost.sum()
+            continue
+        total = cost.sum(dtype=torch.float64)
+        if side == DATA:
+            fit.append(total)
+        else:
+            divergence.append(total if side == GUIDE else -total)
+    return Draw(functools.reduce(torch.add, fit), functools.reduce(torch.add, divergence), flipped, fixed, found)

@@ -26,13 +26,13 @@ def flips(
     vectorised: bool,
     warmth: float,
     lead: int,
-) -> torch.Tensor:
-    """A scalar whose gradient is that of -ELBO through the probabilities of these sites. drawn: one run of the pair.
+) -> dict[str, torch.Tensor]:
+    """{site: a scalar whose gradient is that of -ELBO through its probabilities}. drawn: one run of the pair.
 
     reach: {site: the costs that its draw moves}. redrawn: {site: the draws of the guide that depend on it}.
     lead: 1 if the run is one of several combinations (`on_grid`), else 0.
     """
-    total = torch.zeros((), dtype=torch.float64)
+    found = {}
     for name, keys in reach.items():
         if not keys:
             continue
@@ -42,12 +42,11 @@ def flips(
         held = {k: v.detach() for k, v in drawn.z.items() if k not in redrawn[name] and k != name}
 
         def cost(z: torch.Tensor, name: str = name, keys: list[Key] = keys, held: dict = held) -> torch.Tensor:
-            found = evaluate({**held, name: z})
-            return moved(found.costs, keys, dims, name, frozenset(), warmth, lead)
+            return moved(evaluate({**held, name: z}).costs, keys, dims, name, frozenset(), warmth, lead)
 
         with torch.no_grad():
             costs = each(cost, torch.cat([drawn.z[name][None], values]), vectorised)
         deep = depth(dims[WEIGHT, name])
         gained = costs[1:] - costs[:1]
-        total = total + (trimmed(probability, 1 + lead, deep) * gained).sum(dtype=torch.float64)
-    return total
+        found[name] = (trimmed(probability, 1 + lead, deep) * gained).sum(dtype=torch.float64)
+    return found

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from torch.distributions import biject_to, kl_divergence
+from torch.distributions import biject_to
 
 from .costs import PRIOR
 from .dependencies import Dependencies
-from .distributions import pushed
+from .distributions import divergence
 from .sites import Site, latent, plates, same_scale, unwrapped
 
 
@@ -54,7 +54,7 @@ def _illegal(q: Site, p: Site) -> str | None:
     if not (same_scale(q["scale"], p["scale"]) and _same_mask(q["mask"], p["mask"]) and plates(q) == plates(p)):
         return "scale, mask or plates differ between guide and model"
     try:
-        value = kl_divergence(pushed(q["fn"], p["fn"]), p["fn"])
+        value = divergence(q["fn"], p["fn"])
     except (NotImplementedError, AttributeError):
         kinds = f"{type(unwrapped(q['fn'])).__name__} and {type(unwrapped(p['fn'])).__name__}"
         return f"no KL in closed form is known between {kinds}"

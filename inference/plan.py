@@ -18,6 +18,8 @@ from .means import Means, carried_out
 from .reasons import nothing_left, reason, refuse
 from .sites import latent, unwrapped
 
+PAIRED = "antithetic pairs"
+
 
 class Entry(NamedTuple):
     """What is done with one latent site."""
@@ -37,6 +39,7 @@ class Plan(NamedTuple):
     """A row for each latent site of the guide. `.frame` is the table as a DataFrame.
 
     reasons: {(site, estimator): why it would be taken}. asked: the sites whose estimator was not chosen but given.
+    antithetic: whether particles come in pairs whose normal noise has opposite signs (see `mirror`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
     three are None where nothing was measured.
     """
@@ -47,6 +50,7 @@ class Plan(NamedTuple):
     reasons: Mapping[tuple[str, str], str] = {}
     asked: frozenset[str] = frozenset()
     particles: int | None = None
+    antithetic: bool = False
     variance: float | None = None
     microseconds: float | None = None
 
@@ -114,16 +118,21 @@ class Plan(NamedTuple):
     def with_choice(self, site: str, estimator: str, term: str) -> "Plan":
         """The same but for one site."""
         reason = self.reasons.get((site, estimator), "")
-        return self.with_entries(
-            e
-            if e.site != site
-            else e._replace(estimator=estimator, term=term, baseline=_baseline(estimator), reason=reason)
-            for e in self.entries
-        )
+
+        def chosen(e: Entry) -> Entry:
+            baseline = _baseline(estimator, e.distribution, self.antithetic)
+            return e._replace(estimator=estimator, term=term, baseline=baseline, reason=reason)
+
+        return self.with_entries(chosen(e) if e.site == site else e for e in self.entries)
 
     def with_entries(self, entries: "Iterable[Entry]") -> "Plan":
         entries = tuple(entries)
         return self._replace(entries=entries, means=carried_out(entries, self.facts))
+
+    def with_antithetic(self, antithetic: bool) -> "Plan":
+        """The same, its pathwise draws in pairs of opposite noise or not."""
+        entries = (e._replace(baseline=_baseline(e.estimator, e.distribution, antithetic)) for e in self.entries)
+        return self.with_entries(entries)._replace(antithetic=antithetic)
 
     def valued(self) -> "Plan":
         """The same values in expectation, nothing done for gradients."""
@@ -132,7 +141,7 @@ class Plan(NamedTuple):
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.entries == other.entries
+        return isinstance(other, Plan) and (self.entries, self.antithetic) == (other.entries, other.antithetic)
 
     def __hash__(self) -> int:
         return hash(self.entries)
@@ -193,7 +202,7 @@ def make_plan(
                 plates=", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or "-",
                 estimator=estimator,
                 term="log q",
-                baseline=_baseline(estimator),
+                baseline=_baseline(estimator, type(unwrapped(site["fn"])).__name__, False),
                 reason=reasons[name, estimator],
                 ruled_out="; ".join(f"{e}: {why}" for e, why in options.items() if why and e != "sampled"),
             )
@@ -203,7 +212,7 @@ def make_plan(
     if not isinstance(overrides, Plan):
         return plan
     plan = plan.with_entries(_repeat(e, repeated.get(e.site), plan) for e in plan.entries)
-    return plan._replace(particles=overrides.particles)
+    return plan._replace(particles=overrides.particles, antithetic=overrides.antithetic)
 
 
 def plan(
@@ -233,5 +242,7 @@ def _repeat(new: Entry, old: Entry | None, plan: Plan) -> Entry:
     return old._replace(plates=new.plates)
 
 
-def _baseline(estimator: str) -> str:
-    return "leave one out" if estimator == "score" else "-"
+def _baseline(estimator: str, kind: str, antithetic: bool) -> str:
+    if estimator == "score":
+        return "leave one out"
+    return PAIRED if antithetic and estimator == "pathwise" and kind != "Delta" else "-"

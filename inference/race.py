@@ -46,6 +46,7 @@ def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: fl
     """
     gradients = max(gradients, SECOND / work(_gradient(pair, plan, particles, vectorised)))
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
+    groups += [[]] if vectorised and particles > 1 and plan.pathwise else []  # no site's, but all draws in pairs
     runners = sum(len(_rivals(plan, sites)) for sites in groups)
     draws = int(min(DRAWS, gradients / 2 // max(1, runners)))
     final = int(min(FINAL, gradients / 4 // max(1, len(groups))))
@@ -65,7 +66,7 @@ def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: fl
             products |= finals
             if finals[first] < CLEARLY * finals[best] or best not in rivals:
                 best = first
-        slower[sites[0]] = (
+        slower[" ".join(sites)] = (
             sites,
             {
                 r: product / products[best] if products[best] else math.inf
@@ -141,6 +142,9 @@ def _choices(plan: Plan, entry: Entry) -> list[tuple[str, str]]:
 
 
 def _rivals(plan: Plan, sites: list[str]) -> list[Plan]:
+    """The plans that differ at these sites; or, of no site, in whether draws come in antithetic pairs."""
+    if not sites:
+        return [plan.with_antithetic(False), plan.with_antithetic(True)]
     entry = next(e for e in plan.entries if e.site == sites[0])
     rivals = []
     for estimator, term in _choices(plan, entry):

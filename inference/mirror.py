@@ -1,0 +1,40 @@
+"""Antithetic noise: the second half of the particles gets the noise of the first with its sign turned.
+
+    z_i = loc + scale eps_i,   z_{i + n/2} = loc - scale eps_i       each is a draw of q; what is odd in eps cancels
+
+(Hammersley and Morton 1956.) The mean of the gradient stays as it is, its variance falls where the gradient is nearly
+linear in the noise, and at worst doubles.
+"""
+
+from typing import Any
+
+import torch
+
+
+def mirrored(noise: torch.Tensor, n: int) -> torch.Tensor:
+    """Standard normal noise, inside of a `vmap` over n runs: that of run i + n // 2 is minus that of run i."""
+    found: torch.Tensor = _Mirror.apply(noise, n)
+    return found
+
+
+class _Mirror(torch.autograd.Function):
+    @staticmethod
+    def forward(noise: torch.Tensor, n: int) -> torch.Tensor:
+        return noise.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        raise NotImplementedError("noise has no parameters")
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, None], noise: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
+        assert dims[0] is not None
+        rows = noise.movedim(dims[0], 0)
+        if info.batch_size != n:  # another vmap inside: values of a finite site
+            return mirrored(rows, n), 0
+        half = n // 2
+        return torch.cat([rows[:half], -rows[:half], rows[2 * half :]]), 0
