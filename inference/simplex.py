@@ -1,12 +1,11 @@
-"""Draws from Beta and Dirichlet that `vmap` can batch: torch's own function for them has no rule for it.
+"""Draws from Beta and Dirichlet that `vmap` can batch, by gammas: torch's own function for them has no rule for it.
 
-The derivative is the implicit one, -(dF/dconcentration) / density (Figurnov, Mohamed and Mnih 2018), by torch's kernel.
+    x = g / sum g,   g_k ~ Gamma(concentration_k, 1)       each differentiated implicitly (Figurnov et al. 2018)
 """
 
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .sites import unwrapped
 
@@ -25,29 +24,8 @@ def draw_on_simplex(fn: Any) -> torch.Tensor:
 
 
 def _of(concentration: torch.Tensor) -> torch.Tensor:
-    """Under `vmap` with different randomness each run has a draw of its own, also where the concentration is shared."""
-    found: torch.Tensor = _Simplex.apply(concentration + 0 * torch.rand_like(concentration))
-    return found
-
-
-class _Simplex(torch.autograd.Function):
-    @staticmethod
-    def forward(concentration: torch.Tensor) -> torch.Tensor:
-        return torch._sample_dirichlet(concentration)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        ctx.save_for_backward(output, *inputs)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        x, concentration = ctx.saved_tensors
-        total = concentration.sum(-1, True).expand_as(concentration)
-        along = torch._dirichlet_grad(x, concentration, total)
-        return along * (gradient - (x * gradient).sum(-1, True))
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple[int], concentration: torch.Tensor) -> tuple[torch.Tensor, int]:
-        found: torch.Tensor = _Simplex.apply(concentration.movedim(dims[0], 0))
-        return found, 0
+    """Each run of a `vmap` has a draw of its own, also where the concentration is shared: hence the noise times 0."""
+    smallest = torch.finfo(concentration.dtype).tiny
+    gammas = torch._standard_gamma(concentration + 0 * torch.rand_like(concentration)).clamp(min=smallest)
+    x = gammas / gammas.sum(-1, True)
+    return x.clamp(smallest, 1 - torch.finfo(x.dtype).eps / 2)  # inside the simplex, as torch's own draws are

@@ -114,7 +114,7 @@ class SVI:
         pair, ready = self._begin(data)
         with entered(ready.state):
             if self._racing:
-                self._race(self._batch(pair, ready), math.inf)
+                self._race(self._batch(pair, ready), 0.0)
         return self._chosen
 
     def step(self, *data: Any) -> float:
