@@ -20,6 +20,7 @@ def fit(
     particles: int | None = None,
     batch_size: int | None = None,
     plan: Mapping[str, str] | Plan | str | None = None,
+    force: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -31,10 +32,13 @@ def fit(
     data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
     steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
         last iterates.
-    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None: 8
-        where they can be drawn at once and cost little, else 1.
+    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None:
+        up to 32, as many as come at half as much work again as one.
     batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
-    plan: overrides of the estimators, e.g. {site: "score"}, or the plan of an earlier fit.
+    plan: overrides of the estimators, e.g. {site: "score"}; the plan of an earlier fit, which is then kept to; or
+        "fast", which measures nothing and takes the first legal estimator. None: legal estimators compete before the
+        first step, and now and then, on measured variance times work (see `race`). force: an override that makes the
+        gradient biased is warned of, not refused.
     seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
 
     Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
@@ -44,5 +48,6 @@ def fit(
     model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
     the fit so far.
     """
-    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan}
-    return SVI(model, guide, **own, seed=seed, device=device, progress=progress).run(*data, steps=steps)
+    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size}
+    own |= {"plan": plan, "force": force, "seed": seed, "device": device, "progress": progress}
+    return SVI(model, guide, **own).run(*data, steps=steps)

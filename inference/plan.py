@@ -15,8 +15,9 @@ from .legal import ESTIMATORS, Facts, facts
 from .local import HOW
 from .marginal import SUMMED_OUT, plan_rows
 from .means import Means, carried_out
-from .reasons import nothing_left, reason, refuse
+from .reasons import nothing_left, reason, refuse, ruled_out
 from .sites import latent, unwrapped
+from .table import as_html, as_text
 
 PAIRED = "antithetic pairs"
 
@@ -31,7 +32,7 @@ class Entry(NamedTuple):
     term: str  # how log q enters: "KL" with log p in closed form, "STL" with its parameters held, or "log q"
     baseline: str
     reason: str
-    ruled_out: str = ""  # what else there is, and why it is not legal or was slower
+    ruled_out: tuple[str, ...] = ()  # what else there is, and why it is not legal or was slower
     variance: float | None = None  # of the gradient, summed over the parameters of this site, where it was measured
 
 
@@ -56,7 +57,8 @@ class Plan(NamedTuple):
 
     @property
     def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.entries, columns=list(Entry._fields)).set_index("site")
+        rows = [e._replace(ruled_out="; ".join(e.ruled_out)) for e in self.entries]  # type: ignore[arg-type]
+        return pd.DataFrame(rows, columns=list(Entry._fields)).set_index("site")
 
     @property
     def needs_score(self) -> bool:
@@ -147,24 +149,26 @@ class Plan(NamedTuple):
         return hash(self.entries)
 
     def __repr__(self) -> str:
-        if not self.entries:
-            return "Plan: the guide has no latent sites"
-        return self.frame.to_string(max_colwidth=None)
+        return as_text(self)
 
     def _repr_html_(self) -> str:
-        return self.frame.to_html()
+        return as_html(self)
 
 
 EMPTY = Plan(())  # draws everything and takes log q as it is
 
 
 def make_plan(
-    pair: Pair, guide: poutine.Trace, vectorised: bool, overrides: "Mapping[str, str] | Plan | None" = None
+    pair: Pair,
+    guide: poutine.Trace,
+    vectorised: bool,
+    overrides: "Mapping[str, str] | Plan | None" = None,
+    force: bool = False,
 ) -> Plan:
     """The plan for the latent sites of the guide, of which a trace is given. vectorised: whether `vmap` accepts it.
 
     overrides: {site: estimator}, or a whole Plan. Where nothing is measured the first legal one of ESTIMATORS is taken,
-    with analytic KL where it is known.
+    with analytic KL where it is known. force: an override that is not legal but can be carried out is only warned of.
     Raises ValueError for an override that names no latent site, no estimator, or one that is not legal there, and for
     a site for which none is: the reasons are named.
     """
@@ -185,10 +189,10 @@ def make_plan(
         (name, estimator): reason(name, site, estimator, name in wanted, known)
         for name, site in latents.items()
         for estimator in ESTIMATORS
-        if known.options[name][estimator] is None
+        if known.options[name][estimator] is None or (force and wanted.get(name) == estimator)
     }
     for name, estimator in wanted.items():
-        refuse(name, estimator, known.options[name], auxiliary)
+        refuse(name, estimator, latents[name], known, auxiliary, force)
     entries = []
     for name, site in latents.items():
         options = known.options[name]
@@ -204,7 +208,7 @@ def make_plan(
                 term="log q",
                 baseline=_baseline(estimator, type(unwrapped(site["fn"])).__name__, False),
                 reason=reasons[name, estimator],
-                ruled_out="; ".join(f"{e}: {why}" for e, why in options.items() if why and e != "sampled"),
+                ruled_out=ruled_out(site, options),
             )
         )
     entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
@@ -220,6 +224,7 @@ def plan(
     guide: Callable[..., Any] | str | None,
     *data: Any,
     plan: "Mapping[str, str] | Plan | str | None" = None,
+    force: bool = False,
     particles: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -228,11 +233,12 @@ def plan(
     of the gradient, without training: legal plans compete at the parameters that a run would start from (see `race`).
 
     model, guide, data: as for `credo.fit`. plan: overrides, e.g. {"z": "score"}; "fast" measures nothing.
+    force: as for `credo.fit`.
     Raises ValueError as `credo.fit` does: for bad data, and for a guide that does not match its model.
     """
     from .svi import SVI
 
-    runner = SVI(model, guide, plan=plan, particles=particles, seed=seed, device=device, progress=False)
+    runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
     return runner.race(*data)
 
 

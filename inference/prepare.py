@@ -50,6 +50,7 @@ def prepare(
     device: torch.device,
     dtype: torch.dtype,
     overrides: Mapping[str, str] | Plan | None,
+    force: bool,
     particles: int | None,
     batch_size: int | None,
 ) -> Ready:
@@ -82,7 +83,7 @@ def prepare(
             rows = None
         with noise(seed):  # looking costs no randomness of the run: a plan given leads to the same steps
             vectorised = can_vectorise(lambda: log_weight(pair))
-            plan = make_plan(pair, q if vectorised else fullest(pair, q), vectorised, overrides)
+            plan = make_plan(pair, q if vectorised else fullest(pair, q), vectorised, overrides, force)
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
             if particles is None:
                 particles = plan.particles or how_many(pair, plan, vectorised)

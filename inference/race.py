@@ -25,6 +25,7 @@ from .work import work
 
 DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
 FEWEST = 4
+TIMES = " times the variance x work"
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
 SECOND = 1e6  # microseconds
 GRID, HALF_MORE = (1, 2, 4, 8, 16, 32), 1.5  # particles; as many as come at no more than that times the work of one
@@ -74,7 +75,7 @@ def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: fl
                 if r != best
             },
         )
-    return with_measured(pair, _noted(best, slower), run(best, max(draws, final)))
+    return with_measured(pair, _noted(best, slower), run(best, max(draws, final)))._replace(particles=particles)
 
 
 def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
@@ -157,14 +158,13 @@ def _rivals(plan: Plan, sites: list[str]) -> list[Plan]:
 
 def _noted(plan: Plan, slower: Mapping[str, tuple[list[str], Mapping[Plan, float]]]) -> Plan:
     """The plan, what was slower noted beside what was not legal."""
-    notes: dict[str, str] = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for sites, rivals in slower.values():
         for site in sites:
             for rival, ratio in rivals.items():
                 e = next(e for e in rival.entries if e.site == site)
-                notes[site] = notes.get(site, "") + f"; {e.estimator} with {e.term}: {ratio:.2g} x variance x work"
-    illegal = {e.site: e.ruled_out.split("; measured", 1)[0] for e in plan.entries}
+                notes[site] = (*notes.get(site, ()), f"{e.estimator} with {e.term}: {ratio:.2g}{TIMES}")
     return plan.with_entries(
-        e._replace(ruled_out=illegal[e.site] + ("; measured" + notes[e.site][1:] if e.site in notes else ""))
+        e._replace(ruled_out=(*(o for o in e.ruled_out if TIMES not in o), *notes.get(e.site, ())))
         for e in plan.entries
     )

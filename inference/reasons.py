@@ -1,8 +1,10 @@
 """Why a site got its estimator, and why it may not have another: in words that a student understands."""
 
+import warnings
 from collections.abc import Mapping
 
 from .legal import ESTIMATORS, Facts, has_rsample
+from .local import HOW
 from .sites import Site, unwrapped
 
 IMPLICIT = {
@@ -20,6 +22,8 @@ IMPLICIT = {
 def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> str:
     """In words that a student understands."""
     kind, options = type(unwrapped(site["fn"])).__name__, known.options[name]
+    if asked and options[estimator] is not None:
+        return f"forced, though {options[estimator]}"
     if asked:
         better = next(e for e in ESTIMATORS if options[e] is None)
         return "asked for" + ("" if better == estimator else f"; {better} is legal too and usually has less variance")
@@ -49,10 +53,26 @@ def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> 
     return f"{kind} has rsample: the draw is a smooth function of noise and parameters"
 
 
-def refuse(name: str, wanted: str, options: Mapping[str, str | None], auxiliary: list[str]) -> None:
-    """Raises ValueError for an estimator that is not legal at this site."""
+def ruled_out(site: Site, options: Mapping[str, str | None]) -> tuple[str, ...]:
+    """What is not legal, and why, but for what nobody would think of at such a distribution."""
+    kind = type(unwrapped(site["fn"])).__name__
+    idle = {"sampled"} | ({"enumerate", "one-flip"} if has_rsample(site) else set())
+    idle |= set() if kind == "Normal" else set(HOW)
+    causes: dict[str, list[str]] = {}
+    for estimator, why in options.items():
+        if why is not None and estimator not in idle and kind != "Delta":
+            causes.setdefault(why, []).append(estimator)
+    return tuple(f"{', '.join(estimators)}: {why}" for why, estimators in causes.items())
+
+
+def refuse(name: str, wanted: str, site: Site, known: Facts, auxiliary: list[str], force: bool) -> None:
+    """Raises ValueError for an estimator that is not legal at this site. force: warns, if it can be carried out."""
+    options = known.options[name]
     cause = options[wanted]
     if cause is None:
+        return
+    if force and ((wanted == "pathwise" and has_rsample(site)) or (wanted == "score" and "no density" not in cause)):
+        warnings.warn(f"plan: {name!r}: {wanted!r} was forced, its gradient is biased: {cause}", stacklevel=2)
         return
     legal = [e for e in ESTIMATORS if options[e] is None]
     if auxiliary and "Delta" in cause:

@@ -1,6 +1,6 @@
 """Draws from Beta and Dirichlet that `vmap` can batch, by gammas: torch's own function for them has no rule for it.
 
-    x = g / sum g,   g_k ~ Gamma(concentration_k, 1)       each differentiated implicitly (Figurnov et al. 2018)
+x = g / sum g,   g_k ~ Gamma(concentration_k, 1)       each differentiated implicitly (Figurnov et al. 2018)
 """
 
 from typing import Any

@@ -49,7 +49,7 @@ class SVI:
     def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
         if optim is None:
             return super().__new__(cls)
-        if own := options.keys() & {"lr", "particles", "batch_size", "plan", "seed", "device", "progress"}:
+        if own := options.keys() & {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "progress"}:
             raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
         return PyroSVI(model, guide, optim, loss, **options)
 
@@ -64,6 +64,7 @@ class SVI:
         particles: int | None = None,
         batch_size: int | None = None,
         plan: Mapping[str, str] | Plan | str | None = None,
+        force: bool = False,
         seed: int = 0,
         device: str | torch.device | None = None,
         progress: bool = True,
@@ -82,7 +83,7 @@ class SVI:
         self._averages: dict[str, torch.Tensor] = {}
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
-        self._lr, self._progress = lr, progress
+        self._lr, self._progress, self._force = lr, progress, force
         self._device = choose_device(device)
         self._ready: Ready | None = None
 
@@ -184,6 +185,7 @@ class SVI:
             device=self._device,
             dtype=dtype,
             overrides=self._overrides,
+            force=self._force,
             particles=self._particles,
             batch_size=self._batch_size,
         )
