@@ -7,8 +7,7 @@ analytic KL is quietest at the start of a run, sticking the landing at its end. 
 draws and the work is counted (`work`): the same seed gives the same plan.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,8 +26,9 @@ DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
 FEWEST = 4
 TIMES = " times the variance x work"
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
-SECOND = 1e6  # microseconds
-GRID, HALF_MORE = (1, 2, 4, 8, 16, 32), 1.5  # particles; as many as come at no more than that times the work of one
+SECOND, TINY = 1e6, 1e-300  # microseconds; less than any product
+GRID = (1, 2, 4, 8, 16, 32)  # particles
+LITTLE, MORE, LONG = 1.2, 1.5, 8000.0  # times the work of one particle; microseconds
 
 
 class Result(NamedTuple):
@@ -40,51 +40,46 @@ class Result(NamedTuple):
         return self.draws.var(0).sum().item() * self.microseconds
 
 
-def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, gradients: float = math.inf, seed: int = 0) -> Plan:
-    """The plan whose estimators won, site by site; alike sites go together.
+def race(pair: Pair, plan: Plan, particles: int, vectorised: bool, microseconds: float = SECOND, seed: int = 0) -> Plan:
+    """The plan whose estimators won, site by site; alike sites go together. The same object where it was not worth it.
 
-    gradients: how many may be drawn for it, if that is more than a second's work.
+    microseconds: how much counted work the race may be.
     """
-    gradients = max(gradients, SECOND / work(_gradient(pair, plan, particles, vectorised)))
+    gradients = microseconds / work(_gradient(pair, plan, particles, vectorised))
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
     groups += [[]] if vectorised and particles > 1 and plan.pathwise else []  # no site's, but all draws in pairs
     runners = sum(len(_rivals(plan, sites)) for sites in groups)
     draws = int(min(DRAWS, gradients / 2 // max(1, runners)))
-    final = int(min(FINAL, gradients / 4 // max(1, len(groups))))
+    final = max(draws, int(min(FINAL, gradients / 4 // max(1, len(groups)))))
     if draws < FEWEST:
         return plan
+    known: dict[Plan, Result] = {}
 
-    def run(rival: Plan, n: int) -> Result:
-        return measured(pair, rival, particles, vectorised, n, seed)
+    def product(rival: Plan, n: int) -> float:
+        if rival not in known or len(known[rival].draws) < n:
+            known[rival] = measured(pair, rival, particles, vectorised, n, seed)
+        return known[rival].product
 
-    best, slower = plan, {}
+    best, slower = plan, []
     for sites in groups:
         rivals = _rivals(best, sites)
-        products = {rival: run(rival, draws).product for rival in rivals}
-        first = min(products, key=products.__getitem__)
-        if first != best and products[first] < 2 * products[best]:  # near enough to look twice
-            finals = {rival: run(rival, max(draws, final)).product for rival in (best, first)}
-            products |= finals
-            if finals[first] < CLEARLY * finals[best] or best not in rivals:
+        first = min(rivals, key=lambda rival: product(rival, draws))
+        if first != best and product(first, draws) < 2 * product(best, draws):  # near enough to look twice
+            if product(first, final) < CLEARLY * product(best, final) or best not in rivals:
                 best = first
-        slower[" ".join(sites)] = (
-            sites,
-            {
-                r: product / products[best] if products[best] else math.inf
-                for r, product in products.items()
-                if r != best
-            },
-        )
-    return with_measured(pair, _noted(best, slower), run(best, max(draws, final)))._replace(particles=particles)
+        slower.append((sites, {r: product(r, draws) / max(product(best, draws), TINY) for r in rivals if r != best}))
+    product(best, final)
+    return with_measured(pair, _noted(best, slower), known[best])._replace(particles=particles)
 
 
 def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
-    """How many particles: as many as come at half as much work again as one, at most."""
+    """How many particles: as many as come at half as much work again as one; in a long step, at a fifth."""
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
     one, two = (work(_gradient(pair, plan, n, True)) for n in (1, 2))
-    return max((n for n in GRID if one + (n - 1) * (two - one) <= HALF_MORE * one), default=fewest)
+    most = max(LITTLE * one, min(MORE * one, LONG))
+    return max(fewest, *(n for n in GRID if one + (n - 1) * (two - one) <= most))
 
 
 def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:
@@ -156,10 +151,10 @@ def _rivals(plan: Plan, sites: list[str]) -> list[Plan]:
     return rivals
 
 
-def _noted(plan: Plan, slower: Mapping[str, tuple[list[str], Mapping[Plan, float]]]) -> Plan:
+def _noted(plan: Plan, slower: list[tuple[list[str], dict[Plan, float]]]) -> Plan:
     """The plan, what was slower noted beside what was not legal."""
     notes: dict[str, tuple[str, ...]] = {}
-    for sites, rivals in slower.values():
+    for sites, rivals in slower:
         for site in sites:
             for rival, ratio in rivals.items():
                 e = next(e for e in rival.entries if e.site == site)

@@ -27,13 +27,13 @@ from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
 from .pyro_svi import PyroSVI
-from .race import race
+from .race import SECOND, race
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
 from .update import update
 
 T = TypeVar("T")
 LR = 0.02  # of Adam, in unconstrained space
-SHARE, START = 0.05, 200  # of a run's gradients may go into a race; steps for which one is worth its while
+SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps for which one is worth its while
 FEW = 8  # particles, where they turn out to be made one by one
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
@@ -69,7 +69,7 @@ class SVI:
         device: str | torch.device | None = None,
         progress: bool = True,
     ) -> None:
-        if loss is not None and optim is None:
+        if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
         if isinstance(plan, str) and plan != "fast":
             raise ValueError(f"plan: got {plan!r}, wanted 'fast', a Plan, or a mapping of sites to estimators")
@@ -81,6 +81,7 @@ class SVI:
         self.plan: Plan | None = None
         self.losses: list[float] = []
         self._averages: dict[str, torch.Tensor] = {}
+        self._raced = 0.0  # microseconds of work that races on the way were
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
         self._lr, self._progress, self._force = lr, progress, force
@@ -115,7 +116,7 @@ class SVI:
         pair, ready = self._begin(data)
         with entered(ready.state):
             if self._racing:
-                self._race(self._batch(pair, ready), 0.0)
+                self._race(self._batch(pair, ready), SECOND)
         return self._chosen
 
     def step(self, *data: Any) -> float:
@@ -135,14 +136,15 @@ class SVI:
             if new:
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
-            if self._racing and not self.losses and (steps is None or steps >= START):
-                self._race(self._batch(pair, ready), 0.0)
+            racing = self._racing and (steps is None or steps >= START)
+            if racing and not self.losses:
+                self._race(self._batch(pair, ready), SECOND)
             try:
                 average, stopped = loop(
                     step=lambda: self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1)),
                     parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
                     gain=lambda new, old: self._gain(pair, ready, new, old),
-                    look=lambda rate: self._look(pair, ready, rate),
+                    look=lambda rate: self._look(pair, ready, rate, racing),
                     steps=steps,
                     warmup=max(0, warmup - len(self.losses)),
                     longest=LONGEST if numbers > MANY else math.inf,
@@ -230,17 +232,20 @@ class SVI:
         seed = self._seed * 1000 + len(self.losses)
         return gain(pair, ready.rows, self._chosen, self._vectorised, new, old, seed=seed, latents=ready.latents)
 
-    def _look(self, pair: Pair, ready: Ready, rate: float) -> None:
+    def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
         """Choose the estimators anew, and scale the learning rate."""
-        if self._racing:
-            self._race(self._batch(pair, ready), SHARE * len(self.losses))
+        if racing:
+            spare = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
+            self._race(self._batch(pair, ready), max(spare, (SECOND - self._raced) / 2))
         self._set_rate(rate)
 
-    def _race(self, pair: Pair, gradients: float) -> None:
-        def run(particles: int, vectorised: bool) -> Plan:
-            return race(pair, self._chosen, particles, vectorised, gradients, self._seed)
-
-        self.plan = self._batched(run)
+    def _race(self, pair: Pair, microseconds: float) -> None:
+        before = self._chosen
+        self.plan = self._batched(
+            lambda particles, vectorised: race(pair, before, particles, vectorised, microseconds, self._seed)
+        )
+        if self.losses and self.plan is not before:
+            self._raced += microseconds
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimiser.param_groups:

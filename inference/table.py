@@ -26,7 +26,7 @@ def as_text(plan: "Plan", width: int | None = None) -> str:
         lines += _wrapped(f"because {e.reason}", width)
         for other in e.ruled_out:
             lines += _wrapped(f"rather than {other}", width)
-    return "\n".join([*lines, *([_total(plan)] if plan.variance is not None else [])])
+    return "\n".join([*lines, *(textwrap.wrap(_total(plan), width) if plan.variance is not None else [])])
 
 
 def as_html(plan: "Plan") -> str:

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
+from credo.inference.table import as_text
 
 X = torch.tensor([0.5, 1.5, -0.3])
 
@@ -92,3 +93,56 @@ def test_a_plan_trains_nothing():
     svi = credo.SVI(model, guide)
     svi.prepare(X)
     assert svi.losses == [] and torch.equal(svi.params["m"], torch.zeros(2))
+
+
+def step(x):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal((z > 0).float(), 1.0), obs=x)
+
+
+def step_guide(x):
+    pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.1)), 1.0))
+
+
+def test_what_is_not_legal_is_carried_out_only_by_force_and_with_a_warning():
+    with pytest.raises(ValueError, match="'pathwise' is not legal: the log density jumps"):
+        credo.plan(step, step_guide, X, plan={"z": "pathwise"})
+    with pytest.warns(UserWarning, match="'z': 'pathwise' was forced, its gradient is biased"):
+        forced = credo.plan(step, step_guide, X, plan={"z": "pathwise"}, force=True)
+    assert forced.estimator("z") == "pathwise" and "forced, though" in forced.frame.loc["z", "reason"]
+    with pytest.raises(ValueError, match="'k': 'pathwise' is not legal: Bernoulli has no rsample"):
+        credo.plan(model, guide, X, plan={"k": "pathwise"}, force=True)  # nobody can
+
+
+def test_the_fast_plan_measures_nothing_and_another_word_is_refused():
+    fast = credo.plan(model, guide, X, plan="fast")
+    assert fast.variance is None and fast.frame["variance"].isna().all()
+    assert list(fast.frame["term"]) == ["KL", "KL", "log q", "log q"]
+    with pytest.raises(ValueError, match="plan: got 'quick', wanted 'fast'"):
+        credo.fit(model, guide, X, plan="quick")
+
+
+def no_way(x):
+    z = pyro.sample("z", dist.Uniform(0.0, 2.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal((z > 1).float(), 1.0), obs=x)
+
+
+def no_way_guide(x):
+    pyro.sample("z", dist.Uniform(0.0, pyro.param("top", torch.tensor(1.5), constraint=constraints.positive)))
+
+
+def test_where_nothing_is_unbiased_the_error_names_the_site_the_reasons_and_the_remedy():
+    with pytest.raises(ValueError) as caught:
+        credo.fit(no_way, no_way_guide, X)
+    for words in ("'z'", "pathwise: the log density jumps", "score: its support moves", "with a fixed support"):
+        assert words in str(caught.value)
+
+
+def test_a_terminal_of_any_width_gets_lines_that_fit():
+    plan = credo.plan(model, guide, X)
+    for width in (60, 80, 200):
+        lines = as_text(plan, width).splitlines()
+        assert max(map(len, lines)) <= max(width, len(lines[0]))
+        assert [line.split()[0] for line in lines if line[0] != " "][:5] == ["site", "loc", "rate", "point", "k"]
