@@ -20,7 +20,7 @@ from ._nets import point, weights_of
 
 # log sigma^2 before the first step. The published KL is flat below log alpha = -8: a weight that starts there is free
 # of the prior until noise finds it, so a lower start keeps more weights and ends at a worse ELBO (docs/traps.md).
-START = -11.0
+START = -11.1
 THRESHOLD = 3.0  # log alpha from which on a weight is pruned
 
 
