@@ -28,14 +28,18 @@ class Dependencies(NamedTuple):
 
     parents: Mapping[Key, frozenset[str]]
 
-    def moved_by(self, site: str, kl: frozenset[str] = frozenset()) -> list[Key]:
-        """The costs whose expectation depends on the draw of a site, a KL standing in for both sides of its site."""
-        keys = []
+    def moved_by(self, site: str, kl: Mapping[str, str] | None = None) -> list[Key]:
+        """The costs whose expectation depends on the draw of a site, a KL standing in for both sides of its site.
+
+        kl: {site of the guide: that of the model whose prior it is held against}.
+        """
+        keys, kl = [], kl or {}
         for key, parents in self.parents.items():
             side, name = key
-            if name in kl and side == PRIOR:
+            if side == PRIOR and name in kl.values():
                 continue
-            of = parents | (self.parents.get((PRIOR, name), frozenset()) if name in kl else {name})
+            closed = side == GUIDE and name in kl
+            of = parents | (self.parents.get((PRIOR, kl[name]), frozenset()) if closed else {name})
             if site in of or any(site in self.ancestors(parent) for parent in of):
                 keys.append(key)
         return keys
@@ -84,7 +88,8 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
     return before
 
 
-ESCAPES = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__", "__contains__"}
+ESCAPES = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__"}
+ESCAPES |= {"__contains__", "__iter__"}  # a draw taken apart is a list of Python's
 INTO = {"__setitem__", "copy_", "index_put_", "scatter_", "masked_fill_"}  # what they write into may be untracked
 
 
@@ -152,16 +157,20 @@ def _by_provenance(pair: Pair) -> dict[Key, frozenset[str]]:
 
 def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     """The costs that move though all the draws they are said to depend on are held."""
-    sets = sorted({names | {name} for (_, name), names in parents.items()}, key=sorted)
+    with_own: dict[Key, frozenset[str]] = {}
     moved: set[Key] = set()
     for look in range(LOOKS):
         with elsewhere(0.1 if look else 0.0):
             z, other = two_draws(pair)
+            for (side, name), names in parents.items():  # a point is held by what it follows
+                own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
+                with_own[side, name] = names | own
+            sets = sorted(set(with_own.values()), key=sorted)
             before, _ = costs_at(pair, z)
             for held in sets[:: -(-len(sets) // SETS)]:
                 after, _ = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()})
-                for key, names in parents.items():
-                    if names | {key[1]} == held and not _equal(before.get(key), after.get(key)):
+                for key, names in with_own.items():
+                    if names == held and not _equal(before.get(key), after.get(key)):
                         moved.add(key)
     return moved
 
@@ -179,6 +188,7 @@ def coupled_plates(pair: Pair, reads: Dependencies) -> dict[str, frozenset[str]]
 def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
     """The same with all other draws held."""
     found: dict[str, set[str]] = {name: set() for name in names}
+    first = int(torch.randint(2**31, ()))
     for look in range(LOOKS if names else 0):
         with torch.no_grad(), elsewhere(0.1 if look else 0.0), without_dropout(tuple(pair)):
             trace = poutine.trace(pair.guide).get_trace(*pair.data)
@@ -191,7 +201,7 @@ def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
                     if not frame.vectorized or frame.size < 2:
                         continue
                     axis = value.dim() - len(site["fn"].event_shape) + frame.dim
-                    row = int(torch.randint(frame.size, ()))
+                    row = (first + look) % frame.size  # of two or three rows, each
                     changed = value.clone()
                     changed.select(axis, row).copy_(another(site["fn"], value).select(axis, row))
                     if _moved_elsewhere(before, costs_at(pair, values | {name: changed}), frame, row):

@@ -54,7 +54,14 @@ def without_path(fn: Any) -> Any:
 
 def unmasked(fn: Any) -> Any:
     """The distribution that is drawn from, where a mask leaves part of its density out."""
-    return unmasked(fn.base_dist) if type(fn).__name__ == "MaskedDistribution" else fn
+    kind = type(fn).__name__
+    if kind == "MaskedDistribution":
+        return unmasked(fn.base_dist)
+    if kind == "Independent" and _masked(fn):
+        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
+    if kind == "ExpandedDistribution" and _masked(fn):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    return fn
 
 
 def pushed(q: Any, p: Any) -> Any:
@@ -77,7 +84,8 @@ def divergence(q: Any, p: Any) -> torch.Tensor:
     q = pushed(q, p)
     one, two = unwrapped(q), unwrapped(p)
     kinds = {type(one).__name__, type(two).__name__}
-    if len(kinds) > 1 or not kinds <= {"Bernoulli", "Categorical"} or q.event_shape != p.event_shape or _masked(q, p):
+    alike = q.event_shape == p.event_shape and q.batch_shape == p.batch_shape
+    if len(kinds) > 1 or not kinds <= {"Bernoulli", "Categorical"} or not alike or _masked(q, p):
         return kl_divergence(q, p)
     if kinds == {"Bernoulli"}:
         a, b = one.logits, two.logits

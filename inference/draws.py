@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
@@ -29,15 +30,20 @@ def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool 
     antithetic: runs in pairs that share their normal noise but for its sign (see `mirror`), where they are vectorised.
     """
     if vectorised:
-        with _SampleBatched(n if antithetic else 0):
-            return torch.vmap(lambda _: program(), randomness="different")(torch.zeros(n))
+
+        def one(run: torch.Tensor) -> T:
+            with _SampleBatched(run if antithetic else None):
+                return program()
+
+        return torch.vmap(one, randomness="different")(torch.zeros(n))
     return _stack([program() for _ in range(n)])
 
 
 def each(program: Callable[[R], T], runs: R, vectorised: bool) -> T:
     """`program` applied to each run of a `repeat`: to the slices of its tensors along their first dimension."""
     if vectorised:
-        with _SampleBatched():
+        around = (m.paired for m in reversed(_PYRO_STACK) if isinstance(m, _SampleBatched))
+        with _SampleBatched(next(around, None)):
             return torch.vmap(program, randomness="different")(runs)
     n = len(tree_leaves(runs)[0])
     return _stack([program(tree_map(operator.itemgetter(i), runs)) for i in range(n)])
@@ -76,9 +82,9 @@ def can_vectorise(program: Callable[[], Any]) -> bool:
 class _SampleBatched(Messenger):
     """Draws each site with noise that `vmap` can batch, where the distribution is torch's or Pyro's own."""
 
-    def __init__(self, paired: int = 0) -> None:
+    def __init__(self, paired: torch.Tensor | None) -> None:
         super().__init__()
-        self.paired = paired  # so many runs that are to have antithetic noise
+        self.paired = paired  # of the runs that are to have antithetic noise, see `mirrored`
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["done"] or msg["is_observed"] or msg["value"] is not None:
@@ -87,7 +93,7 @@ class _SampleBatched(Messenger):
             if is_on_simplex(msg["fn"]):
                 msg["value"] = draw_on_simplex(msg["fn"])
                 return
-            with _NewNoise(self.paired if getattr(msg["fn"], "has_rsample", False) else 0):
+            with _NewNoise(self.paired if getattr(msg["fn"], "has_rsample", False) else None):
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 
 
@@ -109,14 +115,14 @@ class _Largest(TorchDispatchMode):
 class _NewNoise(TorchFunctionMode):
     """In-place calls of torch's samplers that `vmap` refuses, in a form it takes: they use what the calls return."""
 
-    def __init__(self, paired: int) -> None:
+    def __init__(self, paired: torch.Tensor | None) -> None:
         super().__init__()
         self.paired = paired
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.normal_:
             noise = torch.randn_like(args[0])
-            return mirrored(noise, self.paired) if self.paired > 1 else noise
+            return noise if self.paired is None else mirrored(noise, self.paired)
         if func is torch.Tensor.exponential_:
             return -torch.log1p(-torch.rand_like(args[0]))
         if func is torch.Tensor.clamp_:  # Gamma keeps its draws above zero with it; the same in two steps

@@ -81,12 +81,17 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
     scored = pair._replace(guide=without_paths(pair.guide, frozenset(means.score)))
 
     def evaluate(held: dict[str, torch.Tensor], terms: Terms) -> Run:
-        return on_grid(scored, means.values, terms, vectorised, dims, held)
+        return on_grid(scored, means.values, terms, vectorised, dims, held, means.unmoved)
 
     drawn = evaluate({}, means.terms)
     lead = int(bool(means.values))
     new = [key for key in drawn.costs if key[0] != WEIGHT and key not in means.seen]  # of a branch not met before
     reach = {name: [k for k in keys if k in drawn.costs] + new for name, keys in means.score.items()}
+    if missing := sorted(name for name in means.score if (WEIGHT, name) not in drawn.costs):
+        raise ValueError(
+            f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
+            f"draw it in every run and let the model's branch leave it unread"
+        )
     found = scores(drawn.costs, dims, reach, means.coupled, warmth, lead)
     flipped: dict[str, torch.Tensor] = {}
     if means.flips:

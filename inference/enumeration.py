@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pyro import poutine
 
-from .costs import WEIGHT, Costs, Dims, Pair, Plates, Run, Terms, run
+from .costs import WEIGHT, Costs, Dims, Key, Pair, Plates, Run, Terms, run
 from .draws import Differing, each
 from .looks import elsewhere, without_dropout
 from .sites import Site, drawn, unwrapped
@@ -29,12 +29,14 @@ def on_grid(
     vectorised: bool,
     dims: Dims,
     held: Mapping[str, torch.Tensor] | None = None,
+    unmoved: Mapping[str, frozenset[Key]] | None = None,
 ) -> Run:
     """One run for each combination of the values, costs weighted: their sum over the first dimension is what to take.
 
-    values: {site: its support, shape (K, *event shape)}. A cost is weighted by the sites whose plates hold it too.
-    held: values of other latents, the combinations first. Of the Run all tensors have the combinations first, and costs
-    the same number of dimensions after that.
+    values: {site: its support, shape (K, *event shape)}. A cost is weighted by the sites whose plates hold it too, but
+    for those that do not move it (unmoved: {site: such costs}): they would add nothing but noise. held: values of other
+    latents, the combinations first. Of the Run all tensors have the combinations first, and costs the same number of
+    dimensions after that.
     """
     if not values:
         return run(pair, held, terms, dims)
@@ -57,7 +59,7 @@ def on_grid(
             continue
         weight, others = torch.ones((), device=cost.device), total
         for site in values:
-            if where[WEIGHT, site] <= where[key]:
+            if where[WEIGHT, site] <= where[key] and key not in (unmoved or {}).get(site, ()):
                 weight = weight * _pad(costs[WEIGHT, site], deepest).exp()
                 others //= len(values[site])
         possible = torch.where(weight > 0, cost, 0.0)  # 0 times infinity is 0: a value that q excludes

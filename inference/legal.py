@@ -133,7 +133,13 @@ def _trained(site: Site) -> bool:
     """Whether the site's distribution depends on parameters, its own or those of a draw it was given."""
     value = site["value"]
     held = value.detach() if isinstance(value, torch.Tensor) else value
-    return bool(site["fn"].log_prob(held).requires_grad)
+    try:
+        return bool(site["fn"].log_prob(held).requires_grad)
+    except KeyError:  # of a transform's cache
+        raise ValueError(
+            f"site {site['name']!r}: its flow has no inverse in closed form, so that log q is known at its own draws "
+            f"alone; take one that has (spline_coupling, affine_coupling, affine_autoregressive)"
+        ) from None
 
 
 def _no_flips(

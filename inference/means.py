@@ -15,6 +15,7 @@ class Means(NamedTuple):
 
     terms: Terms = Terms()
     values: Mapping[str, torch.Tensor] = {}  # of the enumerated sites
+    unmoved: Mapping[str, frozenset[Key]] = {}  # the costs that each of these does not move
     score: Mapping[str, list[Key]] = {}  # the costs that each draw moves
     seen: frozenset[Key] = frozenset()  # the costs that this is known of
     flips: Mapping[str, list[Key]] = {}
@@ -38,12 +39,14 @@ def carried_out(entries: Iterable[Any], known: Facts) -> Means:
         flips=frozenset(by["one-flip"]),
         local={e.site: e.estimator for e in entries if e.estimator in HOW},
     )
-    reach = {name: known.reads.moved_by(name, frozenset(kl)) for name in drawn}
+    reach = {name: known.reads.moved_by(name, kl) for name in drawn}
+    seen = frozenset(known.reads.parents)
     return Means(
         terms=terms,
         values={name: known.values[name] for name in by["enumerate"]},
+        unmoved={name: seen.difference(known.reads.moved_by(name, kl)) for name in by["enumerate"]},
         score={name: reach[name] for name in by["score"]},
-        seen=frozenset(known.reads.parents),
+        seen=seen,
         flips={name: reach[name] for name in by["one-flip"]},
         redrawn={name: known.reads.descendants(name) for name in by["one-flip"]},
         coupled=known.coupled,

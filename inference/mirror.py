@@ -11,15 +11,18 @@ from typing import Any
 import torch
 
 
-def mirrored(noise: torch.Tensor, n: int) -> torch.Tensor:
-    """Standard normal noise, inside of a `vmap` over n runs: that of run i + n // 2 is minus that of run i."""
-    found: torch.Tensor = _Mirror.apply(noise, n)
+def mirrored(noise: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
+    """Standard normal noise, inside of a `vmap` over n runs: that of run i + n // 2 is minus that of run i.
+
+    run: any tensor that this `vmap` batches, and no other inside of it does.
+    """
+    found: torch.Tensor = _Mirror.apply(noise, run)
     return found
 
 
 class _Mirror(torch.autograd.Function):
     @staticmethod
-    def forward(noise: torch.Tensor, n: int) -> torch.Tensor:
+    def forward(noise: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
         return noise.clone()
 
     @staticmethod
@@ -31,10 +34,12 @@ class _Mirror(torch.autograd.Function):
         raise NotImplementedError("noise has no parameters")
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, None], noise: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
+    def vmap(
+        info: Any, dims: tuple[int | None, int | None], noise: torch.Tensor, run: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
         assert dims[0] is not None
         rows = noise.movedim(dims[0], 0)
-        if info.batch_size != n:  # another vmap inside: values of a finite site
-            return mirrored(rows, n), 0
-        half = n // 2
+        if dims[1] is None:  # another vmap inside: values of a finite site
+            return mirrored(rows, run), 0
+        half = info.batch_size // 2
         return torch.cat([rows[:half], -rows[:half], rows[2 * half :]]), 0

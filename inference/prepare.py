@@ -84,7 +84,7 @@ def prepare(
         with noise(seed):  # looking costs no randomness of the run: a plan given leads to the same steps
             vectorised = can_vectorise(lambda: log_weight(pair))
             plan = make_plan(pair, q if vectorised else fullest(pair, q), vectorised, overrides, force)
-            vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan))
+            vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan, True))
             if particles is None:
                 particles = plan.particles or how_many(pair, plan, vectorised)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)

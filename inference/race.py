@@ -95,18 +95,16 @@ def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
     leaves = unconstrained()
     variances = result.draws.var(0).split([p.numel() for p in leaves.values()])
     entries = []
+    with noise(0):
+        sites: dict[str, Site] = dict(poutine.trace(pair.guide).get_trace(*pair.data).nodes)
     for e in plan.entries:
-        if e.estimator == SUMMED_OUT:
-            entries.append(e)
-            continue
-        with noise(0):
-            sites: dict[str, Site] = dict(poutine.trace(pair.guide).get_trace(*pair.data).nodes)
-        if e.site not in sites:  # of a branch
+        if e.estimator == SUMMED_OUT or e.site not in sites:  # the latter of a branch
             entries.append(e)
             continue
         site = sites[e.site]
         density = site["fn"].log_prob(site["value"].detach()).sum()
-        own = torch.autograd.grad(density, list(leaves.values()), allow_unused=True) if density.requires_grad else ()
+        every = list(leaves.values())
+        own = torch.autograd.grad(density, every, allow_unused=True, retain_graph=True) if density.requires_grad else ()
         found = [v.sum() for v, g in zip(variances, own, strict=True) if g is not None] if own else []
         entries.append(e._replace(variance=torch.stack(found).sum().item() if found else None))
     return plan.with_entries(entries)._replace(

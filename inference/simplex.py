@@ -24,8 +24,12 @@ def draw_on_simplex(fn: Any) -> torch.Tensor:
 
 
 def _of(concentration: torch.Tensor) -> torch.Tensor:
-    """Each run of a `vmap` has a draw of its own, also where the concentration is shared: hence the noise times 0."""
+    """Each run of a `vmap` has a draw of its own, also where the concentration is shared: hence the noise times 0.
+
+    In double precision, as torch's own: gammas of small concentrations underflow, and their ratio with them.
+    """
     smallest = torch.finfo(concentration.dtype).tiny
-    gammas = torch._standard_gamma(concentration + 0 * torch.rand_like(concentration)).clamp(min=smallest)
-    x = gammas / gammas.sum(-1, True)
+    gammas = torch._standard_gamma((concentration + 0 * torch.rand_like(concentration)).double())
+    gammas = gammas.clamp(min=torch.finfo(gammas.dtype).tiny)
+    x = (gammas / gammas.sum(-1, True)).to(concentration.dtype)
     return x.clamp(smallest, 1 - torch.finfo(x.dtype).eps / 2)  # inside the simplex, as torch's own draws are

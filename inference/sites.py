@@ -20,7 +20,7 @@ def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
 def drawn(trace: poutine.Trace) -> dict[str, Site]:
     """All that the program drew: latent sites, auxiliary ones, and the indices of subsampled plates."""
     nodes: dict[str, Site] = dict(trace.nodes)
-    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not s["is_observed"]}
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not s["is_observed"] and not _whole(s)}
 
 
 def observed(trace: poutine.Trace) -> dict[str, Site]:
@@ -35,6 +35,11 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
 def is_index(site: Site) -> bool:
     """Whether a site is a plate's own: the indices of its rows."""
     return type(site["fn"]).__name__ == "_Subsample"
+
+
+def _whole(site: Site) -> bool:
+    """Whether a site is a plate's own, which takes all of its rows: nothing is drawn."""
+    return is_index(site) and site["fn"].subsample_size in (None, site["fn"].size)
 
 
 def plates(site: Site) -> frozenset[str]:
