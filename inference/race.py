@@ -28,7 +28,7 @@ TIMES = " times the variance x work"
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
 SECOND, TINY = 1e6, 1e-300  # microseconds; less than any product
 GRID = (1, 2, 4, 8, 16, 32)  # particles
-LITTLE, MORE, LONG = 1.2, 1.5, 8000.0  # times the work of one particle; microseconds
+LITTLE, MORE, LONG = 1.2, 1.5, 9500.0  # times the work of one particle; microseconds
 
 
 class Result(NamedTuple):
