@@ -29,7 +29,7 @@ def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool 
 
     antithetic: runs in pairs that share their normal noise but for its sign (see `mirror`), where they are vectorised.
     """
-    if vectorised:
+    if vectorised and n > 1:
 
         def one(run: torch.Tensor) -> T:
             with _SampleBatched(run if antithetic else None):

@@ -53,9 +53,10 @@ def differentiable_loss(
             raise ValueError(
                 f"site {name!r}: its distribution now depends on parameters, which it did not at the start"
             )
-    fit, divergence = drawn.fit.mean(), drawn.divergence.mean()
-    loss = (divergence if warmth == 1.0 else warmth * divergence) - fit
-    now = loss.item() if warmth == 1.0 else (divergence - fit).item()
+    loss = (drawn.divergence - drawn.fit).mean()
+    now = loss.item()
+    if warmth != 1.0:
+        loss = loss - (1 - warmth) * drawn.divergence.mean()
     for flipped in drawn.flipped.values():
         loss = loss + flipped.mean()
     return now, loss + surrogate(drawn.scores, averages) if drawn.scores else loss
@@ -98,7 +99,8 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
         again = functools.partial(evaluate, terms=Terms(kl=means.terms.kl, local=means.terms.local))
         flipped = flips(again, drawn, dims, means.flips, means.redrawn, vectorised, warmth, lead)
     fixed: dict[str, torch.Tensor] = {}
-    fit, divergence = [], [torch.zeros((), dtype=torch.float64)]
+    fit: list[torch.Tensor] = []
+    divergence: list[torch.Tensor] = []
     for (side, name), cost in drawn.costs.items():
         if side == WEIGHT:
             if name in means.fixed:
@@ -109,4 +111,8 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
             fit.append(total)
         else:
             divergence.append(total if side == GUIDE else -total)
-    return Draw(functools.reduce(torch.add, fit), functools.reduce(torch.add, divergence), flipped, fixed, found)
+    return Draw(_added(fit), _added(divergence), flipped, fixed, found)
+
+
+def _added(costs: list[torch.Tensor]) -> torch.Tensor:
+    return functools.reduce(torch.add, costs) if costs else torch.zeros((), dtype=torch.float64)

@@ -77,9 +77,11 @@ def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    one, two = (work(_gradient(pair, plan, n, True)) for n in (1, 2))
+    two, four = (work(_gradient(pair, plan, n, True)) for n in (2, 4))
+    more = (four - two) / 2
+    one = two - more  # a lone draw needs no vmap
     most = max(LITTLE * one, min(MORE * one, LONG))
-    return max(fewest, *(n for n in GRID if one + (n - 1) * (two - one) <= most))
+    return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
 def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:

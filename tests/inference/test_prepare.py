@@ -61,8 +61,8 @@ def branching(y):
         (branching, Y, {}, 1),
         (branching, Y, {"plan": {"z": "score"}}, 2),
         (multiplying(400), Y[:2], {}, 1),
-        (model, torch.zeros(10**7), {}, 1),
-        (model, torch.zeros(10**7), {"batch_size": 10}, 32),
+        (model, torch.zeros(3 * 10**5), {}, 1),
+        (model, torch.zeros(3 * 10**5), {"batch_size": 10}, 32),
     ],
     ids=["cheap", "asked for", "score", "branching", "branching by score", "much work", "many data", "in batches"],
 )
