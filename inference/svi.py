@@ -81,10 +81,9 @@ class SVI:
         self.plan: Plan | None = None
         self.losses: list[float] = []
         self._averages: dict[str, torch.Tensor] = {}
-        self._raced = 0.0  # microseconds of work that races on the way were
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
-        self._lr, self._progress, self._force = lr, progress, force
+        self._lr, self._progress, self._force, self._raced = lr, progress, force, 0.0  # microseconds of races
         self._device = choose_device(device)
         self._ready: Ready | None = None
 
@@ -127,27 +126,29 @@ class SVI:
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
-        steps = None if steps is None else whole("steps", steps, 0)
-        new = self.plan is not None  # data that nothing has looked at yet
+        steps, new = None if steps is None else whole("steps", steps, 0), self.plan is not None
         pair, ready = self._begin(data)
         warmup = ready.warmup if steps is None else min(ready.warmup, steps // 4)
         with entered(ready.state):
-            numbers = sum(p.numel() for p in unconstrained().values())
-            if new:
+            if new:  # data that nothing has looked at yet
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
             racing = self._racing and (steps is None or steps >= START)
-            if racing and not self.losses:
-                self._race(self._batch(pair, ready), SECOND)
+
+            def step() -> float:
+                if racing and not self.losses:
+                    self._race(self._batch(pair, ready), SECOND)
+                return self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1))
+
             try:
                 average, stopped = loop(
-                    step=lambda: self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1)),
+                    step=step,
                     parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
                     gain=lambda new, old: self._gain(pair, ready, new, old),
                     look=lambda rate: self._look(pair, ready, rate, racing),
                     steps=steps,
                     warmup=max(0, warmup - len(self.losses)),
-                    longest=LONGEST if numbers > MANY else math.inf,
+                    longest=LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf,
                     progress=self._progress,
                 )
             except NotFinite as error:
@@ -233,10 +234,9 @@ class SVI:
         return gain(pair, ready.rows, self._chosen, self._vectorised, new, old, seed=seed, latents=ready.latents)
 
     def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
-        """Choose the estimators anew, and scale the learning rate."""
         if racing:
-            spare = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
-            self._race(self._batch(pair, ready), max(spare, (SECOND - self._raced) / 2))
+            share = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
+            self._race(self._batch(pair, ready), max(share, (SECOND - self._raced) / 2))
         self._set_rate(rate)
 
     def _race(self, pair: Pair, microseconds: float) -> None:

@@ -174,10 +174,31 @@ def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
         guide(y)
 
     with unchanged():
-        fit = credo.fit(model, interrupted, FLIPS, steps=steps, particles=1)
+        runner = credo.SVI(model, interrupted, particles=1, plan="fast")
+        calls = -(10**6)
+        runner.prepare(FLIPS)
+        calls = 0  # from here each is a step, or one of a few looks
+        fit = runner.run(FLIPS, steps=steps)
     assert "Ctrl-C" in fit.stopped and str(len(fit.losses)) in fit.stopped
     assert 50 < len(fit.losses) < 100
     assert fit.params["loc"].item() < 3.0 and fit.sample(3)["z"].shape == (3,)
+
+
+def test_ctrl_c_before_the_first_step_returns_a_fit_too():
+    calls = -(10**6)
+
+    def interrupted(y):
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise KeyboardInterrupt
+        guide(y)
+
+    runner = credo.SVI(model, interrupted, particles=1)
+    runner.prepare(FLIPS)
+    calls = 0  # the race is on
+    fit = runner.run(FLIPS)
+    assert not fit.losses and "interrupted after 0 steps" in fit.stopped and fit.sample(3)["z"].shape == (3,)
 
 
 def test_a_loss_that_leaves_the_finite_numbers_raises_with_the_fit(unchanged):
@@ -189,7 +210,11 @@ def test_a_loss_that_leaves_the_finite_numbers_raises_with_the_fit(unchanged):
         model(y * float("nan") if calls > 100 else y)
 
     with unchanged(), pytest.raises(credo.Diverged, match=r"nan at step .*\.fit holds") as caught:
-        credo.fit(broken, guide, FLIPS, particles=1)
+        runner = credo.SVI(broken, guide, particles=1, plan="fast")
+        calls = -(10**6)
+        runner.prepare(FLIPS)
+        calls = 0
+        runner.run(FLIPS)
     fit = caught.value.fit
     assert all(torch.isfinite(torch.tensor(fit.losses))) and len(fit.losses) > 50
     assert 0.6 < fit.params["loc"].item() < 3.0 and torch.isfinite(fit.params["scale"])
