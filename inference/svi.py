@@ -34,7 +34,7 @@ from .update import update
 T = TypeVar("T")
 LR = 0.02  # of Adam, in unconstrained space
 SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps for which one is worth its while
-FEW = 8  # particles, where they turn out to be made one by one
+AT_A_FALL, FEW = 64, 8  # gradients for a race where the learning rate falls; particles where they are made one by one
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
@@ -114,8 +114,7 @@ class SVI:
         """Choose the estimators anew by measured variance times work at the parameters as they are (see `race`)."""
         pair, ready = self._begin(data)
         with entered(ready.state):
-            if self._racing:
-                self._race(self._batch(pair, ready), SECOND)
+            self._race(self._batch(pair, ready), SECOND)
         return self._chosen
 
     def step(self, *data: Any) -> float:
@@ -133,7 +132,7 @@ class SVI:
             if new:  # data that nothing has looked at yet
                 check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
             self._set_rate(1.0)
-            racing = self._racing and (steps is None or steps >= START)
+            racing = steps is None or steps >= START
 
             def step() -> float:
                 if racing and not self.losses:
@@ -209,9 +208,7 @@ class SVI:
         )
 
     def _batched(self, compute: Callable[[int, bool], T]) -> T:
-        """What it computes from so many particles. A program that has changed, say by making a parameter, may not bear
-        `vmap` any longer: its draws are made one by one from here, and fewer.
-        """
+        """What it computes from so many particles; from fewer, one by one, once a program bears `vmap` no longer."""
         assert self._ready is not None
         if self._vectorised:
             try:
@@ -235,11 +232,14 @@ class SVI:
 
     def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
         if racing:
-            share = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
-            self._race(self._batch(pair, ready), max(share, (SECOND - self._raced) / 2))
+            one, falls = self._chosen.microseconds or 0.0, rate * self._lr < self._optimiser.param_groups[0]["lr"]
+            share = SHARE * len(self.losses) * one - self._raced
+            self._race(self._batch(pair, ready), max(share, AT_A_FALL * one * falls))
         self._set_rate(rate)
 
     def _race(self, pair: Pair, microseconds: float) -> None:
+        if not self._racing:
+            return
         before = self._chosen
         self.plan = self._batched(
             lambda particles, vectorised: race(pair, before, particles, vectorised, microseconds, self._seed)
