@@ -20,6 +20,7 @@ from pyro import poutine
 import credo
 from credo.inference.measure import gradients
 from credo.inference.scope import entered, unconstrained
+from credo.inference.sites import latent
 
 Point = dict[str, torch.Tensor]
 PARTICLES = (1, 2, 4, 8, 16, 32)
@@ -82,10 +83,10 @@ def choices(pair: Pair) -> dict[str, tuple[type, Callable, Callable]]:
         for word, guide in guides.items():
             q = poutine.trace(guide).get_trace(*pair.data)
             p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-            latent = [s["fn"] for s in q.nodes.values() if _drawn(s)]
-            rough = any(not fn.has_rsample for fn in latent)
-            finite = any(fn.has_enumerate_support and not fn.event_shape for fn in latent)
-            summed = any(_drawn(s) and name not in q.nodes for name, s in p.nodes.items())
+            drawn = [site["fn"] for site in latent(q, auxiliary=True).values()]
+            rough = any(not fn.has_rsample for fn in drawn)
+            finite = any(fn.has_enumerate_support and not fn.event_shape for fn in drawn)
+            summed = any(name not in q.nodes for name in latent(p, auxiliary=True))
             if summed:  # latents that the guide leaves to the model: one class alone sums over them
                 model = pyro.infer.config_enumerate(pair.model, "parallel")
                 found[f"TraceEnum parallel{word}"] = (pyro.infer.TraceEnum_ELBO, model, guide)
@@ -208,10 +209,6 @@ def interleaved(contenders: list[Contender], n: int, seconds: float = float("inf
     while todo := list(wanting()):
         for c in todo:
             c.block(min(block, n - len(c.gradients)))
-
-
-def _drawn(site: dict) -> bool:
-    return site["type"] == "sample" and not site["is_observed"] and type(site["fn"]).__name__ != "_Subsample"
 
 
 def _with_baseline(guide: Callable) -> Callable:

@@ -98,10 +98,10 @@ def layers_guide(x):
 # 5: mixture, the component of each row in the guide; 10: mixture, the component summed out of the model
 
 
-def mixture_model(x):
-    locs = pyro.sample("locs", dist.Normal(torch.zeros(3), 3.0).to_event(1))
+def mixture_model(x, components=3):
+    locs = pyro.sample("locs", dist.Normal(torch.zeros(components), 3.0).to_event(1))
     with pyro.plate("N", len(x)):
-        z = pyro.sample("z", dist.Categorical(torch.ones(3) / 3))
+        z = pyro.sample("z", dist.Categorical(torch.ones(components) / components))
         pyro.sample("x", dist.Normal(Vindex(locs)[..., z], NOISE), obs=x)
 
 
@@ -113,10 +113,7 @@ def mixture_guide(x):
 
 
 def gmm_model(x):
-    locs = pyro.sample("locs", dist.Normal(torch.zeros(2), 3.0).to_event(1))
-    with pyro.plate("N", len(x)):
-        z = pyro.sample("z", dist.Categorical(torch.ones(2) / 2))
-        pyro.sample("x", dist.Normal(Vindex(locs)[..., z], NOISE), obs=x)
+    mixture_model(x, components=2)
 
 
 def gmm_guide(x):

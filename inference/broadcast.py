@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 from pyro.ops import packed
 
-from .looks import without_dropout
+from .looks import alike, without_dropout
 from .marginal import Group, Program, Summed, densities, eliminated, enumerating, named
 from .scope import noise
 from .sites import Site
@@ -81,9 +81,7 @@ def _same_density(name: str, log_prob: Any, plain: poutine.Trace, enumerated: po
         if node["infer"]["_enumerate_symbol"] in log_prob._pyro_dims:
             log_prob = packed.gather(log_prob, _index(plain.nodes[other], node), node["infer"]["_enumerate_symbol"])
     one, two = packed.broadcast_all(log_prob, packed.pack(plain.nodes[name]["unscaled_log_prob"], letters))
-    finite = two[two.isfinite()]
-    slack = 1e-5 * max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
-    if not torch.allclose(one, two, rtol=1e-4, atol=slack, equal_nan=True):
+    if not alike(one, two):
         raise ValueError(f"{_remedy(summed)}. There the density of {name!r} is not what it is with one value at a time")
 
 

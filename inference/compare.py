@@ -20,7 +20,7 @@ from .elbo import log_weight
 from .fit import Fit
 from .marginals import in_double, marginals, masses, mean_and_sd, moments, scalars
 from .scope import reading
-from .sites import unwrapped
+from .sites import kind, unwrapped
 
 DRAWS = 4096
 
@@ -127,7 +127,7 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Exact]:
 
 def _is_point(q: Distribution | None, sd: torch.Tensor) -> bool:
     """Whether the guide believes in a point; a finite site may be sure by rounding, and is none."""
-    return type(unwrapped(q)).__name__ == "Delta" or (q is None and bool((sd == 0).any()))
+    return kind(q) == "Delta" or (q is None and bool((sd == 0).any()))
 
 
 def _ratio(a: float, b: float) -> float:

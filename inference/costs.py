@@ -60,21 +60,19 @@ PLAIN = Terms()
 
 
 class Run(NamedTuple):
-    """The draws z ~ q, the cost of each site, its plates, and the neighbours of some draws with their probabilities."""
+    """The draws z ~ q, the cost of each site, its plates and their dimensions, and the neighbours of some draws with
+    their probabilities.
+    """
 
     z: dict[str, torch.Tensor]
     costs: Costs
     plates: Plates
+    dims: Dims
     neighbours: dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-def run(
-    pair: Pair,
-    held: Mapping[str, torch.Tensor] | None = None,
-    terms: Terms = PLAIN,
-    dims: Dims | None = None,
-) -> Run:
-    """One run of guide and model. held: values of latents that are not drawn. dims: is filled, if given."""
+def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms = PLAIN) -> Run:
+    """One run of guide and model. held: values of latents that are not drawn."""
     q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
     how = {name: word for name, word in terms.local.items() if name not in (held or {})}
     with replacing(q.nodes, how) if how else nullcontext():
@@ -84,6 +82,7 @@ def run(
     still = poutine.trace(fixed(pair.guide)).get_trace(*pair.data) if fixed else q
     costs: Costs = {}
     where: Plates = {}
+    dims: Dims = {}
     in_model = set(terms.kl.values())
     in_guide = in_model | terms.kl.keys() | terms.landed
     p.compute_log_prob(site_filter=lambda name, site: name not in in_model)
@@ -100,9 +99,7 @@ def run(
                 group = groups[name]  # one cost, where its last site stands: all that it depends on comes before
                 if name == group.sites[-1] and group.name is not None:
                     key = (DATA if group.observed else PRIOR, group.name)
-                    costs[key], where[key] = group.cost, group.plates
-                    if dims is not None:
-                        dims[key] = group.dims
+                    costs[key], where[key], dims[key] = group.cost, group.plates, group.dims
                 continue
             side = DATA if trace is p and site["is_observed"] else latent_side
             if side == GUIDE and name in terms.kl:
@@ -114,14 +111,12 @@ def run(
             else:
                 continue
             where[side, name] = plates(site)
-            vectorised = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
-            if dims is not None:
-                dims[side, name] = vectorised
+            dims[side, name] = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
             if name in terms.weights and side == GUIDE:
-                costs[WEIGHT, name], where[WEIGHT, name] = unmasked(site["fn"]).log_prob(z[name]), where[side, name]
-                if dims is not None:
-                    dims[WEIGHT, name] = vectorised
-    return Run(z, costs, where, {name: neighbours(q.nodes[name]["fn"], z[name]) for name in sorted(terms.flips)})
+                costs[WEIGHT, name] = unmasked(site["fn"]).log_prob(z[name])
+                where[WEIGHT, name], dims[WEIGHT, name] = where[side, name], dims[side, name]
+    near = {name: neighbours(q.nodes[name]["fn"], z[name]) for name in sorted(terms.flips)}
+    return Run(z, costs, where, dims, near)
 
 
 def _kl(q: Site, p: Site) -> torch.Tensor:

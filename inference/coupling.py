@@ -6,7 +6,7 @@ A model may centre its inputs, or its network may hold batch norm: then the mean
 import torch
 
 from .costs import Pair, run
-from .looks import elsewhere, without_dropout
+from .looks import alike, elsewhere, without_dropout
 from .scope import noise
 
 
@@ -27,13 +27,9 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
             dims = [d for d, length in enumerate(cost.shape) if length == size]
             if not found.plates[side, name] & plates or not dims:
                 continue
-            if not any(_same(cost.narrow(d, 0, size - 1), others[side, name].narrow(d, 0, size - 1)) for d in dims):
+            if not any(alike(cost.narrow(d, 0, size - 1), others[side, name].narrow(d, 0, size - 1)) for d in dims):
                 raise ValueError(
                     f"batch_size: site {name!r}: the density of a row depends on the other rows of its batch, so a "
                     f"batch is no estimate of the whole; prepare the data beforehand (x - x.mean()), take LayerNorm "
                     f"for batch norm, or leave out batch_size"
                 )
-
-
-def _same(one: torch.Tensor, two: torch.Tensor) -> bool:
-    return torch.allclose(one, two, rtol=1e-4, atol=1e-5 * (1 + one.abs().max().item()), equal_nan=True)

@@ -15,10 +15,10 @@ from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provena
 from pyro.poutine.messenger import Messenger
 from torch.utils._pytree import tree_map
 
-from .costs import DATA, GUIDE, PRIOR, Costs, Dims, Key, Pair, run
-from .looks import elsewhere, without_dropout
+from .costs import DATA, GUIDE, PRIOR, Key, Pair, Run, run
+from .looks import differing, elsewhere, without_dropout
 from .scope import noise
-from .sites import Site, drawn, is_index, latent, plates, unwrapped
+from .sites import Site, drawn, is_index, kind, latent, plates
 
 LOOKS, SETS = 3, 24  # dataflow tests: at the parameters and twice a little off, of so many sets of draws at most
 
@@ -61,7 +61,7 @@ def dependencies(pair: Pair) -> Dependencies:
         before = _by_order(q, p)
         if pair.summed is not None:  # sites summed over together are one cost, which may depend on all
             every = frozenset(latent(q, auxiliary=True))
-            before = {key: before[key] if key in before else every for key in costs_at(pair, {})[0]}
+            before = {key: before[key] if key in before else every for key in costs_at(pair, {}).costs}
         found = _by_provenance(pair)
         parents = {key: found.get(key, names) & names for key, names in before.items()}
         for key in _missed(pair, parents):
@@ -166,11 +166,11 @@ def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
                 own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
                 with_own[side, name] = names | own
             sets = sorted(set(with_own.values()), key=sorted)
-            before, _ = costs_at(pair, z)
+            before = costs_at(pair, z).costs
             for held in sets[:: -(-len(sets) // SETS)]:
-                after, _ = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()})
+                after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
                 for key, names in with_own.items():
-                    if names == held and not _equal(before.get(key), after.get(key)):
+                    if names == held and (key not in before or differing(before[key], after.get(key)).any()):
                         moved.add(key)
     return moved
 
@@ -216,11 +216,10 @@ def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tens
     return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
 
 
-def costs_at(pair: Pair, values: Mapping[str, torch.Tensor]) -> tuple[Costs, Dims]:
-    """The costs with these draws held, and the generator too."""
-    dims: Dims = {}
+def costs_at(pair: Pair, values: Mapping[str, torch.Tensor]) -> Run:
+    """A run with these draws held, and the generator too."""
     with noise(0):
-        return run(pair, values, dims=dims).costs, dims
+        return run(pair, values)
 
 
 def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
@@ -237,23 +236,17 @@ def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
 def _draws(trace: poutine.Trace) -> dict[str, Site]:
     """What the guide draws, points and indices of rows left out."""
     sites = drawn(trace).items()
-    return {name: s for name, s in sites if not is_index(s) and type(unwrapped(s["fn"])).__name__ != "Delta"}
+    return {name: s for name, s in sites if not is_index(s) and kind(s["fn"]) != "Delta"}
 
 
-def _equal(one: torch.Tensor | None, two: torch.Tensor | None) -> bool:
-    if one is None or two is None or one.shape != two.shape:
-        return False
-    return bool(((one == two) | (one.isnan() & two.isnan())).all())
-
-
-def _moved_elsewhere(before: tuple[Costs, Dims], after: tuple[Costs, Dims], frame: Any, row: int) -> bool:
+def _moved_elsewhere(before: Run, after: Run, frame: Any, row: int) -> bool:
     """Whether a cost in this plate changed in another row than this one."""
-    for key, cost in before[0].items():
-        if before[1][key].get(frame.name) != frame.dim or cost.dim() < -frame.dim or key not in after[0]:
+    for key, cost in before.costs.items():
+        if before.dims[key].get(frame.name) != frame.dim or cost.dim() < -frame.dim or key not in after.costs:
             continue
-        if cost.shape[frame.dim] != frame.size or after[0][key].shape != cost.shape:
+        if cost.shape[frame.dim] != frame.size or after.costs[key].shape != cost.shape:
             continue
-        difference = (cost != after[0][key]) & ~(cost.isnan() & after[0][key].isnan())
-        if difference.movedim(frame.dim, 0)[torch.arange(frame.size) != row].any():
+        moved = differing(cost, after.costs[key]).movedim(frame.dim, 0)
+        if moved[torch.arange(frame.size) != row].any():
             return True
     return False

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from .costs import DATA, GUIDE, WEIGHT, Dims, Pair, Run, Terms
+from .costs import DATA, GUIDE, WEIGHT, Pair, Run, Terms
 from .draws import repeat
 from .enumeration import on_grid
 from .flips import flips
@@ -78,11 +78,11 @@ def log_weight(pair: Pair, plan: Plan = EMPTY, vectorised: bool = False) -> torc
 
 def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw:
     """One draw of the guide, finite sites summed over."""
-    means, dims = plan.means, Dims()
+    means = plan.means
     scored = pair._replace(guide=without_paths(pair.guide, frozenset(means.score)))
 
     def evaluate(held: dict[str, torch.Tensor], terms: Terms) -> Run:
-        return on_grid(scored, means.values, terms, vectorised, dims, held, means.unmoved)
+        return on_grid(scored, means.values, terms, vectorised, held, means.unmoved)
 
     drawn = evaluate({}, means.terms)
     lead = int(bool(means.values))
@@ -93,11 +93,11 @@ def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw
             f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
             f"draw it in every run and let the model's branch leave it unread"
         )
-    found = scores(drawn.costs, dims, reach, means.coupled, warmth, lead)
+    found = scores(drawn, reach, means.coupled, warmth, lead)
     flipped: dict[str, torch.Tensor] = {}
     if means.flips:
         again = functools.partial(evaluate, terms=Terms(kl=means.terms.kl, local=means.terms.local))
-        flipped = flips(again, drawn, dims, means.flips, means.redrawn, vectorised, warmth, lead)
+        flipped = flips(again, drawn, means.flips, means.redrawn, vectorised, warmth, lead)
     fixed: dict[str, torch.Tensor] = {}
     fit: list[torch.Tensor] = []
     divergence: list[torch.Tensor] = []

@@ -15,8 +15,8 @@ from pyro import poutine
 
 from .costs import WEIGHT, Costs, Dims, Key, Pair, Plates, Run, Terms, run
 from .draws import Differing, each
-from .looks import elsewhere, without_dropout
-from .sites import Site, drawn, unwrapped
+from .looks import alike, elsewhere, without_dropout
+from .sites import Site, drawn, kind, unwrapped
 
 TIED = "(batch norm?)"  # rows of a plate look at each other, as against one that stands outside of it
 MOST = 256  # runs: the product of the sizes of all supports
@@ -27,7 +27,6 @@ def on_grid(
     values: Mapping[str, torch.Tensor],
     terms: Terms,
     vectorised: bool,
-    dims: Dims,
     held: Mapping[str, torch.Tensor] | None = None,
     unmoved: Mapping[str, frozenset[Key]] | None = None,
 ) -> Run:
@@ -39,13 +38,15 @@ def on_grid(
     dimensions after that.
     """
     if not values:
-        return run(pair, held, terms, dims)
+        return run(pair, held, terms)
     where: Plates = {}
+    dims: Dims = {}
     terms = terms._replace(weights=terms.weights | values.keys())
 
     def one(fixed: dict[str, torch.Tensor]) -> tuple[Any, ...]:
-        found = run(pair, fixed, terms, dims)
+        found = run(pair, fixed, terms)
         where.update(found.plates)
+        dims.update(found.dims)
         return found.z, found.costs, found.neighbours
 
     z, costs, neighbours = each(one, {**_grid(values), **(held or {})}, vectorised)
@@ -64,7 +65,7 @@ def on_grid(
                 others //= len(values[site])
         possible = torch.where(weight > 0, cost, 0.0)  # 0 times infinity is 0: a value that q excludes
         weighted[key] = weight * possible / others
-    return Run(z, weighted, where, neighbours)
+    return Run(z, weighted, where, dims, neighbours)
 
 
 def finite_sites(
@@ -92,15 +93,15 @@ def finite_sites(
 
 
 def _support(fn: Any) -> torch.Tensor | str:
-    kind = type(unwrapped(fn)).__name__
+    word = kind(fn)
     if not getattr(fn, "has_enumerate_support", False) and getattr(unwrapped(fn), "has_enumerate_support", False):
-        return f"its units are one event: every combination of {kind} values would be a run"
+        return f"its units are one event: every combination of {word} values would be a run"
     if not getattr(fn, "has_enumerate_support", False):
-        return f"{kind} has no finite support"
+        return f"{word} has no finite support"
     try:
         support = fn.enumerate_support(expand=False)
     except NotImplementedError:
-        return f"its units are one event, or differ in their values: the runs of this {kind} cannot be listed"
+        return f"its units are one event, or differ in their values: the runs of this {word} cannot be listed"
     return support.reshape(len(support), *fn.event_shape)
 
 
@@ -140,7 +141,7 @@ def _coupled_here(
             return [name], "the probabilities of its values do not add up to one"
         for key, cost in cells_of.items():
             cells = cost.unflatten(0, sizes)
-            if not where[WEIGHT, name] <= where[key] and not _alike(cells, cells.narrow(axis, 0, 1).expand_as(cells)):
+            if not where[WEIGHT, name] <= where[key] and not alike(cells, cells.narrow(axis, 0, 1).expand_as(cells)):
                 return [name], f"the density of {key[1]!r} depends on its values in other rows"
     strides = dict(zip(values, (math.prod(sizes[i + 1 :]) for i in range(len(sizes))), strict=True))
     rows = [max(site["fn"].batch_shape.numel(), 1) for site in sites.values()]
@@ -154,16 +155,10 @@ def _coupled_here(
             covering = [name for name in values if where[WEIGHT, name] <= where[key]]
             cell = sum((strides[name] * index[name] for name in covering), torch.zeros((), dtype=torch.int64))
             expected = cells_of[key].gather(0, cell.to(cost.device).expand(cost.shape)[None])[0]
-            if not _alike(cost, expected):
+            if not alike(cost, expected):
                 blamed = [name for name in covering if where[WEIGHT, name]] or list(values)
                 return blamed, f"the density of {key[1]!r} depends on its values in other rows {TIED}"
     return None
-
-
-def _alike(one: torch.Tensor, two: torch.Tensor) -> bool:
-    finite = two[two.isfinite()]
-    slack = 1e-5 * max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
-    return torch.allclose(one, two, rtol=1e-4, atol=slack, equal_nan=True)
 
 
 def _pad(t: torch.Tensor, dim: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from .costs import WEIGHT, Dims, Key, Run
+from .costs import WEIGHT, Key, Run
 from .draws import each
 from .score import depth, moved, trimmed
 
@@ -20,7 +20,6 @@ Evaluate = Callable[[dict[str, torch.Tensor]], Run]  # of the draws that are hel
 def flips(
     evaluate: Evaluate,
     drawn: Run,
-    dims: Dims,
     reach: Mapping[str, list[Key]],
     redrawn: Mapping[str, frozenset[str]],
     vectorised: bool,
@@ -42,11 +41,11 @@ def flips(
         held = {k: v.detach() for k, v in drawn.z.items() if k not in redrawn[name] and k != name}
 
         def cost(z: torch.Tensor, name: str = name, keys: list[Key] = keys, held: dict = held) -> torch.Tensor:
-            return moved(evaluate({**held, name: z}).costs, keys, dims, name, frozenset(), warmth, lead)
+            return moved(evaluate({**held, name: z}), keys, drawn.dims[WEIGHT, name], warmth, lead)
 
         with torch.no_grad():
             costs = each(cost, torch.cat([drawn.z[name][None], values]), vectorised)
-        deep = depth(dims[WEIGHT, name])
+        deep = depth(drawn.dims[WEIGHT, name])
         gained = costs[1:] - costs[:1]
         found[name] = (trimmed(probability, 1 + lead, deep) * gained).sum(dtype=torch.float64)
     return found

@@ -9,7 +9,7 @@ from pyro import poutine
 
 from .costs import Pair
 from .scope import noise
-from .sites import Site, drawn, latent, unwrapped
+from .sites import drawn, has_rsample, kind, latent
 from .smooth import rough_sites
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def not_pathwise(
     pair: Pair, guide: poutine.Trace, fixed: list[str], kl: Mapping[str, str], vectorised: bool
 ) -> dict[str, str]:
     """{site: why not}. guide: a trace. fixed: sites that are not asked about. kl: those with an improper prior."""
-    every = {name: site for name, site in drawn(guide).items() if type(unwrapped(site["fn"])).__name__ != "Delta"}
+    every = {name: site for name, site in drawn(guide).items() if kind(site["fn"]) != "Delta"}
     asked = latent(guide, auxiliary=True).keys() - set(fixed)
-    sites = {name: site for name, site in every.items() if name in asked and _has_rsample(site)}
+    sites = {name: site for name, site in every.items() if name in asked and has_rsample(site)}
     held = {name: site["value"] for name, site in every.items() if name not in sites}
     jumping = rough_sites(pair, sites, held, kl, vectorised)
     return dict.fromkeys(jumping, "the log density jumps along its draws (a step, a cast, a detach, a Python branch?)")
@@ -45,7 +45,3 @@ def _warn(pair: Pair, plan: "Plan", vectorised: bool) -> None:
             f"again with plan={{{name!r}: 'score'}}",
             stacklevel=5,
         )
-
-
-def _has_rsample(site: Site) -> bool:
-    return bool(getattr(site["fn"], "has_rsample", False))

@@ -12,7 +12,7 @@ from torch.distributions import biject_to
 from .costs import PRIOR
 from .dependencies import Dependencies
 from .distributions import divergence
-from .sites import Site, latent, plates, same_scale, unwrapped
+from .sites import Site, kind, latent, plates, same_scale, unwrapped
 
 
 class Known(NamedTuple):
@@ -49,15 +49,14 @@ def known_kl(q: poutine.Trace, p: poutine.Trace, reads: Dependencies, nesting: i
 
 
 def _illegal(q: Site, p: Site) -> str | None:
-    if type(unwrapped(q["fn"])).__name__ == "Delta":
+    if kind(q["fn"]) == "Delta":
         return "a point has no density"
     if not (same_scale(q["scale"], p["scale"]) and _same_mask(q["mask"], p["mask"]) and plates(q) == plates(p)):
         return "scale, mask or plates differ between guide and model"
     try:
         value = divergence(q["fn"], p["fn"])
     except (NotImplementedError, AttributeError):
-        kinds = f"{type(unwrapped(q['fn'])).__name__} and {type(unwrapped(p['fn'])).__name__}"
-        return f"no KL in closed form is known between {kinds}"
+        return f"no KL in closed form is known between {kind(q['fn'])} and {kind(p['fn'])}"
     if value.shape != q["fn"].batch_shape:
         return "its KL does not have a value for each row"
     return None if torch.isfinite(value).all() else "its KL is not finite"
@@ -69,7 +68,7 @@ def _behind(name: str, site: Site, sites: dict[str, Site], priors: dict[str, Sit
     An AutoNormal hides its Normal so: the latent itself is a point.
     """
     for target, point in sites.items():
-        if target not in priors or type(unwrapped(point["fn"])).__name__ != "Delta":
+        if target not in priors or kind(point["fn"]) != "Delta":
             continue
         if reads.ancestors(target) != {name} or point["value"].shape != site["value"].shape:
             continue

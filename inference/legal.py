@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
-from .costs import Pair, run, stl_is_legal, summed_model
+from .costs import Key, Pair, run, stl_is_legal, summed_model
 from .dependencies import Dependencies, coupled_plates, dependencies
 from .distributions import is_plain
 from .enumeration import TIED, finite_sites
@@ -25,7 +25,7 @@ from .local import HOW
 from .local_sites import local_sites
 from .looks import elsewhere
 from .scope import noise
-from .sites import Site, latent, plates, unwrapped
+from .sites import Site, has_rsample, kind, latent, plates, unwrapped
 
 ESTIMATORS = (
     "sampled",
@@ -80,29 +80,22 @@ def facts(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[s
             coupled[name] = plates(sites[name])
     moving = _moving_supports(pair, [n for n in sites if n not in fixed and n not in values])
     paths = [n for n, site in sites.items() if has_rsample(site) and n not in jumps and n not in fixed]
-    rows = {how: local_sites(pair, paths, known.kl, how) for how in HOW}
+    rows = local_sites(pair, paths, known.kl)
+    where = run(pair).plates if discrete else {}
     options = {}
     for name, site in sites.items():
-        kind = type(unwrapped(site["fn"])).__name__
-        sampled = (
-            None
-            if name in fixed and not has_rsample(site)
-            else f"{kind} depends on parameters and would lose its gradient"
-        )
-        pathwise = jumps.get(name) if has_rsample(site) else f"{kind} has no rsample"
-        legal = {
-            "sampled": sampled,
-            "enumerate": None
-            if name in values
-            else unsummed.get(name, f"{kind} has no finite support with parameters"),
-            "one-flip": _no_flips(pair, name, site, reads, coupled, vectorised)
-            if name in discrete
-            else f"{kind} has no units of finite support",
+        word, smooth = kind(site["fn"]), has_rsample(site)
+        drawn_only, finite = name in fixed and not smooth, name in discrete
+        no_units, no_values = f"{word} has no units of finite support", f"{word} has no finite support with parameters"
+        leaving = [k for k in reads.moved_by(name) if not plates(site) <= where.get(k, frozenset())] if finite else []
+        options[name] = {
+            "sampled": None if drawn_only else f"{word} depends on parameters and would lose its gradient",
+            "enumerate": None if name in values else unsummed.get(name, no_values),
+            "one-flip": _no_flips(site, coupled.get(name), leaving, vectorised) if finite else no_units,
             **{how: rows[how].get(name, "it is not differentiated along its draw") for how in HOW},
-            "pathwise": pathwise,
-            "score": "a Delta has no density" if kind == "Delta" else moving.get(name),
+            "pathwise": jumps.get(name) if smooth else f"{word} has no rsample",
+            "score": "a Delta has no density" if word == "Delta" else moving.get(name),
         }
-        options[name] = legal
     again = [n for n, s in sites.items() if reads.ancestors(n) or not is_plain(s["fn"])]
     sticking = None if stl_is_legal(pair) else "the guide draws noise of its own: log q is no function of the draws"
     return Facts(options, reads, known.kl, known.why, sticking, frozenset(again), values, coupled, known.improper)
@@ -125,10 +118,6 @@ def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:
     return best
 
 
-def has_rsample(site: Site) -> bool:
-    return bool(getattr(site["fn"], "has_rsample", False))
-
-
 def _trained(site: Site) -> bool:
     """Whether the site's distribution depends on parameters, its own or those of a draw it was given."""
     value = site["value"]
@@ -142,35 +131,26 @@ def _trained(site: Site) -> bool:
         ) from None
 
 
-def _no_flips(
-    pair: Pair,
-    name: str,
-    site: Site,
-    reads: Dependencies,
-    coupled: Mapping[str, frozenset[str]],
-    vectorised: bool,
-) -> str | None:
-    """Why the units of a site may not be summed over one by one, or None."""
+def _no_flips(site: Site, coupled: frozenset[str] | None, leaving: list[Key], vectorised: bool) -> str | None:
+    """Why the units of a site may not be summed over one by one, or None.
+
+    coupled: plates in which its rows look at each other. leaving: costs outside of its plates that it moves.
+    """
     fn = site["fn"]
     base = unwrapped(fn)
-    kind = type(base).__name__
     if not getattr(base, "has_enumerate_support", False) or base.event_shape:
-        return f"{kind} has no units of finite support"
+        return f"{kind(fn)} has no units of finite support"
     try:
         runs = fn.event_shape.numel() * (len(base.enumerate_support(expand=False)) - 1)
     except NotImplementedError:
-        return f"the units of this {kind} differ in their values"
+        return f"the units of this {kind(fn)} differ in their values"
     if runs > MOST_FLIPS:
         return f"{runs:,} runs, one for each other value of each unit, are too many"
     if not vectorised:
         return "the pair cannot be run for many values at once"
-    if coupled.get(name):
-        return f"rows of plate {', '.join(sorted(coupled[name]))} look at each other"
-    where = run(pair).plates
-    for key in reads.moved_by(name):
-        if not plates(site) <= where.get(key, frozenset()):
-            return f"{key[1]!r} outside its plate depends on it"
-    return None
+    if coupled:
+        return f"rows of plate {', '.join(sorted(coupled))} look at each other"
+    return f"{leaving[0][1]!r} outside its plate depends on it" if leaving else None
 
 
 def _moving_supports(pair: Pair, names: list[str]) -> dict[str, str]:
@@ -192,7 +172,7 @@ def _moving_supports(pair: Pair, names: list[str]) -> dict[str, str]:
                     (q.nodes[name]["fn"], other.nodes[name]["fn"]),
                     (other.nodes[name]["fn"], q.nodes[name]["fn"]),
                 ):
-                    if type(unwrapped(fn)).__name__ != "Delta" and _outside(fn, drawn):
+                    if kind(fn) != "Delta" and _outside(fn, drawn):
                         found[name] = cause
     return found
 

@@ -14,14 +14,14 @@ import torch
 from pyro import poutine
 
 from .arguments import argument_names
-from .costs import DATA, GUIDE, PRIOR, Dims, Pair, run
+from .costs import DATA, GUIDE, PRIOR, Pair, run
 from .draws import draw
 from .marginal import refuse_shared
 from .minibatch import find_rows, rows_of
 from .predict import new_arguments
 from .preflight import check
 from .scope import reading
-from .sites import latent, observed, plates, unwrapped
+from .sites import kind, latent, observed, plates
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -53,8 +53,7 @@ def log_likelihood(fit: "Fit", n: int, *new: Any, seed: int = 0) -> LogLikelihoo
             refuse_shared(pair.model, guide, pair.data, pair.summed, over_rows, "no row has a likelihood of its own")
 
         def one() -> torch.Tensor:
-            dims: Dims = {}
-            _, costs, where, _ = run(pair, dims=dims)
+            _, costs, where, dims, _ = run(pair)
             total = torch.zeros((), dtype=torch.float64)
             nested = frozenset().union(*where.values())  # plates, whose own sites hold indices
             for (side, name), cost in costs.items():
@@ -88,9 +87,7 @@ def _observed_all(pair: Pair, names: list[str]) -> None:
         )
     check(pair.model, pair.guide, pair.data, names, whole=False)
     for name, site in latent(guide).items():
-        if type(unwrapped(site["fn"])).__name__ == "Delta" and plates(site) & set().union(
-            *(plates(s) for s in observed(model).values())
-        ):
+        if kind(site["fn"]) == "Delta" and plates(site) & set().union(*(plates(s) for s in observed(model).values())):
             raise ValueError(
                 f"site {name!r}: the guide has a point for each row, of which no likelihood can be made; give it a "
                 f"distribution with a density"

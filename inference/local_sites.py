@@ -14,11 +14,11 @@ from pyro.poutine.messenger import Messenger
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-from .costs import Costs, Pair, Program, Terms, run
-from .local import LAYERS, bound, spatial
-from .looks import elsewhere, without_dropout
+from .costs import Costs, Key, Pair, Program, Terms, run
+from .local import HOW, LAYERS, bound, spatial
+from .looks import differing, elsewhere, without_dropout
 from .scope import noise
-from .sites import drawn, unwrapped
+from .sites import drawn, kind
 
 LOOKS = 6  # two rows that are read together fall into different halves in every second one
 _LAYER = "layer"
@@ -30,8 +30,8 @@ _READS_NOTHING = {  # asks for nothing of a tensor's value
 Instead = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str = "local") -> dict[str, str | None]:
-    """{site: None where `how` is legal, else why not}. how: "local" or "flipout".
+def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    """{"local" and "flipout": {site: None where that is legal, else why not}}.
 
     names: latent sites of the guide. kl: those whose KL from the prior takes the place of log q - log p.
     """
@@ -43,17 +43,14 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str = 
                 why[name] = "the guide does not draw it in every run"
                 continue
             fn = drawn(q)[name]["fn"]
-            if (kind := type(unwrapped(fn)).__name__) != "Normal" or not fn.has_rsample:
-                why[name] = f"its distribution is {kind}, and sums of draws are known for Normal alone"
+            if kind(fn) != "Normal" or not fn.has_rsample:
+                why[name] = f"its distribution is {kind(fn)}, and sums of draws are known for Normal alone"
             elif name not in kl:
                 why[name] = "its KL from the prior is not known in closed form"
         left = [name for name in names if why[name] is None]
         if left:
             why |= _misused(pair, left)
-        for name in names:
-            if why[name] is None:
-                why[name] = _found_out(pair, name, kl, how)
-    return why
+        return {how: {name: why[name] or _found_out(pair, name, kl, how) for name in names} for how in HOW}
 
 
 def _misused(pair: Pair, names: list[str]) -> dict[str, str | None]:
@@ -136,16 +133,8 @@ def _half(out: torch.Tensor, space: int, how: str) -> torch.Tensor:
     return (torch.randperm(n, device=out.device) < (n + 1) // 2).reshape(shape)
 
 
-def _moved(before: Costs, after: Costs) -> dict[tuple[str, str], torch.Tensor]:
-    """Where the costs differ. What is missing in the second, or has another shape, differs everywhere."""
-    found = {}
-    for key, one in before.items():
-        two = after.get(key)
-        if two is None or two.shape != one.shape:
-            found[key] = torch.ones_like(one, dtype=torch.bool)
-        else:
-            found[key] = (one != two) & ~(one.isnan() & two.isnan())
-    return found
+def _moved(before: Costs, after: Costs) -> dict[Key, torch.Tensor]:
+    return {key: differing(cost, after.get(key)) for key, cost in before.items()}
 
 
 class _Watch(TorchFunctionMode):

@@ -1,4 +1,4 @@
-"""What has to be changed for a moment to see how a pair behaves, and is put back."""
+"""What has to be changed for a moment to see how a pair behaves, and is put back; and whether anything came of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,3 +36,17 @@ def without_dropout(things: tuple[object, ...]) -> Iterator[None]:
     finally:
         for m in on:
             m.training = True
+
+
+def alike(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Whether these are the same but for rounding."""
+    finite = two[two.isfinite()]
+    slack = 1e-5 * max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
+    return torch.allclose(one, two, rtol=1e-4, atol=slack, equal_nan=True)
+
+
+def differing(one: torch.Tensor, two: torch.Tensor | None) -> torch.Tensor:
+    """Where these differ, to the last bit; everywhere if the second is missing or has another shape."""
+    if two is None or two.shape != one.shape:
+        return torch.ones_like(one, dtype=torch.bool)
+    return (one != two) & ~(one.isnan() & two.isnan())

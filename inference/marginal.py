@@ -20,7 +20,7 @@ from pyro.ops.contract import contract_tensor_tree
 from pyro.poutine.enum_messenger import EnumMessenger
 
 from .elimination import LogSums
-from .sites import Site, latent, plates, same_scale, unwrapped
+from .sites import Site, kind, latent, plates, same_scale, shown_plates
 
 Program = Callable[..., Any]
 SUMMED_OUT = "summed out"  # the plan's word for it
@@ -171,8 +171,8 @@ def plan_rows(
     rows = [
         {
             "site": name,
-            "distribution": type(unwrapped(site["fn"])).__name__,
-            "plates": ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or "-",
+            "distribution": kind(site["fn"]),
+            "plates": shown_plates(site),
             "estimator": SUMMED_OUT,
             "term": "-",
             "baseline": "-",

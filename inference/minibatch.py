@@ -164,7 +164,7 @@ def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
 
 def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     with torch.no_grad():
-        z, _, where, _ = run(one)
+        z, _, where, _, _ = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
         costs = run(one, shared).costs
         there = {

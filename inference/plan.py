@@ -16,7 +16,7 @@ from .local import HOW
 from .marginal import SUMMED_OUT, plan_rows
 from .means import Means, carried_out
 from .reasons import nothing_left, reason, refuse, ruled_out
-from .sites import latent, unwrapped
+from .sites import kind, latent, shown_plates
 from .table import as_html, as_text
 
 PAIRED = "antithetic pairs"
@@ -89,7 +89,7 @@ class Plan(NamedTuple):
         """The terms that `with_term` can change something with."""
         if self.facts.improper:
             return ["KL"]
-        sticks = any(self.legal_terms(name) and "STL" in self.legal_terms(name) for name in self.pathwise)
+        sticks = any("STL" in self.legal_terms(name) for name in self.pathwise)
         return ["log q", *(["KL"] if self.kl else []), *(["STL"] if sticks else [])]
 
     def legal_terms(self, site: str, estimator: str | None = None) -> list[str]:
@@ -202,11 +202,11 @@ def make_plan(
         entries.append(
             Entry(
                 site=name,
-                distribution=type(unwrapped(site["fn"])).__name__,
-                plates=", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or "-",
+                distribution=kind(site["fn"]),
+                plates=shown_plates(site),
                 estimator=estimator,
                 term="log q",
-                baseline=_baseline(estimator, type(unwrapped(site["fn"])).__name__, False),
+                baseline=_baseline(estimator, kind(site["fn"]), False),
                 reason=reasons[name, estimator],
                 ruled_out=ruled_out(site, options),
             )
@@ -248,7 +248,7 @@ def _repeat(new: Entry, old: Entry | None, plan: Plan) -> Entry:
     return old._replace(plates=new.plates)
 
 
-def _baseline(estimator: str, kind: str, antithetic: bool) -> str:
+def _baseline(estimator: str, distribution: str, antithetic: bool) -> str:
     if estimator == "score":
         return "leave one out"
-    return PAIRED if antithetic and estimator == "pathwise" and kind != "Delta" else "-"
+    return PAIRED if antithetic and estimator == "pathwise" and distribution != "Delta" else "-"

@@ -13,7 +13,7 @@ from pyro import poutine
 
 from .broadcast import all_at_once, refuse_unbroadcast
 from .marginal import Summed, to_sum_out
-from .sites import Site, latent, observed, unwrapped
+from .sites import Site, latent, observed, shown_plates, unwrapped
 
 
 def check(
@@ -153,7 +153,7 @@ def _shapes_agree(name: str, model: Site, guide: Site) -> None:
     wanted = tuple(model["fn"].batch_shape + model["fn"].event_shape)
     got = tuple(guide["fn"].batch_shape + guide["fn"].event_shape)
     if wanted != got:
-        plates = ", ".join(f"{f.name} ({f.size})" for f in model["cond_indep_stack"]) or "none"
+        plates = shown_plates(model, "none")
         raise ValueError(
             f"site {name!r}: the guide draws shape {got}, the model wants {wanted} (plates: {plates}); use the same "
             f"plates and event shape in both"

@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Mapping
 
-from .legal import ESTIMATORS, Facts, has_rsample
+from .legal import ESTIMATORS, Facts
 from .local import HOW
-from .sites import Site, unwrapped
+from .sites import Site, has_rsample, kind
 
 IMPLICIT = {
     "Beta",
@@ -21,14 +21,14 @@ IMPLICIT = {
 
 def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> str:
     """In words that a student understands."""
-    kind, options = type(unwrapped(site["fn"])).__name__, known.options[name]
+    word, options = kind(site["fn"]), known.options[name]
     if asked and options[estimator] is not None:
         return f"forced, though {options[estimator]}"
     if asked:
         better = next(e for e in ESTIMATORS if options[e] is None)
         return "asked for" + ("" if better == estimator else f"; {better} is legal too and usually has less variance")
     if estimator == "sampled":
-        return f"this {kind} has no parameters: it is drawn, and no gradient is due"
+        return f"this {word} has no parameters: it is drawn, and no gradient is due"
     if estimator == "enumerate":
         return f"{len(known.values[name])} values, each tried and weighted by its probability"
     if estimator == "local":
@@ -36,31 +36,31 @@ def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> 
     if estimator == "flipout":
         return "a weight of one layer: its noise gets random signs for each row, so that rows do not share it"
     if estimator == "one-flip":
-        return f"each unit of this {kind} is tried at its other values, the others as drawn: {options['enumerate']}"
+        return f"each unit of this {word} is tried at its other values, the others as drawn: {options['enumerate']}"
     if estimator == "score" and has_rsample(site):
-        return f"{kind} has rsample, but {options['pathwise']}"
+        return f"{word} has rsample, but {options['pathwise']}"
     if estimator == "score":
         return (
-            f"{kind} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
+            f"{word} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
             f"{options['enumerate']}"
         )
-    if kind == "Delta" and known.reads.ancestors(name):
+    if word == "Delta" and known.reads.ancestors(name):
         return f"follows the guide's own draw of {', '.join(sorted(known.reads.ancestors(name)))}"
-    if kind == "Delta":
+    if word == "Delta":
         return "a point: its value is a parameter"
-    if kind in IMPLICIT:
-        return f"{kind} has rsample, by implicit reparametrisation"
-    return f"{kind} has rsample: the draw is a smooth function of noise and parameters"
+    if word in IMPLICIT:
+        return f"{word} has rsample, by implicit reparametrisation"
+    return f"{word} has rsample: the draw is a smooth function of noise and parameters"
 
 
 def ruled_out(site: Site, options: Mapping[str, str | None]) -> tuple[str, ...]:
     """What is not legal, and why, but for what nobody would think of at such a distribution."""
-    kind = type(unwrapped(site["fn"])).__name__
+    word = kind(site["fn"])
     idle = {"sampled"} | ({"enumerate", "one-flip"} if has_rsample(site) else set())
-    idle |= set() if kind == "Normal" else set(HOW)
+    idle |= set() if word == "Normal" else set(HOW)
     causes: dict[str, list[str]] = {}
     for estimator, why in options.items():
-        if why is not None and estimator not in idle and kind != "Delta":
+        if why is not None and estimator not in idle and word != "Delta":
             causes.setdefault(why, []).append(estimator)
     return tuple(f"{', '.join(estimators)}: {why}" for why, estimators in causes.items())
 

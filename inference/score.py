@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro.poutine.messenger import Messenger
 
-from .costs import DATA, GUIDE, PRIOR, WEIGHT, Costs, Dims, Key, Program
+from .costs import DATA, GUIDE, PRIOR, WEIGHT, Key, Program, Run
 from .distributions import without_path
 
 DECAY = 0.9  # of the moving averages
@@ -27,38 +27,40 @@ class Score(NamedTuple):
 
 
 def scores(
-    costs: Costs,
-    dims: Dims,
-    reach: Mapping[str, list[Key]],
-    coupled: Mapping[str, frozenset[str]],
-    warmth: float,
-    lead: int,
+    drawn: Run, reach: Mapping[str, list[Key]], coupled: Mapping[str, frozenset[str]], warmth: float, lead: int
 ) -> dict[str, Score]:
-    """{site: its log q and R_s}. reach: {site: the costs that its draw moves}; the rest as for `moved`."""
+    """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which its
+    rows look at each other}. lead: as for `moved`.
+    """
     found = {}
     for name, keys in reach.items():
-        log_q = trimmed(costs[WEIGHT, name], lead, depth(dims[WEIGHT, name]))
-        cost = moved(costs, keys, dims, name, coupled.get(name, frozenset()), warmth, lead)
+        mine = drawn.dims[WEIGHT, name]
+        log_q = trimmed(drawn.costs[WEIGHT, name], lead, depth(mine))
+        cost = moved(drawn, keys, mine, warmth, lead, coupled.get(name, frozenset()))
         found[name] = Score(log_q, cost + torch.zeros_like(log_q).detach())
     return found
 
 
 def moved(
-    costs: Costs, keys: Iterable[Key], dims: Dims, site: str, together: frozenset[str], warmth: float, lead: int
+    drawn: Run,
+    keys: Iterable[Key],
+    mine: Mapping[str, int],
+    warmth: float,
+    lead: int,
+    together: frozenset[str] = frozenset(),
 ) -> torch.Tensor:
     """R_s: the sum of these costs of -ELBO over all plates but the site's own, detached.
 
-    together: the plates of the site in which rows look at each other. lead: how many dimensions the costs have before
-    those of plates; R_s keeps them.
+    mine: {plate of the site: its dimension}; together: those in which rows look at each other. lead: how many
+    dimensions the costs have before those of plates; R_s keeps them.
     """
-    mine = {plate: dim for plate, dim in dims[WEIGHT, site].items() if plate not in together}
-    deep, total = depth(dims[WEIGHT, site]), torch.zeros(())
+    total = torch.zeros(())
     for key in keys:
         weight = {DATA: -1.0, PRIOR: -warmth, GUIDE: warmth}[key[0]]
-        kept = {dim for plate, dim in dims[key].items() if mine.get(plate) == dim}
-        cost = costs[key].detach()
+        kept = {dim for plate, dim in drawn.dims[key].items() if mine.get(plate) == dim and plate not in together}
+        cost = drawn.costs[key].detach()
         lost = [dim for dim in range(lead - cost.dim(), 0) if dim not in kept]
-        total = total + weight * trimmed(cost.sum(lost, keepdim=True) if lost else cost, lead, deep)
+        total = total + weight * trimmed(cost.sum(lost, keepdim=True) if lost else cost, lead, depth(mine))
     return total
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from .sites import unwrapped
+from .sites import kind, unwrapped
 
 
 def is_on_simplex(fn: Any) -> bool:
-    return type(unwrapped(fn)).__name__ in ("Beta", "Dirichlet")
+    return kind(fn) in ("Beta", "Dirichlet")
 
 
 def draw_on_simplex(fn: Any) -> torch.Tensor:
     """A draw from a Beta or Dirichlet, whatever wraps it."""
     base = unwrapped(fn)
-    if type(base).__name__ == "Beta":
+    if kind(fn) == "Beta":
         both = torch.stack([base.concentration1, base.concentration0], -1).expand(*fn.shape(), 2)
         return _of(both).select(-1, 0)
     return _of(base.concentration.expand(fn.shape()))

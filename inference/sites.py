@@ -79,6 +79,21 @@ def refuse_subsampled(sites: dict[str, Site]) -> None:
                 )
 
 
+def has_rsample(site: Site) -> bool:
+    """Whether a draw can be differentiated: what is no torch distribution may not say."""
+    return bool(getattr(site["fn"], "has_rsample", False))
+
+
+def kind(fn: Any) -> str:
+    """What the user called the distribution."""
+    return type(unwrapped(fn)).__name__
+
+
+def shown_plates(site: Site, none: str = "-") -> str:
+    """The plates that hold a site and their sizes, in words."""
+    return ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or none
+
+
 def unwrapped(fn: Any) -> Any:
     """The distribution as the user wrote it, without the wrappers that plates, masks and to_event add."""
     while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):

@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from _armed import Armed, breaking, interrupting
 from torch.distributions import constraints
 
 import credo
@@ -164,20 +165,11 @@ def test_a_negative_number_of_steps_is_refused():
 
 @pytest.mark.parametrize("steps", [None, 200])
 def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
-    calls = 0
-
-    def interrupted(y):
-        nonlocal calls
-        calls += 1
-        if calls == 100:
-            raise KeyboardInterrupt
-        guide(y)
-
+    interrupted = Armed(guide, interrupting(at=100))
     with unchanged():
         runner = credo.SVI(model, interrupted, particles=1, plan="fast")
-        calls = -(10**6)
         runner.prepare(FLIPS)
-        calls = 0  # from here each is a step, or one of a few looks
+        interrupted.calls = 0  # from here each is a step, or one of a few looks
         fit = runner.run(FLIPS, steps=steps)
     assert "Ctrl-C" in fit.stopped and str(len(fit.losses)) in fit.stopped
     assert 50 < len(fit.losses) < 100
@@ -185,35 +177,20 @@ def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
 
 
 def test_ctrl_c_before_the_first_step_returns_a_fit_too():
-    calls = -(10**6)
-
-    def interrupted(y):
-        nonlocal calls
-        calls += 1
-        if calls == 10:
-            raise KeyboardInterrupt
-        guide(y)
-
+    interrupted = Armed(guide, interrupting(at=10))
     runner = credo.SVI(model, interrupted, particles=1)
     runner.prepare(FLIPS)
-    calls = 0  # the race is on
+    interrupted.calls = 0  # the race is on
     fit = runner.run(FLIPS)
     assert not fit.losses and "interrupted after 0 steps" in fit.stopped and fit.sample(3)["z"].shape == (3,)
 
 
 def test_a_loss_that_leaves_the_finite_numbers_raises_with_the_fit(unchanged):
-    calls = 0
-
-    def broken(y):
-        nonlocal calls
-        calls += 1
-        model(y * float("nan") if calls > 100 else y)
-
+    broken = Armed(model, breaking(after=100))
     with unchanged(), pytest.raises(credo.Diverged, match=r"nan at step .*\.fit holds") as caught:
         runner = credo.SVI(broken, guide, particles=1, plan="fast")
-        calls = -(10**6)
         runner.prepare(FLIPS)
-        calls = 0
+        broken.calls = 0
         runner.run(FLIPS)
     fit = caught.value.fit
     assert all(torch.isfinite(torch.tensor(fit.losses))) and len(fit.losses) > 50

@@ -154,7 +154,7 @@ def test_the_mean_gradient_is_the_closed_form_of_a_linear_model(case, how, vecto
     pair = Pair(model, guide_of(w=weight, b=bias), (x, y))
     poutine.trace(pair.guide).get_trace(x, y)
     kl = kl_of(pair)
-    assert local_sites(pair, ["w", "b"], kl, how) == {"w": None, "b": None}
+    assert local_sites(pair, ["w", "b"], kl)[how] == {"w": None, "b": None}
     found = gradients(pair, how, 40 if vectorised else 2, vectorised, 40)
     assert_mean(found, exact_of(layer, x, y))
 
@@ -187,8 +187,8 @@ def test_flipout_is_right_where_the_places_of_a_row_meet():
     pair = Pair(model, guide_of(w=(2, 1, 2, 2)), (x, y))
     poutine.trace(pair.guide).get_trace(*pair.data)
     kl = kl_of(pair)
-    assert local_sites(pair, ["w"], kl, "flipout") == {"w": None}
-    assert "several places of its layer's output" in local_sites(pair, ["w"], kl, "local")["w"]
+    assert local_sites(pair, ["w"], kl)["flipout"] == {"w": None}
+    assert "several places of its layer's output" in local_sites(pair, ["w"], kl)["local"]["w"]
     plain = gradients(pair, None, 500, True, 40)
     assert_mean(gradients(pair, "flipout", 500, True, 40), plain.mean(0), plain.std(0) / 40**0.5)
     with pytest.raises(AssertionError):

@@ -133,11 +133,15 @@ def dependent_by_hand(x):
 MASK = torch.tensor([True, False, True, False])
 
 
-def masked(x):
+def mixture_under(x, handler):
     loc, w = prior(), weights()
-    with pyro.plate("N", len(x)), poutine.mask(mask=MASK):
+    with pyro.plate("N", len(x)), handler:
         z = pyro.sample("z", dist.Categorical(w))
         pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+
+def masked(x):
+    mixture_under(x, poutine.mask(mask=MASK))
 
 
 def masked_by_hand(x):
@@ -145,10 +149,7 @@ def masked_by_hand(x):
 
 
 def scaled(x):
-    loc, w = prior(), weights()
-    with pyro.plate("N", len(x)), poutine.scale(scale=2.5):
-        z = pyro.sample("z", dist.Categorical(w))
-        pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+    mixture_under(x, poutine.scale(scale=2.5))
 
 
 def scaled_by_hand(x):
@@ -161,10 +162,7 @@ ROWS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
 
 
 def weighted_rows(x):
-    loc, w = prior(), weights()
-    with pyro.plate("N", len(x)), poutine.scale(scale=ROWS):
-        z = pyro.sample("z", dist.Categorical(w))
-        pyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+    mixture_under(x, poutine.scale(scale=ROWS))
 
 
 def weighted_rows_by_hand(x):
@@ -342,9 +340,8 @@ def test_every_pair_is_drawn_at_once_and_its_plan_says_what_is_summed(name):
 )
 def test_a_group_is_one_cost_over_the_plates_that_hold_all_of_it(model, data, key, shape, plates):
     pair, ready = begun(model, lda_guide if model is lda else guide, data)
-    dims = {}
     with entered(ready.state):
-        _, costs, where, _ = run(pair, dims=dims)
+        _, costs, where, dims, _ = run(pair)
     assert costs["data", key].shape == shape
     assert dims["data", key] == plates and where["data", key] == set(plates)
     assert [name for side, name in costs if side == "data"] == (["y", key] if model is inside_and_outside else [key])

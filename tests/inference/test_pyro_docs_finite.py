@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from _exact import corners, hermite, log_normal, param
+from _tutorials import gaussian_mixture
 from pyro.infer import config_enumerate
 from pyro.infer.autoguide import AutoDelta
 from torch import nn
@@ -117,15 +118,7 @@ def test_discrete_latents_of_the_model_alone_are_summed_out(model, exact):
 def test_the_gaussian_mixture_of_the_tutorial():
     """Points for the weights and the means, by AutoDelta; the assignments are summed out."""
 
-    @config_enumerate
-    def model(y):
-        weights = pyro.sample("weights", dist.Dirichlet(0.5 * torch.ones(2)))
-        with pyro.plate("components", 2):
-            locs = pyro.sample("locs", dist.Normal(0.0, 10.0))
-        with pyro.plate("data", len(y)):
-            k = pyro.sample("k", dist.Categorical(weights))
-            pyro.sample("obs", dist.Normal(locs[k], 1.0), obs=y)
-
+    model = gaussian_mixture
     runner = credo.SVI(model, AutoDelta(pyro.poutine.block(model, expose=["weights", "locs"])), progress=False)
     runner.run(POINTS, steps=STEPS)
     p = {name.split(".")[-1]: value for name, value in doubles(runner.params).items()}

@@ -4,7 +4,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from _tutorials import gaussian_mixture
+from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal
 from pyro.optim import Adam, ClippedAdam
 from torch import nn
@@ -56,17 +57,10 @@ def mixture(SVI):
     """The GMM tutorial: the assignments are enumerated in the model, the guide does not have them."""
     data = torch.tensor([0.0, 1.0, 10.0, 11.0, 12.0])
 
-    @config_enumerate
-    def model(data):
-        weights = pyro.sample("weights", dist.Dirichlet(0.5 * torch.ones(2)))
-        with pyro.plate("components", 2):
-            locs = pyro.sample("locs", dist.Normal(0.0, 10.0))
-        with pyro.plate("data", len(data)):
-            k = pyro.sample("k", dist.Categorical(weights))
-            pyro.sample("obs", dist.Normal(locs[k], 1.0), obs=data)
-
-    guide = AutoDelta(pyro.poutine.block(model, expose=["weights", "locs"]))
-    svi = SVI(model, guide, Adam({"lr": 0.1, "betas": [0.8, 0.99]}), loss=TraceEnum_ELBO(max_plate_nesting=1))
+    guide = AutoDelta(pyro.poutine.block(gaussian_mixture, expose=["weights", "locs"]))
+    svi = SVI(
+        gaussian_mixture, guide, Adam({"lr": 0.1, "betas": [0.8, 0.99]}), loss=TraceEnum_ELBO(max_plate_nesting=1)
+    )
     return [svi.step(data) for _ in range(STEPS)], guide(data)["locs"].tolist()
 
 

@@ -1,13 +1,12 @@
 """The runner for a loop of one's own, and what it makes of the less usual programs that Pyro allows."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from _armed import Armed, breaking
 from pyro import poutine
 from torch import nn
 from torch.distributions import constraints
@@ -121,18 +120,12 @@ def test_batches_of_any_size_follow_each_other():
 
 
 def test_a_run_that_diverges_keeps_the_average_of_its_last_finite_block():
-    steps = -math.inf
-
-    def broken(y):
-        nonlocal steps
-        steps += 1
-        model(y if steps < 100 else y * float("nan"))
-
-    breaking = credo.SVI(broken, guide, plan="fast")
-    breaking.prepare(Y)
-    steps = 0  # from here each run of the model is a step
+    broken = Armed(model, breaking(after=99))
+    diverging = credo.SVI(broken, guide, plan="fast")
+    diverging.prepare(Y)
+    broken.calls = 0  # from here each run of the model is a step
     with pytest.raises(credo.Diverged) as caught:
-        breaking.run(Y)
+        diverging.run(Y)
     fit, runner = caught.value.fit, credo.SVI(model, guide, plan="fast")
     iterates = []
     for loss in fit.losses:
