@@ -51,10 +51,11 @@ class Mean:
     count: int = 0
     total: torch.Tensor | None = None
 
-    def add(self, x: torch.Tensor) -> None:
+    def add(self, x: torch.Tensor, count: int = 1) -> None:
+        """x: the sum of so many."""
         if self.total is None or self.total.shape != x.shape:
             self.count, self.total = 0, torch.zeros_like(x)
-        self.count, self.total = self.count + 1, self.total + x
+        self.count, self.total = self.count + count, self.total + x
 
     def value(self) -> torch.Tensor | None:
         return None if self.total is None else self.total / self.count
@@ -69,13 +70,18 @@ class Iterates:
     _sum: torch.Tensor | None = None
     _count: int = 0
 
-    def add(self, parameters: torch.Tensor) -> bool:
-        """Take one iterate, shape (P,). True when it completes a block."""
+    @property
+    def room(self) -> int:
+        """How many iterates complete a block."""
+        return self.block - self._count
+
+    def add(self, parameters: torch.Tensor, count: int = 1) -> bool:
+        """Take one iterate, shape (P,), or the sum of several, at most `room`. True when a block is complete."""
         if self._sum is None or self._sum.shape != parameters.shape:  # a parameter appeared: begin again
             self.means, self._count = [], 0
             self._sum = torch.zeros_like(parameters)
         self._sum += parameters
-        self._count += 1
+        self._count += count
         if self._count < self.block:
             return False
         mean = self._sum / self._count
@@ -111,14 +117,14 @@ class Convergence:
     _next: float = _FIRST_CHECK * 25  # steps in this stage at which to look again
     _steps: int = 0
 
-    def add(self, parameters: torch.Tensor) -> Literal["go on", "look", "anneal", "stop"]:
-        """Take one iterate.
+    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "look", "anneal", "stop"]:
+        """Take one iterate, or the sum of several, at most `iterates.room`.
 
         "look": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
         "stop": the average is the answer.
         """
-        self._steps += 1
-        if not self.iterates.add(parameters) or self._steps < self._next:
+        self._steps += count
+        if not self.iterates.add(parameters, count) or self._steps < self._next:
             return "go on"
         over = self._steps >= self.longest
         self._next = min(self._steps * 1.3, self.longest)

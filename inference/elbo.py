@@ -42,20 +42,34 @@ def differentiable_loss(
     warmth: float = 1.0,
     averages: dict[str, torch.Tensor] | None = None,
 ) -> tuple[float, torch.Tensor]:
-    """(the estimate of -ELBO in nats, a scalar whose gradient estimates that of -ELBO).
+    """(the estimate of -ELBO in nats, a scalar whose gradient estimates that of -ELBO); see `objective`."""
+    value, surrogate = objective(plan, pair, particles, vectorised, None if warmth == 1.0 else warmth, averages)
+    return value.item(), surrogate
 
-    warmth: the weight of log q(z) - log p(z) in the second; below 1 while a run warms up. averages: the baselines of a
-    run with one particle, see `score`.
+
+def objective(
+    plan: Plan,
+    pair: Pair,
+    particles: int,
+    vectorised: bool,
+    warmth: float | torch.Tensor | None = None,
+    averages: dict[str, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the estimate of -ELBO in nats, a scalar whose gradient estimates that of -ELBO), both tensors.
+
+    warmth: the weight of log q(z) - log p(z) in the second, below 1 while a run warms up; None is 1. averages: the
+    baselines of a run with one particle, see `score`.
     """
-    drawn: Draw = repeat(lambda: _draw(pair, vectorised, plan, warmth), particles, vectorised, plan.antithetic)
+    weight = 1.0 if warmth is None else warmth
+    drawn: Draw = repeat(lambda: _draw(pair, vectorised, plan, weight), particles, vectorised, plan.antithetic)
     for name, value in drawn.fixed.items():  # looked at out here: inside vmap a tensor does not say
         if value.requires_grad:
             raise ValueError(
                 f"site {name!r}: its distribution now depends on parameters, which it did not at the start"
             )
     loss = (drawn.divergence - drawn.fit).mean()
-    now = loss.item()
-    if warmth != 1.0:
+    now = loss.detach()
+    if warmth is not None:
         loss = loss - (1 - warmth) * drawn.divergence.mean()
     for flipped in drawn.flipped.values():
         loss = loss + flipped.mean()
@@ -76,7 +90,7 @@ def log_weight(pair: Pair, plan: Plan = EMPTY, vectorised: bool = False) -> torc
     return draw.fit - draw.divergence
 
 
-def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float = 1.0) -> Draw:
+def _draw(pair: Pair, vectorised: bool, plan: Plan, warmth: float | torch.Tensor = 1.0) -> Draw:
     """One draw of the guide, finite sites summed over."""
     means = plan.means
     scored = pair._replace(guide=without_paths(pair.guide, frozenset(means.score)))

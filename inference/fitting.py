@@ -23,6 +23,7 @@ def fit(
     force: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
+    compile: bool = True,
     progress: bool = True,
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], nats (Jordan et al. 1999, eq. 34).
@@ -40,6 +41,8 @@ def fit(
         first step, and now and then, on measured variance times work (see `race`). force: an override that makes the
         gradient biased is warned of, not refused.
     seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
+    compile: capture the step once and replay it, in a long run as machine code that is made in the background (see
+        `compiled`); `fit.plan.compiled` says what came of it. False: every step runs the pair's Python.
 
     Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
     first 500 steps; with more than 150 parameters the learning rate falls after 1,000 steps at the latest.
@@ -49,5 +52,5 @@ def fit(
     the fit so far.
     """
     own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size}
-    own |= {"plan": plan, "force": force, "seed": seed, "device": device, "progress": progress}
+    own |= {"plan": plan, "force": force, "seed": seed, "device": device, "compile": compile, "progress": progress}
     return SVI(model, guide, **own).run(*data, steps=steps)

@@ -23,7 +23,7 @@ def flips(
     reach: Mapping[str, list[Key]],
     redrawn: Mapping[str, frozenset[str]],
     vectorised: bool,
-    warmth: float,
+    warmth: float | torch.Tensor,
     lead: int,
 ) -> dict[str, torch.Tensor]:
     """{site: a scalar whose gradient is that of -ELBO through its probabilities}. drawn: one run of the pair.

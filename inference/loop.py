@@ -12,8 +12,10 @@ import torch
 from tqdm import tqdm
 
 from .convergence import ANNEAL, Convergence, Gain, Mean
+from .steps import Block
 
 MAX_STEPS = 50_000
+SHOWN = 25  # steps between two looks at the loss
 
 
 class NotFinite(ArithmeticError):
@@ -23,8 +25,7 @@ class NotFinite(ArithmeticError):
 
 
 def loop(
-    step: Callable[[], float],
-    parameters: Callable[[], torch.Tensor],
+    advance: Callable[[int], Block],
     gain: Callable[[torch.Tensor, torch.Tensor], Gain] | None,
     look: Callable[[float], None] = lambda rate: None,
     *,
@@ -35,7 +36,7 @@ def loop(
 ) -> tuple[torch.Tensor | None, str]:
     """(the average of the last iterates, shape (P,), or None if there were too few; why the loop ended).
 
-    step: one update, returns the loss in nats. parameters: the iterate, flat.
+    advance: takes one step or more, at most so many.
     gain: of one iterate over another, for steps=None.
     look: called now and then with the factor for the learning rate, to choose estimators anew.
     warmup: so many first steps have another objective and do not count. longest: steps of a stage (`Convergence`).
@@ -47,27 +48,28 @@ def loop(
     tail = Mean()  # of the last quarter of so many steps
     average = watch.average if watch else tail.value
     shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    done = 0
+    done, limit = 0, MAX_STEPS if steps is None else steps
+    last = limit - max(1, limit // 4)  # with a number of steps the iterates from here on are averaged
     with tqdm(total=steps, disable=not shown, unit=" steps", leave=False) as bar:
         try:
-            while done < (MAX_STEPS if steps is None else steps):
-                loss = step()
-                done += 1
-                bar.update()
-                if done % 25 == 1:
+            while done < limit:
+                stops = [warmup, done + watch.iterates.room] if watch else [limit // 2, last]
+                block = advance(min(stop for stop in (*stops, limit) if stop > done) - done)
+                before, done, loss = done, done + len(block.losses), block.losses[-1]
+                bar.update(len(block.losses))
+                if before // SHOWN != done // SHOWN or not before:
                     bar.set_postfix_str(f"-ELBO {loss:,.2f} nats")
                 if not math.isfinite(loss):
                     raise NotFinite(f"-ELBO became {loss} at step {done:,}")
                 if watch is None:
-                    assert steps is not None
-                    if done == steps // 2:
+                    if done == limit // 2:
                         look(1.0)
-                    if done > steps - max(1, steps // 4):
-                        tail.add(parameters())
+                    if done > last:
+                        tail.add(block.total, len(block.losses))
                     continue
                 if done <= warmup:
                     continue
-                action = watch.add(parameters())
+                action = watch.add(block.total, len(block.losses))
                 if action == "stop":
                     return average(), watch.verdict
                 if action != "go on":

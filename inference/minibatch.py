@@ -8,7 +8,8 @@ observed, in the model and in the guide, count N / B times (Hoffman et al. 2013,
 must not depend on which rows came: that is looked at too, since it would be silently wrong.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -44,10 +45,26 @@ def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
     return pair._replace(model=model, guide=guide, data=data)
 
 
-def shuffled(rows: Rows) -> Iterator[torch.Tensor]:
+@dataclass
+class Shuffled:
     """Batches without end: an index of shape (B,) each. A row comes once an epoch, but for those that fill no batch."""
-    while True:
-        yield from torch.randperm(rows.n)[: rows.n // rows.size * rows.size].split(rows.size)
+
+    rows: Rows
+    epoch: list[torch.Tensor] = field(default_factory=list)  # what is left of it, the next at the end
+
+    @property
+    def left(self) -> int:
+        """How many come before the rows are shuffled again."""
+        return len(self.epoch)
+
+    def __iter__(self) -> "Shuffled":
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        if not self.epoch:
+            n, size = self.rows.n, self.rows.size
+            self.epoch = list(torch.randperm(n)[: n // size * size].split(size))[::-1]
+        return self.epoch.pop()
 
 
 def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     reasons: {(site, estimator): why it would be taken}. asked: the sites whose estimator was not chosen but given.
     antithetic: whether particles come in pairs whose normal noise has opposite signs (see `mirror`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
-    three are None where nothing was measured.
+    three are None where nothing was measured. compiled: how the steps of a run are taken (see `compiled`), once known.
     """
 
     entries: tuple[Entry, ...]
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     antithetic: bool = False
     variance: float | None = None
     microseconds: float | None = None
+    compiled: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:

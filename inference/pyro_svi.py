@@ -12,6 +12,7 @@ from .costs import Pair
 from .fit import Diverged, Fit, finished
 from .loop import NotFinite, loop
 from .plan import Plan
+from .steps import Block
 
 
 class PyroSVI(pyro.infer.SVI):
@@ -31,7 +32,7 @@ class PyroSVI(pyro.infer.SVI):
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
         try:
-            _, stopped = loop(lambda: self.step(*data), lambda: torch.zeros(0), None, steps=steps)
+            _, stopped = loop(lambda most: Block([self.step(*data)], torch.zeros(0)), None, steps=steps)
         except NotFinite as error:
             raise Diverged(str(error), self._fit(data, str(error))) from None
         return self._fit(data, stopped)

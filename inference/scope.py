@@ -5,9 +5,6 @@ are global too. A run works on its own of all three: `entered(state)` puts them 
 after an error, puts back what was there. No tensor is copied on either way, so a single step can afford it.
 """
 
-import functools
-import inspect
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ import torch
 from pyro.util import get_rng_state, set_rng_state
 from torch import nn
 
-_NO_NETWORKS = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # not looked into
+from .reach import reachable
 
 
 @dataclass
@@ -111,6 +108,16 @@ def noise(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def looking() -> Iterator[None]:
+    """All generators, Python's and NumPy's too, are afterwards as they were: what is run inside leaves no trace."""
+    before = _generators()
+    try:
+        yield
+    finally:
+        _set_generators(before)
+
+
 def choose_device(device: str | torch.device | None) -> torch.device:
     """None: CUDA if there is one, else the CPU. Raises ValueError for a device this machine does not have."""
     if device is None:
@@ -129,40 +136,7 @@ def own_modules(roots: Iterable[nn.Module]) -> dict[nn.Module, dict[str, Any]]:
 
 def find_modules(things: Any) -> list[nn.Module]:
     """The torch modules a pair can reach: given as arguments, bound to its methods, closed over, or named beside it."""
-    found: dict[nn.Module, None] = {}
-    seen: set[int] = set()
-    todo = [things]
-    while todo:
-        thing = todo.pop()
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, nn.Module):
-            found[thing] = None
-        elif isinstance(thing, (tuple, list)):
-            todo.extend(thing)
-        elif isinstance(thing, dict):
-            todo.extend(thing.values())
-        elif isinstance(thing, functools.partial):
-            todo.extend((thing.func, thing.args, thing.keywords))
-        elif inspect.ismethod(thing):
-            todo.extend((thing.__self__, thing.__func__))
-        elif inspect.isfunction(thing):
-            todo.extend((thing.__defaults__, thing.__kwdefaults__))
-            try:
-                scope = inspect.getclosurevars(thing)
-            except ValueError:  # a closed-over name that has no value yet
-                continue
-            todo.extend(scope.nonlocals.values())
-            # Named beside the function: functions of the same file may name more, others are somebody else's.
-            todo.extend(
-                v for v in scope.globals.values() if not inspect.isfunction(v) or v.__globals__ is thing.__globals__
-            )
-        elif not inspect.ismodule(thing) and not isinstance(thing, type):
-            package = type(thing).__module__.split(".")[0]
-            if package not in sys.stdlib_module_names and package not in _NO_NETWORKS:
-                todo.append(getattr(thing, "__dict__", {}))  # an object of the user's own
-    return list(found)
+    return [thing for thing in reachable(things) if isinstance(thing, nn.Module)]
 
 
 def refuse_unknown(state: State, data: tuple) -> None:

@@ -27,7 +27,11 @@ class Score(NamedTuple):
 
 
 def scores(
-    drawn: Run, reach: Mapping[str, list[Key]], coupled: Mapping[str, frozenset[str]], warmth: float, lead: int
+    drawn: Run,
+    reach: Mapping[str, list[Key]],
+    coupled: Mapping[str, frozenset[str]],
+    warmth: float | torch.Tensor,
+    lead: int,
 ) -> dict[str, Score]:
     """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which its
     rows look at each other}. lead: as for `moved`.
@@ -45,7 +49,7 @@ def moved(
     drawn: Run,
     keys: Iterable[Key],
     mine: Mapping[str, int],
-    warmth: float,
+    warmth: float | torch.Tensor,
     lead: int,
     together: frozenset[str] = frozenset(),
 ) -> torch.Tensor:

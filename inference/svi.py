@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from .arguments import argument_names, column_names, in_double, tensors, whole
 from .automatic import with_guide
+from .compiled import Compiled
 from .convergence import Gain
 from .costs import Pair, Program
 from .elbo import differentiable_loss
@@ -22,13 +23,15 @@ from .fit import Diverged, Fit, finished
 from .jumps import warn_of_jumps
 from .loop import NotFinite, loop
 from .measure import gain, gradients
-from .minibatch import batch, shuffled
+from .minibatch import Shuffled, batch
 from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
 from .pyro_svi import PyroSVI
 from .race import SECOND, race
+from .reach import place, scalars
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
+from .steps import EAGER, LONG, Block, Taken, take
 from .update import update
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ LR = 0.02  # of Adam, in unconstrained space
 SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps for which one is worth its while
 AT_A_FALL, FEW = 64, 8  # gradients for a race where the learning rate falls; particles where they are made one by one
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
+OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # not Pyro's
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
 
@@ -49,7 +53,7 @@ class SVI:
     def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
         if optim is None:
             return super().__new__(cls)
-        if own := options.keys() & {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "progress"}:
+        if own := options.keys() & OWN:
             raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
         return PyroSVI(model, guide, optim, loss, **options)
 
@@ -67,6 +71,7 @@ class SVI:
         force: bool = False,
         seed: int = 0,
         device: str | torch.device | None = None,
+        compile: bool = True,
         progress: bool = True,
     ) -> None:
         if loss is not None:
@@ -85,6 +90,7 @@ class SVI:
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
         self._lr, self._progress, self._force, self._raced = lr, progress, force, 0.0  # microseconds of races
         self._device = choose_device(device)
+        self._compiled = Compiled(scalars((model, self.guide)), place(model)) if compile else None
         self._ready: Ready | None = None
 
     @property
@@ -121,7 +127,7 @@ class SVI:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
         pair, ready = self._begin(data)
         with entered(ready.state):
-            return self._update(pair, ready)
+            return self._advance(pair, ready).losses[0]
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
@@ -134,15 +140,14 @@ class SVI:
             self._set_rate(1.0)
             racing = steps is None or steps >= START
 
-            def step() -> float:
+            def advance(most: int) -> Block:
                 if racing and not self.losses:
                     self._race(self._batch(pair, ready), SECOND)
-                return self._update(pair, ready, (len(self.losses) + 1) / (warmup + 1))
+                return self._advance(pair, ready, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
 
             try:
                 average, stopped = loop(
-                    step=step,
-                    parameters=lambda: parameters_to_vector(p.detach() for p in unconstrained().values()),
+                    advance,
                     gain=lambda new, old: self._gain(pair, ready, new, old),
                     look=lambda rate: self._look(pair, ready, rate, racing),
                     steps=steps,
@@ -193,7 +198,7 @@ class SVI:
         )
         self.plan, self._vectorised = self._ready.plan, self._ready.vectorised
         if self._ready.rows is not None:
-            self._batches = shuffled(self._ready.rows)
+            self._batches = Shuffled(self._ready.rows)
         with entered(self._ready.state):
             self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
 
@@ -216,15 +221,44 @@ class SVI:
             except RuntimeError as error:
                 if not any(word in str(error) for word in ("vmap", "functorch")):
                     raise
+                known = len(unconstrained())
+                compute(1, False)
+                if len(unconstrained()) > known:  # parameters made in it, which vmap does not bear: now they are there
+                    return compute(self._ready.particles, True)
                 self._vectorised = False
-        return compute(self._particles or min(self._ready.particles, FEW), False)
+        return compute(self._few, False)
 
-    def _update(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> float:
-        part = self._batch(pair, ready)
-        value = update(self._optimiser, lambda: self._loss(part, ready, min(1.0, warmth)), first=not self.losses)
-        if math.isfinite(value):
-            self.losses.append(value)
-        return value
+    @property
+    def _few(self) -> int:
+        """Particles where they are made one by one."""
+        assert self._ready is not None
+        return self._particles or min(self._ready.particles, FEW)
+
+    def _advance(self, pair: Pair, ready: Ready, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
+        """One step or more. patience: eager ones before a capture. warmup: steps in which the KL gains its weight."""
+
+        def eager(part: Pair, warmth: float) -> float:
+            return update(self._optimiser, lambda: self._loss(part, ready, warmth), first=not self.losses)
+
+        on = Taken(
+            pair=pair,
+            plan=self._chosen,
+            particles=ready.particles if self._vectorised else self._few,
+            vectorised=self._vectorised,
+            rows=ready.rows,
+            batches=None if ready.rows is None else self._batches,
+            averages=self._averages,
+            modules=list(ready.state.modules),
+            optimiser=self._optimiser,
+            eager=eager,
+        )
+        done = len(self.losses)
+        block = take(self._compiled, on, most=most, patience=patience, done=done, warmup=warmup)
+        self.losses += [loss for loss in block.losses if math.isfinite(loss)]
+        words = "eager: compile=False" if self._compiled is None else self._compiled.words
+        if words != self._chosen.compiled:
+            self.plan = self._chosen._replace(compiled=words)
+        return block
 
     def _gain(self, pair: Pair, ready: Ready, new: torch.Tensor, old: torch.Tensor) -> Gain:
         seed = self._seed * 1000 + len(self.losses)

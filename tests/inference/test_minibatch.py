@@ -15,7 +15,7 @@ import credo
 from credo.inference.costs import Pair
 from credo.inference.elbo import differentiable_loss
 from credo.inference.measure import gradients
-from credo.inference.minibatch import batch, shuffled
+from credo.inference.minibatch import Shuffled, batch
 from credo.inference.scope import entered
 
 X = torch.tensor([0.5, -1.2, 0.9, 2.0, -0.3])
@@ -146,7 +146,7 @@ def test_every_row_comes_once_an_epoch(n, size):
     runner = credo.SVI(line, normal, batch_size=size if size < n else size - 1)
     runner.prepare(data, data)
     rows = runner._ready.rows._replace(size=size)
-    batches = shuffled(rows)
+    batches = Shuffled(rows)
     epochs = []
     for _ in range(40):
         index = [next(batches) for _ in range(n // size)]

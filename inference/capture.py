@@ -1,0 +1,134 @@
+"""A program of tensors recorded once, as a graph of torch operators that can be run again without its Python.
+
+    graph(*inputs, *constants) = program()        for the inputs that it was recorded with, and any others alike
+
+Every operator is recorded below autograd and `vmap` (`make_fx`), so that gradients and particles are operators like any
+other. What the program closes over is handed in by reference: changed in place, it is changed in the graph. A graph is
+right only as long as the program does the same thing each time. Recording notices control flow on values by itself
+(`NotCaptured`); it is done twice, and two recordings that differ betray a counter or a random number of Python's. What
+neither sees, `shadow` may.
+"""
+
+import linecache
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pyro
+import torch
+from torch.distributions import Distribution
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from .scope import looking
+
+_OTHERS = tuple(str(Path(file).parent) for file in (torch.__file__, pyro.__file__, __file__, linecache.__file__))
+
+
+class NotCaptured(Exception):
+    """The program does not stay the same, or its control flow depends on values. Says what and, if known, the line."""
+
+
+class Captured(NamedTuple):
+    """graph: maps inputs and constants to outputs. constants: the tensors that the program closes over."""
+
+    graph: torch.fx.GraphModule
+    constants: list[torch.Tensor]
+
+
+def capture(
+    program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], buffers: Iterable[torch.Tensor] = ()
+) -> Captured:
+    """Records the program, which reads these very tensors. buffers: what it may change on the way; put back afterwards.
+
+    The generators stay as they were. Raises NotCaptured.
+    """
+    known = set(pyro.get_param_store().keys())
+    found = []
+    with looking(), kept(buffers), mock.patch.object(Distribution, "_validate_sample", _unseen):
+        for _ in range(2):
+            try:
+                found.append(_recorded(program, inputs))
+            except Exception as error:  # whatever the user's code may raise
+                raise NotCaptured(_why(error)) from error
+    if new := sorted(set(pyro.get_param_store().keys()) - known):
+        raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
+    if why := _difference(*found):
+        raise NotCaptured(why)
+    return found[1]
+
+
+@contextmanager
+def kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """These tensors hold afterwards what they held before."""
+    saved = [(tensor, tensor.clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in saved:
+                tensor.copy_(value)
+
+
+def _unseen(self: Distribution, value: torch.Tensor) -> None:
+    """A distribution made outside of a run may look at values in Python; what is recorded does not."""
+
+
+def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor]) -> Captured:
+    module = make_fx(lambda *_: program())(*inputs)
+    graph = module.graph
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    by_id = {id(tensor): node for tensor, node in zip(inputs, places, strict=True)}
+    constants: list[torch.Tensor] = []
+    last = places[-1]
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        tensor = getattr(module, node.target)
+        if id(tensor) not in by_id:
+            with graph.inserting_after(last):
+                last = by_id[id(tensor)] = graph.placeholder(f"constant{len(constants)}")
+            last.meta = dict(node.meta)
+            constants.append(tensor.detach())
+        node.replace_all_uses_with(by_id[id(tensor)])
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return Captured(module, constants)
+
+
+def _difference(one: Captured, two: Captured) -> str | None:
+    if one.graph.code != two.graph.code:
+        pairs = zip(one.graph.code.splitlines(), two.graph.code.splitlines(), strict=False)
+        line = next((f": {a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")
+        return f"two recordings differ, as with a counter or a random number in Python{line[:120]}"
+    for a, b in zip(one.constants, two.constants, strict=True):
+        same = a.data_ptr() == b.data_ptr() or (a.shape == b.shape and torch.equal(a, b))
+        if not same and not (a.isnan() & b.isnan()).any():
+            return f"two recordings hold different numbers ({_shown(a)} / {_shown(b)}), as with a counter in Python"
+    return None
+
+
+def _shown(t: torch.Tensor) -> str:
+    return f"{t.item():g}" if t.numel() == 1 else f"a tensor of shape {tuple(t.shape)}"
+
+
+def _why(error: BaseException) -> str:
+    """The reason in a few words, and the last line of the user's own code on the way to it."""
+    text = str(error)
+    if "value out of a tracing tensor" in text or "data-dependent" in text:
+        text = "Python looks at the value of a tensor that changes from step to step"
+    elif "numpy" in text.lower():
+        text = "a tensor that changes from step to step leaves torch for NumPy"
+    else:
+        text = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:160]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    if not frames:
+        return text
+    last = frames[-1]
+    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    return f"{text} at {Path(last.filename).name}:{last.lineno}: `{line}`"
+
+
+def _is_users(path: str) -> bool:
+    return not path.startswith(_OTHERS)

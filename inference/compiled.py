@@ -1,0 +1,141 @@
+"""Which of a run's steps are the program itself, and which replay what was captured of it.
+
+The first steps are eager. Then loss and gradient are captured once (`capture`) and replayed as a graph of torch
+operators, which costs tenths of a second and no compiler; if the run goes on, they become machine code (`machine`) in
+the background. Each kind of data has a graph of its own: shapes, types, strides, devices, other arguments, training
+modes, and the plan. A program that does not repeat itself runs eagerly, and the plan says why. That is looked for when
+a step is captured, when other data comes in the steps after that, and again at steps 2^k.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+from .capture import NotCaptured
+from .machine import Machine, pursue
+from .native import Compiling, stop
+from .reach import values
+from .replay import PROBES, Live, Objective, Replay, recorded, shadow
+
+KINDS, MANY = 8, 1000  # of data, for each of which there is a graph; and of which the steps are counted
+
+
+class Kind(NamedTuple):
+    """What a graph is captured for."""
+
+    plan: tuple
+    program: tuple
+    data: tuple
+
+
+def kind_of(plan: tuple, program: tuple, live: Live, data: Sequence[Any], modules: Sequence[nn.Module]) -> Kind:
+    """plan, program: whatever else the steps depend on. data: the arguments of the pair, those of `live` and others."""
+    parts, structure = tree_flatten(tuple(data))
+    ids = [id(part) for part in parts]
+    leaves = tuple((id(p), p.shape) for p in live.leaves)
+    modes = tuple(module.training for module in modules)
+    forms = tuple((ids.index(id(part)), *_form(part)) for part in parts)
+    return Kind(
+        plan, (program, leaves, modes, tuple(live.averages), tuple(t.shape for t in live.each)), (str(structure), forms)
+    )
+
+
+def _form(value: Any) -> tuple:
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.stride(), value.dtype, value.device
+    try:
+        hash(value)
+    except TypeError:
+        return "id", id(value)
+    return type(value), value
+
+
+@dataclass
+class Compiled:
+    """What a run captured. why: the reason for which it captures no more."""
+
+    outside: dict[str, Callable[[], Any]]  # numbers that the pair reads from outside of itself, see `reach.scalars`
+    where: str = ""  # the first line of the model
+    why: str = ""
+    replays: dict[Kind, Replay] = field(default_factory=dict)
+    eager: dict[Kind, int] = field(default_factory=dict)  # steps
+    seen: tuple[int, ...] = ()  # the data of the last step
+    others: int = 0  # how often other data came
+    last: tuple[Any, ...] = ()  # the numbers outside, in the last step
+    changes: int = 0  # steps in a row in which they changed
+
+    def find(
+        self, kind: Kind, live: Live, objective: Objective, optimiser: torch.optim.Optimizer, patience: int
+    ) -> Replay | None:
+        """The graph to replay now; None for an eager step. patience: eager steps on such data before a capture."""
+        if self.why:
+            return None
+        replay = self.replays.get(kind)
+        try:
+            self._refuse_restless()
+            if replay is None:
+                if len(self.eager) > MANY:  # an argument that is another in every step
+                    self.eager.clear()
+                self.eager[kind] = self.eager.get(kind, 0) + 1
+                if self.eager[kind] <= patience:
+                    return None
+                self._forget(old for old in list(self.replays) if old.plan != kind.plan)
+                if len(self.replays) == KINDS:
+                    return None
+                before = values(self.outside)
+                replay = self.replays[kind] = recorded(objective, live)
+                self._refuse_counters(before)
+            elif self._is_due(replay, live):
+                shadow(replay, objective, live, replay.taken)
+        except NotCaptured as reason:
+            words = str(reason)
+            self.stop(words if words.endswith("`") else words + self.where)
+            return None
+        pursue(replay, live, optimiser)
+        return replay
+
+    def _refuse_counters(self, before: tuple[Any, ...]) -> None:
+        after = values(self.outside)
+        if changed := [name for name, a, b in zip(self.outside, before, after, strict=True) if a != b]:
+            raise NotCaptured(f"the pair changes {changed[0].split('.')[-1]!r}, a number outside of it, as it runs")
+
+    def _refuse_restless(self) -> None:
+        now = values(self.outside)
+        self.changes = self.changes + 1 if now != self.last and self.last else 0
+        if self.changes > PROBES:
+            changed = [n for n, a, b in zip(self.outside, self.last, now, strict=True) if a != b]
+            raise NotCaptured(f"{changed[0].split('.')[-1]!r}, a number outside of the pair, is another in every step")
+        self.last = now
+
+    def stop(self, why: str) -> None:
+        """Nothing is replayed from here on."""
+        self.why = why
+        self._forget(list(self.replays))
+
+    @property
+    def words(self) -> str:
+        """In one line: how steps are taken."""
+        if self.why:
+            return f"eager: {self.why}"
+        if not self.replays:
+            return f"eager: {'too few steps' if len(self.eager) <= KINDS else 'other arguments or shapes each time'}"
+        machines = [replay.machine for replay in self.replays.values()]
+        if any(isinstance(machine, Machine) for machine in machines):
+            return "captured once, compiled"
+        why = next((f" ({machine})" for machine in machines if isinstance(machine, str)), "")
+        return f"captured once, replayed operator by operator{why}"
+
+    def _is_due(self, replay: Replay, live: Live) -> bool:
+        before, self.seen = self.seen, tuple(id(t) for t in live.data)
+        other = bool(before) and before != self.seen and self.others < PROBES
+        self.others += other
+        return other or (replay.taken >= PROBES and replay.taken & (replay.taken - 1) == 0)
+
+    def _forget(self, kinds: Any) -> None:
+        for kind in kinds:
+            if isinstance(machine := self.replays.pop(kind).machine, Compiling):
+                stop(machine)

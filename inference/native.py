@@ -1,0 +1,136 @@
+"""A captured step as machine code: compiled beside the run, kept on disk, replayed by a loop over steps.
+
+The folder is $CREDO_CACHE, or `credo` in the user's cache folder. A library there is named by what it was made from:
+the graph, its inputs, the update, the number of threads, the versions of torch and credo, the processor. It is opened
+only if its checksum is right; anything else there is passed over.
+"""
+
+import atexit
+import hashlib
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from . import ahead
+from .ahead import Job
+
+Loop = Callable[[list[torch.Tensor], int, int], list[float]]  # of the inputs, how many are stacked, and steps
+KEPT = 200  # libraries
+_SOURCES = (Path(ahead.__file__), Path(ahead.__file__).with_name("steps.cpp"))
+
+
+class Compiling(NamedTuple):
+    """A compiler at work in a process of its own."""
+
+    job: Job
+    process: subprocess.Popen
+    folder: Path  # where it works; to be called `target(job)` when it is done
+
+
+def cache() -> Path:
+    given = os.environ.get("CREDO_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credo"
+
+
+def target(job: Job) -> Path:
+    """Where the library of this job is, or would be."""
+    digest = hashlib.sha256(f"{job}\n{_processor()}".encode())
+    return cache() / f"{_made_by()}-{digest.hexdigest()[:32]}"
+
+
+def begin(job: Job) -> Compiling | str:
+    """A compiler at work on the job, or why there is none."""
+    if not _compiler():
+        return "no C++ compiler here"
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        for old in sorted(cache().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="making.", dir=cache()))
+        (folder / "job").write_bytes(pickle.dumps(tuple(job)))
+    except OSError as error:
+        return f"the folder for compiled steps cannot be written ({error})"
+    command = [sys.executable, "-P", ahead.__file__, str(folder), str(_loop())]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    made = Compiling(job, process, folder)
+    atexit.register(stop, made)
+    return made
+
+
+def finish(made: Compiling) -> str | None:
+    """Puts a library in its place. Call it when the compiler has stopped. Why it could not, or None."""
+    try:
+        if made.process.returncode != 0:
+            last = (made.folder / "log").read_text(errors="replace").strip().splitlines()
+            return f"the compiler failed ({last[-1][:200] if last else 'without a word'})"
+        library = made.folder / "step.so"
+        (made.folder / "sha256").write_text(_checksum(library))
+        made.folder.rename(target(made.job))
+    except OSError as error:
+        if not target(made.job).exists():  # else another process was first
+            return f"the library could not be kept ({error})"
+    finally:
+        stop(made)
+    return None
+
+
+def stop(made: Compiling) -> None:
+    """Ends the compiler if it is at work, and removes what it left."""
+    if made.process.poll() is None:
+        made.process.terminate()
+        made.process.wait()
+    shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def opened(job: Job) -> Loop | None:
+    """The loop over the steps of a job that was compiled at some time; None if there is none that can be trusted."""
+    folder = target(job)
+    library = folder / "step.so"
+    try:
+        if (folder / "sha256").read_text() != _checksum(library):
+            return None
+        torch.ops.load_library(str(_loop()))
+        pointer = torch.ops.credo.open_step(str(library))
+    except (OSError, RuntimeError):
+        return None
+
+    def steps(inputs: list[torch.Tensor], each: int, count: int) -> list[float]:
+        losses: list[float] = torch.ops.credo.steps(pointer, inputs, each, count).tolist()
+        return losses
+
+    return steps
+
+
+def _loop() -> Path:
+    return cache() / f"loop-{_made_by()}.so"
+
+
+def _made_by() -> str:
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES))
+    return f"{torch.__version__}-{digest.hexdigest()[:12]}"
+
+
+def _processor() -> str:
+    """What machine code is made for."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"
+
+
+def _compiler() -> bool:
+    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
+
+
+def _checksum(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()

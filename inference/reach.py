@@ -1,0 +1,105 @@
+"""What a program can reach: the things it is given, closes over, is bound to, or names beside itself."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+_NOT_THE_USERS = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # packages not looked into
+
+
+def reachable(things: Any) -> Iterator[Any]:
+    """Every thing once: networks (not entered), functions, containers, numbers, objects of the user's own."""
+    seen: set[int] = set()
+    todo = [things]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        yield thing
+        if isinstance(thing, nn.Module):
+            continue
+        if isinstance(thing, (tuple, list)):
+            todo.extend(thing)
+        elif isinstance(thing, dict):
+            todo.extend(thing.values())
+        elif isinstance(thing, functools.partial):
+            todo.extend((thing.func, thing.args, thing.keywords))
+        elif inspect.ismethod(thing):
+            todo.extend((thing.__self__, thing.__func__))
+        elif inspect.isfunction(thing):
+            todo.extend((thing.__defaults__, thing.__kwdefaults__))
+            try:
+                scope = inspect.getclosurevars(thing)
+            except ValueError:  # a closed-over name that has no value yet
+                continue
+            todo.extend(scope.nonlocals.values())
+            # Named beside the function: functions of the same file may name more, others are somebody else's.
+            todo.extend(
+                v for v in scope.globals.values() if not inspect.isfunction(v) or v.__globals__ is thing.__globals__
+            )
+        elif is_the_users(thing):
+            todo.append(getattr(thing, "__dict__", {}))
+
+
+def is_the_users(thing: Any) -> bool:
+    """Whether it is an object of a class of the user's own."""
+    package = type(thing).__module__.split(".")[0]
+    known = inspect.ismodule(thing) or isinstance(thing, type) or package in sys.stdlib_module_names
+    return not known and package not in _NOT_THE_USERS
+
+
+def scalars(things: Any) -> dict[str, Callable[[], Any]]:
+    """{name: its value now} of the numbers, words and flags that programs read from outside of themselves.
+
+    Found once; a name that holds none of these then is not among them.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for thing in reachable(things):
+        if inspect.isfunction(thing):
+            names = thing.__code__.co_freevars
+            for name, cell in zip(names, thing.__closure__ or (), strict=True):
+                found[f"{thing.__qualname__}.{name}"] = functools.partial(getattr, cell, "cell_contents", None)
+            for name in thing.__code__.co_names:
+                if name in thing.__globals__:
+                    found[f"{thing.__module__}.{name}"] = functools.partial(thing.__globals__.get, name)
+        elif is_the_users(thing) and not isinstance(thing, nn.Module):
+            own = getattr(thing, "__dict__", {})
+            for name in own:
+                found[f"{type(thing).__name__}.{name} {id(thing)}"] = functools.partial(own.get, name)
+    return {name: read for name, read in found.items() if _is_scalar(_or_none(read))}
+
+
+def values(found: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
+    """What they hold now; what is no number, word or flag any more by its identity."""
+    now = (_or_none(read) for read in found.values())
+    return tuple(value if _is_scalar(value) else id(value) for value in now)
+
+
+def place(program: Any) -> str:
+    """`at FILE:LINE: `its first line``, or nothing where it has none."""
+    import linecache
+
+    while isinstance(program, functools.partial):
+        program = program.func
+    code = getattr(inspect.unwrap(program), "__code__", None) if callable(program) else None
+    if code is None:
+        return ""
+    line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f" at {Path(code.co_filename).name}:{code.co_firstlineno}: `{line}`"
+
+
+def _or_none(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except ValueError:  # an empty cell
+        return None
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | complex | str)

@@ -1,0 +1,119 @@
+"""The step of one pair on data of one kind, captured, and replayed as the graph is.
+
+    (parameters, baselines, batch) -> (the loss in nats, gradients, new baselines)
+
+A graph draws from the generators as the program itself would: the same seed, the same numbers. `machine` makes it
+faster still; `compiled` decides which is used.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+
+from .capture import Captured, NotCaptured, capture, kept
+from .scope import looking
+
+# (the estimate of -ELBO, a scalar with its gradient), of these baselines, which it brings up to date.
+Objective = Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+PROBES = 8
+CLOSE = 1e-5  # relative to the largest number: what a graph and its program may differ by
+
+
+class Live(NamedTuple):
+    """The tensors of a run that a step reads; an `Objective` reads these very ones."""
+
+    leaves: list[torch.Tensor]
+    averages: dict[str, torch.Tensor]
+    each: list[torch.Tensor]  # what is another in every step: the rows of the batch, the warmth
+    data: list[torch.Tensor]
+    buffers: list[torch.Tensor]
+
+
+@dataclass
+class Replay:
+    """A captured step. machine: see `machine.pursue`; None before that was asked."""
+
+    captured: Captured
+    used: list[int]  # the leaves that there is a gradient for
+    taken: int = 0  # steps
+    seconds: float = 0.0  # that they took
+    machine: Any = None
+
+
+def recorded(objective: Objective, live: Live) -> Replay:
+    """The step, captured and held against the program in some draws. Raises NotCaptured."""
+    used: list[int] = []
+    inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data]
+    replay = Replay(capture(lambda: _values(objective, live, used), inputs, live.buffers), used)
+    for probe in range(PROBES):
+        shadow(replay, objective, live, probe)
+    return replay
+
+
+def shadow(replay: Replay, objective: Objective, live: Live, seed: int) -> None:
+    """Raises NotCaptured if graph and program differ in loss or gradient under the same noise. Nothing is changed."""
+    used: list[int] = []
+    known = set(pyro.get_param_store().keys())
+    results = []
+    with looking():
+        for compute in (lambda: graph(replay, live), lambda: _values(objective, live, used)):
+            with kept(live.buffers):
+                torch.manual_seed(seed)
+                try:
+                    results.append([value.detach() for value in compute()])
+                except (RuntimeError, IndexError) as error:
+                    raise NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})") from error
+    if new := sorted(set(pyro.get_param_store().keys()) - known):
+        raise NotCaptured(f"after {replay.taken:,} steps parameter {new[0]!r} appeared")
+    one, two = results
+    same = used == replay.used and all(alike(a, b) for a, b in zip(one, two, strict=True))
+    if not same:
+        what = f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now" if not alike(one[0], two[0]) else "gradient"
+        raise NotCaptured(f"after {replay.taken:,} steps the program does not do what was recorded ({what})")
+
+
+def alike(one: torch.Tensor, two: torch.Tensor, close: float = CLOSE) -> bool:
+    """Whether two tensors are the same but for rounding, relative to their largest number; NaN is NaN."""
+    if one.shape != two.shape:
+        return False
+    largest = max(one.abs().max().item(), two.abs().max().item()) if one.numel() else 0.0
+    return torch.allclose(one, two, rtol=0, atol=close * largest if largest < torch.inf else 0.0, equal_nan=True)
+
+
+def graph(replay: Replay, live: Live) -> list[torch.Tensor]:
+    """The loss, a gradient for each of `used`, the new baselines."""
+    inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data, *replay.captured.constants]
+    with torch.no_grad():
+        found: list[torch.Tensor] = replay.captured.graph.forward(*inputs)
+    return found
+
+
+def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> float:
+    """One step of the graph as it is. The loss; if it is not finite, nothing was updated."""
+    begun = time.perf_counter()
+    loss, *rest = graph(replay, live)
+    value = loss.item()
+    if value - value == 0:  # finite
+        optimiser.zero_grad()
+        for i, gradient in zip(replay.used, rest, strict=False):
+            live.leaves[i].grad = gradient
+        optimiser.step()
+        for average, new in zip(live.averages.values(), rest[len(replay.used) :], strict=True):
+            average.copy_(new)
+    replay.taken += 1
+    replay.seconds += time.perf_counter() - begun
+    return value
+
+
+def _values(objective: Objective, live: Live, used: list[int]) -> list[torch.Tensor]:
+    """The program itself; `used` is filled."""
+    averages = dict(live.averages)
+    with torch.enable_grad():
+        value, surrogate = objective(averages)
+        gradients = torch.autograd.grad(surrogate, live.leaves, allow_unused=True)
+    used[:] = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    return [value, *(g for g in gradients if g is not None), *(averages[name] for name in live.averages)]
