@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow lint notebooks bench bench-estimators clean
+.PHONY: help demo test test-slow lint notebooks bench bench-estimators bench-speed clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,6 +40,11 @@ bench: $(INSTALLED)  ## run the benchmarks, one after the other
 
 bench-estimators: $(INSTALLED)  ## hold the plans against the best choices in Pyro; some 40 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimators.py
+
+# make bench runs it too, and without NumPyro if this has not installed it.
+bench-speed: $(INSTALLED)  ## a step of credo beside Pyro, torch and NumPyro, warm and cold
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
 
 clean:  ## remove what was built or cached; the environment .venv stays
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -140,7 +140,7 @@ def by_credo(runner: credo.SVI, pair: Pair) -> Contender:
     together, ready = runner._begin(pair.data)
 
     def draw() -> list[torch.Tensor]:
-        found = gradients(lambda: runner._loss(together, ready)[1])
+        found = gradients(lambda: runner._steps.loss(together, runner.plan)[1])
         return [found[name] for name in sorted(found)]
 
     return Contender("credo", particles_of(runner), draw, lambda: entered(ready.state))

@@ -52,7 +52,7 @@ def measured(pair: credo.Pair, data: tuple, point: dict[str, torch.Tensor]) -> d
     with entered(ready.state):
         for _ in range(DRAWS):
             start = time.process_time()
-            gradient = gradients(lambda: runner._loss(together, ready)[1])
+            gradient = gradients(lambda: runner._steps.loss(together, runner.plan)[1])
             times.append(time.process_time() - start)
             found.append(torch.cat([g.flatten() for g in gradient.values()]).double())
     variance, ms = torch.stack(found).var(0).sum().item(), 1000 * statistics.median(times)

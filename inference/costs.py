@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger
 from .distributions import divergence, neighbours, unmasked, without_parameters
 from .local import replacing
 from .marginal import Group, Summed, eliminated, enumerating
-from .sites import Site, drawn, is_index, plates
+from .sites import Site, drawn, has_rsample, is_index, plates
 
 Program = Callable[..., Any]
 
@@ -45,7 +45,8 @@ class Terms(NamedTuple):
     log q is not differentiated in its parameters; `again`: those among them whose distribution depends on other draws,
     or is not made of plain tensors. weights: sites whose log q is wanted without scale and mask too. flips: sites whose
     one-flip neighbours are wanted. local: {site: "local" or "flipout"}, weights that act on each row with noise of its
-    own; their log q must enter by its KL.
+    own; their log q must enter by its KL. known: the sites that a plan was made for; another one in the guide is refused
+    where its draws carry no gradient. None: any.
     """
 
     kl: Mapping[str, str] = {}
@@ -54,6 +55,7 @@ class Terms(NamedTuple):
     weights: frozenset[str] = frozenset()
     flips: frozenset[str] = frozenset()
     local: Mapping[str, str] = {}
+    known: frozenset[str] | None = None
 
 
 PLAIN = Terms()
@@ -102,6 +104,11 @@ def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms
                     costs[key], where[key], dims[key] = group.cost, group.plates, group.dims
                 continue
             side = DATA if trace is p and site["is_observed"] else latent_side
+            if side == GUIDE and terms.known is not None and name not in terms.known and not has_rsample(site):
+                raise ValueError(
+                    f"site {name!r}: the guide draws it now and did not when the run met its data, so no estimator was "
+                    f"chosen for it; begin another run (credo.SVI) for data of this kind"
+                )
             if side == GUIDE and name in terms.kl:
                 costs[side, name] = _kl(site, p.nodes[terms.kl[name]])
             elif side == GUIDE and name in terms.landed:

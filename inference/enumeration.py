@@ -50,6 +50,11 @@ def on_grid(
         return found.z, found.costs, found.neighbours
 
     z, costs, neighbours = each(one, {**_grid(values), **(held or {})}, vectorised)
+    if missing := [name for name in values if (WEIGHT, name) not in costs]:
+        raise ValueError(
+            f"site {missing[0]!r}: the guide does not draw it now and did when the run met its data; begin another run "
+            f"(credo.SVI) for data of this kind"
+        )
     total = math.prod(len(v) for v in values.values())
     deepest = max(cost.dim() for cost in costs.values())
     weighted: Costs = {}

@@ -13,12 +13,12 @@ import torch
 
 from .ahead import Inputs, Job, step
 from .native import Compiling, Loop, begin, finish, opened
-from .replay import Live, Replay, alike
+from .replay import Live, Replay
 from .scope import noise
 
 PATIENCE = 2.0  # seconds of steps, from which on a compiler is worth its while
 BLOCK, MOST = 0.1, 100  # seconds and steps in one call: Ctrl-C and the progress bar do not wait longer
-CLOSE = 1e-4  # relative to the largest number: what machine code may differ by from the graph
+CLOSE, ROUNDING = 1e-4, 1e-6  # of the largest number, and of the loss: what a gradient of machine code may be off by
 
 
 @dataclass
@@ -112,5 +112,11 @@ def _opened(job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimiz
         flat = [*([t[None] for t in x.each] if native else x.each), *(t for part in x[1:] for t in part)]
         with noise(0), torch.no_grad():
             loss = loop(flat, len(x.each), 1)[0] if native else step(job)(*flat)[0].item()
-        results.append([torch.tensor(loss), *x.first, *x.second, *x.averages])
-    return Machine(loop) if all(alike(one, two, CLOSE) for one, two in zip(*results, strict=True)) else None
+        results.append((loss, [*x.first, *x.averages]))
+    (loss, found), (wanted, expected) = results
+    rounding = ROUNDING * abs(wanted)  # a gradient may be a difference of costs as large as this
+    same = abs(loss - wanted) <= rounding and all(
+        torch.allclose(a, b, rtol=0, atol=CLOSE * b.abs().max().item() + rounding)
+        for a, b in zip(found, expected, strict=True)
+    )
+    return Machine(loop) if same else None

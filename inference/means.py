@@ -38,6 +38,7 @@ def carried_out(entries: Iterable[Any], known: Facts) -> Means:
         weights=frozenset(drawn) | frozenset(by["sampled"]),
         flips=frozenset(by["one-flip"]),
         local={e.site: e.estimator for e in entries if e.estimator in HOW},
+        known=frozenset(e.site for e in entries),
     )
     reach = {name: known.reads.moved_by(name, kl) for name in drawn}
     seen = frozenset(known.reads.parents)

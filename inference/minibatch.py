@@ -57,6 +57,10 @@ class Shuffled:
         """How many come before the rows are shuffled again."""
         return len(self.epoch)
 
+    def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
+        """This batch and those that follow it, shape (count, B)."""
+        return torch.stack([first, *(next(self) for _ in range(count - 1))])
+
     def __iter__(self) -> "Shuffled":
         return self
 

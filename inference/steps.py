@@ -3,8 +3,10 @@
 However a step is taken, eager, replayed or compiled, it draws the same random numbers and gives the same loss.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -12,15 +14,18 @@ from torch.utils._pytree import tree_leaves
 
 from .compiled import Compiled, kind_of
 from .costs import Pair
-from .elbo import objective
+from .elbo import differentiable_loss, objective
 from .machine import Machine, many_steps
 from .minibatch import Rows, Shuffled, batch
 from .plan import Plan
 from .reach import values
 from .replay import Live, Replay, one_step
-from .scope import unconstrained
+from .scope import State, unconstrained
+from .update import update
 
+T = TypeVar("T")
 EAGER, LONG = 20, 200  # eager steps before a capture; of a run that is long enough for one after its first step
+FEW = 8  # particles where they are made one by one, if no number was asked for
 
 
 class Block(NamedTuple):
@@ -30,68 +35,107 @@ class Block(NamedTuple):
     total: torch.Tensor
 
 
-class Taken(NamedTuple):
-    """What a step is taken with: the pair on all data, the plan, and what the run brings along."""
+@dataclass
+class Steps:
+    """How a run takes its steps, and what it keeps between them. compiled: None if all are to be eager."""
 
-    pair: Pair
-    plan: Plan
+    optimiser: torch.optim.Optimizer
+    compiled: Compiled | None
+    state: State
     particles: int
+    asked: int | None  # the particles that the user asked for
     vectorised: bool
     rows: Rows | None
     batches: Shuffled | None
-    averages: dict[str, torch.Tensor]
-    modules: list[torch.nn.Module]
-    optimiser: torch.optim.Optimizer
-    eager: Callable[[Pair, float], float]  # one update on a batch, its KL weighted by a warmth; the loss
+    averages: dict[str, torch.Tensor] = field(default_factory=dict)
+    taken: int = 0  # with a finite loss
 
+    @property
+    def few(self) -> int:
+        """Particles where they are made one by one."""
+        return self.asked or min(self.particles, FEW)
 
-def take(compiled: Compiled | None, on: Taken, *, most: int, patience: int, done: int, warmup: int) -> Block:
-    """At least one step and at most so many. compiled: None if all are to be eager. done: steps before these."""
-    index = None if on.batches is None else next(on.batches)
+    def take(self, pair: Pair, plan: Plan, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
+        """One step or more, at most so many. pair: on all data. patience: eager steps before a capture. warmup: steps
+        in which log q(z) - log p(z) gains its weight.
+        """
+        index = None if self.batches is None else next(self.batches)
 
-    def warmth(k: int) -> float:
-        return min(1.0, (done + k + 1) / (warmup + 1))
+        def warmth(k: int) -> float:
+            return min(1.0, (self.taken + k + 1) / (warmup + 1))
 
-    each = [*([] if index is None else [index]), *([torch.tensor(warmth(0))] if warmup else [])]
-    if compiled is not None and (found := _found(compiled, on, each, patience)) is not None:
-        replay, live = found
-        if isinstance(replay.machine, Machine):
-            left = most if on.batches is None else 1 + on.batches.left
-            count = min(most, left, replay.machine.at_once, _until_probe(replay))
-            rows = [] if on.batches is None else [torch.stack([index, *(next(on.batches) for _ in range(count - 1))])]
-            warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []
-            block = many_steps(replay, live._replace(each=[*rows, *warm]), on.optimiser, count)
-            if block is not None:
-                return Block(*block)
-        try:
-            return Block([one_step(replay, live, on.optimiser)], _iterate())
-        except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
-            compiled.stop(f"its recorded form fails ({str(error).splitlines()[0][:160]}){compiled.where}")
-    part = on.pair if index is None or on.rows is None else batch(on.pair, on.rows, index)
-    return Block([on.eager(part, warmth(0))], _iterate())
+        each = [*([] if index is None else [index]), *([torch.tensor(warmth(0))] if warmup else [])]
+        block = None
+        if self.compiled is not None and (found := self._found(self.compiled, pair, plan, each, patience)):
+            replay, live = found
+            if isinstance(replay.machine, Machine):
+                count = min(most, self._ahead(most), replay.machine.at_once, _until_probe(replay))
+                rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
+                warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []
+                block = many_steps(replay, live._replace(each=[*rows, *warm]), self.optimiser, count)
+            if block is None:
+                try:
+                    block = [one_step(replay, live, self.optimiser)], iterate()
+                except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
+                    why = f"its recorded form fails ({str(error).splitlines()[0][:160]})"
+                    self.compiled.stop(why + self.compiled.where)
+        if block is None:
+            part = pair if index is None or self.rows is None else batch(pair, self.rows, index)
+            loss = update(self.optimiser, lambda: self.loss(part, plan, warmth(0)), first=not self.taken)
+            block = [loss], iterate()
+        self.taken += sum(map(math.isfinite, block[0]))
+        return Block(*block)
 
+    def loss(self, pair: Pair, plan: Plan, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
+        """See `differentiable_loss`. pair: on one batch."""
+        return self.batched(lambda n, together: differentiable_loss(plan, pair, n, together, warmth, self.averages))
 
-def _found(compiled: Compiled, on: Taken, each: list[torch.Tensor], patience: int) -> tuple[Replay, Live] | None:
-    """The graph for this step and what it reads."""
-    pair, rows = on.pair, on.rows
+    def batch(self, pair: Pair) -> Pair:
+        """The pair on the next batch."""
+        return pair if self.rows is None or self.batches is None else batch(pair, self.rows, next(self.batches))
 
-    def value(averages: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        now = list(each)
-        part = pair if rows is None else batch(pair, rows, now.pop(0))
-        return objective(on.plan, part, on.particles, on.vectorised, now.pop() if now else None, averages)
+    def batched(self, compute: Callable[[int, bool], T]) -> T:
+        """What it computes from so many particles; from fewer, one by one, once a program bears `vmap` no longer."""
+        if self.vectorised:
+            try:
+                return compute(self.particles, True)
+            except RuntimeError as error:
+                if not any(word in str(error) for word in ("vmap", "functorch")):
+                    raise
+                known = len(unconstrained())
+                compute(1, False)
+                if len(unconstrained()) > known:  # it made a parameter, which it cannot under vmap: now it is there
+                    return compute(self.particles, True)
+                self.vectorised = False
+        return compute(self.few, False)
 
-    live = Live(
-        leaves=list(unconstrained().values()),
-        averages=on.averages,
-        each=each,
-        data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
-        buffers=[b for module in on.modules for b in module.buffers(recurse=False)],
-    )
-    choices = tuple((e.site, e.estimator, e.term) for e in on.plan.entries)
-    program = (on.particles, on.vectorised, None if rows is None else rows.size, values(compiled.outside))
-    kind = kind_of((*choices, on.plan.antithetic), program, live, pair.data, on.modules)
-    replay = compiled.find(kind, live, value, on.optimiser, patience)
-    return None if replay is None else (replay, live)
+    def _ahead(self, most: int) -> int:
+        """The steps whose batches are known without another permutation of the rows."""
+        return most if self.batches is None else 1 + self.batches.left
+
+    def _found(
+        self, compiled: Compiled, pair: Pair, plan: Plan, each: list[torch.Tensor], patience: int
+    ) -> tuple[Replay, Live] | None:
+        """The graph for this step and what it reads."""
+        particles, rows = self.particles if self.vectorised else self.few, self.rows
+
+        def value(averages: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            now = list(each)
+            part = pair if rows is None else batch(pair, rows, now.pop(0))
+            return objective(plan, part, particles, self.vectorised, now.pop() if now else None, averages)
+
+        live = Live(
+            leaves=list(unconstrained().values()),
+            averages=self.averages,
+            each=each,
+            data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
+            buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
+        )
+        choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
+        program = (particles, self.vectorised, None if rows is None else rows.size, values(compiled.outside))
+        kind = kind_of((*choices, plan.antithetic), program, live, pair.data, list(self.state.modules))
+        replay = compiled.find(kind, live, value, self.optimiser, patience)
+        return None if replay is None else (replay, live)
 
 
 def _until_probe(replay: Replay) -> int:
@@ -99,5 +143,6 @@ def _until_probe(replay: Replay) -> int:
     return (1 << replay.taken.bit_length()) - replay.taken
 
 
-def _iterate() -> torch.Tensor:
+def iterate() -> torch.Tensor:
+    """The parameters as they are, flat, shape (P,)."""
     return parameters_to_vector(p.detach() for p in unconstrained().values())

@@ -7,7 +7,7 @@ latent gets an estimator), stops when it has come to rest (`convergence`), and r
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -18,12 +18,11 @@ from .automatic import with_guide
 from .compiled import Compiled
 from .convergence import Gain
 from .costs import Pair, Program
-from .elbo import differentiable_loss
 from .fit import Diverged, Fit, finished
 from .jumps import warn_of_jumps
 from .loop import NotFinite, loop
 from .measure import gain, gradients
-from .minibatch import Shuffled, batch
+from .minibatch import Shuffled
 from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
@@ -31,13 +30,12 @@ from .pyro_svi import PyroSVI
 from .race import SECOND, race
 from .reach import place, scalars
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
-from .steps import EAGER, LONG, Block, Taken, take
-from .update import update
+from .steps import EAGER, LONG, Block, Steps
 
 T = TypeVar("T")
 LR = 0.02  # of Adam, in unconstrained space
 SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps for which one is worth its while
-AT_A_FALL, FEW = 64, 8  # gradients for a race where the learning rate falls; particles where they are made one by one
+AT_A_FALL = 64  # gradients for a race where the learning rate falls
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # not Pyro's
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
@@ -85,7 +83,6 @@ class SVI:
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
-        self._averages: dict[str, torch.Tensor] = {}
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
         self._lr, self._progress, self._force, self._raced = lr, progress, force, 0.0  # microseconds of races
@@ -120,14 +117,14 @@ class SVI:
         """Choose the estimators anew by measured variance times work at the parameters as they are (see `race`)."""
         pair, ready = self._begin(data)
         with entered(ready.state):
-            self._race(self._batch(pair, ready), SECOND)
+            self._race(self._steps.batch(pair), SECOND)
         return self._chosen
 
     def step(self, *data: Any) -> float:
         """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
         pair, ready = self._begin(data)
         with entered(ready.state):
-            return self._advance(pair, ready).losses[0]
+            return self._advance(pair).losses[0]
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
@@ -142,8 +139,8 @@ class SVI:
 
             def advance(most: int) -> Block:
                 if racing and not self.losses:
-                    self._race(self._batch(pair, ready), SECOND)
-                return self._advance(pair, ready, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+                    self._race(self._steps.batch(pair), SECOND)
+                return self._advance(pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
 
             try:
                 average, stopped = loop(
@@ -159,20 +156,20 @@ class SVI:
                 raise Diverged(str(error), self._fit(pair, error.average, str(error), data)) from None
             fit = self._fit(pair, average, stopped, data)
             if steps is None:
-                warn_of_jumps(self._batch(pair, ready), fit.plan, self._vectorised)
+                warn_of_jumps(self._steps.batch(pair), fit.plan, self._steps.vectorised)
             return fit
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
         pair, ready = self._begin(data)
         with entered(ready.state):
-            return gradients(lambda: self._loss(self._batch(pair, ready), ready)[1])
+            return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._chosen)[1])
 
     def evaluate_loss(self, *data: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
         pair, ready = self._begin(data)
         with entered(ready.state), torch.no_grad():
-            return self._loss(self._batch(pair, ready), ready)[0]
+            return self._steps.loss(self._steps.batch(pair), self._chosen)[0]
 
     def _begin(self, data: tuple) -> tuple[Pair, Ready]:
         """The pair on the data as tensors, and what the run knows."""
@@ -196,64 +193,21 @@ class SVI:
             particles=self._particles,
             batch_size=self._batch_size,
         )
-        self.plan, self._vectorised = self._ready.plan, self._ready.vectorised
-        if self._ready.rows is not None:
-            self._batches = Shuffled(self._ready.rows)
-        with entered(self._ready.state):
-            self._optimiser = torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS)
-
-    def _batch(self, pair: Pair, ready: Ready) -> Pair:
-        return pair if ready.rows is None else batch(pair, ready.rows, next(self._batches))
-
-    def _loss(self, pair: Pair, ready: Ready, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
-        return self._batched(
-            lambda particles, vectorised: differentiable_loss(
-                self._chosen, pair, particles, vectorised, warmth, self._averages
+        self.plan, ready = self._ready.plan, self._ready
+        with entered(ready.state):
+            self._steps = Steps(
+                optimiser=torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS),
+                compiled=self._compiled,
+                state=ready.state,
+                particles=ready.particles,
+                asked=self._particles,
+                vectorised=ready.vectorised,
+                rows=ready.rows,
+                batches=None if ready.rows is None else Shuffled(ready.rows),
             )
-        )
 
-    def _batched(self, compute: Callable[[int, bool], T]) -> T:
-        """What it computes from so many particles; from fewer, one by one, once a program bears `vmap` no longer."""
-        assert self._ready is not None
-        if self._vectorised:
-            try:
-                return compute(self._ready.particles, True)
-            except RuntimeError as error:
-                if not any(word in str(error) for word in ("vmap", "functorch")):
-                    raise
-                known = len(unconstrained())
-                compute(1, False)
-                if len(unconstrained()) > known:  # parameters made in it, which vmap does not bear: now they are there
-                    return compute(self._ready.particles, True)
-                self._vectorised = False
-        return compute(self._few, False)
-
-    @property
-    def _few(self) -> int:
-        """Particles where they are made one by one."""
-        assert self._ready is not None
-        return self._particles or min(self._ready.particles, FEW)
-
-    def _advance(self, pair: Pair, ready: Ready, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
-        """One step or more. patience: eager ones before a capture. warmup: steps in which the KL gains its weight."""
-
-        def eager(part: Pair, warmth: float) -> float:
-            return update(self._optimiser, lambda: self._loss(part, ready, warmth), first=not self.losses)
-
-        on = Taken(
-            pair=pair,
-            plan=self._chosen,
-            particles=ready.particles if self._vectorised else self._few,
-            vectorised=self._vectorised,
-            rows=ready.rows,
-            batches=None if ready.rows is None else self._batches,
-            averages=self._averages,
-            modules=list(ready.state.modules),
-            optimiser=self._optimiser,
-            eager=eager,
-        )
-        done = len(self.losses)
-        block = take(self._compiled, on, most=most, patience=patience, done=done, warmup=warmup)
+    def _advance(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
+        block = self._steps.take(pair, self._chosen, most, patience, warmup)
         self.losses += [loss for loss in block.losses if math.isfinite(loss)]
         words = "eager: compile=False" if self._compiled is None else self._compiled.words
         if words != self._chosen.compiled:
@@ -262,27 +216,27 @@ class SVI:
 
     def _gain(self, pair: Pair, ready: Ready, new: torch.Tensor, old: torch.Tensor) -> Gain:
         seed = self._seed * 1000 + len(self.losses)
-        return gain(pair, ready.rows, self._chosen, self._vectorised, new, old, seed=seed, latents=ready.latents)
+        return gain(pair, ready.rows, self._chosen, self._steps.vectorised, new, old, seed=seed, latents=ready.latents)
 
     def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
         if racing:
-            one, falls = self._chosen.microseconds or 0.0, rate * self._lr < self._optimiser.param_groups[0]["lr"]
+            one, falls = self._chosen.microseconds or 0.0, rate * self._lr < self._steps.optimiser.param_groups[0]["lr"]
             share = SHARE * len(self.losses) * one - self._raced
-            self._race(self._batch(pair, ready), max(share, AT_A_FALL * one * falls))
+            self._race(self._steps.batch(pair), max(share, AT_A_FALL * one * falls))
         self._set_rate(rate)
 
     def _race(self, pair: Pair, microseconds: float) -> None:
         if not self._racing:
             return
         before = self._chosen
-        self.plan = self._batched(
+        self.plan = self._steps.batched(
             lambda particles, vectorised: race(pair, before, particles, vectorised, microseconds, self._seed)
         )
         if self.losses and self.plan is not before:
             self._raced += microseconds
 
     def _set_rate(self, rate: float) -> None:
-        for group in self._optimiser.param_groups:
+        for group in self._steps.optimiser.param_groups:
             group["lr"] = self._lr * rate
 
     def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:

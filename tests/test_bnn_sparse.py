@@ -160,7 +160,7 @@ def test_the_kl_of_an_improper_prior_is_taken_in_closed_form_and_in_no_other_way
     check(plan)
     with entered(runner._ready.state):
         for particles in (1, 8):
-            check(race(Pair(PAIR.model, PAIR.guide, (net, X, Y)), plan, particles, runner._vectorised))
+            check(race(Pair(PAIR.model, PAIR.guide, (net, X, Y)), plan, particles, runner._steps.vectorised))
     fit = runner.run(net, X, Y, steps=40)  # looks at the terms on the way
     check(fit.plan)
     assert all(math.isfinite(loss) for loss in fit.losses)

@@ -209,7 +209,7 @@ def batches(overrides, term, model, guide, data):
     assert plan.needs_score or term in plan.terms
     plan = plan.with_term(term)
     assert plan.term == term
-    vectorised = runner._vectorised and not plan.needs_score
+    vectorised = runner._steps.vectorised and not plan.needs_score
     rows = []
     with entered(runner._ready.state):
         start = {name: p.detach().double() for name, p in unconstrained().items()}

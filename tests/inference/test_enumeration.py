@@ -182,11 +182,11 @@ def test_loss_and_gradient_are_those_of_the_sum_over_all_joint_values(name, vect
     assert not plan.needs_score and "STL" not in plan.terms
     discrete = [e.site for e in plan.entries if e.distribution != "Delta"]
     assert finite_sites(plan) == discrete
-    assert runner._vectorised is (name != "branching")
+    assert runner._steps.vectorised is (name != "branching")
     with entered(runner._ready.state):
         exact = expectation(pair, discrete)
         slopes = gradients(lambda: exact)
-        loss, surrogate = differentiable_loss(plan, pair, 2, vectorised and runner._vectorised)
+        loss, surrogate = differentiable_loss(plan, pair, 2, vectorised and runner._steps.vectorised)
         found = gradients(lambda: surrogate)
     assert close(loss, exact.item())
     assert found.keys() == slopes.keys()

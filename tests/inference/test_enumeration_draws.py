@@ -191,7 +191,7 @@ def test_a_site_without_parameters_that_gets_one_later_is_refused(finite, vector
     runner = credo.SVI(pair.model, pair.guide)
     plan = runner.prepare(Y)
     assert plan.estimator("mask") == "sampled" and plan.estimator("z") == ("enumerate" if finite else "pathwise")
-    runner._vectorised = vectorised
+    runner._steps.vectorised = vectorised
     runner.step(Y)
     pair.learnt = True
     with pytest.raises(ValueError, match=r"'mask'.*depends on parameters"):

@@ -5,6 +5,7 @@ import torch
 
 from credo.inference.convergence import ANNEAL, MAX_STAGES, Convergence, Gain
 from credo.inference.loop import loop
+from credo.inference.steps import Block
 
 
 @pytest.mark.parametrize(("longest", "ends"), [(1000, 1000), (400, 400), (310, 325), (25, 300)])
@@ -39,13 +40,12 @@ def run_loop(**options):
     """(average, why it ended, factors of the learning rate, steps taken) of iterates 0, 1, 2, ... that never rest."""
     steps, rates = [], []
 
-    def step():
+    def advance(most):
         steps.append(len(steps))
-        return 1.0
+        return Block([1.0], torch.tensor([float(steps[-1])]))
 
     average, stopped = loop(
-        step,
-        lambda: torch.tensor([float(steps[-1])]),
+        advance,
         lambda new, old: Gain(1.0, 0.0, 0.0),
         rates.append,
         steps=None,

@@ -146,3 +146,40 @@ def test_a_terminal_of_any_width_gets_lines_that_fit():
         lines = as_text(plan, width).splitlines()
         assert max(map(len, lines)) <= max(width, len(lines[0]))
         assert [line.split()[0] for line in lines if line[0] != " "][:5] == ["site", "loc", "rate", "point", "k"]
+
+
+def labels_model(x, y=None):
+    with pyro.plate("N", len(x)):
+        k = pyro.sample("k", dist.Bernoulli(0.3), obs=y)
+        pyro.sample("x", dist.Normal(3.0 * k, 1.0), obs=x)
+
+
+def labels_guide(x, y=None):
+    logits = pyro.param("logits", torch.zeros(len(x)))
+    pyro.param("unused", torch.zeros(()))
+    with pyro.plate("N", len(x)):
+        if y is None:
+            pyro.sample("k", dist.Bernoulli(logits=logits))
+
+
+@pytest.mark.filterwarnings("ignore:parameter")
+def test_a_site_that_the_plan_does_not_know_is_refused():
+    """A plan made on labelled rows has no estimator for labels: drawn later, they would bias the gradient silently."""
+    x, y = torch.tensor([0.1, 2.9]), torch.tensor([0.0, 1.0])
+    runner = credo.SVI(labels_model, labels_guide, progress=False)
+    runner.prepare(x)
+    with pytest.raises(ValueError, match="'k': the guide does not draw it now"):
+        runner.step(x, y)
+
+    def guide(x, y=None):
+        pyro.sample("w", dist.Normal(pyro.param("w_loc", torch.tensor(0.0)), 1.0))
+        labels_guide(x, y)
+
+    def model(x, y=None):
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+        labels_model(x, y)
+
+    runner = credo.SVI(model, guide, progress=False)
+    runner.step(x, y)
+    with pytest.raises(ValueError, match="'k': the guide draws it now"):
+        runner.step(x)

@@ -13,6 +13,7 @@ from credo.inference.elbo import differentiable_loss
 from credo.inference.measure import gradients
 from credo.inference.prepare import WARMUP
 from credo.inference.scope import entered, unconstrained
+from credo.inference.steps import Steps, iterate
 from credo.inference.svi import LONGEST, MANY
 
 Y = torch.tensor([1.3, 0.2, 2.0])
@@ -142,11 +143,14 @@ def test_warming_up_weights_the_gradient_of_the_divergence_and_reports_the_loss_
 @pytest.mark.parametrize("steps", [None, 400, 3000])
 def test_the_warmth_rises_to_one_and_stays(steps, monkeypatch):
     """By 1 / (warmup + 1) a step; a run of a given number of steps spends at most a quarter on it."""
-    runner, seen = credo.SVI(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), particles=1), []
-    loss = runner._loss
-    monkeypatch.setattr(
-        runner, "_loss", lambda pair, ready, warmth=1.0: seen.append(warmth) or loss(pair, ready, warmth)
-    )
+    runner = credo.SVI(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), particles=1, compile=False)
+    seen, loss = [], Steps.loss
+
+    def noted(self, pair, plan, warmth=1.0):
+        seen.append(warmth)
+        return loss(self, pair, plan, warmth)
+
+    monkeypatch.setattr(Steps, "loss", noted)
     fit = runner.run(Y, steps=steps)
     warmup = WARMUP if steps is None else min(WARMUP, steps // 4)
     assert len(seen) == len(fit.losses) > warmup
@@ -160,9 +164,9 @@ def test_the_warmth_rises_to_one_and_stays(steps, monkeypatch):
 def test_with_many_parameters_a_stage_has_a_longest_length(numbers, longest, monkeypatch):
     given = []
 
-    def loop(step, parameters, gain, look, *, longest, **options):
+    def loop(advance, gain, look, *, longest, **options):
         given.append(longest)
-        return parameters(), "stopped"
+        return iterate(), "stopped"
 
     monkeypatch.setattr("credo.inference.svi.loop", loop)
     credo.fit(lambda y: flat_model(y, numbers), lambda y: flat_guide(y, numbers), Y)

@@ -13,6 +13,7 @@ from torch import nn
 
 import credo
 from credo.inference.loop import loop
+from credo.inference.steps import Block
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame({"age": RNG.normal(size=30), "bmi": RNG.normal(size=30)})
@@ -145,8 +146,7 @@ def test_so_many_steps_return_the_mean_of_the_last_quarter(steps):
     """Iterates 1, 2, ..., n: the mean of the last k is n - (k - 1) / 2."""
     done = []
     average, stopped = loop(
-        step=lambda: done.append(1.0) or 0.0,
-        parameters=lambda: torch.tensor([float(len(done))]),
+        lambda most: done.append(1.0) or Block([0.0], torch.tensor([float(len(done))])),
         gain=None,
         steps=steps,
     )
