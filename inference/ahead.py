@@ -127,7 +127,7 @@ def compiled(job: Job) -> Path:
         plain.graph.eliminate_dead_code()
         plain.recompile()
         with config.patch(SETTINGS):
-            return Path(torch._inductor.aot_compile(plain, tuple(examples)))
+            return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))
 
 
 def build_loop(target: Path) -> None:

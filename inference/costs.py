@@ -45,8 +45,8 @@ class Terms(NamedTuple):
     log q is not differentiated in its parameters; `again`: those among them whose distribution depends on other draws,
     or is not made of plain tensors. weights: sites whose log q is wanted without scale and mask too. flips: sites whose
     one-flip neighbours are wanted. local: {site: "local" or "flipout"}, weights that act on each row with noise of its
-    own; their log q must enter by its KL. known: the sites that a plan was made for; another one in the guide is refused
-    where its draws carry no gradient. None: any.
+    own; their log q must enter by its KL. known: the sites that a plan was made for, None for any; another one of the
+    guide is refused where its draws carry no gradient.
     """
 
     kl: Mapping[str, str] = {}

@@ -34,7 +34,7 @@ def fit(
     steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
         last iterates.
     lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None:
-        up to 32, as many as come at half as much work again as one.
+        up to 32, as many as come at little more work than one (see `race.how_many`).
     batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
     plan: overrides of the estimators, e.g. {site: "score"}; the plan of an earlier fit, which is then kept to; or
         "fast", which measures nothing and takes the first legal estimator. None: legal estimators compete before the

@@ -20,12 +20,11 @@ from typing import NamedTuple
 
 import torch
 
-from . import ahead
 from .ahead import Job
 
 Loop = Callable[[list[torch.Tensor], int, int], list[float]]  # of the inputs, how many are stacked, and steps
 KEPT = 200  # libraries
-_SOURCES = (Path(ahead.__file__), Path(ahead.__file__).with_name("steps.cpp"))
+_SOURCES = (Path(__file__).with_name("ahead.py"), Path(__file__).with_name("steps.cpp"))
 
 
 class Compiling(NamedTuple):
@@ -59,7 +58,7 @@ def begin(job: Job) -> Compiling | str:
         (folder / "job").write_bytes(pickle.dumps(tuple(job)))
     except OSError as error:
         return f"the folder for compiled steps cannot be written ({error})"
-    command = [sys.executable, "-P", ahead.__file__, str(folder), str(_loop())]
+    command = [sys.executable, "-P", str(_SOURCES[0]), str(folder), str(_loop())]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     made = Compiling(job, process, folder)
@@ -99,7 +98,8 @@ def opened(job: Job) -> Loop | None:
     try:
         if (folder / "sha256").read_text() != _checksum(library):
             return None
-        torch.ops.load_library(str(_loop()))
+        if not hasattr(torch.ops.credo, "steps"):  # a process can register it once
+            torch.ops.load_library(str(_loop()))
         pointer = torch.ops.credo.open_step(str(library))
     except (OSError, RuntimeError):
         return None

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 _NOT_THE_USERS = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # packages not looked into
+FEW = 100  # entries
 
 
 def reachable(things: Any) -> Iterator[Any]:
@@ -57,7 +58,7 @@ def is_the_users(thing: Any) -> bool:
 def scalars(things: Any) -> dict[str, Callable[[], Any]]:
     """{name: its value now} of the numbers, words and flags that programs read from outside of themselves.
 
-    Found once; a name that holds none of these then is not among them.
+    Found once; a name that holds none of these then is not among them, nor are long lists and dictionaries.
     """
     found: dict[str, Callable[[], Any]] = {}
     for thing in reachable(things):
@@ -68,10 +69,12 @@ def scalars(things: Any) -> dict[str, Callable[[], Any]]:
             for name in thing.__code__.co_names:
                 if name in thing.__globals__:
                     found[f"{thing.__module__}.{name}"] = functools.partial(thing.__globals__.get, name)
-        elif is_the_users(thing) and not isinstance(thing, nn.Module):
-            own = getattr(thing, "__dict__", {})
-            for name in own:
-                found[f"{type(thing).__name__}.{name} {id(thing)}"] = functools.partial(own.get, name)
+        elif isinstance(thing, dict) and len(thing) <= FEW:  # of an object too: its attributes
+            for name in thing:
+                found[f"{id(thing)}.{name}"] = functools.partial(thing.get, name)
+        elif isinstance(thing, list) and len(thing) <= FEW:
+            for i in range(len(thing)):
+                found[f"{id(thing)}.[{i}]"] = functools.partial(_entry, thing, i)
     return {name: read for name, read in found.items() if _is_scalar(_or_none(read))}
 
 
@@ -92,6 +95,10 @@ def place(program: Any) -> str:
         return ""
     line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
     return f" at {Path(code.co_filename).name}:{code.co_firstlineno}: `{line}`"
+
+
+def _entry(things: list[Any], i: int) -> Any:
+    return things[i] if i < len(things) else None
 
 
 def _or_none(read: Callable[[], Any]) -> Any:

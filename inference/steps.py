@@ -51,6 +51,11 @@ class Steps:
     taken: int = 0  # with a finite loss
 
     @property
+    def replays(self) -> bool:
+        """Whether steps are replayed, as far as is known."""
+        return self.compiled is not None and not self.compiled.why
+
+    @property
     def few(self) -> int:
         """Particles where they are made one by one."""
         return self.asked or min(self.particles, FEW)

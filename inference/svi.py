@@ -192,6 +192,7 @@ class SVI:
             force=self._force,
             particles=self._particles,
             batch_size=self._batch_size,
+            replayed=self._compiled is not None,
         )
         self.plan, ready = self._ready.plan, self._ready
         with entered(ready.state):
@@ -220,18 +221,20 @@ class SVI:
 
     def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
         if racing:
-            one, falls = self._chosen.microseconds or 0.0, rate * self._lr < self._steps.optimiser.param_groups[0]["lr"]
-            share = SHARE * len(self.losses) * one - self._raced
-            self._race(self._steps.batch(pair), max(share, AT_A_FALL * one * falls))
+            falls = rate * self._lr < self._steps.optimiser.param_groups[0]["lr"]
+            share = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
+            self._race(self._steps.batch(pair), share, AT_A_FALL * falls)
         self._set_rate(rate)
 
-    def _race(self, pair: Pair, microseconds: float) -> None:
+    def _race(self, pair: Pair, microseconds: float, least: int = 0) -> None:
         if not self._racing:
             return
-        before = self._chosen
-        self.plan = self._steps.batched(
-            lambda particles, vectorised: race(pair, before, particles, vectorised, microseconds, self._seed)
-        )
+        before, replayed = self._chosen, self._steps.replays
+
+        def rivals(n: int, together: bool) -> Plan:
+            return race(pair, before, n, together, microseconds, self._seed, least=least, replayed=replayed)
+
+        self.plan = self._steps.batched(rivals)
         if self.losses and self.plan is not before:
             self._raced += microseconds
 

@@ -26,7 +26,7 @@ def as_text(plan: "Plan", width: int | None = None) -> str:
         lines += _wrapped(f"because {e.reason}", width)
         for other in e.ruled_out:
             lines += _wrapped(f"rather than {other}", width)
-    return "\n".join([*lines, *(textwrap.wrap(_total(plan), width) if plan.variance is not None else [])])
+    return "\n".join([*lines, *(row for line in _below(plan) for row in textwrap.wrap(line, width))])
 
 
 def as_html(plan: "Plan") -> str:
@@ -41,13 +41,18 @@ def as_html(plan: "Plan") -> str:
         others = "".join(f"<li>{html.escape(other)}</li>" for other in e.ruled_out)
         more = f"<details><summary>what else there is</summary><ul>{others}</ul></details>" if others else ""
         body += f'<tr>{cells}<td style="{left}">{html.escape(e.reason)}{more}</td></tr>'
-    total = f"<p>{html.escape(_total(plan))}</p>" if plan.variance is not None else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{total}"
+    below = "".join(f"<p>{html.escape(line)}</p>" for line in _below(plan))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 def _cells(e: "Entry") -> tuple[str, ...]:
     variance = "" if e.variance is None else f"{e.variance:.3g}"
     return e.site, e.distribution, e.plates, e.estimator, e.term, e.baseline, variance
+
+
+def _below(plan: "Plan") -> list[str]:
+    measured = [_total(plan)] if plan.variance is not None else []
+    return [*measured, *([f"Steps: {plan.compiled}"] if plan.compiled else [])]
 
 
 def _total(plan: "Plan") -> str:

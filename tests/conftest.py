@@ -26,6 +26,13 @@ def fresh() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No compiler runs beside the tests, and none finds what a user's own runs have compiled; `test_machine` does."""
+    monkeypatch.setattr("credo.inference.machine.PATIENCE", float("inf"))
+    monkeypatch.setenv("CREDO_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
+
+
 @pytest.fixture
 def double() -> None:
     """Everything in double precision; `fresh` puts it back."""
