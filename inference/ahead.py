@@ -1,11 +1,11 @@
-"""A program by itself: compiles a captured step and its update to a library. Run as `python -P ahead.py FOLDER`.
+"""A program by itself: compiles a captured step and its update to a library. Run as `python -P ahead.py FOLDER LOOP`.
 
-    m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,   p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)
+    (parameters, their optimiser's state, baselines, batch) -> the same a step later, and the loss
 
-(Adam: Kingma and Ba 2015, algorithm 1, as torch does it; b1^t and b2^t are carried along.) FOLDER/job holds the graph
-and what its inputs look like (`Job`); FOLDER/step.so comes out, and FOLDER/steps.so, the loop around it. A process of
-its own, so that a run goes on meanwhile, and nothing that goes wrong here reaches it. What is private to torch stands
-here and in `native`; tried with torch 2.13.
+The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
+SGD, and of Pyro's ClippedAdam. FOLDER/job holds the graph and what its inputs look like (`Job`); FOLDER/step.so comes
+out, and LOOP, the loop around it. A process of its own, so that a run goes on meanwhile, and nothing that goes wrong
+here reaches it. What is private to torch stands here and in `native`; tried with torch 2.13.
 """
 
 import math
@@ -33,29 +33,31 @@ SETTINGS = {
 
 
 class Job(NamedTuple):
-    """code: of a function `forward(self, leaves, averages, each, data)`, each flat, that returns the loss, a gradient
-    for each of `used`, and the new averages.
+    """code: of a function `forward(self, *leaves, *averages, *each, *data)` that returns the loss, a gradient for each
+    of `used`, and the new averages.
     """
 
     code: str
     used: list[int]  # the leaves that have a gradient
+    shapes: list[tuple[int, ...]] | None  # of these, where they are handed over as one flat tensor
     sizes: dict[str, int]  # how many inputs there are of a kind, see `Inputs`
     inputs: list[tuple[Any, ...]]  # (shape, stride, dtype, device) of all of them
-    betas: tuple[float, float]
-    eps: float
+    rule: str  # the name of the optimiser
+    settings: dict[str, Any]  # of its group of parameters, but for the learning rate
     threads: int
 
 
 class Inputs(NamedTuple):
-    """All that a step reads, and of that, what it changes: leaves, first, second, totals, averages and powers."""
+    """All that a step reads. It changes leaves, first, second, totals, averages and clock."""
 
     each: list[torch.Tensor]  # what is another in every step: batch, warmth
-    leaves: list[torch.Tensor]
-    first: list[torch.Tensor]  # Adam's means of the gradient, of those leaves that are used
-    second: list[torch.Tensor]  # and of its square
+    leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
+    first: list[torch.Tensor]  # the optimiser's means of their gradients
+    second: list[torch.Tensor]  # and of the squares; none for SGD
     totals: list[torch.Tensor]  # the sums of the leaves over steps
     averages: list[torch.Tensor]  # the baselines
-    clock: list[torch.Tensor]  # b1^t, b2^t, and the learning rate; double
+    clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
+    others: list[torch.Tensor]  # leaves without a gradient
     data: list[torch.Tensor]
 
 
@@ -64,53 +66,91 @@ def inputs(flat: list[torch.Tensor], sizes: dict[str, int]) -> Inputs:
     return Inputs(**{kind: [next(parts) for _ in range(sizes[kind])] for kind in Inputs._fields})
 
 
-def adam(
-    p: torch.Tensor,
-    g: torch.Tensor,
-    first: torch.Tensor,
-    second: torch.Tensor,
-    powers: list[torch.Tensor],
-    rate: torch.Tensor,
-    betas: tuple[float, float],
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(the new p, first and second). powers: b1^t and b2^t, this step counted."""
-    first = torch.lerp(first, g, 1 - betas[0])
-    second = second * betas[1] + (1 - betas[1]) * g * g
-    size, root = (rate / (1 - powers[0])).to(p.dtype), (1 - powers[1]).sqrt().to(p.dtype)
-    return p - size * first / (second.sqrt() / root + eps), first, second
+State = tuple[torch.Tensor, ...]  # a leaf, the mean of its gradient, the mean of its square
+
+
+def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any], decoupled: bool = False) -> State:
+    """m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,
+
+    p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)
+    """
+    p, m, v = state
+    (b1, b2), decay, (c1, c2, rate) = options["betas"], options["weight_decay"], (x.to(p.dtype) for x in _rates(clock))
+    if decay:
+        p, g = (p * (1 - clock[2] * decay).to(p.dtype), g) if decoupled else (p, g + decay * p)
+    m, v = torch.lerp(m, g, 1 - b1), v * b2 + (1 - b2) * g * g
+    return p - rate / c1 * m / (v.sqrt() / c2 + options["eps"]), m, v
+
+
+def adamw(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    return adam(state, g, clock, options, decoupled=True)
+
+
+def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    """Adam of gradients cut off at ±clip_norm; eps stands beside sqrt(v), not sqrt(v / (1 - b2^t))."""
+    p, m, v = state
+    (b1, b2), (c1, c2, rate) = options["betas"], (x.to(p.dtype) for x in _rates(clock))
+    g = g.clamp(-options["clip_norm"], options["clip_norm"])
+    g = g + options["weight_decay"] * p if options["weight_decay"] else g
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    return p - rate * c2 / c1 * m / (v.sqrt() + options["eps"]), m, v
+
+
+def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    """m <- momentum m + (1 - dampening) g,   p <- p - rate m, or with Nesterov's p - rate (g + momentum m)"""
+    p, *moment = state
+    momentum, rate = options["momentum"], clock[2].to(p.dtype)
+    g = g + options["weight_decay"] * p if options["weight_decay"] else g
+    if not moment:
+        return (p - rate * g,)
+    m = momentum * moment[0] + (1 - options["dampening"]) * g
+    return p - rate * (g + momentum * m if options["nesterov"] else m), m
+
+
+RULES = {"Adam": adam, "AdamW": adamw, "ClippedAdam": clipped_adam, "SGD": sgd}
+
+
+def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(1 - b1^t, sqrt(1 - b2^t), the learning rate)."""
+    return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]
 
 
 def step(job: Job) -> Callable[..., list[torch.Tensor]]:
     """A function of all inputs, flat, that changes them in place and returns the loss. Not finite: nothing changes."""
     names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": math.inf, "nan": math.nan}
     exec(job.code, names)
-    graph = names["forward"]
+    graph, rule, decay = names["forward"], RULES[job.rule], job.settings.get("lrd", 1.0)
+    factors = (*job.settings.get("betas", (1.0, 1.0)), decay)
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         x = inputs(list(flat), job.sizes)
-        loss, *rest = graph(None, *x.leaves, *x.averages, *x.each, *x.data)
+        leaves = iter(_apart(x.leaves[0], job.shapes) if job.shapes else x.leaves)
+        others = iter(x.others)
+        total = job.sizes["others"] + len(job.used)
+        every = [next(leaves if i in job.used else others) for i in range(total)]
+        loss, *rest = graph(None, *every, *x.averages, *x.each, *x.data)
+        gradients, averages = rest[: len(job.used)], rest[len(job.used) :]
+        if job.shapes:
+            gradients = [torch.cat([g.reshape(-1) for g in gradients])]
         fine = torch.isfinite(loss)
-
-        def put(old: torch.Tensor, new: torch.Tensor) -> None:
-            old.copy_(torch.where(fine, new, old))
-
-        *before, rate = x.clock
-        powers = [power * beta for power, beta in zip(before, job.betas, strict=True)]
-        for i, g, first, second in zip(job.used, rest, x.first, x.second, strict=False):
-            p, *moments = adam(x.leaves[i], g, first, second, powers, rate, job.betas, job.eps)
-            put(x.leaves[i], p)
-            put(first, moments[0])
-            put(second, moments[1])
-        for p, total in zip(x.leaves, x.totals, strict=True):
-            total.add_(p)
-        for old, new in zip(before, powers, strict=True):
-            put(old, new)
-        for old, new in zip(x.averages, rest[len(job.used) :], strict=True):
+        clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
+        for i, g in enumerate(gradients):
+            state = tuple(part[i] for part in (x.leaves, x.first, x.second) if part)
+            for old, new in zip(state, rule(state, g, clock, job.settings), strict=True):
+                old.copy_(torch.where(fine, new, old))
+        for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
+            sum_of_p.add_(p)
+        x.clock[0].copy_(torch.where(fine, clock, x.clock[0]))
+        for old, new in zip(x.averages, averages, strict=True):
             old.copy_(new)
         return [loss.double()]
 
     return run
+
+
+def _apart(flat: torch.Tensor, shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+    pieces = flat.split([math.prod(shape) for shape in shapes])
+    return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 def compiled(job: Job) -> Path:

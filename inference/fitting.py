@@ -1,6 +1,6 @@
 """The one call: `credo.fit`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ def fit(
     *data: Any,
     steps: int | None = None,
     lr: float = LR,
+    optim: Callable[..., torch.optim.Optimizer] | None = None,
     particles: int | None = None,
     batch_size: int | None = None,
     plan: Mapping[str, str] | Plan | str | None = None,
@@ -33,8 +34,11 @@ def fit(
     data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
     steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
         last iterates.
-    lr: Adam's learning rate in unconstrained space. particles: draws of the guide in each step; None:
-        up to 32, as many as come at little more work than one (see `race.how_many`).
+    lr: the learning rate in unconstrained space.
+    optim: an optimiser of torch's by its class, e.g. torch.optim.AdamW, or a functools.partial of it with settings; it
+        is called with the parameters and `lr`. None: Adam with a short memory.
+    particles: draws of the guide in each step; None: up to 32, as many as come at little more work than one (see
+        `race.how_many`).
     batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
     plan: overrides of the estimators, e.g. {site: "score"}; the plan of an earlier fit, which is then kept to; or
         "fast", which measures nothing and takes the first legal estimator. None: legal estimators compete before the
@@ -51,6 +55,6 @@ def fit(
     model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
     the fit so far.
     """
-    own: dict[str, Any] = {"lr": lr, "particles": particles, "batch_size": batch_size}
+    own: dict[str, Any] = {"lr": lr, "optim": optim, "particles": particles, "batch_size": batch_size}
     own |= {"plan": plan, "force": force, "seed": seed, "device": device, "compile": compile, "progress": progress}
     return SVI(model, guide, **own).run(*data, steps=steps)

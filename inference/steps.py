@@ -17,6 +17,7 @@ from .costs import Pair
 from .elbo import differentiable_loss, objective
 from .machine import Machine, many_steps
 from .minibatch import Rows, Shuffled, batch
+from .moments import fits
 from .plan import Plan
 from .reach import values
 from .replay import Live, Replay, one_step
@@ -73,7 +74,7 @@ class Steps:
         block = None
         if self.compiled is not None and (found := self._found(self.compiled, pair, plan, each, patience)):
             replay, live = found
-            if isinstance(replay.machine, Machine):
+            if isinstance(replay.machine, Machine) and fits(replay, live, self.optimiser):
                 count = min(most, self._ahead(most), replay.machine.at_once, _until_probe(replay))
                 rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
                 warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []

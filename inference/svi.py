@@ -6,8 +6,9 @@ A run owns its parameters and its random state (see `scope`), meets its data (`p
 latent gets an estimator), stops when it has come to rest (`convergence`), and returns a `Fit`.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -26,7 +27,7 @@ from .minibatch import Shuffled
 from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
-from .pyro_svi import PyroSVI
+from .pyro_svi import PyroSVI, is_torchs
 from .race import SECOND, race
 from .reach import place, scalars
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
@@ -44,12 +45,12 @@ BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of m
 class SVI:
     """The runner for a loop of one's own: `.step(*data)` and, at any time, `.run(*data)` to go on until converged.
 
-    Takes what `credo.fit` takes. With `optim` (a `pyro.optim` optimiser) and `loss` it is `pyro.infer.SVI` to the
-    letter (see `pyro_svi`), so that a Pyro program runs after changing one import.
+    Takes what `credo.fit` takes. With a `pyro.optim` optimiser and `loss` it is `pyro.infer.SVI` to the letter (see
+    `pyro_svi`), so that a Pyro program runs after changing one import.
     """
 
     def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
-        if optim is None:
+        if optim is None or is_torchs(optim):
             return super().__new__(cls)
         if own := options.keys() & OWN:
             raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
@@ -59,7 +60,7 @@ class SVI:
         self,
         model: Program,
         guide: Program | str | None = None,
-        optim: None = None,
+        optim: Callable[..., torch.optim.Optimizer] | None = None,
         loss: None = None,
         *,
         lr: float = LR,
@@ -85,8 +86,10 @@ class SVI:
         self.losses: list[float] = []
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
-        self._lr, self._progress, self._force, self._raced = lr, progress, force, 0.0  # microseconds of races
+        self._lr, self._progress, self._force = lr, progress, force
+        self._raced, self._rate = 0.0, 1.0  # microseconds of races; what the learning rate has fallen to
         self._device = choose_device(device)
+        self._optim = optim or functools.partial(torch.optim.Adam, betas=BETAS)
         self._compiled = Compiled(scalars((model, self.guide)), place(model)) if compile else None
         self._ready: Ready | None = None
 
@@ -197,7 +200,7 @@ class SVI:
         self.plan, ready = self._ready.plan, self._ready
         with entered(ready.state):
             self._steps = Steps(
-                optimiser=torch.optim.Adam(unconstrained().values(), lr=self._lr, betas=BETAS),
+                optimiser=self._optim(unconstrained().values(), lr=self._lr),
                 compiled=self._compiled,
                 state=ready.state,
                 particles=ready.particles,
@@ -221,7 +224,7 @@ class SVI:
 
     def _look(self, pair: Pair, ready: Ready, rate: float, racing: bool) -> None:
         if racing:
-            falls = rate * self._lr < self._steps.optimiser.param_groups[0]["lr"]
+            falls = rate < self._rate
             share = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
             self._race(self._steps.batch(pair), share, AT_A_FALL * falls)
         self._set_rate(rate)
@@ -240,7 +243,8 @@ class SVI:
 
     def _set_rate(self, rate: float) -> None:
         for group in self._steps.optimiser.param_groups:
-            group["lr"] = self._lr * rate
+            group["lr"] *= rate / self._rate
+        self._rate = rate
 
     def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:
         if average is not None:

@@ -1,5 +1,7 @@
 """Pyro programs run after changing one import, and give Pyro's own losses to the last digit."""
 
+from functools import partial
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -7,7 +9,7 @@ import torch
 from _tutorials import gaussian_mixture
 from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal
-from pyro.optim import Adam, ClippedAdam
+from pyro.optim import Adam, ClippedAdam, clipped_adam
 from torch import nn
 from torch.distributions import constraints
 
@@ -163,6 +165,32 @@ def test_a_run_of_it_returns_a_fit_that_later_training_does_not_change():
 def test_half_of_pyros_arguments_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         credo.SVI(lambda: None, lambda: None, **options)
+
+
+@pytest.mark.parametrize(
+    "optim", [torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9), partial(clipped_adam.ClippedAdam, lrd=0.999)]
+)
+def test_torchs_own_optimisers_run_under_credo(optim):
+    """A class, made for the parameters of the run; the answer is the exact posterior N(1.5, 0.5)."""
+
+    def model(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), scale))
+
+    fit = credo.fit(model, guide, torch.full((3,), 2.0), optim=optim, lr=0.01, steps=1500, particles=8)
+    assert fit.params["loc"].item() == pytest.approx(1.5, abs=0.02)
+    assert fit.params["scale"].item() == pytest.approx(0.5, abs=0.02)
+    assert fit.plan.compiled.startswith("captured")
+
+
+def test_an_optimiser_with_parameters_of_its_own_is_refused():
+    with pytest.raises(ValueError, match=r"instance of Adam.*pass the class"):
+        credo.SVI(lambda: None, lambda: None, torch.optim.Adam([torch.zeros(1, requires_grad=True)]))
 
 
 def test_a_run_without_a_number_of_steps_is_refused():

@@ -1,0 +1,97 @@
+"""What an optimiser keeps of each parameter, handed to compiled steps and taken back from them.
+
+Eager, replayed and compiled steps go on from each other: after a compiled one the optimiser holds what its own `step`
+would have left.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .ahead import RULES, Inputs
+from .replay import Live, Replay
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them in its state
+UNKNOWN = ("amsgrad", "maximize", "centered_variance")  # settings that no rule of `ahead` has
+
+
+def refused(optimiser: torch.optim.Optimizer) -> str | None:
+    """Why its updates cannot be compiled."""
+    name, groups = type(optimiser).__name__, optimiser.param_groups
+    if name not in RULES:
+        return f"the updates of {name} are not known to credo, only those of {', '.join(RULES)}"
+    if on := [option for option in UNKNOWN if groups[0].get(option)]:
+        return f"{name} with {on[0]} is not known to credo"
+    if any({**group, "params": 0} != {**groups[0], "params": 0} for group in groups):
+        return f"the parameters have several settings of {name}"
+    return None
+
+
+def settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Those that a rule of `ahead` reads."""
+    names = ("betas", "eps", "weight_decay", "clip_norm", "lrd", "momentum", "dampening", "nesterov")
+    return {name: optimiser.param_groups[0][name] for name in names if name in optimiser.param_groups[0]}
+
+
+def fits(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> bool:
+    """Whether all parameters have been updated, and equally often."""
+    states = [optimiser.state.get(live.leaves[i], {}) for i in replay.used]
+    if any(state.get(name) is None for state in states for name in _names(optimiser)):
+        return False
+    return len({float(state.get("step", 0)) for state in states}) == 1
+
+
+def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: bool) -> Inputs:
+    """What a step is run on. flat: each kind of parameters as one tensor, a copy; else the run's own tensors."""
+    used = [live.leaves[i] for i in replay.used]
+    states = [optimiser.state[p] for p in used]
+    kinds = [[p.detach() for p in used], *([state[name] for state in states] for name in _names(optimiser))]
+    if flat:
+        kinds = [[torch.cat([t.flatten() for t in kind])] for kind in kinds]
+    kinds += [[]] * (3 - len(kinds))
+    leaves, first, second = kinds
+    group = optimiser.param_groups[0]
+    age = float(states[0].get("step", 0))
+    powers = [beta**age for beta in group.get("betas", (1.0, 1.0))]
+    return Inputs(
+        each=live.each,
+        leaves=leaves,
+        first=first,
+        second=second,
+        totals=[torch.zeros_like(p) for p in leaves],
+        averages=list(live.averages.values()),
+        clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64)],
+        others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],
+        data=[*live.data, *replay.captured.constants],
+    )
+
+
+def written(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, x: Inputs, steps: int) -> None:
+    """Parameters and optimiser after so many updates of what was read."""
+    used = [live.leaves[i] for i in replay.used]
+    states = [optimiser.state[p] for p in used]
+    own = [[p.detach() for p in used], *([state[name] for state in states] for name in _names(optimiser))]
+    for kind, now in zip(own, (x.leaves, x.first, x.second), strict=False):
+        if kind and now[0] is not kind[0] and now[0].data_ptr() != kind[0].data_ptr():
+            torch._foreach_copy_(kind, apart(now, used))
+    for state in states:
+        if "step" in state:
+            state["step"] += steps
+    for group in optimiser.param_groups:
+        group["lr"] *= group.get("lrd", 1.0) ** steps
+
+
+def apart(kind: list[torch.Tensor], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A tensor for each of these, of one flat tensor or as they are."""
+    if len(kind) == len(like) and all(t.shape == p.shape for t, p in zip(kind, like, strict=True)):
+        return kind
+    pieces = kind[0].split([p.numel() for p in like])
+    return [piece.view(p.shape) for piece, p in zip(pieces, like, strict=True)]
+
+
+def _names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+    name = type(optimiser).__name__
+    if name == "SGD":
+        return ("momentum_buffer",) if optimiser.param_groups[0]["momentum"] else ()
+    return MOMENTS
