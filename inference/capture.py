@@ -11,10 +11,11 @@ neither sees, `shadow` may.
 
 import linecache
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pyro
@@ -32,9 +33,12 @@ class NotCaptured(Exception):
 
 
 class Captured(NamedTuple):
-    """graph: maps inputs and constants to outputs. constants: the tensors that the program closes over."""
+    """code: of a function `forward(self, *inputs, *constants)`. run: the same without `self`, as fast as torch runs it.
+    constants: the tensors that the program closes over.
+    """
 
-    graph: torch.fx.GraphModule
+    code: str
+    run: Callable[..., Sequence[torch.Tensor]]
     constants: list[torch.Tensor]
 
 
@@ -53,6 +57,7 @@ def capture(
                 found.append(_recorded(program, inputs))
             except Exception as error:  # whatever the user's code may raise
                 raise NotCaptured(_why(error)) from error
+        found[1] = found[1]._replace(run=_interpreted(found[1].run, [*inputs, *found[1].constants]))
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
     if why := _difference(*found):
@@ -94,12 +99,25 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         graph.erase_node(node)
     graph.eliminate_dead_code()
     module.recompile()
-    return Captured(module, constants)
+    return Captured(module.code, module.forward, constants)
+
+
+def _interpreted(run: Callable[..., Any], inputs: list[torch.Tensor]) -> Callable[..., Any]:
+    """The same operators without Python between them: torch's own interpreter, where this torch has it still."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            found: Callable[..., Any] = torch.jit.trace(
+                lambda *given: tuple(run(*given)), tuple(t.detach() for t in inputs), check_trace=False
+            )
+        except Exception:  # an operator that it does not know: the graph as it is does as well
+            return run
+    return found
 
 
 def _difference(one: Captured, two: Captured) -> str | None:
-    if one.graph.code != two.graph.code:
-        pairs = zip(one.graph.code.splitlines(), two.graph.code.splitlines(), strict=False)
+    if one.code != two.code:
+        pairs = zip(one.code.splitlines(), two.code.splitlines(), strict=False)
         line = next((f": {a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")
         return f"two recordings differ, as with a counter or a random number in Python{line[:120]}"
     for a, b in zip(one.constants, two.constants, strict=True):

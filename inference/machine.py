@@ -61,7 +61,7 @@ def job_of(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Job 
     flat = len({p.dtype for p in used}) == 1 and sum(p.numel() for p in used) <= SMALL
     x = read(replay, live, optimiser, flat)
     return Job(
-        code=replay.captured.graph.code,
+        code=replay.captured.code,
         used=replay.used,
         shapes=[tuple(p.shape) for p in used] if flat else None,
         sizes={kind: len(part) for kind, part in zip(Inputs._fields, x, strict=True)},

@@ -88,8 +88,7 @@ def graph(replay: Replay, live: Live) -> list[torch.Tensor]:
     """The loss, a gradient for each of `used`, the new baselines."""
     inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data, *replay.captured.constants]
     with torch.no_grad():
-        found: list[torch.Tensor] = replay.captured.graph.forward(*inputs)
-    return found
+        return list(replay.captured.run(*inputs))
 
 
 def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> float:
@@ -98,7 +97,8 @@ def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> fl
     loss, *rest = graph(replay, live)
     value = loss.item()
     if value - value == 0:  # finite
-        optimiser.zero_grad()
+        for leaf in live.leaves:
+            leaf.grad = None
         for i, gradient in zip(replay.used, rest, strict=False):
             live.leaves[i].grad = gradient
         optimiser.step()

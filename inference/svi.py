@@ -89,7 +89,7 @@ class SVI:
         self._lr, self._progress, self._force = lr, progress, force
         self._raced, self._rate = 0.0, 1.0  # microseconds of races; what the learning rate has fallen to
         self._device = choose_device(device)
-        self._optim = optim or functools.partial(torch.optim.Adam, betas=BETAS)
+        self._optim = optim or functools.partial(torch.optim.Adam, betas=BETAS, fused=True)
         self._compiled = Compiled(scalars((model, self.guide)), place(model)) if compile else None
         self._ready: Ready | None = None
 
