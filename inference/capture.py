@@ -103,7 +103,11 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
 
 
 def _interpreted(run: Callable[..., Any], inputs: list[torch.Tensor]) -> Callable[..., Any]:
-    """The same operators without Python between them: torch's own interpreter, where this torch has it still."""
+    """The same operators without Python between them: torch's own interpreter, where this torch has it still. On a GPU
+    it would fuse them, and round otherwise than the program: there the graph stays as it is, for a CUDA graph.
+    """
+    if any(t.device.type != "cpu" for t in inputs):
+        return run
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from .ahead import Inputs, Job, step
+from .cuda import graphed
 from .moments import apart, fits, read, refused, settings, written
 from .native import Compiling, Loop, begin, finish, opened
 from .replay import Live, Replay
@@ -42,7 +43,12 @@ def pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None
     now = replay.machine
     if now is None:
         job = job_of(replay, live, optimiser)
-        replay.machine = job if isinstance(job, str) else _opened(job, replay, live, optimiser) or job
+        if isinstance(job, str):
+            replay.machine = job
+        elif live.leaves[0].device.type == "cuda":
+            replay.machine = _graphed(job, replay, live, optimiser)
+        else:
+            replay.machine = _opened(job, replay, live, optimiser) or job
     elif isinstance(now, Job) and replay.seconds > PATIENCE:
         replay.machine = begin(now)
     elif isinstance(now, Compiling) and now.process.poll() is not None:
@@ -52,9 +58,10 @@ def pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None
 
 def job_of(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Job | str:
     """What is to be compiled, or why it cannot be."""
-    every = [*live.leaves, *live.each, *live.data, *replay.captured.constants]
-    if any(t.device.type != "cpu" for t in every):
-        return "machine code is for the CPU only"
+    constants = [t for t in replay.captured.constants if t.dim()]  # a number may stay on the CPU
+    devices = {t.device.type for t in [*live.leaves, *live.each, *live.data, *constants]}
+    if devices not in ({"cpu"}, {"cuda"}):
+        return f"no machine code where tensors are on {' and '.join(sorted(devices))}"
     if why := (refused(optimiser) or ("" if fits(replay, live, optimiser) else "parameters of different ages")):
         return why
     used = [live.leaves[i] for i in replay.used]
@@ -92,10 +99,21 @@ def many_steps(
 
 
 def _opened(job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Machine | None:
-    """The library of this job, if there is one and its step is that of the graph, from the same state and noise."""
+    """The library of this job, if there is one that does what the graph does."""
     loop = opened(job)
-    if loop is None:
-        return None
+    return None if loop is None else _held_against(loop, job, replay, live, optimiser)
+
+
+def _graphed(job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Machine | str:
+    try:
+        loop = graphed(job, read(replay, live, optimiser, job.shapes is not None))
+    except RuntimeError as error:
+        return f"no CUDA graph: {str(error).splitlines()[0][:160]}"
+    return _held_against(loop, job, replay, live, optimiser) or "its CUDA graph does something else"
+
+
+def _held_against(loop: Loop, job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Machine | None:
+    """The loop, if its first step is that of the graph, from the same state and noise."""
     results = []
     for native in (True, False):
         x = Inputs(*([t.clone() for t in part] for part in read(replay, live, optimiser, job.shapes is not None)))

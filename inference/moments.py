@@ -61,7 +61,7 @@ def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: boo
         second=second,
         totals=[torch.zeros_like(p) for p in leaves],
         averages=list(live.averages.values()),
-        clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64)],
+        clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],
         data=[*live.data, *replay.captured.constants],
     )

@@ -53,9 +53,8 @@ def prepare(
     force: bool,
     particles: int | None,
     batch_size: int | None,
-    replayed: bool = False,
 ) -> Ready:
-    """Meet the data in this precision. signature: whose argument names the data has. replayed: steps will be.
+    """Meet the data in this precision. signature: whose argument names the data has.
 
     Raises ValueError for a mistake in the pair or its data, InDouble if single precision was asked for in vain.
     """
@@ -87,7 +86,7 @@ def prepare(
             plan = make_plan(pair, q if vectorised else fullest(pair, q), vectorised, overrides, force)
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan, True))
             if particles is None:
-                particles = plan.particles or how_many(pair, plan, vectorised, replayed)
+                particles = plan.particles or how_many(pair, plan, vectorised)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)

@@ -28,7 +28,7 @@ TIMES = " times the variance x work"
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
 SECOND, TINY = 1e6, 1e-300  # microseconds; less than any product
 GRID = (1, 2, 4, 8, 16, 32)  # particles
-LITTLE, MORE, LONG = 1.2, (1.5, 3.0), 9500.0  # times the work of one particle, eager and replayed; microseconds
+LITTLE, MORE, LONG = 1.2, 3.0, 1000.0  # times the work of one particle; microseconds
 
 
 class Result(NamedTuple):
@@ -47,14 +47,11 @@ def race(
     vectorised: bool,
     microseconds: float = SECOND,
     seed: int = 0,
-    *,
     least: float = 0,
-    replayed: bool = False,
 ) -> Plan:
     """The plan whose estimators won, site by site; alike sites go together. The same object where it was not worth it.
 
-    microseconds: how much counted work the race may be, or so many gradients at `least`. replayed: the steps of the
-    run are, the gradients of a race never.
+    microseconds: how much counted work the race may be, or so many gradients at `least`.
     """
     gradients = max(least, microseconds / work(_gradient(pair, plan, particles, vectorised)).eager)
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
@@ -68,7 +65,7 @@ def race(
 
     def product(rival: Plan, n: int) -> float:
         if rival not in known or len(known[rival].draws) < n:
-            known[rival] = measured(pair, rival, particles, vectorised, n, seed, replayed)
+            known[rival] = measured(pair, rival, particles, vectorised, n, seed)
         return known[rival].product
 
     best, slower = plan, []
@@ -83,27 +80,23 @@ def race(
     return with_measured(pair, _noted(best, slower), known[best])._replace(particles=particles)
 
 
-def how_many(pair: Pair, plan: Plan, vectorised: bool, replayed: bool = False) -> int:
-    """How many particles: as many as come at half as much work again as one, or where steps are replayed, whose first
-    particle is cheap, at three times as much; in a long step, at a fifth more.
-    """
+def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
+    """How many particles: as many as come at three times the work of one; in a long step, at a fifth more."""
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    two, four = (work(_gradient(pair, plan, n, True))[replayed] for n in (2, 4))
+    two, four = (work(_gradient(pair, plan, n, True)).replayed for n in (2, 4))
     more = (four - two) / 2
     one = two - more  # a lone draw needs no vmap
-    most = max(LITTLE * one, min(MORE[replayed] * one, LONG))
+    most = max(LITTLE * one, min(MORE * one, LONG))
     return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
-def measured(
-    pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int, replayed: bool = False
-) -> Result:
+def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:
     """So many draws of the gradient, and the work of one."""
     gradient = _gradient(pair, plan, particles, vectorised)
     with noise(seed):
-        microseconds = work(gradient)[replayed]
+        microseconds = work(gradient).replayed
         return Result(torch.stack([gradient() for _ in range(draws)]).double(), microseconds)
 
 

@@ -52,11 +52,6 @@ class Steps:
     taken: int = 0  # with a finite loss
 
     @property
-    def replays(self) -> bool:
-        """Whether steps are replayed, as far as is known."""
-        return self.compiled is not None and not self.compiled.why
-
-    @property
     def few(self) -> int:
         """Particles where they are made one by one."""
         return self.asked or min(self.particles, FEW)
@@ -70,7 +65,9 @@ class Steps:
         def warmth(k: int) -> float:
             return min(1.0, (self.taken + k + 1) / (warmup + 1))
 
+        device = next(iter(unconstrained().values())).device
         each = [*([] if index is None else [index]), *([torch.tensor(warmth(0))] if warmup else [])]
+        each = [t.to(device) for t in each]
         block = None
         if self.compiled is not None and (found := self._found(self.compiled, pair, plan, each, patience)):
             replay, live = found
@@ -78,7 +75,8 @@ class Steps:
                 count = min(most, self._ahead(most), replay.machine.at_once, _until_probe(replay))
                 rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
                 warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []
-                block = many_steps(replay, live._replace(each=[*rows, *warm]), self.optimiser, count)
+                stacked = [t.to(device) for t in (*rows, *warm)]
+                block = many_steps(replay, live._replace(each=stacked), self.optimiser, count)
             if block is None:
                 try:
                     block = [one_step(replay, live, self.optimiser)], iterate()

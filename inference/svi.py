@@ -195,7 +195,6 @@ class SVI:
             force=self._force,
             particles=self._particles,
             batch_size=self._batch_size,
-            replayed=self._compiled is not None,
         )
         self.plan, ready = self._ready.plan, self._ready
         with entered(ready.state):
@@ -232,12 +231,10 @@ class SVI:
     def _race(self, pair: Pair, microseconds: float, least: int = 0) -> None:
         if not self._racing:
             return
-        before, replayed = self._chosen, self._steps.replays
-
-        def rivals(n: int, together: bool) -> Plan:
-            return race(pair, before, n, together, microseconds, self._seed, least=least, replayed=replayed)
-
-        self.plan = self._steps.batched(rivals)
+        before = self._chosen
+        self.plan = self._steps.batched(
+            lambda particles, together: race(pair, before, particles, together, microseconds, self._seed, least)
+        )
         if self.losses and self.plan is not before:
             self._raced += microseconds
 

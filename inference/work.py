@@ -2,9 +2,9 @@
 
     microseconds = 10 * operators + 0.0004 * numbers written + 0.00002 * floating point operations
 
-The weights were fitted to times on one core; each operator carries the Python that called it. Where a step is captured
-once and replayed, an operator costs 1 instead of 10. Only ratios of works are used. A stopwatch would make the same
-seed take other steps on another day.
+The weights were fitted to times on one core; each operator carries the Python that called it. In the steps of a run,
+which replay what was recorded, an operator costs 1; they are taken to do so also where they do not (`compile=False`),
+so that the same seed takes the same steps. Only ratios of works are used: a stopwatch's would differ from day to day.
 """
 
 from collections.abc import Callable
