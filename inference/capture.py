@@ -33,8 +33,8 @@ class NotCaptured(Exception):
 
 
 class Captured(NamedTuple):
-    """code: of a function `forward(self, *inputs, *constants)`. run: the same without `self`, as fast as torch runs it.
-    constants: the tensors that the program closes over.
+    """code: of a function `forward(self, *inputs, *constants)`. run: the same without `self`, as fast as torch runs it,
+    and with more outputs after those. constants: the tensors that the program closes over.
     """
 
     code: str
@@ -57,12 +57,12 @@ def capture(
                 found.append(_recorded(program, inputs))
             except Exception as error:  # whatever the user's code may raise
                 raise NotCaptured(_why(error)) from error
-        found[1] = found[1]._replace(run=_interpreted(found[1].run, [*inputs, *found[1].constants]))
+        last = _interpreted(found[1], [*inputs, *found[1].constants])
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
     if why := _difference(*found):
         raise NotCaptured(why)
-    return found[1]
+    return last
 
 
 @contextmanager
@@ -99,24 +99,35 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         graph.erase_node(node)
     graph.eliminate_dead_code()
     module.recompile()
-    return Captured(module.code, module.forward, constants)
+    code = module.code
+    # A draw that nothing uses moves the generator all the same: returned, no optimisation leaves it out.
+    idle = [node for node in graph.nodes if not node.users and _is_random(node)]
+    if idle:
+        (output,) = (node for node in graph.nodes if node.op == "output")
+        output.args = ([*output.args[0], *idle],)
+        module.recompile()
+    return Captured(code, module.forward, constants)
 
 
-def _interpreted(run: Callable[..., Any], inputs: list[torch.Tensor]) -> Callable[..., Any]:
+def _is_random(node: torch.fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _interpreted(captured: Captured, inputs: list[torch.Tensor]) -> Captured:
     """The same operators without Python between them: torch's own interpreter, where this torch has it still. On a GPU
     it would fuse them, and round otherwise than the program: there the graph stays as it is, for a CUDA graph.
     """
     if any(t.device.type != "cpu" for t in inputs):
-        return run
+        return captured
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            found: Callable[..., Any] = torch.jit.trace(
-                lambda *given: tuple(run(*given)), tuple(t.detach() for t in inputs), check_trace=False
+            every: Callable[..., Any] = torch.jit.trace(
+                lambda *given: tuple(captured.run(*given)), tuple(t.detach() for t in inputs), check_trace=False
             )
         except Exception:  # an operator that it does not know: the graph as it is does as well
-            return run
-    return found
+            return captured
+    return captured._replace(run=every)
 
 
 def _difference(one: Captured, two: Captured) -> str | None:

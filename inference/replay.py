@@ -88,7 +88,7 @@ def graph(replay: Replay, live: Live) -> list[torch.Tensor]:
     """The loss, a gradient for each of `used`, the new baselines."""
     inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data, *replay.captured.constants]
     with torch.no_grad():
-        return list(replay.captured.run(*inputs))
+        return list(replay.captured.run(*inputs))[: 1 + len(replay.used) + len(live.averages)]
 
 
 def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> float:

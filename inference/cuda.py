@@ -1,0 +1,52 @@
+"""A captured step on a GPU, recorded once more as a CUDA graph: one launch a step, no Python between its kernels.
+
+What the graph reads and writes lies at fixed addresses: each block of steps is copied in, and what changed back out.
+The default generator is known to the graph, so a replay draws what eager code would draw.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from .ahead import Inputs, Job, step
+from .scope import looking
+
+WARMUP = 3  # steps before the recording, as torch asks for
+
+
+def graphed(job: Job, x: Inputs) -> Callable[[list[torch.Tensor], int, int], list[float]]:
+    """A loop over steps like `native.opened`'s. x: what the first step would be run on; it is left as it is.
+
+    Raises RuntimeError where the step cannot be recorded: it waits for the GPU, or draws on the CPU.
+    """
+    own = [t.clone() for part in x for t in part]
+    program = step(job)
+    with looking(), torch.no_grad():
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARMUP):
+                program(*own)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = program(*own)[0]
+    changing = Inputs._fields.index("others") - 1  # kinds after `each` and before what only is read
+    last = sum(job.sizes[kind] for kind in Inputs._fields[1 : changing + 1])
+
+    def steps(flat: list[torch.Tensor], each: int, count: int) -> list[float]:
+        with torch.no_grad():
+            torch._foreach_copy_(own[each:], flat[each:])
+            losses = torch.empty(count, dtype=torch.float64, device=loss.device)
+            for k in range(count):
+                for i in range(each):
+                    own[i].copy_(flat[i][k])
+                graph.replay()
+                losses[k] = loss
+            torch._foreach_copy_(flat[each : each + last], own[each : each + last])
+        found: list[float] = losses.tolist()
+        stop = next((k for k, value in enumerate(found) if not math.isfinite(value)), count - 1)
+        return found[: stop + 1]
+
+    return steps
