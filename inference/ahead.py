@@ -1,13 +1,15 @@
-"""A program by itself: compiles a captured step and its update to a library. Run as `python -P ahead.py FOLDER LOOP`.
+"""A program by itself, `python -P ahead.py FOLDER LOOP TARGET`: compiles a captured step and its update to a library.
 
     (parameters, their optimiser's state, baselines, batch) -> the same a step later, and the loss
 
 The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
-SGD, and of Pyro's ClippedAdam. FOLDER/job holds the graph and what its inputs look like (`Job`); FOLDER/step.so comes
-out, and LOOP, the loop around it. A process of its own, so that a run goes on meanwhile, and nothing that goes wrong
-here reaches it. What is private to torch stands here and in `native`; tried with torch 2.13.
+SGD, and of Pyro's ClippedAdam. FOLDER/job holds the graph and what its inputs look like (`Job`); FOLDER/step.so and
+LOOP, the loop around it, come out; then FOLDER is renamed to TARGET. A process of its own, so that a run goes on
+meanwhile, and nothing that goes wrong here reaches it. What is private to torch stands here, in `native` and in
+`capture`; tried with torch 2.13.
 """
 
+import hashlib
 import math
 import pickle
 import shutil
@@ -45,6 +47,7 @@ class Job(NamedTuple):
     rule: str  # the name of the optimiser
     settings: dict[str, Any]  # of its group of parameters, but for the learning rate
     threads: int
+    dtype: torch.dtype  # the default
 
 
 class Inputs(NamedTuple):
@@ -54,7 +57,7 @@ class Inputs(NamedTuple):
     leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
     first: list[torch.Tensor]  # the optimiser's means of their gradients
     second: list[torch.Tensor]  # and of the squares; none for SGD
-    totals: list[torch.Tensor]  # the sums of the leaves over steps
+    totals: list[torch.Tensor]  # the sums of the leaves over steps, double
     averages: list[torch.Tensor]  # the baselines
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
     others: list[torch.Tensor]  # leaves without a gradient
@@ -142,7 +145,7 @@ def step(job: Job) -> Callable[..., list[torch.Tensor]]:
             sum_of_p.add_(p)
         x.clock[0].copy_(torch.where(fine, clock, x.clock[0]))
         for old, new in zip(x.averages, averages, strict=True):
-            old.copy_(new)
+            old.copy_(torch.where(fine, new, old))
         return [loss.double()]
 
     return run
@@ -160,6 +163,7 @@ def compiled(job: Job) -> Path:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     torch.set_num_threads(job.threads)
+    torch.set_default_dtype(job.dtype)
     examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]
     with torch.no_grad():
         program = torch.func.functionalize(step(job), remove="mutations")
@@ -183,10 +187,13 @@ def build_loop(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder, loop = Path(sys.argv[1]), Path(sys.argv[2])
+    folder, loop, target = map(Path, sys.argv[1:])
     library = compiled(Job(*pickle.loads((folder / "job").read_bytes())))
     for part in library.parent.glob(f"{library.stem}.*"):
         shutil.copy(part, folder / part.name.replace(library.stem, "step"))
     if not loop.exists():
         build_loop(folder / "loop.so")
         (folder / "loop.so").rename(loop)
+    (folder / "sha256").write_text(hashlib.sha256((folder / "step.so").read_bytes()).hexdigest())
+    shutil.rmtree(target, ignore_errors=True)  # one that was no good
+    folder.rename(target)

@@ -21,11 +21,15 @@ from unittest import mock
 import pyro
 import torch
 from torch.distributions import Distribution
+from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .scope import looking
 
 _OTHERS = tuple(str(Path(file).parent) for file in (torch.__file__, pyro.__file__, __file__, linecache.__file__))
+
+
+# Private to torch: `proxy_tensor.set_meta`. Tried with torch 2.13; `tests/inference/test_capture.py` names it.
 
 
 class NotCaptured(Exception):
@@ -51,10 +55,13 @@ def capture(
     """
     known = set(pyro.get_param_store().keys())
     found = []
+    buffers = list(buffers)
     with looking(), kept(buffers), mock.patch.object(Distribution, "_validate_sample", _unseen):
         for _ in range(2):
             try:
-                found.append(_recorded(program, inputs))
+                found.append(_recorded(program, inputs, {id(b) for b in buffers}))
+            except NotCaptured:
+                raise
             except Exception as error:  # whatever the user's code may raise
                 raise NotCaptured(_why(error)) from error
         last = _interpreted(found[1], [*inputs, *found[1].constants])
@@ -81,22 +88,28 @@ def _unseen(self: Distribution, value: torch.Tensor) -> None:
     """A distribution made outside of a run may look at values in Python; what is recorded does not."""
 
 
-def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor]) -> Captured:
-    module = make_fx(lambda *_: program())(*inputs)
+def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int]) -> Captured:
+    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy):  # more than half of the time
+        module = make_fx(lambda *_: program())(*inputs)
     graph = module.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
     by_id = {id(tensor): node for tensor, node in zip(inputs, places, strict=True)}
     constants: list[torch.Tensor] = []
+    held = set(places)
     last = places[-1]
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = getattr(module, node.target)
+        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+            raise NotCaptured("it reads a sparse tensor, or something else that is no plain tensor")
         if id(tensor) not in by_id:
             with graph.inserting_after(last):
                 last = by_id[id(tensor)] = graph.placeholder(f"constant{len(constants)}")
-            last.meta = dict(node.meta)
             constants.append(tensor.detach())
+            if id(tensor) not in may_change:
+                held.add(last)
         node.replace_all_uses_with(by_id[id(tensor)])
         graph.erase_node(node)
+    _refuse_writes(graph, held)
     graph.eliminate_dead_code()
     module.recompile()
     code = module.code
@@ -107,6 +120,19 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         output.args = ([*output.args[0], *idle],)
         module.recompile()
     return Captured(code, module.forward, constants)
+
+
+def _refuse_writes(graph: torch.fx.Graph, held: set[torch.fx.Node]) -> None:
+    """Raises NotCaptured if the program changes one of these tensors in place: looking at it would move it on."""
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            continue
+        for argument, value in zip(schema.arguments, node.args, strict=False):
+            if isinstance(value, torch.fx.Node) and value in held and argument.alias_info is not None:
+                if argument.alias_info.is_write:
+                    raise NotCaptured("it changes a tensor in place that is not its own")
+                held.add(node)  # a view of it
 
 
 def _is_random(node: torch.fx.Node) -> bool:

@@ -9,6 +9,7 @@ a step is captured, when other data comes in the steps after that, and again at 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
@@ -17,11 +18,13 @@ from torch.utils._pytree import tree_flatten
 
 from .capture import NotCaptured
 from .machine import Machine, pursue
-from .native import Compiling, stop
 from .reach import values
 from .replay import PROBES, Live, Objective, Replay, recorded, shadow
 
 KINDS, MANY = 8, 1000  # of data, for each of which there is a graph; and of which the steps are counted
+
+
+PLAIN = (bool, int, float, complex, str, Enum, torch.dtype, torch.device)
 
 
 class Kind(NamedTuple):
@@ -46,12 +49,14 @@ def kind_of(plan: tuple, program: tuple, live: Live, data: Sequence[Any], module
 
 def _form(value: Any) -> tuple:
     if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided:
+            raise NotCaptured("an argument is a sparse tensor")
         return tuple(value.shape), value.stride(), value.dtype, value.device
-    try:
-        hash(value)
-    except TypeError:
-        return "id", id(value)
-    return type(value), value
+    if isinstance(value, nn.Module):
+        return "network", id(value)
+    if value is None or isinstance(value, PLAIN):
+        return type(value), value
+    raise NotCaptured(f"an argument is a {type(value).__name__}, which cannot be looked into: pass tensors and numbers")
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Compiled:
                 self.eager[kind] = self.eager.get(kind, 0) + 1
                 if self.eager[kind] <= patience:
                     return None
-                self._forget(old for old in list(self.replays) if old.plan != kind.plan)
+                self.replays = {old: r for old, r in self.replays.items() if old.plan == kind.plan}
                 if len(self.replays) == KINDS:
                     return None
                 before = values(self.outside)
@@ -92,8 +97,7 @@ class Compiled:
             elif self._is_due(replay, live):
                 shadow(replay, objective, live, replay.taken)
         except NotCaptured as reason:
-            words = str(reason)
-            self.stop(words if words.endswith("`") else words + self.where)
+            self.give_up(reason)
             return None
         pursue(replay, live, optimiser)
         return replay
@@ -111,10 +115,11 @@ class Compiled:
             raise NotCaptured(f"{changed[0].split('.')[-1]!r}, a number outside of the pair, is another in every step")
         self.last = now
 
-    def stop(self, why: str) -> None:
+    def give_up(self, reason: Exception) -> None:
         """Nothing is replayed from here on."""
-        self.why = why
-        self._forget(list(self.replays))
+        words = str(reason)
+        self.why = words if words.endswith("`") else words + self.where
+        self.replays.clear()
 
     @property
     def words(self) -> str:
@@ -134,8 +139,3 @@ class Compiled:
         other = bool(before) and before != self.seen and self.others < PROBES
         self.others += other
         return other or (replay.taken >= PROBES and replay.taken & (replay.taken - 1) == 0)
-
-    def _forget(self, kinds: Any) -> None:
-        for kind in kinds:
-            if isinstance(machine := self.replays.pop(kind).machine, Compiling):
-                stop(machine)

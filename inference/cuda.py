@@ -32,19 +32,24 @@ def graphed(job: Job, x: Inputs) -> Callable[[list[torch.Tensor], int, int], lis
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             loss = program(*own)[0]
-    changing = Inputs._fields.index("others") - 1  # kinds after `each` and before what only is read
-    last = sum(job.sizes[kind] for kind in Inputs._fields[1 : changing + 1])
+    own_kinds = Inputs._fields[1 : Inputs._fields.index("others")]  # what the graph changes comes before what it reads
+    end = job.sizes["each"] + sum(job.sizes[kind] for kind in own_kinds)
+    seen: list[tuple[int, int]] = []  # what was read last: copied again only if it is another, or was changed
 
     def steps(flat: list[torch.Tensor], each: int, count: int) -> list[float]:
         with torch.no_grad():
-            torch._foreach_copy_(own[each:], flat[each:])
+            torch._foreach_copy_(own[each:end], flat[each:end])
+            read = [(id(t), t._version) for t in flat[end:]]
+            if read != seen:
+                torch._foreach_copy_(own[end:], flat[end:])
+                seen[:] = read
             losses = torch.empty(count, dtype=torch.float64, device=loss.device)
             for k in range(count):
                 for i in range(each):
                     own[i].copy_(flat[i][k])
                 graph.replay()
                 losses[k] = loss
-            torch._foreach_copy_(flat[each : each + last], own[each : each + last])
+            torch._foreach_copy_(flat[each:end], own[each:end])
         found: list[float] = losses.tolist()
         stop = next((k for k, value in enumerate(found) if not math.isfinite(value)), count - 1)
         return found[: stop + 1]

@@ -14,7 +14,7 @@ import torch
 from .ahead import Inputs, Job, step
 from .cuda import graphed
 from .moments import apart, fits, read, refused, settings, written
-from .native import Compiling, Loop, begin, finish, opened
+from .native import Compiling, Loop, begin, failure, opened
 from .replay import Live, Replay
 from .scope import noise
 
@@ -39,7 +39,17 @@ class Machine:
 
 
 def pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None:
-    """Brings `replay.machine` on: opens what is on disk, has it made when that pays, and takes it when it is ready."""
+    """Brings `replay.machine` on: opens what is on disk, has it made when that pays, and takes it when it is ready.
+
+    Whatever goes wrong there, the run goes on without it.
+    """
+    try:
+        _pursue(replay, live, optimiser)
+    except Exception as error:
+        replay.machine = f"no machine code ({type(error).__name__}: {error})"[:200]
+
+
+def _pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None:
     now = replay.machine
     if now is None:
         job = job_of(replay, live, optimiser)
@@ -50,9 +60,9 @@ def pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None
         else:
             replay.machine = _opened(job, replay, live, optimiser) or job
     elif isinstance(now, Job) and replay.seconds > PATIENCE:
-        replay.machine = begin(now)
+        replay.machine = begin(now) or now
     elif isinstance(now, Compiling) and now.process.poll() is not None:
-        why = finish(now)
+        why = failure(now)
         replay.machine = why or _opened(now.job, replay, live, optimiser) or "the library it was compiled to is no good"
 
 
@@ -60,6 +70,10 @@ def job_of(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Job 
     """What is to be compiled, or why it cannot be."""
     constants = [t for t in replay.captured.constants if t.dim()]  # a number may stay on the CPU
     devices = {t.device.type for t in [*live.leaves, *live.each, *live.data, *constants]}
+    if any(t.layout is not torch.strided for t in [*live.data, *constants]):
+        return "a tensor is sparse"
+    if "cuda" in devices and live.buffers:
+        return "a CUDA graph would keep the buffers of a network for itself"
     if devices not in ({"cpu"}, {"cuda"}):
         return f"no machine code where tensors are on {' and '.join(sorted(devices))}"
     if why := (refused(optimiser) or ("" if fits(replay, live, optimiser) else "parameters of different ages")):
@@ -76,6 +90,7 @@ def job_of(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Job 
         rule=type(optimiser).__name__,
         settings=settings(optimiser),
         threads=torch.get_num_threads(),
+        dtype=torch.get_default_dtype(),
     )
 
 
@@ -114,17 +129,20 @@ def _graphed(job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimi
 
 def _held_against(loop: Loop, job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Machine | None:
     """The loop, if its first step is that of the graph, from the same state and noise."""
-    results = []
+    results, generators = [], []
     for native in (True, False):
         x = Inputs(*([t.clone() for t in part] for part in read(replay, live, optimiser, job.shapes is not None)))
         flat = [*([t[None] for t in x.each] if native else x.each), *(t for part in x[1:] for t in part)]
         with noise(0), torch.no_grad():
             loss = loop(flat, len(x.each), 1)[0] if native else step(job)(*flat)[0].item()
+            generators.append(torch.get_rng_state())
         results.append((loss, [*(x.first or x.leaves), *x.averages]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)  # a gradient may be a difference of costs as large as this
-    same = abs(loss - wanted) <= rounding and all(
+    same = abs(loss - wanted) <= rounding and torch.equal(*generators)
+    same = same and all(
         torch.allclose(a, b, rtol=0, atol=CLOSE * b.abs().max().item() + rounding)
         for a, b in zip(found, expected, strict=True)
+        if a.numel()
     )
     return Machine(loop, job.shapes is not None) if same else None

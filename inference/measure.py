@@ -42,6 +42,7 @@ def gain(
     """
     leaves = list(unconstrained().values())
     now = parameters_to_vector(p.detach() for p in leaves)
+    new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
     if rows is not None and sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) <= WHOLE:
         rows = None
     draws = DRAWS if rows is None else 1

@@ -8,19 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pyro.optim.clipped_adam import ClippedAdam
 
 from .ahead import RULES, Inputs
 from .replay import Live, Replay
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them in its state
-UNKNOWN = ("amsgrad", "maximize", "centered_variance")  # settings that no rule of `ahead` has
+KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # of RULES; their subclasses are others
+UNKNOWN = ("amsgrad", "maximize")  # settings that no rule of `ahead` has
 
 
 def refused(optimiser: torch.optim.Optimizer) -> str | None:
     """Why its updates cannot be compiled."""
     name, groups = type(optimiser).__name__, optimiser.param_groups
-    if name not in RULES:
+    if type(optimiser) not in KNOWN:
         return f"the updates of {name} are not known to credo, only those of {', '.join(RULES)}"
+    if type(optimiser) is torch.optim.Adam and groups[0].get("decoupled_weight_decay"):
+        return "Adam with decoupled_weight_decay is AdamW: pass that"
     if on := [option for option in UNKNOWN if groups[0].get(option)]:
         return f"{name} with {on[0]} is not known to credo"
     if any({**group, "params": 0} != {**groups[0], "params": 0} for group in groups):
@@ -59,7 +63,7 @@ def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: boo
         leaves=leaves,
         first=first,
         second=second,
-        totals=[torch.zeros_like(p) for p in leaves],
+        totals=[torch.zeros_like(p, dtype=torch.float64) for p in leaves],
         averages=list(live.averages.values()),
         clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],

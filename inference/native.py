@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +33,11 @@ class Compiling(NamedTuple):
 
     job: Job
     process: subprocess.Popen
-    folder: Path  # where it works; to be called `target(job)` when it is done
+    folder: Path  # where it works; called `target(job)` when it is done
+
+
+_at_work: list[Compiling] = []  # of this process, at most one: compilers are nobody's run's
+_at_exit: list[object] = []
 
 
 def cache() -> Path:
@@ -46,49 +51,58 @@ def target(job: Job) -> Path:
     return cache() / f"{_made_by()}-{digest.hexdigest()[:32]}"
 
 
-def begin(job: Job) -> Compiling | str:
-    """A compiler at work on the job, or why there is none."""
+def begin(job: Job) -> Compiling | str | None:
+    """A compiler at work on the job; None if another is at work, one at a time; or why there can be none."""
     if not _compiler():
         return "no C++ compiler here"
+    _at_work[:] = [made for made in _at_work if made.process.poll() is None]
+    if _at_work:
+        return _at_work[0] if target(_at_work[0].job) == target(job) else None
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        for old in sorted(cache().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        _tidy()
         folder = Path(tempfile.mkdtemp(prefix="making.", dir=cache()))
         (folder / "job").write_bytes(pickle.dumps(tuple(job)))
+        command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, (folder, _loop(), target(job)))]
+        with open(folder / "log", "wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
     except OSError as error:
         return f"the folder for compiled steps cannot be written ({error})"
-    command = [sys.executable, "-P", str(_SOURCES[0]), str(folder), str(_loop())]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     made = Compiling(job, process, folder)
-    atexit.register(stop, made)
+    if not _at_exit:
+        _at_exit.append(atexit.register(_stop, os.getpid()))
+    _at_work.append(made)
     return made
 
 
-def finish(made: Compiling) -> str | None:
-    """Puts a library in its place. Call it when the compiler has stopped. Why it could not, or None."""
-    try:
-        if made.process.returncode != 0:
-            last = (made.folder / "log").read_text(errors="replace").strip().splitlines()
-            return f"the compiler failed ({last[-1][:200] if last else 'without a word'})"
-        library = made.folder / "step.so"
-        (made.folder / "sha256").write_text(_checksum(library))
-        made.folder.rename(target(made.job))
-    except OSError as error:
-        if not target(made.job).exists():  # else another process was first
-            return f"the library could not be kept ({error})"
-    finally:
-        stop(made)
-    return None
-
-
-def stop(made: Compiling) -> None:
-    """Ends the compiler if it is at work, and removes what it left."""
-    if made.process.poll() is None:
-        made.process.terminate()
-        made.process.wait()
+def failure(made: Compiling) -> str | None:
+    """Of a compiler that has stopped: why there is no library, or None."""
+    if made.process.returncode == 0:
+        return None
+    log = made.folder / "log"
+    last = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     shutil.rmtree(made.folder, ignore_errors=True)
+    return f"the compiler failed ({last[-1][:200] if last else 'without a word'})"
+
+
+def _stop(process: int) -> None:
+    """At the exit of the process that began them: ends compilers that are at work, and removes what they left."""
+    for made in _at_work if os.getpid() == process else ():
+        if made.process.poll() is None:
+            made.process.terminate()
+            made.process.wait()
+            shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def _tidy() -> None:
+    """Keeps the newest libraries; removes what a compiler left that was killed more than a day ago."""
+    for old in sorted(cache().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    for left in cache().glob("making.*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def opened(job: Job) -> Loop | None:

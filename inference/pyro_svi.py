@@ -3,7 +3,6 @@
 Parameters live in Pyro's own store, where the next lines of such a program (`pyro.param`, `Predictive`) look for them.
 """
 
-import functools
 from typing import Any
 
 import pyro.infer
@@ -14,21 +13,6 @@ from .fit import Diverged, Fit, finished
 from .loop import NotFinite, loop
 from .plan import Plan
 from .steps import Block
-
-
-def is_torchs(optim: Any) -> bool:
-    """Whether an optimiser is a class of torch's, or a `functools.partial` of one, to be made for the run's parameters.
-
-    Raises ValueError for an instance, which has parameters of its own.
-    """
-    inner = optim.func if isinstance(optim, functools.partial) else optim
-    if isinstance(inner, torch.optim.Optimizer):
-        name = type(inner).__name__
-        raise ValueError(
-            f"optim: got an instance of {name}, whose parameters would not be those of the run; pass the class, "
-            f"or functools.partial(torch.optim.{name}, ...)"
-        )
-    return isinstance(inner, type) and issubclass(inner, torch.optim.Optimizer)
 
 
 class PyroSVI(pyro.infer.SVI):

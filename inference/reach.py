@@ -58,7 +58,8 @@ def is_the_users(thing: Any) -> bool:
 def scalars(things: Any) -> dict[str, Callable[[], Any]]:
     """{name: its value now} of the numbers, words and flags that programs read from outside of themselves.
 
-    Found once; a name that holds none of these then is not among them, nor are long lists and dictionaries.
+    Found once; a name that holds none of these then is not among them. Of a list or a dictionary it is seen that it is
+    another, and if it is not long, that an entry is.
     """
     found: dict[str, Callable[[], Any]] = {}
     for thing in reachable(things):
@@ -66,16 +67,20 @@ def scalars(things: Any) -> dict[str, Callable[[], Any]]:
             names = thing.__code__.co_freevars
             for name, cell in zip(names, thing.__closure__ or (), strict=True):
                 found[f"{thing.__qualname__}.{name}"] = functools.partial(getattr, cell, "cell_contents", None)
-            for name in thing.__code__.co_names:
+            names = thing.__code__.co_names
+            for name in names:
                 if name in thing.__globals__:
                     found[f"{thing.__module__}.{name}"] = functools.partial(thing.__globals__.get, name)
+                    owner = thing.__globals__[name]  # a class or a module of settings: what is read of it
+                    if _holds_settings(owner):
+                        found |= {f"{name}.{n}": functools.partial(getattr, owner, n, None) for n in names}
         elif isinstance(thing, dict) and len(thing) <= FEW:  # of an object too: its attributes
             for name in thing:
                 found[f"{id(thing)}.{name}"] = functools.partial(thing.get, name)
         elif isinstance(thing, list) and len(thing) <= FEW:
             for i in range(len(thing)):
                 found[f"{id(thing)}.[{i}]"] = functools.partial(_entry, thing, i)
-    return {name: read for name, read in found.items() if _is_scalar(_or_none(read))}
+    return {name: read for name, read in found.items() if _is_watched(_or_none(read))}
 
 
 def values(found: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
@@ -106,6 +111,17 @@ def _or_none(read: Callable[[], Any]) -> Any:
         return read()
     except ValueError:  # an empty cell
         return None
+
+
+def _holds_settings(thing: Any) -> bool:
+    name = thing.__module__ if isinstance(thing, type) else getattr(thing, "__name__", "")
+    package = str(name).split(".")[0]
+    ours = {"pyro", "credo", *_NOT_THE_USERS, *sys.stdlib_module_names}
+    return (isinstance(thing, type) or inspect.ismodule(thing)) and package not in ours
+
+
+def _is_watched(value: Any) -> bool:
+    return _is_scalar(value) or isinstance(value, list | tuple | dict)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -58,7 +58,7 @@ def shadow(replay: Replay, objective: Objective, live: Live, seed: int) -> None:
     """Raises NotCaptured if graph and program differ in loss or gradient under the same noise. Nothing is changed."""
     used: list[int] = []
     known = set(pyro.get_param_store().keys())
-    results = []
+    results, generators = [], []
     with looking():
         for compute in (lambda: graph(replay, live), lambda: _values(objective, live, used)):
             with kept(live.buffers):
@@ -67,8 +67,11 @@ def shadow(replay: Replay, objective: Objective, live: Live, seed: int) -> None:
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
                     raise NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})") from error
+                generators.append(torch.get_rng_state())
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"after {replay.taken:,} steps parameter {new[0]!r} appeared")
+    if not torch.equal(*generators):
+        raise NotCaptured(f"after {replay.taken:,} steps the program draws other random numbers than were recorded")
     one, two = results
     same = used == replay.used and all(alike(a, b) for a, b in zip(one, two, strict=True))
     if not same:
@@ -100,7 +103,8 @@ def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> fl
         for leaf in live.leaves:
             leaf.grad = None
         for i, gradient in zip(replay.used, rest, strict=False):
-            live.leaves[i].grad = gradient
+            leaf = live.leaves[i]  # updates read both in the order of memory
+            leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
         optimiser.step()
         for average, new in zip(live.averages.values(), rest[len(replay.used) :], strict=True):
             average.copy_(new)

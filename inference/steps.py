@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
 from torch.nn.utils import parameters_to_vector
 from torch.utils._pytree import tree_leaves
 
+from .capture import NotCaptured
 from .compiled import Compiled, kind_of
 from .costs import Pair
 from .elbo import differentiable_loss, objective
@@ -76,16 +78,23 @@ class Steps:
                 rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
                 warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []
                 stacked = [t.to(device) for t in (*rows, *warm)]
-                block = many_steps(replay, live._replace(each=stacked), self.optimiser, count)
+                try:
+                    block = many_steps(replay, live._replace(each=stacked), self.optimiser, count)
+                except RuntimeError as error:
+                    replay.machine = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
             if block is None:
                 try:
                     block = [one_step(replay, live, self.optimiser)], iterate()
                 except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
                     why = f"its recorded form fails ({str(error).splitlines()[0][:160]})"
-                    self.compiled.stop(why + self.compiled.where)
+                    self.compiled.give_up(NotCaptured(why))
         if block is None:
             part = pair if index is None or self.rows is None else batch(pair, self.rows, index)
+            averages = dict(self.averages)
             loss = update(self.optimiser, lambda: self.loss(part, plan, warmth(0)), first=not self.taken)
+            if not math.isfinite(loss):  # nothing is updated by such a step
+                self.averages.clear()
+                self.averages.update(averages)
             block = [loss], iterate()
         self.taken += sum(map(math.isfinite, block[0]))
         return Block(*block)
@@ -136,8 +145,13 @@ class Steps:
             buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
         )
         choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
-        program = (particles, self.vectorised, None if rows is None else rows.size, values(compiled.outside))
-        kind = kind_of((*choices, plan.antithetic), program, live, pair.data, list(self.state.modules))
+        around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
+        program = (particles, self.vectorised, None if rows is None else rows.size, values(compiled.outside), around)
+        try:
+            kind = kind_of((*choices, plan.antithetic), program, live, pair.data, list(self.state.modules))
+        except NotCaptured as reason:
+            compiled.give_up(reason)
+            return None
         replay = compiled.find(kind, live, value, self.optimiser, patience)
         return None if replay is None else (replay, live)
 
@@ -148,5 +162,5 @@ def _until_probe(replay: Replay) -> int:
 
 
 def iterate() -> torch.Tensor:
-    """The parameters as they are, flat, shape (P,)."""
-    return parameters_to_vector(p.detach() for p in unconstrained().values())
+    """The parameters as they are, flat, shape (P,), in double precision, in which they are added up."""
+    return parameters_to_vector(p.detach() for p in unconstrained().values()).double()

@@ -6,7 +6,6 @@ A run owns its parameters and its random state (see `scope`), meets its data (`p
 latent gets an estimator), stops when it has come to rest (`convergence`), and returns a `Fit`.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -24,10 +23,11 @@ from .jumps import warn_of_jumps
 from .loop import NotFinite, loop
 from .measure import gain, gradients
 from .minibatch import Shuffled
+from .optimiser import is_torchs, optimiser
 from .plan import Plan
 from .preflight import check
 from .prepare import InDouble, Ready, prepare
-from .pyro_svi import PyroSVI, is_torchs
+from .pyro_svi import PyroSVI
 from .race import SECOND, race
 from .reach import place, scalars
 from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
@@ -39,7 +39,6 @@ SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps 
 AT_A_FALL = 64  # gradients for a race where the learning rate falls
 MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
 OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # not Pyro's
-BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
 
 class SVI:
@@ -53,7 +52,10 @@ class SVI:
         if optim is None or is_torchs(optim):
             return super().__new__(cls)
         if own := options.keys() & OWN:
-            raise ValueError(f"{min(own)}: with a Pyro optimiser the runner is Pyro's and takes what that takes")
+            raise ValueError(
+                f"optim: with a Pyro optimiser the runner is Pyro's, which takes no {min(own)}=; pass an optimiser of "
+                f"torch's by its class (torch.optim.Adam), or leave out {', '.join(sorted(own))}"
+            )
         return PyroSVI(model, guide, optim, loss, **options)
 
     def __init__(
@@ -86,10 +88,10 @@ class SVI:
         self.losses: list[float] = []
         self._user_model, self._seed = model, whole("seed", seed, 0)
         self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
-        self._lr, self._progress, self._force = lr, progress, force
+        self._progress, self._force = progress, force
         self._raced, self._rate = 0.0, 1.0  # microseconds of races; what the learning rate has fallen to
         self._device = choose_device(device)
-        self._optim = optim or functools.partial(torch.optim.Adam, betas=BETAS, fused=True)
+        self._optim = optimiser(optim, lr)
         self._compiled = Compiled(scalars((model, self.guide)), place(model)) if compile else None
         self._ready: Ready | None = None
 
@@ -199,7 +201,7 @@ class SVI:
         self.plan, ready = self._ready.plan, self._ready
         with entered(ready.state):
             self._steps = Steps(
-                optimiser=self._optim(unconstrained().values(), lr=self._lr),
+                optimiser=self._optim(unconstrained().values()),
                 compiled=self._compiled,
                 state=ready.state,
                 particles=ready.particles,
@@ -246,6 +248,9 @@ class SVI:
     def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:
         if average is not None:
             with torch.no_grad():
+                kept = [p.dtype for p in unconstrained().values()]
                 vector_to_parameters(average, unconstrained().values())
+                for p, dtype in zip(unconstrained().values(), kept, strict=True):
+                    p.data = p.data.to(dtype)
         columns = column_names(self._user_model, data)
         return finished(self._user_model, pair, self.losses, self._chosen, stopped, self._seed, columns)

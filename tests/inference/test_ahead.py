@@ -92,7 +92,7 @@ def test_the_step_that_is_compiled_is_the_step_of_the_run(name, small, monkeypat
         totals, wanted = 0.0, []
         for _ in range(5):
             wanted.append(runner._advance(runner._begin(data)[0]).losses[0])
-            totals = totals + torch.cat([p.detach().flatten() for p in live.leaves])
+            totals = totals + torch.cat([p.detach().flatten() for p in live.leaves]).double()
         assert losses == pytest.approx(wanted, rel=1e-6)
         x, expected = inputs(flat, job.sizes), read(replay, live, optimiser, True)
         for kind in ("leaves", "first", "second"):

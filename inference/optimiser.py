@@ -1,0 +1,42 @@
+"""The optimiser of a run: torch's, made for the run's own parameters."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
+
+
+def optimiser(optim: Any, lr: float) -> Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]:
+    """What makes the optimiser of a run. A learning rate of its own goes before `lr`."""
+
+    def made(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+        leaves = list(parameters)
+        if optim is None:
+            fused = all(p.is_floating_point() for p in leaves)
+            return torch.optim.Adam(leaves, lr=lr, betas=BETAS, fused=fused)
+        found: torch.optim.Optimizer = optim(leaves, **{"lr": lr, **getattr(optim, "keywords", {})})
+        return found
+
+    return made
+
+
+def is_torchs(optim: Any) -> bool:
+    """Whether an optimiser is a class of torch's, or a `functools.partial` of one, to be made for the run's parameters.
+
+    Raises ValueError for an instance, which has parameters of its own.
+    """
+    inner = optim.func if isinstance(optim, functools.partial) else optim
+    if isinstance(inner, torch.optim.Optimizer):
+        name = type(inner).__name__
+        raise ValueError(
+            f"optim: got an instance of {name}, whose parameters would not be those of the run; pass the class, "
+            f"or functools.partial(torch.optim.{name}, ...)"
+        )
+    if inner is torch.optim.LBFGS:
+        raise ValueError("optim: LBFGS calls the loss again within a step, which noise would mislead; pass Adam, say")
+    if not callable(inner):
+        raise ValueError(f"optim: got {optim!r}, wanted a class of torch's like torch.optim.Adam, or None")
+    return isinstance(inner, type) and issubclass(inner, torch.optim.Optimizer)
