@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import credo
-from credo.inference.svi import BETAS, LR
+from credo.inference.optimiser import BETAS
+from credo.inference.svi import LR
 
 X = torch.tensor([[0.5, 1.0], [-1.0, 0.3], [2.0, -0.7], [0.1, 0.1]])
 Y = torch.tensor([0.3, 1.2, 2.1, -0.4])
