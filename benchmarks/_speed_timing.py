@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from _speed_workloads import Contender
 
-PATIENCE = 60.0  # seconds that a contender may take until the code that is to be timed is in use
+PATIENCE = 180.0  # seconds that a contender may take until the code that is to be timed is in use
 BUSY = 0.9, 1.1  # CPU seconds a second of wall time: below, others had the core; above, it took a second one
 
 

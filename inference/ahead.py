@@ -57,7 +57,7 @@ class Inputs(NamedTuple):
     leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
     first: list[torch.Tensor]  # the optimiser's means of their gradients
     second: list[torch.Tensor]  # and of the squares; none for SGD
-    totals: list[torch.Tensor]  # the sums of the leaves over steps, double
+    totals: list[torch.Tensor]  # the sums of the leaves over steps
     averages: list[torch.Tensor]  # the baselines
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
     others: list[torch.Tensor]  # leaves without a gradient

@@ -20,6 +20,7 @@ from .scope import noise
 
 PATIENCE = 2.0  # seconds of steps, from which on a compiler is worth its while
 BLOCK, MOST = 0.1, 10_000  # seconds and steps in one call: Ctrl-C and the progress bar do not wait longer
+FEW = 100  # steps in one call where there are more parameters than SMALL
 SMALL = 50_000  # numbers up to which parameters are handed over as one tensor
 CLOSE, ROUNDING = 1e-4, 1e-6  # of the largest number, and of the loss: what a gradient of machine code may be off by
 
@@ -35,7 +36,7 @@ class Machine:
     @property
     def at_once(self) -> int:
         """How many steps to take in one call."""
-        return max(1, min(MOST, int(BLOCK / self.pace))) if self.pace else 1
+        return max(1, min(MOST if self.flat else FEW, int(BLOCK / self.pace))) if self.pace else 1
 
 
 def pursue(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> None:
@@ -110,7 +111,7 @@ def many_steps(
     written(replay, live, optimiser, x, sum(loss - loss == 0 for loss in losses))
     totals = iter(apart(x.totals, [live.leaves[i] for i in replay.used]))
     every = (next(totals) if i in replay.used else len(losses) * p.detach() for i, p in enumerate(live.leaves))
-    return losses, torch.cat([total.flatten() for total in every])
+    return losses, torch.cat([total.flatten().double() for total in every])
 
 
 def _opened(job: Job, replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Machine | None:

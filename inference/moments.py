@@ -63,7 +63,8 @@ def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: boo
         leaves=leaves,
         first=first,
         second=second,
-        totals=[torch.zeros_like(p, dtype=torch.float64) for p in leaves],
+        # Summed in double precision; of large networks, whose blocks are short, as they are: memory is their time.
+        totals=[torch.zeros_like(p, dtype=torch.float64 if flat else None) for p in leaves],
         averages=list(live.averages.values()),
         clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],

@@ -98,7 +98,7 @@ def test_the_step_that_is_compiled_is_the_step_of_the_run(name, small, monkeypat
         for kind in ("leaves", "first", "second"):
             found = torch.cat([t.flatten() for t in getattr(x, kind)])
             torch.testing.assert_close(found, getattr(expected, kind)[0], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(torch.cat([t.flatten() for t in x.totals]), totals, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(torch.cat([t.flatten().double() for t in x.totals]), totals, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(x.clock[0], expected.clock[0])
 
 
