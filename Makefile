@@ -10,8 +10,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## fit every example beside its exact posterior; pictures go to out/
 	$(BIN)/credo demo --out out
 
+# Two at a time, a file to one of them: one compiled step serves a whole file.
 test: $(INSTALLED)  ## the tests, without the slow ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # pytest exits with 5 when it finds no test: having no slow test is not a failure.
 test-slow: $(INSTALLED)  ## the slow tests only

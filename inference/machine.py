@@ -22,7 +22,8 @@ PATIENCE = 2.0  # seconds of steps, from which on a compiler is worth its while
 BLOCK, MOST = 0.1, 10_000  # seconds and steps in one call: Ctrl-C and the progress bar do not wait longer
 FEW = 100  # steps in one call where there are more parameters than SMALL
 SMALL = 50_000  # numbers up to which parameters are handed over as one tensor
-CLOSE, ROUNDING = 1e-4, 1e-6  # of the largest number, and of the loss: what a gradient of machine code may be off by
+SAME = 1e-5  # relative: what the loss of machine code may be off by, whose sums in single precision have another order
+CLOSE, ROUNDING = 1e-4, 1e-6  # of the largest number, and of the loss: what a gradient may be off by
 
 
 @dataclass
@@ -140,7 +141,7 @@ def _held_against(loop: Loop, job: Job, replay: Replay, live: Live, optimiser: t
         results.append((loss, [*(x.first or x.leaves), *x.averages]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)  # a gradient may be a difference of costs as large as this
-    same = abs(loss - wanted) <= rounding and torch.equal(*generators)
+    same = abs(loss - wanted) <= SAME * abs(wanted) and torch.equal(*generators)
     same = same and all(
         torch.allclose(a, b, rtol=0, atol=CLOSE * b.abs().max().item() + rounding)
         for a, b in zip(found, expected, strict=True)
