@@ -15,7 +15,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ def step(job: Job) -> Callable[..., list[torch.Tensor]]:
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         x = inputs(list(flat), job.sizes)
-        leaves = iter(_apart(x.leaves[0], job.shapes) if job.shapes else x.leaves)
+        leaves = iter(apart(x.leaves[0], job.shapes) if job.shapes else x.leaves)
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]
@@ -151,7 +151,9 @@ def step(job: Job) -> Callable[..., list[torch.Tensor]]:
     return run
 
 
-def _apart(flat: torch.Tensor, shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+def apart(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:
+    """A view of these shapes each, of one flat tensor."""
+    shapes = list(shapes)
     pieces = flat.split([math.prod(shape) for shape in shapes])
     return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 

@@ -24,12 +24,10 @@ from torch.distributions import Distribution
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from .reach import line
 from .scope import looking
 
 _OTHERS = tuple(str(Path(file).parent) for file in (torch.__file__, pyro.__file__, __file__, linecache.__file__))
-
-
-# Private to torch: `proxy_tensor.set_meta`. Tried with torch 2.13; `tests/inference/test_capture.py` names it.
 
 
 class NotCaptured(Exception):
@@ -89,7 +87,8 @@ def _unseen(self: Distribution, value: torch.Tensor) -> None:
 
 
 def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int]) -> Captured:
-    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy):  # more than half of the time
+    # Private to torch, tried with 2.13, named by tests/inference/test_capture.py: it takes more than half of the time.
+    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy):
         module = make_fx(lambda *_: program())(*inputs)
     graph = module.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
@@ -184,9 +183,7 @@ def _why(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if not frames:
         return text
-    last = frames[-1]
-    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
-    return f"{text} at {Path(last.filename).name}:{last.lineno}: `{line}`"
+    return text + line(frames[-1].filename, frames[-1].lineno or 0)
 
 
 def _is_users(path: str) -> bool:

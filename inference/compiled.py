@@ -28,23 +28,25 @@ PLAIN = (bool, int, float, complex, str, Enum, torch.dtype, torch.device)
 
 
 class Kind(NamedTuple):
-    """What a graph is captured for."""
+    """What a graph is captured for. outside: the numbers that the pair reads from outside of itself."""
 
     plan: tuple
     program: tuple
+    outside: tuple
     data: tuple
 
 
-def kind_of(plan: tuple, program: tuple, live: Live, data: Sequence[Any], modules: Sequence[nn.Module]) -> Kind:
+def kind_of(
+    plan: tuple, program: tuple, outside: tuple, live: Live, data: Sequence[Any], modules: Sequence[nn.Module]
+) -> Kind:
     """plan, program: whatever else the steps depend on. data: the arguments of the pair, those of `live` and others."""
     parts, structure = tree_flatten(tuple(data))
     ids = [id(part) for part in parts]
     leaves = tuple((id(p), p.shape) for p in live.leaves)
     modes = tuple(module.training for module in modules)
     forms = tuple((ids.index(id(part)), *_form(part)) for part in parts)
-    return Kind(
-        plan, (program, leaves, modes, tuple(live.averages), tuple(t.shape for t in live.each)), (str(structure), forms)
-    )
+    shapes = tuple(t.shape for t in live.each)
+    return Kind(plan, (program, leaves, modes, tuple(live.averages), shapes), outside, (str(structure), forms))
 
 
 def _form(value: Any) -> tuple:
@@ -63,7 +65,7 @@ def _form(value: Any) -> tuple:
 class Compiled:
     """What a run captured. why: the reason for which it captures no more."""
 
-    outside: dict[str, Callable[[], Any]]  # numbers that the pair reads from outside of itself, see `reach.scalars`
+    outside: dict[str, Callable[[], Any]]  # how the numbers of `Kind` are read, see `reach.scalars`
     where: str = ""  # the first line of the model
     why: str = ""
     replays: dict[Kind, Replay] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Compiled:
             return None
         replay = self.replays.get(kind)
         try:
-            self._refuse_restless()
+            self._refuse_restless(kind.outside)
             if replay is None:
                 if len(self.eager) > MANY:  # an argument that is another in every step
                     self.eager.clear()
@@ -91,10 +93,10 @@ class Compiled:
                 self.replays = {old: r for old, r in self.replays.items() if old.plan == kind.plan}
                 if len(self.replays) == KINDS:
                     return None
-                before = values(self.outside)
                 replay = self.replays[kind] = recorded(objective, live)
-                self._refuse_counters(before)
-            elif self._is_due(replay, live):
+                if changed := self._changed(kind.outside, values(self.outside)):
+                    raise NotCaptured(f"the pair changes {changed!r}, a number outside of it, as it runs")
+            elif self._other_data(live) or replay.is_probed:
                 shadow(replay, objective, live, replay.taken)
         except NotCaptured as reason:
             self.give_up(reason)
@@ -102,18 +104,17 @@ class Compiled:
         pursue(replay, live, optimiser)
         return replay
 
-    def _refuse_counters(self, before: tuple[Any, ...]) -> None:
-        after = values(self.outside)
-        if changed := [name for name, a, b in zip(self.outside, before, after, strict=True) if a != b]:
-            raise NotCaptured(f"the pair changes {changed[0].split('.')[-1]!r}, a number outside of it, as it runs")
-
-    def _refuse_restless(self) -> None:
-        now = values(self.outside)
+    def _refuse_restless(self, now: tuple[Any, ...]) -> None:
         self.changes = self.changes + 1 if now != self.last and self.last else 0
         if self.changes > PROBES:
-            changed = [n for n, a, b in zip(self.outside, self.last, now, strict=True) if a != b]
-            raise NotCaptured(f"{changed[0].split('.')[-1]!r}, a number outside of the pair, is another in every step")
+            changed = self._changed(self.last, now)
+            raise NotCaptured(f"{changed!r}, a number outside of the pair, is another in every step")
         self.last = now
+
+    def _changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
+        """The name of the first number that differs."""
+        names = (name for name, a, b in zip(self.outside, before, after, strict=True) if a != b)
+        return next((name.split(".")[-1] for name in names), None)
 
     def give_up(self, reason: Exception) -> None:
         """Nothing is replayed from here on."""
@@ -134,8 +135,9 @@ class Compiled:
         why = next((f" ({machine})" for machine in machines if isinstance(machine, str)), "")
         return f"captured once, replayed operator by operator{why}"
 
-    def _is_due(self, replay: Replay, live: Live) -> bool:
+    def _other_data(self, live: Live) -> bool:
+        """Whether this step has other data than the last, for the first few times."""
         before, self.seen = self.seen, tuple(id(t) for t in live.data)
         other = bool(before) and before != self.seen and self.others < PROBES
         self.others += other
-        return other or (replay.taken >= PROBES and replay.taken & (replay.taken - 1) == 0)
+        return other

@@ -5,17 +5,17 @@ The default generator is known to the graph, so a replay draws what eager code w
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from .ahead import Inputs, Job, step
+from .native import Loop
 from .scope import looking
 
 WARMUP = 3  # steps before the recording, as torch asks for
 
 
-def graphed(job: Job, x: Inputs) -> Callable[[list[torch.Tensor], int, int], list[float]]:
+def graphed(job: Job, x: Inputs) -> Loop:
     """A loop over steps like `native.opened`'s. x: what the first step would be run on; it is left as it is.
 
     Raises RuntimeError where the step cannot be recorded: it waits for the GPU, or draws on the CPU.

@@ -6,14 +6,15 @@ Parameters, Adam's moments and the baselines are changed where they are: the nex
 would have left them.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
 import torch
 
-from .ahead import Inputs, Job, step
+from .ahead import Inputs, Job, apart, step
 from .cuda import graphed
-from .moments import apart, fits, read, refused, settings, written
+from .moments import fits, read, refused, settings, written
 from .native import Compiling, Loop, begin, failure, opened
 from .replay import Live, Replay
 from .scope import noise
@@ -80,7 +81,7 @@ def job_of(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> Job 
         return f"no machine code where tensors are on {' and '.join(sorted(devices))}"
     if why := (refused(optimiser) or ("" if fits(replay, live, optimiser) else "parameters of different ages")):
         return why
-    used = [live.leaves[i] for i in replay.used]
+    used = replay.updated(live)
     flat = len({p.dtype for p in used}) == 1 and sum(p.numel() for p in used) <= SMALL
     x = read(replay, live, optimiser, flat)
     return Job(
@@ -109,8 +110,9 @@ def many_steps(
     losses = machine.loop([t for part in x for t in part], len(x.each), count)
     machine.pace = (time.perf_counter() - begun) / len(losses)
     replay.taken += len(losses)
-    written(replay, live, optimiser, x, sum(loss - loss == 0 for loss in losses))
-    totals = iter(apart(x.totals, [live.leaves[i] for i in replay.used]))
+    written(replay, live, optimiser, x, machine.flat, sum(map(math.isfinite, losses)))
+    shapes = (p.shape for p in replay.updated(live))
+    totals = iter(apart(x.totals[0], shapes) if machine.flat else x.totals)
     every = (next(totals) if i in replay.used else len(losses) * p.detach() for i, p in enumerate(live.leaves))
     return losses, torch.cat([total.flatten().double() for total in every])
 

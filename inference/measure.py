@@ -6,7 +6,6 @@ Both leave the parameters and the generators as they were.
 from collections.abc import Callable
 
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .convergence import TOLERANCE, Gain
 from .costs import Pair
@@ -14,13 +13,11 @@ from .draws import at_once
 from .elbo import log_weights
 from .minibatch import Rows, batch
 from .plan import Plan
-from .scope import noise, unconstrained
+from .scope import flat_parameters, noise, place_parameters, unconstrained
 
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
-CHUNKS, FEW = (
-    4,
-    150,
-)  # eight times as many chunks for few latent numbers, whose ELBO can be told to a hundredth of a nat
+# Eight times as many chunks for few latent numbers, whose ELBO can be told to a hundredth of a nat.
+CHUNKS, FEW = 4, 150
 WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though the steps take batches
 
 
@@ -41,7 +38,7 @@ def gain(
     latents: how many latent numbers there are, for the tolerance.
     """
     leaves = list(unconstrained().values())
-    now = parameters_to_vector(p.detach() for p in leaves)
+    now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
     if rows is not None and sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) <= WHOLE:
         rows = None
@@ -50,7 +47,7 @@ def gain(
     quiet = plan.with_term("KL")
 
     def elbo(point: torch.Tensor, chunk: int) -> torch.Tensor:
-        vector_to_parameters(point, leaves)
+        place_parameters(point, leaves)
         with noise(seed + chunk):
             part = pair if rows is None else batch(pair, rows, torch.randperm(rows.n)[: rows.size])
             parts = torch.ones(draws).split(fitting)  # as many draws at once as memory has room for
@@ -71,7 +68,7 @@ def gain(
             # What one unit in the last place of the parameters does to the ELBO is not gain but rounding.
             rounding = (elbo(old * (1 + 2 * torch.finfo(old.dtype).eps), 0) - first).mean().abs().item()
     finally:
-        vector_to_parameters(now, leaves)
+        place_parameters(now, leaves)
     rounding = max(rounding, torch.finfo(now.dtype).eps * first.mean().abs().item())
     return Gain(d.mean().item(), error, rounding, latents)
 

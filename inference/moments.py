@@ -4,13 +4,12 @@ Eager, replayed and compiled steps go on from each other: after a compiled one t
 would have left.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
-from .ahead import RULES, Inputs
+from .ahead import RULES, Inputs, apart
 from .replay import Live, Replay
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them in its state
@@ -40,7 +39,7 @@ def settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 
 def fits(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> bool:
     """Whether all parameters have been updated, and equally often."""
-    states = [optimiser.state.get(live.leaves[i], {}) for i in replay.used]
+    states = [optimiser.state.get(p, {}) for p in replay.updated(live)]
     if any(state.get(name) is None for state in states for name in _names(optimiser)):
         return False
     return len({float(state.get("step", 0)) for state in states}) == 1
@@ -48,15 +47,13 @@ def fits(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> bool:
 
 def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: bool) -> Inputs:
     """What a step is run on. flat: each kind of parameters as one tensor, a copy; else the run's own tensors."""
-    used = [live.leaves[i] for i in replay.used]
-    states = [optimiser.state[p] for p in used]
-    kinds = [[p.detach() for p in used], *([state[name] for state in states] for name in _names(optimiser))]
+    kinds, used = _own(replay, live, optimiser), replay.updated(live)
     if flat:
         kinds = [[torch.cat([t.flatten() for t in kind])] for kind in kinds]
     kinds += [[]] * (3 - len(kinds))
     leaves, first, second = kinds
     group = optimiser.param_groups[0]
-    age = float(states[0].get("step", 0))
+    age = float(optimiser.state[used[0]].get("step", 0))
     powers = [beta**age for beta in group.get("betas", (1.0, 1.0))]
     return Inputs(
         each=live.each,
@@ -72,27 +69,23 @@ def read(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, flat: boo
     )
 
 
-def written(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, x: Inputs, steps: int) -> None:
+def written(replay: Replay, live: Live, optimiser: torch.optim.Optimizer, x: Inputs, flat: bool, steps: int) -> None:
     """Parameters and optimiser after so many updates of what was read."""
-    used = [live.leaves[i] for i in replay.used]
-    states = [optimiser.state[p] for p in used]
-    own = [[p.detach() for p in used], *([state[name] for state in states] for name in _names(optimiser))]
-    for kind, now in zip(own, (x.leaves, x.first, x.second), strict=False):
-        if kind and now[0] is not kind[0] and now[0].data_ptr() != kind[0].data_ptr():
-            torch._foreach_copy_(kind, apart(now, used))
-    for state in states:
-        if "step" in state:
-            state["step"] += steps
+    used = replay.updated(live)
+    if flat:
+        for kind, (now,) in zip(_own(replay, live, optimiser), filter(None, x[1:4]), strict=True):
+            torch._foreach_copy_(kind, apart(now, (p.shape for p in used)))
+    for p in used:
+        if "step" in optimiser.state[p]:
+            optimiser.state[p]["step"] += steps
     for group in optimiser.param_groups:
         group["lr"] *= group.get("lrd", 1.0) ** steps
 
 
-def apart(kind: list[torch.Tensor], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """A tensor for each of these, of one flat tensor or as they are."""
-    if len(kind) == len(like) and all(t.shape == p.shape for t, p in zip(kind, like, strict=True)):
-        return kind
-    pieces = kind[0].split([p.numel() for p in like])
-    return [piece.view(p.shape) for piece, p in zip(pieces, like, strict=True)]
+def _own(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> list[list[torch.Tensor]]:
+    """The run's own tensors: the parameters that are updated, and each kind of moments of theirs."""
+    used = replay.updated(live)
+    return [[p.detach() for p in used], *([optimiser.state[p][name] for p in used] for name in _names(optimiser))]
 
 
 def _names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import linecache
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,16 +91,18 @@ def values(found: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
 
 
 def place(program: Any) -> str:
-    """`at FILE:LINE: `its first line``, or nothing where it has none."""
-    import linecache
-
+    """Where it begins, see `line`; nothing for what has no code."""
     while isinstance(program, functools.partial):
         program = program.func
     code = getattr(inspect.unwrap(program), "__code__", None) if callable(program) else None
     if code is None:
         return ""
-    line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
-    return f" at {Path(code.co_filename).name}:{code.co_firstlineno}: `{line}`"
+    return line(code.co_filename, code.co_firstlineno)
+
+
+def line(path: str, number: int) -> str:
+    """` at FILE:LINE: `what stands there``"""
+    return f" at {Path(path).name}:{number}: `{linecache.getline(path, number).strip()}`"
 
 
 def _entry(things: list[Any], i: int) -> Any:

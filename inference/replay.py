@@ -6,6 +6,7 @@ A graph draws from the generators as the program itself would: the same seed, th
 faster still; `compiled` decides which is used.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Live(NamedTuple):
     data: list[torch.Tensor]
     buffers: list[torch.Tensor]
 
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """Those that a graph is handed, in its order."""
+        return [*self.leaves, *self.averages.values(), *self.each, *self.data]
+
 
 @dataclass
 class Replay:
@@ -43,12 +49,25 @@ class Replay:
     seconds: float = 0.0  # that they took
     machine: Any = None
 
+    def updated(self, live: Live) -> list[torch.Tensor]:
+        """The leaves that there is a gradient for."""
+        return [live.leaves[i] for i in self.used]
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether it is to be held against the program now: after 2^k steps."""
+        return self.taken >= PROBES and self.taken & (self.taken - 1) == 0
+
+    @property
+    def unprobed(self) -> int:
+        """Steps until it is."""
+        return (1 << self.taken.bit_length()) - self.taken
+
 
 def recorded(objective: Objective, live: Live) -> Replay:
     """The step, captured and held against the program in some draws. Raises NotCaptured."""
     used: list[int] = []
-    inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data]
-    replay = Replay(capture(lambda: _values(objective, live, used), inputs, live.buffers), used)
+    replay = Replay(capture(lambda: _values(objective, live, used), live.inputs, live.buffers), used)
     for probe in range(PROBES):
         shadow(replay, objective, live, probe)
     return replay
@@ -66,32 +85,37 @@ def shadow(replay: Replay, objective: Objective, live: Live, seed: int) -> None:
                 try:
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
-                    raise NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})") from error
+                    raise fails(error) from error
                 generators.append(torch.get_rng_state())
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"after {replay.taken:,} steps parameter {new[0]!r} appeared")
     if not torch.equal(*generators):
         raise NotCaptured(f"after {replay.taken:,} steps the program draws other random numbers than were recorded")
     one, two = results
-    same = used == replay.used and all(alike(a, b) for a, b in zip(one, two, strict=True))
-    if not same:
-        what = f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now" if not alike(one[0], two[0]) else "gradient"
+    if used != replay.used or not all(map(_same, one, two)):
+        what = "gradient" if _same(one[0], two[0]) else f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now"
         raise NotCaptured(f"after {replay.taken:,} steps the program does not do what was recorded ({what})")
 
 
-def alike(one: torch.Tensor, two: torch.Tensor, close: float = CLOSE) -> bool:
+def fails(error: Exception) -> NotCaptured:
+    """What is said of a graph that raises this."""
+    return NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})")
+
+
+def _same(one: torch.Tensor, two: torch.Tensor) -> bool:
     """Whether two tensors are the same but for rounding, relative to their largest number; NaN is NaN."""
     if one.shape != two.shape:
         return False
     largest = max(one.abs().max().item(), two.abs().max().item()) if one.numel() else 0.0
-    return torch.allclose(one, two, rtol=0, atol=close * largest if largest < torch.inf else 0.0, equal_nan=True)
+    return torch.allclose(one, two, rtol=0, atol=CLOSE * largest if largest < torch.inf else 0.0, equal_nan=True)
 
 
 def graph(replay: Replay, live: Live) -> list[torch.Tensor]:
     """The loss, a gradient for each of `used`, the new baselines."""
-    inputs = [*live.leaves, *live.averages.values(), *live.each, *live.data, *replay.captured.constants]
     with torch.no_grad():
-        return list(replay.captured.run(*inputs))[: 1 + len(replay.used) + len(live.averages)]
+        return list(replay.captured.run(*live.inputs, *replay.captured.constants))[
+            : 1 + len(replay.used) + len(live.averages)
+        ]
 
 
 def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> float:
@@ -99,7 +123,7 @@ def one_step(replay: Replay, live: Live, optimiser: torch.optim.Optimizer) -> fl
     begun = time.perf_counter()
     loss, *rest = graph(replay, live)
     value = loss.item()
-    if value - value == 0:  # finite
+    if math.isfinite(value):
         for leaf in live.leaves:
             leaf.grad = None
         for i, gradient in zip(replay.used, rest, strict=False):

@@ -158,6 +158,19 @@ def unconstrained() -> dict[str, torch.Tensor]:
     return dict(found.values())
 
 
+def flat_parameters(leaves: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The point at which these leaves are, a copy, shape (P,)."""
+    return torch.cat([p.detach().flatten() for p in leaves])  # torch's own wants them contiguous
+
+
+def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> None:
+    """Writes a flat point, shape (P,), into these leaves, each in its own precision."""
+    leaves = list(leaves)
+    with torch.no_grad():
+        for leaf, piece in zip(leaves, point.split([p.numel() for p in leaves]), strict=True):
+            leaf.copy_(piece.view(leaf.shape))
+
+
 def constrained() -> dict[str, torch.Tensor]:
     """The parameters of the current store as the user sees them: constrained, detached copies."""
     store = pyro.get_param_store()
@@ -180,8 +193,8 @@ def _own(value: Any, copies: dict[int, torch.Tensor]) -> Any:
 def _copy(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
     dtype = dtype if tensor.is_floating_point() else None
     copy = tensor.detach().to(device, dtype, copy=True)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(copy, requires_grad=tensor.requires_grad)
+    if isinstance(tensor, nn.Parameter):  # one in another order of memory would get no gradient: Pyro trains its copy
+        return nn.Parameter(copy.contiguous(), requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.requires_grad)
 
 

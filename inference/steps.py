@@ -10,20 +10,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
-from torch.nn.utils import parameters_to_vector
 from torch.utils._pytree import tree_leaves
 
 from .capture import NotCaptured
-from .compiled import Compiled, kind_of
+from .compiled import Compiled, Kind, kind_of
 from .costs import Pair
 from .elbo import differentiable_loss, objective
 from .machine import Machine, many_steps
-from .minibatch import Rows, Shuffled, batch
+from .minibatch import Shuffled, batch
 from .moments import fits
 from .plan import Plan
 from .reach import values
-from .replay import Live, Replay, one_step
-from .scope import State, unconstrained
+from .replay import Live, Objective, fails, one_step
+from .scope import State, flat_parameters, unconstrained
 from .update import update
 
 T = TypeVar("T")
@@ -48,7 +47,6 @@ class Steps:
     particles: int
     asked: int | None  # the particles that the user asked for
     vectorised: bool
-    rows: Rows | None
     batches: Shuffled | None
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
@@ -63,41 +61,13 @@ class Steps:
         in which log q(z) - log p(z) gains its weight.
         """
         index = None if self.batches is None else next(self.batches)
-
-        def warmth(k: int) -> float:
-            return min(1.0, (self.taken + k + 1) / (warmup + 1))
-
-        device = next(iter(unconstrained().values())).device
-        each = [*([] if index is None else [index]), *([torch.tensor(warmth(0))] if warmup else [])]
-        each = [t.to(device) for t in each]
         block = None
-        if self.compiled is not None and (found := self._found(self.compiled, pair, plan, each, patience)):
-            replay, live = found
-            if isinstance(replay.machine, Machine) and fits(replay, live, self.optimiser):
-                count = min(most, self._ahead(most), replay.machine.at_once, _until_probe(replay))
-                rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
-                warm = [torch.tensor([warmth(k) for k in range(count)])] if warmup else []
-                stacked = [t.to(device) for t in (*rows, *warm)]
-                try:
-                    block = many_steps(replay, live._replace(each=stacked), self.optimiser, count)
-                except RuntimeError as error:
-                    replay.machine = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
-            if block is None:
-                try:
-                    block = [one_step(replay, live, self.optimiser)], iterate()
-                except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
-                    why = f"its recorded form fails ({str(error).splitlines()[0][:160]})"
-                    self.compiled.give_up(NotCaptured(why))
+        if self.compiled is not None:
+            block = self._replayed(self.compiled, pair, plan, index, most, patience, warmup)
         if block is None:
-            part = pair if index is None or self.rows is None else batch(pair, self.rows, index)
-            averages = dict(self.averages)
-            loss = update(self.optimiser, lambda: self.loss(part, plan, warmth(0)), first=not self.taken)
-            if not math.isfinite(loss):  # nothing is updated by such a step
-                self.averages.clear()
-                self.averages.update(averages)
-            block = [loss], iterate()
-        self.taken += sum(map(math.isfinite, block[0]))
-        return Block(*block)
+            block = self._eager(self._part(pair, index), plan, self._warmth(warmup))
+        self.taken += sum(map(math.isfinite, block.losses))
+        return block
 
     def loss(self, pair: Pair, plan: Plan, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
         """See `differentiable_loss`. pair: on one batch."""
@@ -105,7 +75,7 @@ class Steps:
 
     def batch(self, pair: Pair) -> Pair:
         """The pair on the next batch."""
-        return pair if self.rows is None or self.batches is None else batch(pair, self.rows, next(self.batches))
+        return self._part(pair, None if self.batches is None else next(self.batches))
 
     def batched(self, compute: Callable[[int, bool], T]) -> T:
         """What it computes from so many particles; from fewer, one by one, once a program bears `vmap` no longer."""
@@ -122,45 +92,95 @@ class Steps:
                 self.vectorised = False
         return compute(self.few, False)
 
-    def _ahead(self, most: int) -> int:
-        """The steps whose batches are known without another permutation of the rows."""
-        return most if self.batches is None else 1 + self.batches.left
+    def _eager(self, part: Pair, plan: Plan, warmth: float) -> Block:
+        before = dict(self.averages)
+        loss = update(self.optimiser, lambda: self.loss(part, plan, warmth), first=not self.taken)
+        if not math.isfinite(loss):  # nothing is updated by such a step
+            self.averages.clear()
+            self.averages.update(before)
+        return Block([loss], iterate())
 
-    def _found(
-        self, compiled: Compiled, pair: Pair, plan: Plan, each: list[torch.Tensor], patience: int
-    ) -> tuple[Replay, Live] | None:
-        """The graph for this step and what it reads."""
-        particles, rows = self.particles if self.vectorised else self.few, self.rows
-
-        def value(averages: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            now = list(each)
-            part = pair if rows is None else batch(pair, rows, now.pop(0))
-            return objective(plan, part, particles, self.vectorised, now.pop() if now else None, averages)
-
-        live = Live(
-            leaves=list(unconstrained().values()),
-            averages=self.averages,
-            each=each,
-            data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
-            buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
-        )
-        choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
-        around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
-        program = (particles, self.vectorised, None if rows is None else rows.size, values(compiled.outside), around)
+    def _replayed(
+        self,
+        compiled: Compiled,
+        pair: Pair,
+        plan: Plan,
+        index: torch.Tensor | None,
+        most: int,
+        patience: int,
+        warmup: int,
+    ) -> Block | None:
+        """Steps of the graph for such data: one, or many where it is machine code. None if this one is to be eager."""
+        live = self._live(pair, index, warmup)
         try:
-            kind = kind_of((*choices, plan.antithetic), program, live, pair.data, list(self.state.modules))
+            kind = self._kind(compiled, pair, plan, live)
         except NotCaptured as reason:
             compiled.give_up(reason)
             return None
-        replay = compiled.find(kind, live, value, self.optimiser, patience)
-        return None if replay is None else (replay, live)
+        replay = compiled.find(kind, live, self._objective(pair, plan, live), self.optimiser, patience)
+        if replay is None:
+            return None
+        if isinstance(replay.machine, Machine) and fits(replay, live, self.optimiser):
+            known = most if self.batches is None else 1 + self.batches.left  # without shuffling the rows again
+            count = min(most, known, replay.machine.at_once, replay.unprobed)
+            try:
+                stacked = live._replace(each=self._each(index, warmup, count, live.leaves[0].device))
+                return Block(*many_steps(replay, stacked, self.optimiser, count))
+            except RuntimeError as error:
+                replay.machine = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
+        try:
+            return Block([one_step(replay, live, self.optimiser)], iterate())
+        except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
+            compiled.give_up(fails(error))
+            return None
 
+    def _live(self, pair: Pair, index: torch.Tensor | None, warmup: int) -> Live:
+        leaves = list(unconstrained().values())
+        return Live(
+            leaves=leaves,
+            averages=self.averages,
+            each=[t[0] for t in self._each(index, warmup, 1, leaves[0].device)],
+            data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
+            buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
+        )
 
-def _until_probe(replay: Replay) -> int:
-    """Steps until the next power of two."""
-    return (1 << replay.taken.bit_length()) - replay.taken
+    def _objective(self, pair: Pair, plan: Plan, live: Live) -> Objective:
+        """The program of a step, as a function of what is in `live`."""
+
+        def value(averages: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            each = list(live.each)
+            part = pair if self.batches is None else self._part(pair, each.pop(0))
+            return objective(plan, part, self._now, self.vectorised, each.pop() if each else None, averages)
+
+        return value
+
+    def _kind(self, compiled: Compiled, pair: Pair, plan: Plan, live: Live) -> Kind:
+        choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
+        around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
+        size = None if self.batches is None else self.batches.rows.size
+        program = (self._now, self.vectorised, size, around)
+        outside = values(compiled.outside)
+        return kind_of((*choices, plan.antithetic), program, outside, live, pair.data, list(self.state.modules))
+
+    def _each(self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device) -> list[torch.Tensor]:
+        """What is another in every step, stacked for so many: the rows of the batch, the warmth."""
+        rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
+        warm = [torch.tensor([self._warmth(warmup, k) for k in range(count)])] if warmup else []
+        return [t.to(device) for t in (*rows, *warm)]
+
+    def _part(self, pair: Pair, index: torch.Tensor | None) -> Pair:
+        return pair if index is None or self.batches is None else batch(pair, self.batches.rows, index)
+
+    def _warmth(self, warmup: int, k: int = 0) -> float:
+        """The weight of log q(z) - log p(z) k steps from now."""
+        return min(1.0, (self.taken + k + 1) / (warmup + 1))
+
+    @property
+    def _now(self) -> int:
+        """Particles of a step, if it bears them."""
+        return self.particles if self.vectorised else self.few
 
 
 def iterate() -> torch.Tensor:
     """The parameters as they are, flat, shape (P,), in double precision, in which they are added up."""
-    return parameters_to_vector(p.detach() for p in unconstrained().values()).double()
+    return flat_parameters(unconstrained().values()).double()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.utils import vector_to_parameters
 
 from .arguments import argument_names, column_names, in_double, tensors, whole
 from .automatic import with_guide
@@ -30,7 +29,7 @@ from .prepare import InDouble, Ready, prepare
 from .pyro_svi import PyroSVI
 from .race import SECOND, race
 from .reach import place, scalars
-from .scope import choose_device, constrained, entered, find_modules, refuse_unknown, unconstrained
+from .scope import choose_device, constrained, entered, find_modules, place_parameters, refuse_unknown, unconstrained
 from .steps import EAGER, LONG, Block, Steps
 
 T = TypeVar("T")
@@ -207,7 +206,6 @@ class SVI:
                 particles=ready.particles,
                 asked=self._particles,
                 vectorised=ready.vectorised,
-                rows=ready.rows,
                 batches=None if ready.rows is None else Shuffled(ready.rows),
             )
 
@@ -247,10 +245,6 @@ class SVI:
 
     def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:
         if average is not None:
-            with torch.no_grad():
-                kept = [p.dtype for p in unconstrained().values()]
-                vector_to_parameters(average, unconstrained().values())
-                for p, dtype in zip(unconstrained().values(), kept, strict=True):
-                    p.data = p.data.to(dtype)
+            place_parameters(average, unconstrained().values())
         columns = column_names(self._user_model, data)
         return finished(self._user_model, pair, self.losses, self._chosen, stopped, self._seed, columns)
