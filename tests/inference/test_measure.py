@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 from torch.distributions import constraints
 
 import credo
@@ -76,3 +77,24 @@ def test_measuring_moves_neither_parameters_nor_generators(inside):
 def test_the_gradient_of_an_unused_parameter_is_zero(inside):
     found = gradients(lambda: 3 * pyro.param("loc"))
     assert {name: g.item() for name, g in found.items()} == {"loc": 3.0, "scale": 0.0}
+
+
+def test_weights_that_lie_otherwise_in_memory_are_trained_like_any_others():
+    """Convolutions in the channels-last format, say: Pyro would train a copy that the network does not see."""
+    net = nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last)
+    x, y = torch.randn(4, 2, 2, 2), torch.randn(4, 3)
+
+    def model(net, x, y):
+        pyro.module("net", net)
+        with pyro.plate("N", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(net(x).flatten(1) + z[:, None], 1.0).to_event(1), obs=y)
+
+    def guide(net, x, y):
+        loc = pyro.param("loc", torch.zeros(len(x)))
+        with pyro.plate("N", len(x)):
+            pyro.sample("z", dist.Normal(loc, 0.5))
+
+    fit = credo.fit(model, guide, net, x, y, steps=30, progress=False)
+    after = fit.trained(net).weight
+    assert after.shape == net.weight.shape and not torch.equal(after, net.weight)
