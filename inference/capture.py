@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import pyro
@@ -141,18 +141,26 @@ def _is_random(node: torch.fx.Node) -> bool:
 def _interpreted(captured: Captured, inputs: list[torch.Tensor]) -> Captured:
     """The same operators without Python between them: torch's own interpreter, where this torch has it still. On a GPU
     it would fuse them, and round otherwise than the program: there the graph stays as it is, for a CUDA graph.
+
+    Private to torch, tried with 2.13. `torch.jit.trace`, the same in public, keeps the tensors of a trace for ever.
     """
     if any(t.device.type != "cpu" for t in inputs):
         return captured
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            every: Callable[..., Any] = torch.jit.trace(
-                lambda *given: tuple(captured.run(*given)), tuple(t.detach() for t in inputs), check_trace=False
+            graph, _ = torch._C._create_graph_by_tracing(
+                lambda *given: tuple(captured.run(*given)),
+                tuple(t.detach() for t in inputs),
+                lambda variable: "",  # its name
+                True,  # strict: containers as they are
+                False,  # no operator made to work out of place
+                None,  # of no module
+                [f"input{i}" for i in range(len(inputs))],
             )
+            return captured._replace(run=torch._C._create_function_from_graph("step", graph))
         except Exception:  # an operator that it does not know: the graph as it is does as well
             return captured
-    return captured._replace(run=every)
 
 
 def _difference(one: Captured, two: Captured) -> str | None:

@@ -16,7 +16,7 @@ from .ahead import Inputs, Job, apart, step
 from .cuda import graphed
 from .moments import fits, read, refused, settings, written
 from .native import Compiling, Loop, begin, failure, opened
-from .replay import Live, Replay
+from .replay import ROUNDING, Live, Replay
 from .scope import noise
 
 PATIENCE = 2.0  # seconds of steps, from which on a compiler is worth its while
@@ -24,7 +24,7 @@ BLOCK, MOST = 0.1, 10_000  # seconds and steps in one call: Ctrl-C and the progr
 FEW = 100  # steps in one call where there are more parameters than SMALL
 SMALL = 50_000  # numbers up to which parameters are handed over as one tensor
 SAME = 1e-5  # relative: what the loss of machine code may be off by, whose sums in single precision have another order
-CLOSE, ROUNDING = 1e-4, 1e-6  # of the largest number, and of the loss: what a gradient may be off by
+CLOSE = 1e-4  # of the largest number: what a gradient may be off by
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _held_against(loop: Loop, job: Job, replay: Replay, live: Live, optimiser: t
             generators.append(torch.get_rng_state())
         results.append((loss, [*(x.first or x.leaves), *x.averages]))
     (loss, found), (wanted, expected) = results
-    rounding = ROUNDING * abs(wanted)  # a gradient may be a difference of costs as large as this
+    rounding = ROUNDING * abs(wanted)
     same = abs(loss - wanted) <= SAME * abs(wanted) and torch.equal(*generators)
     same = same and all(
         torch.allclose(a, b, rtol=0, atol=CLOSE * b.abs().max().item() + rounding)

@@ -22,6 +22,7 @@ from .scope import looking
 Objective = Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
 PROBES = 8
 CLOSE = 1e-5  # relative to the largest number: what a graph and its program may differ by
+ROUNDING = 1e-6  # relative to the loss: what a gradient may, which may be a difference of costs as large as this
 
 
 class Live(NamedTuple):
@@ -92,8 +93,10 @@ def shadow(replay: Replay, objective: Objective, live: Live, seed: int) -> None:
     if not torch.equal(*generators):
         raise NotCaptured(f"after {replay.taken:,} steps the program draws other random numbers than were recorded")
     one, two = results
-    if used != replay.used or not all(map(_same, one, two)):
-        what = "gradient" if _same(one[0], two[0]) else f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now"
+    rounding = ROUNDING * two[0].abs().nan_to_num(0, posinf=0).item()
+    if used != replay.used or not all(_same(a, b, rounding) for a, b in zip(one, two, strict=True)):
+        same = _same(one[0], two[0], rounding)
+        what = "gradient" if same else f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now"
         raise NotCaptured(f"after {replay.taken:,} steps the program does not do what was recorded ({what})")
 
 
@@ -102,12 +105,13 @@ def fails(error: Exception) -> NotCaptured:
     return NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})")
 
 
-def _same(one: torch.Tensor, two: torch.Tensor) -> bool:
-    """Whether two tensors are the same but for rounding, relative to their largest number; NaN is NaN."""
+def _same(one: torch.Tensor, two: torch.Tensor, rounding: float) -> bool:
+    """Whether two tensors are the same but for this and for what is little beside their largest number; NaN is NaN."""
     if one.shape != two.shape:
         return False
     largest = max(one.abs().max().item(), two.abs().max().item()) if one.numel() else 0.0
-    return torch.allclose(one, two, rtol=0, atol=CLOSE * largest if largest < torch.inf else 0.0, equal_nan=True)
+    slack = rounding + CLOSE * largest if largest < torch.inf else 0.0
+    return torch.allclose(one, two, rtol=0, atol=slack, equal_nan=True)
 
 
 def graph(replay: Replay, live: Live) -> list[torch.Tensor]:

@@ -1,5 +1,8 @@
 """What is recorded of a program, and what is refused. Oracle: the program itself."""
 
+import os
+from pathlib import Path
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -17,6 +20,7 @@ X = torch.tensor([1.0, 2.0, 3.0])
 def test_what_is_private_to_torch_is_there():
     """`capture` leaves out the metadata of nodes through it, `native` draws on the rest; tried with torch 2.13."""
     assert callable(proxy_tensor.set_meta)
+    assert callable(torch._C._create_graph_by_tracing) and callable(torch._C._create_function_from_graph)
     assert callable(torch._inductor.aot_compile) if hasattr(torch, "_inductor") else True
     assert callable(torch._foreach_copy_)
 
@@ -102,6 +106,26 @@ def test_gradients_that_are_laid_out_otherwise_than_their_parameter_update_it_ri
     assert svi.plan.compiled.startswith("captured")
     b = svi.params["b"]
     assert torch.allclose(b, b[0, 0]) and b[0, 0] != 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how else to ask for the memory of a process")
+def test_captures_leave_nothing_behind():
+    """Forty of a program whose numbers take 8 MB; `torch.jit.trace` kept as much of each."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+    def once():
+        x = torch.ones(2**20)
+        found = capture(lambda: [(x.sin() * x.cos()).sum()], [x])
+        assert found.run(x)[0].isfinite()
+
+    for _ in range(5):
+        once()
+    before = resident()
+    for _ in range(40):
+        once()
+    assert resident() - before < 60
 
 
 def test_a_sparse_tensor_in_the_model_is_borne():
