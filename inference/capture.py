@@ -24,6 +24,7 @@ from torch.distributions import Distribution
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from .indexing import Gathering
 from .reach import line
 from .scope import looking
 
@@ -88,7 +89,7 @@ def _unseen(self: Distribution, value: torch.Tensor) -> None:
 
 def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int]) -> Captured:
     # Private to torch, tried with 2.13, named by tests/inference/test_capture.py: it takes more than half of the time.
-    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy):
+    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy), Gathering():
         module = make_fx(lambda *_: program())(*inputs)
     graph = module.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
