@@ -21,7 +21,7 @@ import torch
 TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
-NOISE = 10  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
+NOISE = 5  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
 COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
 _FIRST_CHECK = 12  # blocks
