@@ -73,7 +73,8 @@ def pushed(q: Any, p: Any) -> Any:
     if inner.support is outer.support or type(inner.support) is type(outer.support):
         return q
     found = TransformedDistribution(inner.expand(q.batch_shape + q.event_shape), _parts(biject_to(outer.support)))
-    return Independent(found, len(q.event_shape)) if q.event_shape else found
+    left = len(q.event_shape) - len(found.event_shape)  # of a vector's transform they are its own
+    return Independent(found, left) if left > 0 else found
 
 
 def divergence(q: Any, p: Any) -> torch.Tensor:

@@ -150,6 +150,8 @@ def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.
     """The density of one scalar of a distribution, or None where it cannot be read off."""
     if fn is None or type(fn).__name__ == "Delta":
         return None
+    if type(fn).__name__ == "Drawn":  # of `credo.reference`
+        return _smooth(fn.draws.double()[(slice(None), *index)])
     name, mean, sd = type(unwrapped(fn)).__name__, fn.mean.double().cpu(), fn.variance.double().sqrt().cpu()
     if name in ("Normal", "MultivariateNormal"):
         marginal: Any = torch.distributions.Normal(mean[index], sd[index])

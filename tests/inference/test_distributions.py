@@ -257,3 +257,15 @@ def test_a_flow_without_an_inverse_is_refused_by_name():
 
     with pytest.raises(ValueError, match="'z': its flow has no inverse"):
         credo.SVI(model, guide, progress=False).prepare(torch.tensor(0.3))
+
+
+def test_rows_apart_are_not_pushed_onto_a_vector_of_the_same_support():
+    """A mean-field guide of a multivariate normal; and no error for a support that is no row's own."""
+    q, p = dist.Normal(torch.zeros(2), 1.0).to_event(1), dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    found = pushed(q, p)
+    assert (found.batch_shape, found.event_shape) == (p.batch_shape, p.event_shape)
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(found.log_prob(x), q.log_prob(x))
+    for outer in (p, dist.Dirichlet(torch.ones(2))):
+        with pytest.raises(NotImplementedError):
+            divergence(q, outer)
