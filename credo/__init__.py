@@ -17,11 +17,16 @@ if not (_Path(__file__).parent / "models").is_dir():
 
 from credo import data, metrics, plots
 from credo.inference.compare import compare
+from credo.inference.drawn import Reference, UnreliableReference
+from credo.inference.exact import Exact, exact
 from credo.inference.fit import Diverged, Fit
 from credo.inference.fitting import fit
+from credo.inference.joint import gaussian_conditional
 from credo.inference.likelihood import log_likelihood
+from credo.inference.no_closed_form import NoClosedForm
 from credo.inference.plan import Plan, plan
 from credo.inference.predict import predict
+from credo.inference.reference import reference
 from credo.inference.svi import SVI
 from credo.pairs import Pair, load, names
 
@@ -33,12 +38,18 @@ except _PackageNotFoundError:
 __all__ = [
     "SVI",
     "Diverged",
+    "Exact",
     "Fit",
+    "NoClosedForm",
     "Pair",
     "Plan",
+    "Reference",
+    "UnreliableReference",
     "compare",
     "data",
+    "exact",
     "fit",
+    "gaussian_conditional",
     "load",
     "log_likelihood",
     "metrics",
@@ -46,4 +57,5 @@ __all__ = [
     "plan",
     "plots",
     "predict",
+    "reference",
 ]

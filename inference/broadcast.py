@@ -95,8 +95,9 @@ def _index(plain: Site, enumerated: Site) -> Any:
 
 
 def _remedy(summed: Summed) -> str:
+    why, instead = ("not in the guide, so summed", "; or sample it in the guide") if summed.guided else ("summed", "")
     return (
-        f"{named(sorted(summed.sites))}: not in the guide, so summed out of the model, whose code must broadcast over "
+        f"{named(sorted(summed.sites))}: {why} out of the model, whose code must broadcast over "
         f"all values at once: index with loc[z], or Vindex(table)[i, z] for several indices, write no if and no "
-        f".item() of it, step through a chain with pyro.markov; or sample it in the guide"
+        f".item() of it, step through a chain with pyro.markov{instead}"
     )

@@ -75,12 +75,12 @@ class Run(NamedTuple):
 
 def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms = PLAIN) -> Run:
     """One run of guide and model. held: values of latents that are not drawn."""
-    q = poutine.trace(_Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
+    q = poutine.trace(Held(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
     how = {name: word for name, word in terms.local.items() if name not in (held or {})}
     with replacing(q.nodes, how) if how else nullcontext():
         p = poutine.trace(poutine.replay(summed_model(pair), trace=q)).get_trace(*pair.data)
     z = {name: site["value"] for name, site in drawn(q).items()}
-    fixed = _Held({name: value.detach() for name, value in z.items()}) if terms.again else None
+    fixed = Held({name: value.detach() for name, value in z.items()}) if terms.again else None
     still = poutine.trace(fixed(pair.guide)).get_trace(*pair.data) if fixed else q
     costs: Costs = {}
     where: Plates = {}
@@ -155,7 +155,7 @@ def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
     return sum((s["log_prob"].sum(dtype=torch.float64) for s in sites), torch.zeros((), dtype=torch.float64))
 
 
-class _Held(Messenger):
+class Held(Messenger):
     """Gives each named site its value, in all its rows, instead of drawing it."""
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:

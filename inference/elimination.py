@@ -18,7 +18,13 @@ Table = Any  # a torch.Tensor with `_pyro_dims`, a string
 
 
 class LogSums:
-    """What Pyro's `contract_tensor_tree` asks of a ring: sums over variables, products over the rows of plates."""
+    """What Pyro's `contract_tensor_tree` asks of a ring: sums over variables, products over the rows of plates.
+
+    joined: (variable, the table it was summed out of) in the order in which that was done; for draws, see `finite`.
+    """
+
+    def __init__(self) -> None:
+        self.joined: list[tuple[str, Table]] = []
 
     def sumproduct(self, terms: Iterable[Table], dims: Iterable[str]) -> Table:
         """log sum exp of the sum of the tables over these variables."""
@@ -36,7 +42,9 @@ class LogSums:
         weights, new = {dim: weight(dim) for dim in holders}, len(tables)
         while weights:
             dim = min(weights, key=lambda d: weights[d])
-            joined = _log_sum(_total(tables.pop(i) for i in sorted(holders[dim])), dim)
+            whole = _total(tables.pop(i) for i in sorted(holders[dim]))
+            self.joined.append((dim, whole))
+            joined = _log_sum(whole, dim)
             gone, new = holders.pop(dim), new + 1
             del weights[dim]
             tables[new] = joined

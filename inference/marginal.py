@@ -28,10 +28,14 @@ MANY = 4  # rows of a plan, which are then one
 
 
 class Summed(NamedTuple):
-    """The sites to sum out, and how many dimensions from the right plates and batches take: `nesting`."""
+    """The sites to sum out, and how many dimensions from the right plates and batches take: `nesting`.
+
+    guided: whether there is a guide, which could have them; for messages.
+    """
 
     sites: frozenset[str]
     nesting: int
+    guided: bool = True
 
 
 class Group(NamedTuple):
@@ -107,7 +111,7 @@ def eliminated(trace: poutine.Trace, summed: Summed) -> list[Group]:
             )
     letters = {nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
     groups = []
-    for names in _connected({name: letters & set(t._pyro_dims) for name, t in tables.items()}):
+    for names in connected({name: letters & set(t._pyro_dims) for name, t in tables.items()}):
         sites = {name: nodes[name] for name in names}
         tree: OrderedDict[frozenset[str], list[Any]] = OrderedDict()
         for name, site in sites.items():
@@ -193,7 +197,7 @@ def named(names: Iterable[str]) -> str:
     return f"site{'s' if len(quoted) > 1 else ''} {some}"
 
 
-def _connected(letters: dict[str, set[str]]) -> list[list[str]]:
+def connected(letters: dict[str, set[str]]) -> list[list[str]]:
     """The names that share letters, directly or by others, in their order; those without letters left out."""
     groups: list[tuple[set[str], set[str]]] = []
     for name, mine in letters.items():

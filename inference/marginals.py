@@ -2,7 +2,7 @@
 
 import dataclasses
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -72,7 +72,7 @@ def moments(fit: "Fit", n: int, seed: int) -> dict[str, tuple[torch.Tensor, torc
     return {name: result[name] for name in draws}
 
 
-def mean_and_sd(fn: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
+def mean_and_sd(fn: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each scalar, in double precision; of a finite distribution by summing over its values."""
     probabilities = masses(fn)
     if probabilities is None:
@@ -82,18 +82,22 @@ def mean_and_sd(fn: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, (probabilities * (values - mean) ** 2).sum(0).sqrt()
 
 
-def masses(fn: Distribution) -> torch.Tensor | None:
+def masses(fn: Any) -> torch.Tensor | None:
     """The probability of each value, shape (K, *batch shape); None for a distribution that is not finite."""
-    if not fn.has_enumerate_support or fn.event_shape:
+    if not getattr(fn, "has_enumerate_support", False) or fn.event_shape:
         return None
     return fn.log_prob(fn.enumerate_support(expand=False)).double().exp()
 
 
 def summary(fit: "Fit", n: int, seed: int) -> pd.DataFrame:
     """Rows: scalars. Columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws."""
-    draws = fit.sample(n, seed=seed)
+    return as_table(moments(fit, n, seed), fit.sample(n, seed=seed))
+
+
+def as_table(found: dict[str, tuple[torch.Tensor, torch.Tensor]], draws: dict[str, torch.Tensor]) -> pd.DataFrame:
+    """A row for each scalar, of {site: (mean, sd)} and draws {site: (n, *shape)}."""
     rows = {}
-    for name, (mean, sd) in moments(fit, n, seed).items():
+    for name, (mean, sd) in found.items():
         quantiles = _quantiles(draws[name].double())
         for index, label in scalars(name, mean.shape):
             shown = {f"{q:.0%}": quantiles[i][index].item() for i, q in enumerate(QUANTILES)}

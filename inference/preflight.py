@@ -39,7 +39,7 @@ def check(
     _sites_agree({name: site for name, site in latents.items() if name not in absent}, believed)
     wide = model_trace if summed is None else all_at_once(model, model_trace, data, summed)
     for name, site in seen.items():
-        _in_support(name, wide.nodes.get(name, site))
+        refuse_outside(name, wide.nodes.get(name, site))
         if whole:
             _several_classes(name, site)
     for name, site in latents.items():
@@ -109,7 +109,8 @@ def _close(name: str, others: dict[str, Site]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def _in_support(name: str, site: Site) -> None:
+def refuse_outside(name: str, site: Site) -> None:
+    """Raises ValueError for observed values outside of the support."""
     fn, value = unwrapped(site["fn"]), site["value"]  # entry by entry, whatever belongs to an event
     try:
         inside = fn.support.check(value)
