@@ -13,10 +13,15 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def fits() -> list[credo.Fit]:
-    """The fits of the README's blocks of Python, run one after the other in one namespace."""
+def scope() -> dict[str, object]:
+    """The namespace in which the README's blocks of Python run, one after the other."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def fits(scope) -> list[credo.Fit]:
+    """The fits of these blocks."""
     found: list[credo.Fit] = []
-    scope: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
         exec(block, scope)
         if isinstance(scope.get("fit"), credo.Fit) and (not found or scope["fit"] is not found[-1]):
@@ -44,6 +49,11 @@ def test_the_network_tells_the_moons_apart(fits) -> None:
     probs = of_site(fits, "0.weight").predict(100, net, x)["probs"]
     assert probs.shape == (100, 300, 2)
     assert credo.metrics.classification(probs, y).accuracy > 0.95  # a line between them gets 0.87
+
+
+def test_the_posterior_of_the_calls_is_the_one_in_the_comment(fits, scope) -> None:
+    rate = scope["exact"].marginals["rate"]
+    assert (rate.concentration.item(), rate.rate.item()) == pytest.approx((16, 6), rel=1e-8)
 
 
 def test_the_pair_of_ones_own_finds_the_two_normals(fits) -> None:
