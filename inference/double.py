@@ -17,7 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .log_joint import scored, unsaid
 from .marginal import values_of
 from .no_closed_form import NoClosedForm
+from .preflight import refuse_unscored
 from .scope import noise
+from .sites import observed
 
 Program = Callable[..., Any]
 TO_NARROW = {"float", "half", "bfloat16"}
@@ -47,6 +49,8 @@ def is_narrow(model: Program, data: tuple[Any, ...]) -> bool:
             with _Marking(watch):
                 trace = poutine.trace(model).get_trace(*data)
             watch.known.clear()  # what a distribution asks of a value when it is scored is no branch of the model
+            for name, site in observed(trace).items():
+                refuse_unscored(name, site)
             scored(trace)
     except NotImplementedError as error:
         raise NoClosedForm(

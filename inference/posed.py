@@ -11,7 +11,7 @@ from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
 from torch.distributions import biject_to
 
 from .marginal import Program, Summed, named, values_of
-from .preflight import check
+from .preflight import check, refuse_unscored
 from .scope import noise, unconstrained
 from .sites import Site, is_index, kind, latent, observed, refuse_subsampled, unwrapped
 
@@ -58,6 +58,8 @@ def _start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
     """A run at values of ordinary size, with a finite density if one is soon found."""
     for _ in range(TRIES):
         trace = poutine.trace(InitMessenger(_near)(model)).get_trace(*data)
+        for name, site in observed(trace).items():
+            refuse_unscored(name, site)
         if math.isfinite(trace.log_prob_sum()):
             break
     return trace

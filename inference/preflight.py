@@ -109,8 +109,23 @@ def _close(name: str, others: dict[str, Site]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
+def refuse_unscored(name: str, site: Site) -> None:
+    """Raises ValueError for observed whole numbers and flags that the distribution does not take: Bernoulli, say."""
+    value = site["value"]
+    if value.is_floating_point():
+        return
+    try:
+        site["fn"].log_prob(value)
+    except RuntimeError as error:
+        raise ValueError(
+            f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
+            f"does not take ({str(error).splitlines()[0]}); pass them as floats, x.float()"
+        ) from error
+
+
 def refuse_outside(name: str, site: Site) -> None:
     """Raises ValueError for observed values outside of the support."""
+    refuse_unscored(name, site)
     fn, value = unwrapped(site["fn"]), site["value"]  # entry by entry, whatever belongs to an event
     try:
         inside = fn.support.check(value)
