@@ -116,7 +116,11 @@ def refuse_unscored(name: str, site: Site) -> None:
         return
     try:
         site["fn"].log_prob(value)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        try:
+            site["fn"].log_prob(value.to(torch.get_default_dtype()))
+        except (RuntimeError, ValueError):  # it is not the type: they lie outside of the support, say
+            return
         raise ValueError(
             f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
             f"does not take ({str(error).splitlines()[0]}); pass them as floats, x.float()"
@@ -125,7 +129,6 @@ def refuse_unscored(name: str, site: Site) -> None:
 
 def refuse_outside(name: str, site: Site) -> None:
     """Raises ValueError for observed values outside of the support."""
-    refuse_unscored(name, site)
     fn, value = unwrapped(site["fn"]), site["value"]  # entry by entry, whatever belongs to an event
     try:
         inside = fn.support.check(value)
@@ -134,7 +137,7 @@ def refuse_outside(name: str, site: Site) -> None:
     while inside.dim() > value.dim():  # all values of a site that is summed out: one of them is enough
         inside = inside.any(0)
     if inside.all():
-        return
+        return refuse_unscored(name, site)
     where = (~inside).nonzero()[0]
     first = value[tuple(where.tolist())]
     shown = first.item() if first.numel() == 1 else first.tolist()
