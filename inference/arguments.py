@@ -105,6 +105,11 @@ def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
 
 
+def to_predict(values: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments for a prediction. What is left out at the end: observations are predicted, settings are as before."""
+    return values + tuple(None if isinstance(v, torch.Tensor) else v for v in data[len(values) :])
+
+
 def _apart(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[Any, ...]:
     return by_column(model, data[0]) if len(data) == 1 and isinstance(data[0], pd.DataFrame) else data
 

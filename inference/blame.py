@@ -12,7 +12,7 @@ from .marginal import named
 from .no_closed_form import NoClosedForm
 from .points import wide
 from .slopes import LogDensity
-from .solve import in_coordinates, scattered, varied
+from .solve import in_coordinates, replaced, scattered, varied
 
 SDS = {"within 1 sd": 1.0, "within 3 sds": 3.0, "within 10 sds": 10.0}
 LOOKS = 6
@@ -34,7 +34,7 @@ def refusal(
     x = starts[0].clone()
     for fit in fits:
         if fit.belief is not None:
-            _place(where, fit, x, 1.0)
+            x = _moved(where, fit, x, 1.0)
     varies = {
         words: [_varies(density, fit, [x, *at(fit)]) for fit in fits]
         for words, at in _looks(where, starts, fits, x, there)
@@ -77,10 +77,10 @@ def _looks(
     if there is not None:
         point = where.flat(there)
         shown = ", ".join(f"{name!r} = {value.flatten()[0].item():.4g}" for name, value in [*there.items()][:3])
-        looks.append((f"between its centre and {shown}", lambda fit: [_parts(where, fit, x, point)]))
+        looks.append((f"between its centre and {shown}", lambda fit: [replaced(where, fit.sites, x, point)]))
     looks.append(("over the prior", lambda fit: [varied(where, starts, fit.sites, x) for _ in range(LOOKS)]))
     far = wide(where, fits, starts) if all(fit.belief for fit in fits) else [scattered(where, starts, 10.0)] * 2
-    looks.append(("far beyond the prior", lambda fit: [_parts(where, fit, x, other) for other in far]))
+    looks.append(("far beyond the prior", lambda fit: [replaced(where, fit.sites, x, other) for other in far]))
     return looks
 
 
@@ -100,25 +100,10 @@ def _sentence(where: Coordinates, fit: Fitted) -> str:
     return f"{named(fit.sites)}{together}: no closed form; nearest is {fit.family}{tried}"
 
 
-def _place(where: Coordinates, fit: Fitted, x: torch.Tensor, width: float) -> None:
-    assert fit.belief is not None
-    for name, z in fit.belief.widened(width).items():
-        v = where.variables[name]
-        x[v.part] = v.transform.inv(z).reshape(-1)
-    x.copy_(where.inside(x))
-
-
 def _moved(where: Coordinates, fit: Fitted, x: torch.Tensor, width: float) -> torch.Tensor:
-    point = x.clone()
-    _place(where, fit, point, width)
-    return point
-
-
-def _parts(where: Coordinates, fit: Fitted, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    point = x.clone()
-    for name in fit.sites:
-        point[where.variables[name].part] = other[where.variables[name].part]
-    return point
+    """x with its sites at a draw of the belief, so many times as wide."""
+    assert fit.belief is not None
+    return where.inside(replaced(where, fit.sites, x, where.partly(fit.belief.widened(width), fit.sites)))
 
 
 def _varies(density: LogDensity, fit: Fitted, points: list[torch.Tensor]) -> float:

@@ -18,7 +18,7 @@ from .log_joint import scored, unsaid
 from .marginal import values_of
 from .no_closed_form import NoClosedForm
 from .preflight import refuse_unscored
-from .scope import noise
+from .scope import default_dtype, noise
 from .sites import observed
 
 Program = Callable[..., Any]
@@ -29,13 +29,8 @@ INTO_PYTHON = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist"
 @contextmanager
 def in_double(narrow: bool = False) -> Iterator[None]:
     """Tensors that are made inside are in double precision; narrow: and so are all that go through a function."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _Wide() if narrow else nullcontext():
-            yield
-    finally:
-        torch.set_default_dtype(before)
+    with default_dtype(torch.float64), _Wide() if narrow else nullcontext():
+        yield
 
 
 def is_narrow(model: Program, data: tuple[Any, ...]) -> bool:

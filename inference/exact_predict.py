@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro import poutine
 
-from .arguments import tensors
+from .arguments import tensors, to_predict
 from .belief import Point
 from .costs import Held
 from .double import in_double
@@ -34,7 +34,7 @@ def predict(exact: "Exact", n: int, *new: Any, seed: int = 0) -> Point:
     refuse_unknown(exact.state, new)
     z = exact.sample(n, seed=seed)
     values = tensors(exact.model, new, torch.float64, torch.device("cpu"), exact.columns) if new else exact.data
-    values += tuple(None if isinstance(v, torch.Tensor) else v for v in exact.data[len(values) :])
+    values = to_predict(values, exact.data)
     program = poutine.uncondition(exact.model)
 
     def one(point: Point) -> Point:

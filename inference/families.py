@@ -48,17 +48,19 @@ def _gamma(power: int, name: str, make: Make) -> Family:
 NORMAL = Family("Normal", lambda x: (x, -(x**2) / 2), lambda a, b: dist.Normal(a / b, b.rsqrt()))
 BETA = Family("Beta", lambda x: (logsigmoid(x), logsigmoid(-x)), dist.Beta)
 DIRICHLET = BETA._replace(name="Dirichlet")
-GAMMAS = (
-    _gamma(1, "Gamma", dist.Gamma),
-    _gamma(-1, "InverseGamma", dist.InverseGamma),
-    _gamma(2, "Gamma of its square", lambda a, b: GammaPower(a, b, 2.0)),
-    _gamma(-2, "Gamma of its inverse square", lambda a, b: GammaPower(a, b, -2.0)),
-)
+GAMMAS = {  # by the power of z that is a gamma
+    1: _gamma(1, "Gamma", dist.Gamma),
+    -1: _gamma(-1, "InverseGamma", dist.InverseGamma),
+    2: _gamma(2, "Gamma of its square", lambda a, b: GammaPower(a, b, 2.0)),
+    -2: _gamma(-2, "Gamma of its inverse square", lambda a, b: GammaPower(a, b, -2.0)),
+}
 
 
 def families_on(support: str) -> tuple[Family, ...]:
     """Those that live there; NORMAL stands for a bijection of a normal."""
-    return {POSITIVE: (*GAMMAS, NORMAL), INTERVAL: (BETA, NORMAL), SIMPLEX: (DIRICHLET,)}.get(support, (NORMAL,))
+    return {POSITIVE: (*GAMMAS.values(), NORMAL), INTERVAL: (BETA, NORMAL), SIMPLEX: (DIRICHLET,)}.get(
+        support, (NORMAL,)
+    )
 
 
 def match(family: Family, xs: torch.Tensor, slopes: torch.Tensor, shift: torch.Tensor) -> Match:
@@ -85,7 +87,7 @@ def centre(found: Match, shift: torch.Tensor) -> torch.Tensor:
     elif name in (BETA.name, DIRICHLET.name):
         x = torch.where((a > 0) & (b > 0), (a / b).log(), 0.0)
     else:
-        power = {family.name: p for family, p in zip(GAMMAS, (1, -1, 2, -2), strict=True)}[name]
+        power = next(p for p, family in GAMMAS.items() if family is found.family)
         x = torch.where((a > 0) & (b > 0), (a / b).log() / power, 0.0)
     return x.nan_to_num(0.0) + shift
 

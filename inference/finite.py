@@ -93,6 +93,15 @@ def support(fn: Any) -> torch.Tensor:
     return values.reshape(len(values), *fn.event_shape)
 
 
+def indicator(z: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Whether a value is each of these, (K, *batch). z: (*batch, *event); values: (K, *event)."""
+    events = values.dim() - 1
+    same = z.unsqueeze(0) == values.reshape(len(values), *[1] * (z.dim() - events), *values.shape[1:])
+    for _ in range(events):
+        same = same.all(-1)
+    return same
+
+
 def finite_marginal(fn: Any, values: torch.Tensor, probabilities: torch.Tensor) -> Any:
     """Of a site with these values, (K, *event). probabilities: (K, *batch)."""
     probabilities = probabilities.double().clamp(min=0.0)
@@ -192,11 +201,7 @@ def _at(found: Tables, z: Values, values: dict[str, torch.Tensor]) -> torch.Tens
     total = torch.zeros((), dtype=torch.float64)
     indices = {}
     for name in found.phi:
-        same = z[name].unsqueeze(0) == values[name].reshape(
-            len(values[name]), *[1] * (z[name].dim() - (values[name].dim() - 1)), *values[name].shape[1:]
-        )
-        for _ in values[name].shape[1:]:
-            same = same.all(-1)
+        same = indicator(z[name], values[name])
         site = nodes[name]
         indices[site["infer"]["_enumerate_symbol"]] = packed.pack(same.int().argmax(0), site["infer"]["_dim_to_symbol"])
     for table in found.tables.values():

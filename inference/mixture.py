@@ -13,7 +13,7 @@ from torch.distributions.transforms import ExpTransform, ReshapeTransform
 
 from .belief import Belief, Point
 from .coordinates import Values
-from .finite import finite_marginal, support
+from .finite import finite_marginal, indicator, support
 from .log_joint import LogJoint, Looks
 from .marginal import named
 from .no_closed_form import NoClosedForm
@@ -94,12 +94,8 @@ def mixed(components: Sequence[Component], looks: Looks) -> dict[str, Any]:
     for name, site in looks.finite.items():
         values = support(site["fn"])
         held = torch.stack([c.held[name] for c in components])  # (C, *batch, *event)
-        same = held.unsqueeze(0) == values.reshape(
-            len(values), *[1] * (held.dim() - values.dim() + 1), *values.shape[1:]
-        )
-        for _ in site["fn"].event_shape:
-            same = same.all(-1)
-        found[name] = finite_marginal(site["fn"], values, torch.einsum("kc...,c->k...", same.double(), weights))
+        same = indicator(held, values).double()
+        found[name] = finite_marginal(site["fn"], values, torch.einsum("kc...,c->k...", same, weights))
     kept = [i for i in range(len(components)) if weights[i] > NEGLIGIBLE]
     some = [_of(components[i]) for i in kept]
     for name in looks.continuous:

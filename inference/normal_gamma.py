@@ -22,8 +22,6 @@ from .families import GAMMAS, match
 from .gaussian import precision, quadratic, solve_gaussians
 from .slopes import LogDensity, slope
 
-POWERS = dict(zip((1, -1, 2, -2), GAMMAS, strict=True))
-
 
 def may_be_normal_gamma(block: Block, where: Coordinates) -> bool:
     """Whether each row has one positive number, and real ones."""
@@ -54,12 +52,12 @@ def normal_gamma(f: LogDensity, x: torch.Tensor, block: Block, where: Coordinate
         farther[xi_at] = xi + 1.0
         _, (grown,) = precision(f, farther, [u_at], rows)
         ratio = (grown.diagonal(dim1=-2, dim2=-1).sum() / Lambda.diagonal(dim1=-2, dim2=-1).sum()).log().item()
-        power = min(POWERS, key=lambda p: abs(p - ratio))
+        power = min(GAMMAS, key=lambda p: abs(p - ratio))
         V = Lambda * (-power * xi).exp()[:, None, None]
         points = torch.stack([x.clone() for _ in range(5)])
         points[:, xi_at] += torch.linspace(-2, 2, 5, dtype=x.dtype)[:, None]
         slopes = torch.stack([slope(f, point) for point in points])
-        found = match(POWERS[power], points[:, xi_at], slopes[:, xi_at], torch.zeros(()))
+        found = match(GAMMAS[power], points[:, xi_at], slopes[:, xi_at], torch.zeros(()))
         good = (found.a > 0) & (found.b > 0)
         x[xi_at] = torch.where(good, (found.a / found.b).log() / power, xi)
     assert found is not None and m is not None and V is not None
@@ -118,7 +116,7 @@ def _fitted(
     marginals = {}
     for v in variables:
         if v.support == POSITIVE:
-            fn = POWERS[power].make(a[order].reshape(v.shape), b[order].reshape(v.shape))
+            fn = GAMMAS[power].make(a[order].reshape(v.shape), b[order].reshape(v.shape))
             marginals[v.name] = fn.to_event(v.event_dim) if v.event_dim else fn
         else:
             marginals[v.name] = marginal(v, Block(block.sites, u_at), m, squares, one, many)

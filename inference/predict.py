@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro import poutine
 
-from .arguments import tensors
+from .arguments import tensors, to_predict
 from .draws import draw
 from .scope import reading, refuse_unknown
 from .sites import latent, refuse_subsampled
@@ -30,9 +30,7 @@ def predict(fit: "Fit", n: int, *new: Any, seed: int = 0, prior: bool = False) -
     """
     if n < 1:
         raise ValueError(f"n: got {n}, wanted at least one draw")
-    values = new_arguments(fit, new)
-    # What is left out at the end: observations are to be predicted, settings are as in the fit.
-    values += tuple(None if isinstance(v, torch.Tensor) else v for v in fit.data[len(values) :])
+    values = to_predict(new_arguments(fit, new), fit.data)
 
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)

@@ -5,8 +5,6 @@ u ~ p(z(u) | data) |dz/du|      u unconstrained; Pyro's No-U-Turn sampler (Hoffm
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +15,7 @@ from .drawn import Reference, UnreliableReference
 from .marginal import Program
 from .nuts import CHECKS, Density, Target, captured, chain, same, starts, target
 from .posed import posed
-from .scope import State, choose_device, entered, new_state, snapshot
+from .scope import State, choose_device, default_dtype, entered, new_state, snapshot
 
 FEWEST = 4  # draws of each chain that can be looked at
 SHOWN = 25  # transitions between two looks at the bar
@@ -56,7 +54,7 @@ def reference(
         found, state = _meet(model, data, torch.float64, where, seed)
     except RuntimeError:  # constants of the model in single precision
         found, state = _meet(model, data, torch.float32, where, seed)
-    with entered(state), _by_default(found.first.dtype):
+    with entered(state), default_dtype(found.first.dtype):
         result = _run(found, draws, warmup, chains, accept, seed, progress)
     if result.problems and not result.stopped.startswith("interrupted"):
         raise UnreliableReference(result)
@@ -71,7 +69,7 @@ def _meet(
     """The posterior density of the model on its data, and the state to work in."""
     values = tensors(model, data, dtype, device)
     state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), _by_default(dtype):
+    with entered(state), default_dtype(dtype):
         summed = posed(model, values, argument_names(model, len(values)))
         return target(model, values, summed), state
 
@@ -138,14 +136,3 @@ def _sampled(
         tuple(divergences),
         stopped,
     )
-
-
-@contextmanager
-def _by_default(dtype: torch.dtype) -> Iterator[None]:
-    """Numbers that the model makes itself are of this precision too."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -118,6 +118,17 @@ def looking() -> Iterator[None]:
         _set_generators(before)
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Numbers that are made inside are of this precision, where nothing else is said."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def choose_device(device: str | torch.device | None) -> torch.device:
     """None: CUDA if there is one, else the CPU. Raises ValueError for a device this machine does not have."""
     if device is None:

@@ -62,7 +62,12 @@ def scattered(where: Coordinates, starts: list[torch.Tensor], width: float) -> t
 
 def varied(where: Coordinates, starts: list[torch.Tensor], sites: tuple[str, ...], x: torch.Tensor) -> torch.Tensor:
     """x with the coordinates of these sites elsewhere."""
-    point, other = x.clone(), scattered(where, starts, 1.0)
+    return replaced(where, sites, x, scattered(where, starts, 1.0))
+
+
+def replaced(where: Coordinates, sites: tuple[str, ...], x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """x with the coordinates that these sites have in another point."""
+    point = x.clone()
     for name in sites:
         part = where.variables[name].part
         point[part] = other[part]
