@@ -18,9 +18,10 @@ from _estimator_pairs import Pair
 from pyro import poutine
 
 import credo
-from credo.inference.measure import gradients
-from credo.inference.scope import entered, unconstrained
-from credo.inference.sites import latent
+from credo.inference.objective.gradients import gradients
+from credo.inference.runtime.parameters import unconstrained
+from credo.inference.runtime.sites import latent
+from credo.inference.runtime.state import entered
 
 Point = dict[str, torch.Tensor]
 PARTICLES = (1, 2, 4, 8, 16, 32)

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 
 import credo
-from credo.inference.measure import gradients
-from credo.inference.scope import entered, unconstrained
+from credo.inference.objective.gradients import gradients
+from credo.inference.runtime.parameters import unconstrained
+from credo.inference.runtime.state import entered
 
 STEPS, DRAWS = 300, 100
 

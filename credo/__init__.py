@@ -16,18 +16,18 @@ if not (_Path(__file__).parent / "models").is_dir():
     __path__.append(str(_Path(__file__).parents[1]))
 
 from credo import data, metrics, plots
-from credo.inference.compare import compare
-from credo.inference.drawn import Reference, UnreliableReference
-from credo.inference.exact import Exact, exact
-from credo.inference.fit import Diverged, Fit
-from credo.inference.fitting import fit
-from credo.inference.joint import gaussian_conditional
-from credo.inference.likelihood import log_likelihood
-from credo.inference.no_closed_form import NoClosedForm
-from credo.inference.plan import Plan, plan
-from credo.inference.predict import predict
-from credo.inference.reference import reference
-from credo.inference.svi import SVI
+from credo.inference.distributions.gaussian import gaussian_conditional
+from credo.inference.evaluation.compare import compare
+from credo.inference.evaluation.fit import fit, plan
+from credo.inference.exact.closed_form import Exact, exact
+from credo.inference.exact.no_closed_form import NoClosedForm
+from credo.inference.mcmc.reference import reference
+from credo.inference.mcmc.result import Reference, UnreliableReference
+from credo.inference.planning.plan import Plan
+from credo.inference.posterior.likelihood import log_likelihood
+from credo.inference.posterior.predict import predict
+from credo.inference.variational.result import Diverged, Fit
+from credo.inference.variational.svi import SVI
 from credo.pairs import Pair, load, names
 
 try:

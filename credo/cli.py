@@ -14,8 +14,8 @@ import torch
 
 import credo
 from credo.gallery import gallery
-from credo.inference.marginals import moments
-from credo.inference.scope import reading
+from credo.inference.posterior.marginals import means_and_sds
+from credo.inference.runtime.state import reading
 from credo.page import PLAN, Section, write
 from credo.pairs import Pair
 from credo.unseen import beside, scores
@@ -221,7 +221,7 @@ def _summary(fit: credo.Fit) -> pd.DataFrame:
     shapes = {name: values.shape[1:] for name, values in fit.sample(1).items()}
     if sum(shape.numel() for shape in shapes.values()) <= LONGEST:
         return fit.summary()
-    found = moments(fit, 400, 0)
+    found = means_and_sds(fit, 400, 0)
     table = pd.DataFrame(
         {
             "numbers": {name: shape.numel() for name, shape in shapes.items()},

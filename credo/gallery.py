@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 
 from credo import metrics, plots, unseen
-from credo.inference.fit import Fit
-from credo.inference.marginals import marginals, model_trace, moments, priors
-from credo.inference.sites import latent
+from credo.inference.posterior.marginals import marginals, means_and_sds, model_trace, priors
+from credo.inference.runtime.sites import latent
+from credo.inference.variational.result import Fit
 
 MANY = 40  # rows, values of a latent: more are no picture
 STRANGERS, SHOWN, THUMBNAILS = 1000, 10, 200  # inputs told apart; images in a row; images in a plane
@@ -147,7 +147,7 @@ def _images(fit: Fit, rows: str, draw: Draw) -> None:
     )
     draw("images", caption, partial(plots.images, grid, columns=len(again), rows=labels), (10, 4.1))
     many = unseen.take(fit, len(x), slice(0, THUMBNAILS))
-    for site, (mean, _) in moments(many, 200, 0).items():
+    for site, (mean, _) in means_and_sds(many, 200, 0).items():
         if mean.dim() != 2 or mean.shape[1] < 2 or len(mean) < 3:
             continue
         z, share = _principal(mean.cpu())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from credo.inference.fit import Fit
+from credo.inference.variational.result import Fit
 
 LONGEST = 40  # rows of a table
 PLAN = ["distribution", "estimator", "term", "reason"]

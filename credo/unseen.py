@@ -15,10 +15,10 @@ import torch
 from pyro import poutine
 
 from credo import metrics
-from credo.inference.fit import Fit
-from credo.inference.marginals import model_trace
-from credo.inference.scope import reading
-from credo.inference.sites import latent, observed, plates
+from credo.inference.posterior.marginals import model_trace
+from credo.inference.runtime.sites import latent, observed, plates
+from credo.inference.runtime.state import reading
+from credo.inference.variational.result import Fit
 
 DRAWS, CHUNK = 100, 2000  # draws of a prediction; rows predicted at once
 LEAST = 16  # pixels of an image

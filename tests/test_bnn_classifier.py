@@ -6,13 +6,13 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from _by_hand import averaged, drawn_like, log_joint, log_normal, log_softmax_at
-from _gradients import assert_unbiased
 from scipy.optimize import minimize
 from torch import nn
 
 import credo
 from credo.models.bnn_classifier import held_out
+from tests.cases.by_hand import averaged, drawn_like, log_joint, log_normal, log_softmax_at
+from tests.cases.gradients import assert_unbiased
 
 PAIR = credo.load("bnn_classifier")
 X = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.7, 0.4], [0.0, 2.0], [-1.2, -0.3]])

@@ -7,13 +7,13 @@ from itertools import product
 import pandas as pd
 import pytest
 import torch
-from _by_hand import drawn_like, log_joint, log_normal, log_softmax_at
-from _gradients import assert_unbiased
 from scipy.stats import chisquare
 from torch import nn
 
 import credo
 from credo.models.bnn_dropout import held_out
+from tests.cases.by_hand import drawn_like, log_joint, log_normal, log_softmax_at
+from tests.cases.gradients import assert_unbiased
 
 PAIR = credo.load("bnn_dropout")
 X = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.7, 0.4], [0.0, 2.0]])

@@ -8,8 +8,6 @@ import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
-from _by_hand import averaged, drawn_like, log_joint, log_normal, log_softmax_at
-from _gradients import assert_unbiased
 from scipy.integrate import quad
 from scipy.special import digamma
 from scipy.stats import norm, poisson
@@ -18,10 +16,12 @@ from torch.distributions import kl_divergence
 
 import credo
 from credo.guides.bnn_sparse import pruned, report
-from credo.inference.costs import Pair
-from credo.inference.race import race
-from credo.inference.scope import entered
+from credo.inference.pair.pair import Pair
+from credo.inference.planning.race import race
+from credo.inference.runtime.state import entered
 from credo.models.bnn_sparse import CLIP, LogUniform, held_out
+from tests.cases.by_hand import averaged, drawn_like, log_joint, log_normal, log_softmax_at
+from tests.cases.gradients import assert_unbiased
 
 PAIR = credo.load("bnn_sparse")
 X = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.7, 0.4], [0.0, 2.0], [-1.2, -0.3]])

@@ -6,13 +6,13 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from _by_hand import log_joint, log_softmax_at
-from _gradients import assert_unbiased
 from pyro import poutine
 from torch import nn
 
 import credo
 from credo.models.stochastic_depth_resnet import every_depth, held_out, residual
+from tests.cases.by_hand import log_joint, log_softmax_at
+from tests.cases.gradients import assert_unbiased
 
 PAIR = credo.load("stochastic_depth_resnet")
 BLOCKS, WIDTH, CLASSES = 3, 4, 2

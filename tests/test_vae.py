@@ -6,8 +6,6 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from _by_hand import log_joint, log_normal
-from _gradients import assert_unbiased
 from pyro import poutine
 from torch import nn
 from torch.distributions import MultivariateNormal
@@ -15,6 +13,8 @@ from torch.nn.functional import softplus
 
 import credo
 from credo.models.vae import held_out, ink
+from tests.cases.by_hand import log_joint, log_normal
+from tests.cases.gradients import assert_unbiased
 
 PAIR = credo.load("vae")
 ROWS, PIXELS, LATENTS = 6, 3, 2

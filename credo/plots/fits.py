@@ -7,14 +7,16 @@ import pandas as pd
 import torch
 from torch.distributions import constraints
 
-from credo.inference.marginals import in_double, marginals, model_trace, priors
-from credo.inference.sites import observed, unwrapped
+from credo.inference.distributions.unwrap import unwrapped
+from credo.inference.evaluation.evidence import as_double
+from credo.inference.posterior.marginals import marginals, model_trace, priors
+from credo.inference.runtime.sites import observed
 from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from credo.inference.fit import Fit
+    from credo.inference.variational.result import Fit
 
 
 def losses(fit: "Fit", ax: "Axes | None" = None) -> "Axes":
@@ -47,7 +49,7 @@ def belief(
     exact: what `posterior()` of the model returned. points: {label: value}, e.g. the MAP and MLE estimates.
     Raises ValueError for a site the fit does not have.
     """
-    fit = in_double(fit)
+    fit = as_double(fit)
     draws = fit.sample(4000)
     if site not in draws:
         raise ValueError(f"site {site!r} is no latent of this fit; wanted one of {sorted(draws)}")

@@ -1,0 +1,201 @@
+"""A program by itself, `python -P aot.py FOLDER LOOP TARGET`: compiles a captured step and its update to a library.
+
+    (parameters, their optimiser's state, baselines, batch) -> the same a step later, and the loss
+
+The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
+SGD, and of Pyro's ClippedAdam. FOLDER/job holds the graph and what its inputs look like (`Job`); FOLDER/step.so and
+LOOP, the loop around it, come out; then FOLDER is renamed to TARGET. A process of its own, so that a run goes on
+meanwhile, and nothing that goes wrong here reaches it. What is private to torch stands here, in `native` and in
+`capture`; tried with torch 2.13.
+"""
+
+import hashlib
+import math
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+# Random numbers are drawn by the operators that eager code draws with, in the order of the program: the same seed, the
+# same numbers. Checks of sizes are the caller's.
+SETTINGS = {
+    "fallback_random": True,
+    "reorder_for_locality": False,
+    "reorder_for_peak_memory": False,
+    "size_asserts": False,
+    "alignment_asserts": False,
+    "scalar_asserts": False,
+    "cpp_wrapper": True,
+}
+
+
+class CompileJob(NamedTuple):
+    """code: of a function `forward(self, *leaves, *averages, *each, *data)` that returns the loss, a gradient for each
+    of `used`, and the new averages.
+    """
+
+    code: str
+    used: list[int]  # the leaves that have a gradient
+    shapes: list[tuple[int, ...]] | None  # of these, where they are handed over as one flat tensor
+    sizes: dict[str, int]  # how many inputs there are of a kind, see `Inputs`
+    inputs: list[tuple[Any, ...]]  # (shape, stride, dtype, device) of all of them
+    rule: str  # the name of the optimiser
+    settings: dict[str, Any]  # of its group of parameters, but for the learning rate
+    threads: int
+    dtype: torch.dtype  # the default
+
+
+class Inputs(NamedTuple):
+    """All that a step reads. It changes leaves, first, second, totals, averages and clock."""
+
+    each: list[torch.Tensor]  # what is another in every step: batch, warmth
+    leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
+    first: list[torch.Tensor]  # the optimiser's means of their gradients
+    second: list[torch.Tensor]  # and of the squares; none for SGD
+    totals: list[torch.Tensor]  # the sums of the leaves over steps
+    averages: list[torch.Tensor]  # the baselines
+    clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
+    others: list[torch.Tensor]  # leaves without a gradient
+    data: list[torch.Tensor]
+
+
+def inputs(flat: list[torch.Tensor], sizes: dict[str, int]) -> Inputs:
+    parts = iter(flat)
+    return Inputs(**{kind: [next(parts) for _ in range(sizes[kind])] for kind in Inputs._fields})
+
+
+State = tuple[torch.Tensor, ...]  # a leaf, the mean of its gradient, the mean of its square
+
+
+def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any], decoupled: bool = False) -> State:
+    """m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,
+
+    p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)
+    """
+    p, m, v = state
+    (b1, b2), decay, (c1, c2, rate) = options["betas"], options["weight_decay"], (x.to(p.dtype) for x in _rates(clock))
+    if decay:
+        p, g = (p * (1 - clock[2] * decay).to(p.dtype), g) if decoupled else (p, g + decay * p)
+    m, v = torch.lerp(m, g, 1 - b1), v * b2 + (1 - b2) * g * g
+    return p - rate / c1 * m / (v.sqrt() / c2 + options["eps"]), m, v
+
+
+def adamw(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    return adam(state, g, clock, options, decoupled=True)
+
+
+def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    """Adam of gradients cut off at ±clip_norm; eps stands beside sqrt(v), not sqrt(v / (1 - b2^t))."""
+    p, m, v = state
+    (b1, b2), (c1, c2, rate) = options["betas"], (x.to(p.dtype) for x in _rates(clock))
+    g = g.clamp(-options["clip_norm"], options["clip_norm"])
+    g = g + options["weight_decay"] * p if options["weight_decay"] else g
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    return p - rate * c2 / c1 * m / (v.sqrt() + options["eps"]), m, v
+
+
+def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    """m <- momentum m + (1 - dampening) g,   p <- p - rate m, or with Nesterov's p - rate (g + momentum m)"""
+    p, *moment = state
+    momentum, rate = options["momentum"], clock[2].to(p.dtype)
+    g = g + options["weight_decay"] * p if options["weight_decay"] else g
+    if not moment:
+        return (p - rate * g,)
+    m = momentum * moment[0] + (1 - options["dampening"]) * g
+    return p - rate * (g + momentum * m if options["nesterov"] else m), m
+
+
+RULES = {"Adam": adam, "AdamW": adamw, "ClippedAdam": clipped_adam, "SGD": sgd}
+
+
+def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(1 - b1^t, sqrt(1 - b2^t), the learning rate)."""
+    return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]
+
+
+def step(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
+    """A function of all inputs, flat, that changes them in place and returns the loss. Not finite: nothing changes."""
+    names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": math.inf, "nan": math.nan}
+    exec(job.code, names)
+    graph, rule, decay = names["forward"], RULES[job.rule], job.settings.get("lrd", 1.0)
+    factors = (*job.settings.get("betas", (1.0, 1.0)), decay)
+
+    def run(*flat: torch.Tensor) -> list[torch.Tensor]:
+        x = inputs(list(flat), job.sizes)
+        leaves = iter(apart(x.leaves[0], job.shapes) if job.shapes else x.leaves)
+        others = iter(x.others)
+        total = job.sizes["others"] + len(job.used)
+        every = [next(leaves if i in job.used else others) for i in range(total)]
+        loss, *rest = graph(None, *every, *x.averages, *x.each, *x.data)
+        gradients, averages = rest[: len(job.used)], rest[len(job.used) :]
+        if job.shapes:
+            gradients = [torch.cat([g.reshape(-1) for g in gradients])]
+        fine = torch.isfinite(loss)
+        clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
+        for i, g in enumerate(gradients):
+            state = tuple(part[i] for part in (x.leaves, x.first, x.second) if part)
+            for old, new in zip(state, rule(state, g, clock, job.settings), strict=True):
+                old.copy_(torch.where(fine, new, old))
+        for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
+            sum_of_p.add_(p)
+        x.clock[0].copy_(torch.where(fine, clock, x.clock[0]))
+        for old, new in zip(x.averages, averages, strict=True):
+            old.copy_(torch.where(fine, new, old))
+        return [loss.double()]
+
+    return run
+
+
+def apart(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:
+    """A view of these shapes each, of one flat tensor."""
+    shapes = list(shapes)
+    pieces = flat.split([math.prod(shape) for shape in shapes])
+    return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def compiled(job: CompileJob) -> Path:
+    """The path of the library."""
+    import torch._inductor.config as config
+    from torch._inductor.decomposition import select_decomp_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    torch.set_num_threads(job.threads)
+    torch.set_default_dtype(job.dtype)
+    examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]
+    with torch.no_grad():
+        program = torch.func.functionalize(step(job), remove="mutations")
+        plain = make_fx(program, decomposition_table=select_decomp_table(), tracing_mode="fake")(*examples)
+        plain.graph.eliminate_dead_code()
+        plain.recompile()
+        with config.patch(SETTINGS):
+            return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))
+
+
+def build_loop(target: Path) -> None:
+    """The loop over steps, from loop.cpp beside this file."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    where = [*(f"-I{p}" for p in include_paths()), *(f"-L{p}" for p in library_paths())]
+    flags = ["-O1", "-fPIC", "-shared", "-std=c++20"]
+    source = Path(__file__).with_name("loop.cpp")
+    libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
+    subprocess.run([get_cpp_compiler(), *flags, str(source), *where, *libraries, "-o", str(target)], check=True)
+
+
+if __name__ == "__main__":
+    folder, loop, target = map(Path, sys.argv[1:])
+    library = compiled(CompileJob(*pickle.loads((folder / "job").read_bytes())))
+    for part in library.parent.glob(f"{library.stem}.*"):
+        shutil.copy(part, folder / part.name.replace(library.stem, "step"))
+    if not loop.exists():
+        build_loop(folder / "loop.so")
+        (folder / "loop.so").rename(loop)
+    (folder / "sha256").write_text(hashlib.sha256((folder / "step.so").read_bytes()).hexdigest())
+    shutil.rmtree(target, ignore_errors=True)  # one that was no good
+    folder.rename(target)

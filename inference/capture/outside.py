@@ -1,0 +1,86 @@
+"""Numbers that a program reads from outside of itself (settings, globals, closed-over values): in its signature."""
+
+import functools
+import inspect
+import linecache
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..runtime.reachable import FEW, LIBRARIES, reachable
+
+
+def scalars(things: Any) -> dict[str, Callable[[], Any]]:
+    """{name: its value now} of the numbers, words and flags that programs read from outside of themselves.
+
+    Found once; a name that holds none of these then is not among them. Of a list or a dictionary it is seen that it is
+    another, and if it is not long, that an entry is.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for thing in reachable(things):
+        if inspect.isfunction(thing):
+            names = thing.__code__.co_freevars
+            for name, cell in zip(names, thing.__closure__ or (), strict=True):
+                found[f"{thing.__qualname__}.{name}"] = functools.partial(getattr, cell, "cell_contents", None)
+            names = thing.__code__.co_names
+            for name in names:
+                if name in thing.__globals__:
+                    found[f"{thing.__module__}.{name}"] = functools.partial(thing.__globals__.get, name)
+                    owner = thing.__globals__[name]  # a class or a module of settings: what is read of it
+                    if _holds_settings(owner):
+                        found |= {f"{name}.{n}": functools.partial(getattr, owner, n, None) for n in names}
+        elif isinstance(thing, dict) and len(thing) <= FEW:  # of an object too: its attributes
+            for name in thing:
+                found[f"{id(thing)}.{name}"] = functools.partial(thing.get, name)
+        elif isinstance(thing, list) and len(thing) <= FEW:
+            for i in range(len(thing)):
+                found[f"{id(thing)}.[{i}]"] = functools.partial(_entry, thing, i)
+    return {name: read for name, read in found.items() if _is_watched(_or_none(read))}
+
+
+def values(found: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
+    """What they hold now; what is no number, word or flag any more by its identity."""
+    now = (_or_none(read) for read in found.values())
+    return tuple(value if _is_scalar(value) else id(value) for value in now)
+
+
+def place(program: Any) -> str:
+    """Where it begins, see `line`; nothing for what has no code."""
+    while isinstance(program, functools.partial):
+        program = program.func
+    code = getattr(inspect.unwrap(program), "__code__", None) if callable(program) else None
+    if code is None:
+        return ""
+    return line(code.co_filename, code.co_firstlineno)
+
+
+def line(path: str, number: int) -> str:
+    """` at FILE:LINE: `what stands there``"""
+    return f" at {Path(path).name}:{number}: `{linecache.getline(path, number).strip()}`"
+
+
+def _entry(things: list[Any], i: int) -> Any:
+    return things[i] if i < len(things) else None
+
+
+def _or_none(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except ValueError:  # an empty cell
+        return None
+
+
+def _holds_settings(thing: Any) -> bool:
+    name = thing.__module__ if isinstance(thing, type) else getattr(thing, "__name__", "")
+    package = str(name).split(".")[0]
+    ours = {"pyro", "credo", *LIBRARIES, *sys.stdlib_module_names}
+    return (isinstance(thing, type) or inspect.ismodule(thing)) and package not in ours
+
+
+def _is_watched(value: Any) -> bool:
+    return _is_scalar(value) or isinstance(value, list | tuple | dict)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | complex | str)

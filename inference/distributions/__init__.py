@@ -1,0 +1,1 @@
+"""Functions of one or two distributions. This room knows no trace and no model."""

@@ -1,0 +1,72 @@
+"""What a distribution can be turned into: without its parameters' gradients or paths, seen through a transform."""
+
+import copy
+from typing import Any
+
+import torch
+from torch.distributions import Distribution
+
+
+def without_parameters(fn: Any) -> Any:
+    """A copy whose parameters carry no gradient; its density still has one along the value."""
+    fn = copy.copy(fn)
+    for name, value in vars(fn).items():
+        if isinstance(value, torch.Tensor):
+            setattr(fn, name, value.detach())
+        elif isinstance(value, Distribution):
+            setattr(fn, name, without_parameters(value))
+    return fn
+
+
+def is_plain(fn: Any) -> bool:
+    """Whether a distribution is made of tensors and such distributions alone, so that `without_parameters` is right."""
+    plain = True
+    for value in vars(fn).values():
+        if isinstance(value, Distribution):
+            plain = plain and is_plain(value)
+        elif isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+            plain = plain and not value
+        elif isinstance(value, torch.nn.Module):
+            plain = False
+    return plain
+
+
+def without_path(fn: Any) -> Any:
+    """A copy of the distribution whose draws carry no gradient, whatever wraps it."""
+    fn = copy.copy(fn)
+    if isinstance(type(fn).has_rsample, property):  # of Independent, expanded and transformed distributions
+        fn.base_dist = without_path(fn.base_dist)
+    else:
+        fn.has_rsample = False
+    return fn
+
+
+def unmasked(fn: Any) -> Any:
+    """The distribution that is drawn from, where a mask leaves part of its density out."""
+    kind = type(fn).__name__
+    if kind == "MaskedDistribution":
+        return unmasked(fn.base_dist)
+    if kind == "Independent" and is_masked(fn):
+        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
+    if kind == "ExpandedDistribution" and is_masked(fn):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    return fn
+
+
+def is_masked(*fns: Any) -> bool:
+    return any(
+        type(fn).__name__ == "MaskedDistribution" or (hasattr(fn, "base_dist") and is_masked(fn.base_dist))
+        for fn in fns
+    )
+
+
+def kind(fn: Any) -> str:
+    """What the user called the distribution."""
+    return type(unwrapped(fn)).__name__
+
+
+def unwrapped(fn: Any) -> Any:
+    """The distribution as the user wrote it, without the wrappers that plates, masks and to_event add."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn

@@ -1,0 +1,138 @@
+"""What depends on what in a pair, found by looking and not by asking.
+
+Provenance: the values drawn carry their names through every operation into the log densities; a value that escapes into
+Python (`if z > 0`, `z.item()`, `x[z]`, an assignment in place) is in everything that comes after. What provenance has
+missed a dataflow test finds: with the named draws held, and the generator too, resampling all others must move nothing.
+What moves all the same is taken to depend on all that was drawn before it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+
+from ..distributions.unwrap import kind
+from ..pair.costs import DATA, GUIDE, PRIOR, Key, Run, run
+from ..pair.pair import Pair
+from ..runtime.generators import noise
+from ..runtime.probes import differing, parameters_moved, without_dropout
+from ..runtime.sites import Site, drawn, is_index, latent
+from .provenance import by_provenance
+
+LOOKS, SETS = 3, 24  # dataflow tests: at the parameters and twice a little off, of so many sets of draws at most
+
+
+class Dependencies(NamedTuple):
+    """Of each cost (side, site): the draws that its distribution depends on, those of the site itself left out."""
+
+    parents: Mapping[Key, frozenset[str]]
+
+    def moved_by(self, site: str, kl: Mapping[str, str] | None = None) -> list[Key]:
+        """The costs whose expectation depends on the draw of a site, a KL standing in for both sides of its site.
+
+        kl: {site of the guide: that of the model whose prior it is held against}.
+        """
+        keys, kl = [], kl or {}
+        for key, parents in self.parents.items():
+            side, name = key
+            if side == PRIOR and name in kl.values():
+                continue
+            closed = side == GUIDE and name in kl
+            of = parents | (self.parents.get((PRIOR, kl[name]), frozenset()) if closed else {name})
+            if site in of or any(site in self.ancestors(parent) for parent in of):
+                keys.append(key)
+        return keys
+
+    def ancestors(self, site: str) -> frozenset[str]:
+        """The draws of the guide that the site's own draw depends on."""
+        return self.parents.get((GUIDE, site), frozenset())
+
+    def descendants(self, site: str) -> frozenset[str]:
+        """The sites of the guide whose draws depend on that of this site."""
+        return frozenset(name for side, name in self.parents if side == GUIDE and site in self.ancestors(name))
+
+
+def dependencies(pair: Pair) -> Dependencies:
+    """Provenance, mended where the dataflow test finds it wanting."""
+    with torch.no_grad(), without_dropout(tuple(pair)):
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        before = _by_order(q, p)
+        if pair.summed is not None:  # sites summed over together are one cost, which may depend on all
+            every = frozenset(latent(q, auxiliary=True))
+            before = {key: before[key] if key in before else every for key in costs_at(pair, {}).costs}
+        found = by_provenance(pair)
+        parents = {key: found.get(key, names) & names for key, names in before.items()}
+        for key in _missed(pair, parents):
+            parents[key] = before[key]
+    return Dependencies(parents)
+
+
+def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
+    """The most that each cost can depend on: what was drawn before it."""
+    names = latent(q, auxiliary=True)
+    before: dict[Key, frozenset[str]] = {}
+    so_far: frozenset[str] = frozenset()
+    for name in names:
+        before[GUIDE, name] = so_far
+        so_far |= {name}
+    so_far = frozenset()
+    nodes: dict[str, Site] = dict(p.nodes)
+    for name, site in nodes.items():
+        if site["type"] != "sample" or is_index(site) or site["infer"].get("_deterministic"):
+            continue
+        before[DATA if site["is_observed"] else PRIOR, name] = so_far - {name}
+        if name in names:
+            so_far |= {name} | before[GUIDE, name]
+    return before
+
+
+def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
+    """The costs that move though all the draws they are said to depend on are held."""
+    with_own: dict[Key, frozenset[str]] = {}
+    moved: set[Key] = set()
+    for look in range(LOOKS):
+        with parameters_moved(0.1 if look else 0.0):
+            z, other = two_draws(pair)
+            for (side, name), names in parents.items():  # a point is held by what it follows
+                own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
+                with_own[side, name] = names | own
+            sets = sorted(set(with_own.values()), key=sorted)
+            before = costs_at(pair, z).costs
+            for held in sets[:: -(-len(sets) // SETS)]:
+                after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
+                for key, names in with_own.items():
+                    if names == held and (key not in before or differing(before[key], after.get(key)).any()):
+                        moved.add(key)
+    return moved
+
+
+def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Values for all that the guide draws, and others that differ wherever a few tries find some."""
+    trace = poutine.trace(pair.guide).get_trace(*pair.data)
+    sites = random_draws(trace)
+    return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
+
+
+def costs_at(pair: Pair, values: Mapping[str, torch.Tensor]) -> Run:
+    """A run with these draws held, and the generator too."""
+    with noise(0):
+        return run(pair, values)
+
+
+def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
+    """A draw that differs from this one wherever a few tries find one."""
+    new = fn.sample()
+    for _ in range(8):
+        same = new == value
+        if not same.any():
+            break
+        new = torch.where(same, fn.sample(), new)
+    return new
+
+
+def random_draws(trace: poutine.Trace) -> dict[str, Site]:
+    """What the guide draws, points and indices of rows left out."""
+    sites = drawn(trace).items()
+    return {name: s for name, s in sites if not is_index(s) and kind(s["fn"]) != "Delta"}

@@ -1,0 +1,189 @@
+"""Which weights may act on each row with noise of their own (see `local`): found by looking, never by asking.
+
+The layer's output then has the right distribution row by row, not for rows together. The mean of a cost stays as it is
+if the cost reads one row alone: what moves with one half of the rows does not move with the other, for any halves. And
+the layer must be all that reads the weight, but for the weight's own KL from its prior.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
+
+from ..distributions.unwrap import kind
+from ..pair.costs import Costs, Key, Terms, run
+from ..pair.local_reparam import LAYERS, PER_ROW, bound, spatial
+from ..pair.pair import Pair, Program
+from ..runtime.generators import noise
+from ..runtime.probes import differing, parameters_moved, without_dropout
+from ..runtime.sites import drawn
+
+LOOKS = 6  # two rows that are read together fall into different halves in every second one
+
+
+_LAYER = "layer"
+
+
+_READS_NOTHING = {  # asks for nothing of a tensor's value
+    *("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_sparse"),
+    *("dim", "size", "numel", "stride", "__len__", "element_size", "is_floating_point", "is_contiguous"),
+}
+
+
+# (a layer's output, how many of its dimensions are space) -> that, or something in its place
+Instead = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    """{"local" and "flipout": {site: None where that is legal, else why not}}.
+
+    names: latent sites of the guide. kl: those whose KL from the prior takes the place of log q - log p.
+    """
+    why: dict[str, str | None] = dict.fromkeys(names)
+    with torch.no_grad(), without_dropout(tuple(pair)):
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        for name in names:
+            if name not in q.nodes:
+                why[name] = "the guide does not draw it in every run"
+                continue
+            fn = drawn(q)[name]["fn"]
+            if kind(fn) != "Normal" or not fn.has_rsample:
+                why[name] = f"its distribution is {kind(fn)}, and sums of draws are known for Normal alone"
+            elif name not in kl:
+                why[name] = "its KL from the prior is not known in closed form"
+        left = [name for name in names if why[name] is None]
+        if left:
+            why |= _misused(pair, left)
+        return {how: {name: why[name] or _found_out(pair, name, kl, how) for name in names} for how in PER_ROW}
+
+
+def _misused(pair: Pair, names: list[str]) -> dict[str, str | None]:
+    """Why not, by what reads the draws: torch functions by name, `_LAYER` for each layer whose weight one is."""
+    guide, model = _Watch(names), _Watch(names)
+    run(pair._replace(model=model.around(pair.model), guide=guide.around(pair.guide)))
+    return {name: _reason(guide.uses[name], model.uses[name]) for name in names}
+
+
+def _reason(guide: list[str], model: list[str]) -> str | None:
+    others = sorted({use for use in model if use != _LAYER})
+    if guide:
+        return f"the guide goes on to read it ({guide[0].replace(_LAYER, 'a layer')})"
+    if others:
+        return f"the model reads it in {', '.join(others)}, not as the weight or bias of one layer alone"
+    if len(model) > 1:
+        return f"the model takes it for a weight of {len(model)} layers, which share one draw"
+    return None if model else "the model does not take it for the weight or bias of a linear layer or convolution"
+
+
+def _found_out(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
+    """Why not, by what comes of running it: as it is, then a little off."""
+    try:
+        for look in range(LOOKS):
+            with parameters_moved(0.1 if look else 0.0):
+                if reason := _coupled(pair, name, kl, how):
+                    return reason
+        run(pair, terms=Terms(kl=kl, local={name: how}))
+    except Exception as error:  # whatever a user's own layer does not bear: the pair itself has run before
+        return f"its layer cannot be run with noise for each row ({str(error).splitlines()[0]})"
+    return None
+
+
+def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
+    """Why not, by what moves with the layer's output: one look, at one set of latents."""
+    q = poutine.trace(pair.guide).get_trace(*pair.data)
+    sites = drawn(q)
+    held = {n: site["value"] for n, site in sites.items()}
+    seen: list[tuple[torch.Tensor, int]] = []
+
+    def costs(instead: Instead, values: dict[str, torch.Tensor] = held) -> Costs:
+        watch = _Watch([name], instead)
+        with noise(0):
+            return run(pair._replace(model=watch.around(pair.model)), values, Terms(kl=kl)).costs
+
+    def watched(out: torch.Tensor, space: int) -> torch.Tensor:
+        seen.append((out, space))
+        return out
+
+    before = costs(watched)
+    if len(seen) != 1:
+        return "whether the model reads it depends on the values that it draws"
+    out, space = seen[0]
+    half = _half(out, space, how)
+    size = 1 + out.std(correction=0)
+    one, other = (out + torch.where(rows, size * torch.randn_like(out), 0.0) for rows in (half, ~half))
+    other_draw = held | {name: sites[name]["fn"].sample()}
+    if any(moved.any() for moved in _moved(before, costs(lambda *_: out, other_draw)).values()):
+        return "the model reads it elsewhere too, out of sight of torch's functions"
+    if half.all():  # one row
+        return None
+    first, second = _moved(before, costs(lambda *_: one)), _moved(before, costs(lambda *_: other))
+    for key, moved in first.items():
+        if (moved & second[key]).any():
+            what, remedy = "rows", "(no plate over them? batch norm? a mean over rows?)"
+            if how == "local" and out.dim() > 2:
+                what, remedy = "places", "which 'local' draws apart; 'flipout' keeps a row's together"
+            return f"a log density of {key[1]!r} reads several {what} of its layer's output {remedy}"
+    return None
+
+
+def _half(out: torch.Tensor, space: int, how: str) -> torch.Tensor:
+    """A random half of what gets noise of its own, to be broadcast against the output."""
+    channels = out.dim() - 1 - space
+    if how == "local":
+        shape = [1 if d == channels else length for d, length in enumerate(out.shape)]
+    else:
+        shape = [length if d == 0 < channels else 1 for d, length in enumerate(out.shape)]
+    n = torch.Size(shape).numel()
+    return (torch.randperm(n, device=out.device) < (n + 1) // 2).reshape(shape)
+
+
+def _moved(before: Costs, after: Costs) -> dict[Key, torch.Tensor]:
+    return {key: differing(cost, after.get(key)) for key, cost in before.items()}
+
+
+class _Watch(TorchFunctionMode):
+    """Notes what reads the draws of these sites, and may put something in place of their layers' outputs."""
+
+    def __init__(self, names: list[str], instead: Instead | None = None) -> None:
+        super().__init__()
+        self.draws: dict[int, tuple[str, torch.Tensor]] = {}  # by who they are: the value says nothing under vmap
+        self.uses: dict[str, list[str]] = {name: [] for name in names}
+        self.instead = instead
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        read = [id(leaf) for leaf in tree_leaves((args, kwargs)) if id(leaf) in self.draws]
+        call = bound(args, kwargs) if read and func in LAYERS else {}
+        taken = {id(call[key]) for key in ("weight", "bias") if key in call} & set(read)
+        for draw in read:
+            name = str(resolve_name(func) or getattr(func, "__name__", func))
+            name += " (its input)" if id(call.get("input")) == draw else ""
+            if not _READS_NOTHING & set(name.split(".")):
+                self.uses[self.draws[draw][0]].append(_LAYER if draw in taken else name)
+        return self.instead(out, spatial(func, call["weight"])) if self.instead is not None and taken else out
+
+    def around(self, program: Program) -> Program:
+        """The program, watched."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with self, _Given(self):
+                return program(*args, **kwargs)
+
+        return watched
+
+
+class _Given(Messenger):
+    """Tells a watch what the program is given for its sites."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.watch.uses:
+            self.watch.draws[id(msg["value"])] = msg["name"], msg["value"]

@@ -1,0 +1,79 @@
+"""The evidence gap: KL(q || p) = log p(data) - ELBO, in nats, with its Monte Carlo error."""
+
+import dataclasses
+import math
+import warnings
+from typing import Any
+
+import torch
+
+from ..objective.elbo import log_weight
+from ..pair.pair import Pair
+from ..runtime.state import reading, snapshot
+from ..runtime.vectorise import draw
+from ..variational.result import Fit
+
+DRAWS = 4096
+
+
+SURE = 4  # Monte Carlo errors
+
+
+def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> dict[str, Any]:
+    """log p(data), the ELBO and what is between them; warns where that is less than nothing."""
+    elbo, error = _elbo(fit, log_evidence, seed)
+    gap = math.inf if points else log_evidence - elbo
+    words = f"KL(q || p) = log p(data) - ELBO = {gap:.4g} ± {error:.2g} nats"
+    if points:
+        words = "infinite: a point has no density"
+    elif math.isnan(log_evidence):
+        words = "unknown: draws from the posterior do not tell log p(data)"
+    elif gap < -_slack(fit, log_evidence) - SURE * error:
+        again, error_again = _elbo(fit, log_evidence, seed + 1, least=DRAWS)
+        if log_evidence - again < -_slack(fit, log_evidence) - SURE * error_again:
+            words = (
+                f"log p(data) - ELBO = {gap:.4g} ± {error:.2g} nats, but no KL(q || p) is negative: the exact "
+                f"posterior, the model and the ELBO do not belong together (another model, or other data?)"
+            )
+            warnings.warn(f"compare: {words}", stacklevel=4)
+    found = {"log_evidence": log_evidence, "elbo": elbo, "elbo_error": error, "evidence_gap": gap}
+    return {**found, "gap_in_words": words}
+
+
+def _slack(fit: Fit, log_evidence: float) -> float:
+    """What rounding may take from a sum of this size, nats."""
+    floats = [
+        v.dtype for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()
+    ]
+    single = any(dtype != torch.float64 for dtype in floats)
+    return (1e-5 if single else 1e-9) * max(1.0, abs(log_evidence))
+
+
+def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[float, float]:
+    """The ELBO and its Monte Carlo error, nats; draws are added until the error is small beside the evidence gap."""
+    weights = torch.zeros(0, dtype=torch.float64)
+    dtype = next((p.dtype for p in fit.params.values()), torch.float32)
+    values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
+    recipe = fit.plan.recipe._replace(values=values)  # what it knows in closed form needs no draws
+    while len(weights) < DRAWS:
+        with reading(fit.state, seed + 1000 * len(weights)):
+            more = draw(
+                lambda: log_weight(Pair(fit.model, fit.guide, fit.data, fit.summed), recipe), max(least, len(weights))
+            )
+        weights = torch.cat([weights, more.cpu()])
+        error = (weights.std() / len(weights) ** 0.5).item()
+        if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
+            break
+    return weights.mean().item(), error
+
+
+def as_double(fit: Fit) -> Fit:
+    """The fit in double precision where its model can work in it: log densities of large data cancel many digits."""
+    data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
+    double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
+    try:
+        with reading(double.state, 0), torch.no_grad():
+            log_weight(Pair(fit.model, fit.guide, data, fit.summed))
+    except RuntimeError:  # constants of the model in single precision
+        return fit
+    return double

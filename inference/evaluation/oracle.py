@@ -1,0 +1,65 @@
+"""The exact posterior to compare a fit with, and where it comes from."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from pyro import poutine
+
+from ..exact.closed_form import exact
+from ..exact.no_closed_form import NoClosedForm
+from ..mcmc.result import Reference
+from ..posterior.marginals import model_trace
+from ..runtime.state import reading
+from ..variational.result import Fit
+
+
+class Oracle(Protocol):
+    """What `posterior()` of a model, `credo.exact` and `credo.reference` return. log_evidence: log p(data), nats."""
+
+    @property
+    def marginals(self) -> Mapping[str, Any]: ...
+    @property
+    def log_evidence(self) -> float: ...
+
+
+def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
+    """(the exact posterior, where it comes from). Raises ValueError where there is none, with the reason."""
+    if (posterior := _posterior_beside(fit.model)) is not None:
+        with reading(fit.state, seed):  # networks with the weights of the fit
+            return posterior(*fit.data), "the function posterior beside the model"
+    nodes: dict[str, Any] = dict(model_trace(fit).nodes)
+    trained = {name: site["value"].detach() for name, site in nodes.items() if site["type"] == "param"}
+    model = poutine.substitute(fit.model, data=trained) if trained else fit.model
+    try:
+        with reading(fit.state, seed):
+            return exact(model, *fit.data), "credo.exact"
+    except NoClosedForm as error:
+        name = getattr(fit.model, "__name__", type(fit.model).__name__)
+        raise ValueError(
+            f"no exact posterior is known for {name!r}: {error}. Draw from it instead, compare(fit, "
+            f"credo.reference(model, *data)); or write a function posterior(*data) beside the model in its file; or "
+            f"pass exact=..., an object with .marginals (site to distribution) and .log_evidence (nats)"
+        ) from error
+
+
+def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Oracle] | None:
+    """The function `posterior` in the model's own file, with the settings of a functools.partial passed on."""
+    settings: dict[str, Any] = {}
+    function = model
+    while isinstance(function, functools.partial):
+        if function.args:
+            break
+        settings = {**function.keywords, **settings}
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", ""), None)
+    posterior = getattr(module, "posterior", None)
+    if not inspect.isfunction(posterior) or getattr(module, "model", None) is not function:
+        return None
+    return functools.partial(posterior, **settings)
+
+
+def name_of(exact: Oracle | None) -> str:
+    return repr(exact) if isinstance(exact, Reference) else "what was given"

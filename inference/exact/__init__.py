@@ -1,0 +1,1 @@
+"""Closed-form posteriors, found and checked."""

@@ -1,0 +1,144 @@
+"""The continuous latents of a model as one vector without constraints.
+
+x in R^D,    z = T(x),    log p(x) = log p(z) + log |det dT/dx|      T: torch's `biject_to`, site by site
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch.distributions import Transform, biject_to, constraints
+
+from ..distributions.unwrap import kind
+from ..runtime.sites import Site
+from .no_closed_form import NoClosedForm
+
+Values = Mapping[str, torch.Tensor]
+
+
+REAL, POSITIVE, INTERVAL, ABOVE, SIMPLEX = "real", "positive", "interval", "above", "simplex"
+
+
+# |x| at which T still knows its digits, and squares are finite
+FARTHEST = {REAL: 1e60, POSITIVE: 40.0, ABOVE: 20.0, INTERVAL: 30.0, SIMPLEX: 28.0}
+
+
+LEAST = 1e-13  # part of a simplex
+
+
+class Variable(NamedTuple):
+    """A continuous site: where it stands in x, and how it gets its value from there."""
+
+    name: str
+    support: str  # one of the words above
+    low: float  # of an interval, or of what lies above it
+    high: float
+    transform: Transform
+    shape: torch.Size  # of its value
+    event_dim: int  # dimensions of the value that are one event
+    free: torch.Size  # shape of its coordinates: on the simplex the last dimension is one shorter
+    start: int
+    plates: dict[str, int]  # {plate: its dimension of the value, counted from the left}
+
+    @property
+    def part(self) -> slice:
+        return slice(self.start, self.start + self.free.numel())
+
+
+class Coordinates(NamedTuple):
+    """The variables in the order of the model; x holds them one after another."""
+
+    variables: dict[str, Variable]
+
+    @property
+    def size(self) -> int:
+        return sum(v.free.numel() for v in self.variables.values())
+
+    def values(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """z = T(x)."""
+        return {name: v.transform(x[v.part].reshape(v.free)) for name, v in self.variables.items()}
+
+    def log_jacobian(self, x: torch.Tensor) -> torch.Tensor:
+        """log |det dT/dx|, a scalar."""
+        total = x.new_zeros(())
+        for v in self.variables.values():
+            if v.support != REAL:
+                u = x[v.part].reshape(v.free)
+                total = total + v.transform.log_abs_det_jacobian(u, v.transform(u)).sum()
+        return total
+
+    def flat(self, values: Values) -> torch.Tensor:
+        """x = T^-1(z), away from the edges of each support, where T^-1 is infinite or has lost its digits."""
+        parts = [v.transform.inv(values[name].double()).reshape(-1) for name, v in self.variables.items()]
+        if not parts:
+            return torch.zeros(0, dtype=torch.float64)
+        return self.inside(torch.cat(parts))
+
+    def partly(self, values: Values, names: Iterable[str]) -> torch.Tensor:
+        """x with the coordinates of these sites alone, zero elsewhere."""
+        x = torch.zeros(self.size, dtype=torch.float64)
+        for v in (self.variables[name] for name in names):
+            x[v.part] = v.transform.inv(values[v.name]).reshape(-1)
+        return x
+
+    def only(self, names: Iterable[str]) -> "Coordinates":
+        """The variables of these sites, where they stand in x."""
+        return Coordinates({name: self.variables[name] for name in names})
+
+    def inside(self, x: torch.Tensor) -> torch.Tensor:
+        """x with each coordinate where T still knows its digits."""
+        far = torch.full_like(x, torch.inf)
+        for v in self.variables.values():
+            far[v.part] = FARTHEST.get(v.support, torch.inf)
+        x = torch.nan_to_num(x, nan=0.0, posinf=1e300, neginf=-1e300).clamp(-far, far)
+        for v in self.variables.values():
+            if v.support == SIMPLEX:
+                z = v.transform(x[v.part].reshape(v.free)).clamp(min=LEAST)
+                x[v.part] = v.transform.inv(z / z.sum(-1, keepdim=True)).reshape(-1)
+        return x
+
+
+def coordinates(sites: Mapping[str, Site]) -> Coordinates:
+    """Of these latent sites of a trace. Raises NoClosedForm for a support that no family lives on."""
+    variables: dict[str, Variable] = {}
+    start = 0
+    for name, site in sites.items():
+        fn = site["fn"]
+        base = _base(fn.support)
+        support, low, high = _word(name, base, kind(fn))
+        shape = torch.Size(fn.batch_shape + fn.event_shape)
+        free = (*shape[:-1], shape[-1] - 1) if support == SIMPLEX else shape
+        frames = [f for f in site["cond_indep_stack"] if f.vectorized and f.dim is not None]
+        plates = {f.name: len(fn.batch_shape) + f.dim for f in frames}
+        variables[name] = Variable(
+            name, support, low, high, biject_to(base), shape, len(fn.event_shape), torch.Size(free), start, plates
+        )
+        start += variables[name].free.numel()
+    return Coordinates(variables)
+
+
+def _base(support: Any) -> Any:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def _word(name: str, support: Any, called: str) -> tuple[str, float, float]:
+    """(the kind of support, its ends)."""
+    low, high = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
+    if support is constraints.real:
+        return REAL, -torch.inf, torch.inf
+    if type(support) is type(constraints.simplex):
+        return SIMPLEX, 0.0, 1.0
+    ends = [torch.as_tensor(end) for end in (low, high) if end is not None]
+    if not ends or getattr(support, "is_discrete", False) or any((end != end.flatten()[0]).any() for end in ends):
+        raise NoClosedForm(
+            f"site {name!r}: {called} has the support {support}, on which no family of closed forms is known here "
+            f"(real, positive, an interval, the simplex, finite)"
+        )
+    if high is not None:
+        if low is None:
+            raise NoClosedForm(f"site {name!r}: {called} lies below {high}, and no family of closed forms does")
+        return INTERVAL, float(ends[0].flatten()[0]), float(ends[1].flatten()[0])
+    bound = float(ends[0].flatten()[0])
+    return (POSITIVE if bound == 0 else ABOVE), bound, torch.inf

@@ -1,0 +1,146 @@
+"""What a few runs of a model show, and why it may have no closed form: moving supports, masks, hidden noise."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+
+from ..distributions.finite import values_of
+from ..distributions.unwrap import kind
+from ..preflight.support import refuse_outside
+from ..runtime.generators import noise
+from ..runtime.sites import Site, latent, observed, refuse_subsampled
+from .coordinates import coordinates
+from .log_joint import LogJoint, scored, unsaid
+from .no_closed_form import NoClosedForm
+
+RUNS = 3
+
+
+class Inspection(NamedTuple):
+    """What runs of the model on its own have shown. traces: of the prior, scored on the data."""
+
+    traces: list[poutine.Trace]
+    finite: dict[str, Site]
+    continuous: dict[str, Site]
+
+    @property
+    def latents(self) -> dict[str, Site]:
+        return {**self.finite, **self.continuous}
+
+
+def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspection:
+    """Run the model a few times. Raises NoClosedForm for what is no function of the latents; see the messages."""
+    traces = []
+    for seed in range(RUNS):
+        with noise(seed), torch.no_grad(), unsaid():
+            traces.append(poutine.trace(model).get_trace(*data))
+    first = traces[0]
+    try:
+        refuse_subsampled(latent(first) | observed(first))
+    except ValueError as error:
+        raise NoClosedForm(f"{error}; the posterior of a random part of the rows is not that of the data") from None
+    for other in traces[1:]:
+        refuse_other_sites(first, other)
+    finite = {name: site for name, site in latent(first).items() if values_of(site["fn"])}
+    for name, site in latent(first).items():
+        if name not in finite:
+            _refuse_discrete(name, site)
+    continuous = {name: site for name, site in latent(first).items() if name not in finite}
+    for name, site in finite.items():
+        _refuse_masked(name, site)
+    coordinates(continuous)  # refuses supports that no family lives on
+    _refuse_moving_supports(traces, continuous)
+    _refuse_noise(model, data, first)
+    for name in observed(first):
+        if not _moves([trace.nodes[name] for trace in traces]):
+            refuse_outside(name, first.nodes[name])
+        elif not finite:
+            raise NoClosedForm(
+                f"site {name!r} ({kind(first.nodes[name]['fn'])}): its support depends on latents, so what is possible "
+                f"does, and no family of closed forms is cut off by the data"
+            )
+    return Inspection(traces, finite, continuous)
+
+
+def refuse_other_sites(one: poutine.Trace, two: poutine.Trace) -> None:
+    """Raises NoClosedForm naming a site that is in one run and not in the other, or has another shape there."""
+    first, second = (latent(t) | observed(t) for t in (one, two))
+    if differ := sorted(first.keys() ^ second.keys()):
+        raise NoClosedForm(
+            f"site {differ[0]!r} is there for some values of the latents only: the posterior is no one family; draw it "
+            f"in every run and let the branch leave it unread"
+        )
+    for name, site in first.items():
+        if site["fn"].shape() != second[name]["fn"].shape():
+            raise NoClosedForm(
+                f"site {name!r} has shape {tuple(site['fn'].shape())} in one run of the model and "
+                f"{tuple(second[name]['fn'].shape())} in another: its size depends on what was drawn"
+            )
+
+
+def _refuse_discrete(name: str, site: Site) -> None:
+    fn = site["fn"]
+    if getattr(fn.support, "is_discrete", False):
+        why = (
+            "its units are one event, whose values are too many to list: put them into a plate"
+            if fn.event_shape
+            else "it has no finite list of values"
+        )
+        raise NoClosedForm(f"site {name!r}: {kind(fn)} is discrete, and {why}")
+
+
+def _refuse_noise(model: Callable[..., Any], data: tuple[Any, ...], trace: poutine.Trace) -> None:
+    """Randomness that no site holds, such as dropout: f would not be a function of the latents."""
+    values = {name: site["value"] for name, site in latent(trace).items()}
+    with noise(RUNS), torch.no_grad():
+        again = scored(LogJoint(model, data).trace(values))
+        scored(trace)
+    for name, site in (latent(trace) | observed(trace)).items():
+        if not torch.equal(site["log_prob"].nan_to_num(), again.nodes[name]["log_prob"].nan_to_num()):
+            raise NoClosedForm(
+                f"site {name!r}: its density differs between two runs with all latents held, so the model draws "
+                f"randomness that is no site (dropout, torch.rand); call .eval() on its networks, or sample it"
+            )
+
+
+def _refuse_masked(name: str, site: Site) -> None:
+    values = site["fn"].enumerate_support()
+    total = site["fn"].log_prob(values).logsumexp(0)
+    masked = site["mask"] is not None and not torch.as_tensor(site["mask"]).all()
+    if masked or not (total.abs() < 1e-6).all():
+        raise NoClosedForm(
+            f"site {name!r}: a mask leaves out the probabilities of its {len(values)} values in some rows, so that "
+            f"they do not add up to one; put poutine.mask around what depends on it and not around the site itself"
+        )
+
+
+def _refuse_moving_supports(traces: list[poutine.Trace], sites: Mapping[str, Site]) -> None:
+    for name in sites:
+        if ends := _moves([trace.nodes[name] for trace in traces]):
+            raise NoClosedForm(
+                f"site {name!r}: its support depends on other latents ({ends[0]} in one run, {ends[1]} in another)"
+            )
+
+
+def _moves(nodes: list[Site]) -> tuple[Any, Any] | None:
+    """An end of a support in two runs, if it differs."""
+    try:
+        ends = [[getattr(_inner(node["fn"].support), end, None) for end in _ENDS] for node in nodes]
+    except NotImplementedError:  # no support declared
+        return None
+    for other in ends[1:]:
+        for one, two in zip(ends[0], other, strict=True):
+            if one is not None and not torch.equal(torch.as_tensor(one), torch.as_tensor(two)):
+                return one, two
+    return None
+
+
+_ENDS = ("lower_bound", "upper_bound")
+
+
+def _inner(support: Any) -> Any:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support

@@ -1,0 +1,1 @@
+"""Draws by NUTS to compare fits with: requirements, chains, diagnostics."""

@@ -1,0 +1,59 @@
+"""Guides that need no writing: an automatic mean-field guide, and the two point estimates.
+
+None    q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
+"map"   the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
+"mle"   the point that maximises log p(data | z): the same, with the priors' densities left out
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro import poutine
+from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.poutine.messenger import Messenger
+
+from ..distributions.finite import values_of
+from .summed_out import Program
+
+
+def without_finite(model: Program) -> Program:
+    """The model as an automatic guide is to see it: finite latents hidden, which it leaves to be summed out."""
+
+    def finite(msg: Any) -> bool:
+        here = msg["type"] == "sample" and not msg["is_observed"] and not msg["infer"].get("is_auxiliary")
+        return here and values_of(msg["fn"]) > 0
+
+    hidden: Program = poutine.block(model, hide_fn=finite)
+    return hidden
+
+
+Program = Callable[..., Any]
+
+
+def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Program]:
+    """(the model to train, the guide to train). Raises ValueError for a name that is no automatic guide."""
+    if guide is None:
+        return model, AutoNormal(without_finite(model))
+    if guide == "map":
+        return model, AutoDelta(without_finite(model))
+    if guide == "mle":
+        return _without_priors(model), AutoDelta(without_finite(model))
+    if isinstance(guide, str):
+        raise ValueError(f"guide: got {guide!r}, wanted a function, 'map', 'mle', or None for a mean-field guide")
+    if not callable(guide):
+        raise ValueError(f"guide: got {type(guide).__name__}, wanted a function of the same arguments as the model")
+    return model, guide
+
+
+def _without_priors(model: Program) -> Program:
+    def likelihood(*args: Any, **kwargs: Any) -> Any:
+        with _WithoutPriors():
+            return model(*args, **kwargs)
+
+    return likelihood
+
+
+class _WithoutPriors(Messenger):
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["mask"] = False

@@ -1,0 +1,96 @@
+"""Minibatches: some rows of the data at a time, scaled to the whole.
+
+    -ELBO = E_q[log q(z) - log p(z) - (N / B) sum_{n in batch} log p(x_n | z)]   for B rows at random
+
+The user's model has a plate over the rows it is given, of whatever number (`pyro.plate("N", len(x))`). Which plates
+those are is found by running the pair on batches of two sizes: the plates whose size follows. Their sites, latent or
+observed, in the model and in the guide, count N / B times (Hoffman et al. 2013, eq. 28). Whatever stands outside them
+must not depend on which rows came: that is looked at too, since it would be silently wrong.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from pyro.poutine.messenger import Messenger
+
+from .pair import Pair
+
+
+class Rows(NamedTuple):
+    """What of the data goes by rows. arguments: which; n: rows in all; size: of a batch; plates: over the rows."""
+
+    arguments: tuple[int, ...]
+    n: int
+    size: int
+    plates: frozenset[str]
+
+
+def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
+    """The pair on the rows of this index, shape (B,), their sites scaled by N / B."""
+    n = len(pair.data[rows.arguments[0]])
+    if n != rows.n:
+        raise ValueError(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
+    data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
+    factor = rows.n / len(index)
+    model, guide = (_scaled(program, rows.plates, factor) for program in (pair.model, pair.guide))
+    return pair._replace(model=model, guide=guide, data=data)
+
+
+@dataclass
+class Shuffled:
+    """Batches without end: an index of shape (B,) each. A row comes once an epoch, but for those that fill no batch."""
+
+    rows: Rows
+    epoch: list[torch.Tensor] = field(default_factory=list)  # what is left of it, the next at the end
+
+    @property
+    def left(self) -> int:
+        """How many come before the rows are shuffled again."""
+        return len(self.epoch)
+
+    def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
+        """This batch and those that follow it, shape (count, B)."""
+        return torch.stack([first, *(next(self) for _ in range(count - 1))])
+
+    def __iter__(self) -> "Shuffled":
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        if not self.epoch:
+            n, size = self.rows.n, self.rows.size
+            self.epoch = list(torch.randperm(n)[: n // size * size].split(size))[::-1]
+        return self.epoch.pop()
+
+
+def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:
+    """(the arguments that go by rows, how many rows): the length that most tensors share, of equals the first.
+
+    Raises ValueError for data without a tensor that has rows.
+    """
+    lengths = {i: len(v) for i, v in enumerate(data) if isinstance(v, torch.Tensor) and v.dim() > 0}
+    if not lengths:
+        raise ValueError("batch_size: the data holds no tensor with rows to take some of")
+    n = max(lengths.values(), key=list(lengths.values()).count)
+    return tuple(i for i, length in lengths.items() if length == n), n
+
+
+def _scaled(program: Callable[..., Any], plates: frozenset[str], factor: float) -> Callable[..., Any]:
+    def scaled(*args: Any, **kwargs: Any) -> Any:
+        with _Scaled(plates, factor):
+            return program(*args, **kwargs)
+
+    return scaled
+
+
+class _Scaled(Messenger):
+    """Multiplies the log density of the sites in these plates."""
+
+    def __init__(self, plates: frozenset[str], factor: float) -> None:
+        super().__init__()
+        self.plates, self.factor = plates, factor
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if any(frame.name in self.plates for frame in msg["cond_indep_stack"]):
+            msg["scale"] = msg["scale"] * self.factor

@@ -1,0 +1,169 @@
+"""Finite latents that the guide leaves to the model: summed out of it exactly, so that no draw and no guide is needed.
+
+    log p(x | theta) = log sum_z p(x, z | theta)     by variable elimination: a mixture, a hidden Markov chain, topics
+
+The model is run once with all values of these sites at once, each site along a dimension of its own to the left of all
+plates (Pyro's parallel enumeration). Sites that share such a dimension are one group and become one cost, by Pyro's
+tensor variable elimination (Obermeyer et al. 2019, Algorithm 1): rows of a plate that share no z stay apart, and a
+chain of T steps of K values costs T K^2, not K^T.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.ops import packed
+from pyro.ops.contract import contract_tensor_tree
+from pyro.poutine.enum_messenger import EnumMessenger
+
+from ..distributions.finite import values_of
+from ..runtime.sites import Site, latent, plates, quoted, same_scale
+from .elimination import LogSums
+from .pair import Summed
+
+Program = Callable[..., Any]
+
+
+SUMMED_OUT = "summed out"  # the plan's word for it
+
+
+class Group(NamedTuple):
+    """Sites that are summed over together, and what is left of them."""
+
+    sites: tuple[str, ...]  # in the order of the model
+    name: str | None  # the first observed one; else the first that the guide has; None: their sum is 1
+    observed: bool  # whether one of them is
+    cost: torch.Tensor  # log sum_z p(.., z), nats, shape of the plates
+    plates: frozenset[str]  # that hold all of the sites
+    dims: dict[str, int]  # of these plates, counted from -1
+
+
+def to_sum_out(model: poutine.Trace, guide: poutine.Trace) -> Summed | None:
+    """The finite latents of the model that the guide does not have, of a trace of each; None if there are none."""
+    sites = frozenset(name for name, site in latent(model).items() if name not in guide.nodes and values_of(site["fn"]))
+    if not sites:
+        return None
+    nesting = 0
+    for trace in (model, guide):
+        for site in trace.nodes.values():
+            if site["type"] == "sample":
+                depths = [-f.dim for f in site["cond_indep_stack"] if f.vectorized and f.dim is not None]
+                nesting = max(nesting, len(getattr(site["fn"], "batch_shape", ())), *depths)
+    return Summed(sites, nesting)
+
+
+def enumerating(model: Program, summed: Summed) -> Program:
+    """The model with all values of these sites at once, each site along a dimension left of the plates."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _AllAtOnce(summed):
+            return model(*args, **kwargs)
+
+    return run
+
+
+def eliminated(trace: poutine.Trace, summed: Summed) -> list[Group]:
+    """The groups of an enumerated trace whose log probabilities are computed; other sites are untouched.
+
+    The mask of a summed site does not count, for its probabilities are to add up to one: that of what depends on it
+    does. The scale stands before the logarithm, so it must be one for a whole group.
+    Raises ValueError naming the sites where it is not, and where a sum would take K^rows terms.
+    """
+    trace.symbolize_dims()
+    nodes: dict[str, Site] = dict(trace.nodes)
+    tables = densities(trace)
+    for name in tables.keys() - summed.sites:
+        if (mask := nodes[name]["mask"]) is not None:
+            tables[name] = packed.scale_and_mask(
+                tables[name], mask=packed.pack(mask, nodes[name]["infer"]["_dim_to_symbol"])
+            )
+    letters = {nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
+    groups = []
+    for names in connected({name: letters & set(t._pyro_dims) for name, t in tables.items()}):
+        sites = {name: nodes[name] for name in names}
+        tree: OrderedDict[frozenset[str], list[Any]] = OrderedDict()
+        for name, site in sites.items():
+            rows = frozenset(trace.plate_to_symbol[f.name] for f in site["cond_indep_stack"] if f.vectorized)
+            tree.setdefault(rows, []).append(tables[name])
+        try:
+            ((_, (left,)),) = contract_tensor_tree(tree, letters, ring=LogSums()).items()
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{quoted(names)}: summed out of the model together, and all rows of a plate at once, which would take "
+                f"a term for every combination of values in its rows ({error}); sample one of them in the guide"
+            ) from None
+        others = [name for name in names if name not in summed.sites]
+        seen = [name for name in others if sites[name]["is_observed"]]
+        shared = frozenset.intersection(*(plates(site) for site in sites.values()))
+        frames = next(iter(sites.values()))["cond_indep_stack"]
+        dims = {f.name: f.dim for f in frames if f.vectorized and f.name in shared}
+        cost = packed.unpack(left, trace.symbol_to_dim)
+        cost = cost.reshape([1] * (max((-d for d in dims.values()), default=0) - cost.dim()) + list(cost.shape))
+        groups.append(
+            Group(tuple(names), next(iter(seen + others), None), bool(seen), _scaled(cost, sites), shared, dims)
+        )
+    return groups
+
+
+def densities(trace: poutine.Trace) -> dict[str, Any]:
+    """log p of each site, without scale and mask, as Pyro's packed tensors: `symbolize_dims` has been called."""
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {
+        name: packed.pack(site["unscaled_log_prob"], site["infer"]["_dim_to_symbol"])
+        for name, site in nodes.items()
+        if "log_prob" in site and not site["infer"].get("_deterministic")
+    }
+
+
+def connected(letters: dict[str, set[str]]) -> list[list[str]]:
+    """The names that share letters, directly or by others, in their order; those without letters left out."""
+    groups: list[tuple[set[str], set[str]]] = []
+    for name, mine in letters.items():
+        if mine:
+            touching = [group for group in groups if group[0] & mine]
+            groups = [group for group in groups if group not in touching]
+            groups.append((mine.union(*(g[0] for g in touching)), {name}.union(*(g[1] for g in touching))))
+    return [[name for name in letters if name in names] for _, names in groups]
+
+
+def _scaled(cost: torch.Tensor, sites: dict[str, Site]) -> torch.Tensor:
+    (first, one), *others = ((name, site["scale"]) for name, site in sites.items())
+    for name, scale in others:
+        if not same_scale(scale, one):
+            raise ValueError(
+                f"{quoted(sites)}: summed out of the model together, but {first!r} is scaled by {_shown(one)} and "
+                f"{name!r} by {_shown(scale)}, and no scale of a sum's terms is one of its logarithm: let the same "
+                f"poutine.scale, batch or subsampled plate hold them all, or sample the finite ones in the guide"
+            )
+    if isinstance(one, torch.Tensor) and torch.broadcast_shapes(one.shape, cost.shape) != cost.shape:
+        raise ValueError(
+            f"{quoted(sites)}: summed out of the model together, over rows that have a scale each (shape "
+            f"{tuple(one.shape)}); scale them alike, or sample the finite ones in the guide"
+        )
+    return scale_and_mask(cost, scale=one)
+
+
+def _shown(scale: Any) -> str:
+    return (
+        f"a tensor of shape {tuple(scale.shape)}" if isinstance(scale, torch.Tensor) and scale.dim() else f"{scale:g}"
+    )
+
+
+class _AllAtOnce(EnumMessenger):
+    """Pyro's, for these sites alone, whatever the model asks for; and under `vmap`, which hides `value.data`."""
+
+    def __init__(self, summed: Summed) -> None:
+        super().__init__(first_available_dim=-1 - summed.nesting)
+        self.sites = summed.sites
+
+    def _pyro_sample(self, msg: Any) -> None:
+        asked = "parallel" if msg["name"] in self.sites and not msg["is_observed"] else None
+        msg["infer"] = {**msg["infer"], "enumerate": asked, "expand": False, "num_samples": None}
+        super()._pyro_sample(msg)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if isinstance(msg["value"], torch.Tensor):  # of which Pyro asks the shape
+            super()._pyro_post_sample({**msg, "value": torch.empty(msg["value"].shape, device="meta")})

@@ -1,0 +1,1 @@
+"""Which estimator each latent site gets, why, and the race that measures it."""

@@ -1,0 +1,37 @@
+"""What every approximation of a posterior has, whatever found it: predictions and summaries ask for no more."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from ..pair.pair import Summed
+from ..runtime.state import State
+
+
+class Approximation(Protocol):
+    """A guide q(z) with its parameters, the model it belongs to, and the data that it was fitted to.
+
+    data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
+    each argument that came as a table, None for the others. state: the parameters and networks that `reading` puts in
+    place. summed: the finite latents of the model that the guide does not have.
+    """
+
+    @property
+    def model(self) -> Callable[..., Any]: ...
+    @property
+    def guide(self) -> Callable[..., Any]: ...
+    @property
+    def data(self) -> tuple[Any, ...]: ...
+    @property
+    def params(self) -> dict[str, torch.Tensor]: ...
+    @property
+    def columns(self) -> tuple[list[str] | None, ...]: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def summed(self) -> Summed | None: ...
+
+    def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+        """n draws z ~ q: {site: shape (n, *shape of the site)}."""
+        ...

@@ -1,0 +1,123 @@
+"""How probable the fit finds each row: the log predictive density, by importance sampling where rows have latents.
+
+    log p(x_n | data) ~= log 1/K sum_k p(x_n | z_nk, w_k) p(z_nk | w_k) / q(z_nk | x_n, w_k),   w_k ~ q(w),  z_nk ~ q
+
+w are the latents shared by all rows, z_n those of a row (Burda, Grosse and Salakhutdinov 2016, eq. 8). With no z it is
+the log of the posterior predictive: minus the NLL of a classifier. The expectation lies below the true value, and
+rises to it with K.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+
+from ..distributions.unwrap import kind
+from ..pair.batches import rows_of
+from ..pair.costs import DATA, GUIDE, PRIOR, run
+from ..pair.pair import Pair
+from ..preflight.check import check
+from ..preflight.rows import find_rows, refuse_shared
+from ..runtime.arguments import argument_names
+from ..runtime.sites import latent, observed, plates
+from ..runtime.state import reading
+from ..runtime.vectorise import draw
+from .approximation import Approximation
+from .predict import new_arguments
+
+
+class LogLikelihood(NamedTuple):
+    """values: nats of each row, shape (N,). errors: their standard errors by Monte Carlo, shape (N,)."""
+
+    values: torch.Tensor
+    errors: torch.Tensor
+
+
+def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0) -> LogLikelihood:
+    """log p(row | data) in nats for each row, from n draws. new: the model's arguments, observations included.
+
+    Nothing given: the rows of the fit. The error is that of the mean weight, by the delta method.
+    Raises ValueError for n below 2, a pair without a plate over its rows, observations that were left out or lie
+    outside their support, and rows with a point estimate for a latent.
+    """
+    if n < 2:
+        raise ValueError(f"n: got {n}, wanted at least 2 draws")
+    pair = Pair(fit.model, fit.guide, new_arguments(fit, new), fit.summed)
+    with reading(fit.state, seed), torch.no_grad():
+        names = argument_names(fit.model, len(pair.data))
+        _observed_all(pair, names)
+        over_rows = _plates_over_rows(fit, pair)
+        if pair.summed is not None:
+            guide = poutine.trace(pair.guide).get_trace(*pair.data)
+            refuse_shared(pair.model, guide, pair.data, pair.summed, over_rows, "no row has a likelihood of its own")
+
+        def one() -> torch.Tensor:
+            _, costs, where, dims, _ = run(pair)
+            total = torch.zeros((), dtype=torch.float64)
+            nested = frozenset().union(*where.values())  # plates, whose own sites hold indices
+            for (side, name), cost in costs.items():
+                if where[side, name] & over_rows and name not in nested:
+                    if pair.summed is not None:  # whose sites need plates of their own inside of a row
+                        cost = _by_row(cost, dims[side, name], over_rows)
+                    if cost.dim() != 1:
+                        raise ValueError(
+                            f"site {name!r}: its density has shape {tuple(cost.shape)}, wanted one for each row: "
+                            f"declare what belongs to a row with .to_event()"
+                        )
+                    sign = {DATA: 1, PRIOR: 1, GUIDE: -1}[side]
+                    total = total + sign * cost.double()
+            return total
+
+        log_weights = draw(one, n)  # (n, N)
+    values = log_weights.logsumexp(0) - math.log(n)
+    weights = (log_weights - values).exp()  # mean 1
+    return LogLikelihood(values, weights.std(0) / math.sqrt(n))
+
+
+def _observed_all(pair: Pair, names: list[str]) -> None:
+    """Raises ValueError for new data that is no observation of the pair."""
+    guide = poutine.trace(pair.guide).get_trace(*pair.data)
+    model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    summed = pair.summed.sites if pair.summed is not None else frozenset()
+    if missing := sorted(latent(model).keys() - latent(guide).keys() - summed):
+        raise ValueError(
+            f"site {missing[0]!r} is not observed, so its rows have no likelihood; pass the observations too: "
+            f"log_likelihood(fit, n, {', '.join(names)}, ...)"
+        )
+    check(pair.model, pair.guide, pair.data, names, whole=False)
+    for name, site in latent(guide).items():
+        if kind(site["fn"]) == "Delta" and plates(site) & set().union(*(plates(s) for s in observed(model).values())):
+            raise ValueError(
+                f"site {name!r}: the guide has a point for each row, of which no likelihood can be made; give it a "
+                f"distribution with a density"
+            )
+
+
+def _by_row(cost: torch.Tensor, dims: dict[str, int], over_rows: frozenset[str]) -> torch.Tensor:
+    """A cost summed over the plates inside of a row."""
+    for plate, dim in dims.items():
+        if plate not in over_rows and cost.dim() >= -dim:
+            cost = cost.sum(dim, keepdim=True)
+    rows = [dim for plate, dim in dims.items() if plate in over_rows]
+    return cost.flatten() if len(rows) == 1 and cost.numel() == cost.shape[rows[0]] else cost
+
+
+def _plates_over_rows(fit: Approximation, pair: Pair) -> frozenset[str]:
+    """The plates as long as the rows, both those of the fit and those given; if others may be, those that grow."""
+    lengths = [rows_of(data)[1] for data in (fit.data, pair.data)]
+    sizes = []
+    for data in (fit.data, pair.data):
+        guide = poutine.trace(pair.guide).get_trace(*data)
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*data)
+        sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
+        sizes.append({frame.name: frame.size for site in sites for frame in site["cond_indep_stack"]})
+    found = frozenset(name for name, size in sizes[1].items() if [sizes[0].get(name), size] == lengths)
+    if not found:
+        raise ValueError(
+            f"no plate of the model has the size of its {lengths[1]} rows (plates: {sizes[1] or 'none'}), so there is "
+            f"no likelihood of a row; write pyro.plate('N', len(x))"
+        )
+    if len(found) > 1 and lengths[0] == lengths[1] > 1:
+        found &= find_rows(pair, lengths[1] - 1, argument_names(fit.model, len(pair.data))).plates
+    return found

@@ -1,0 +1,1 @@
+"""Mistakes found before the first step, each with its remedy."""

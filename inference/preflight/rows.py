@@ -1,0 +1,202 @@
+"""Rows of a minibatch that look at each other: what a row costs must not depend on which others came with it.
+
+A model may centre its inputs, or its network may hold batch norm: then the mean over batches is not the whole.
+"""
+
+from typing import Any
+
+import torch
+from pyro import poutine
+
+from ..pair.batches import Rows, batch, rows_of
+from ..pair.costs import DATA, GUIDE, run
+from ..pair.pair import Pair, Summed
+from ..pair.summed_out import Program, eliminated, enumerating
+from ..runtime.generators import noise
+from ..runtime.parameters import unconstrained
+from ..runtime.probes import nearly_equal, parameters_moved, without_dropout
+from ..runtime.sites import drawn, plates, quoted
+from .check import check
+
+
+def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
+    """How this pair is cut into batches of `size` rows. names: of the data arguments, for messages.
+
+    Raises ValueError for a size above the number of rows, and for a pair that would be scaled wrongly.
+    """
+    arguments, n = rows_of(pair.data)
+    rows = Rows(arguments, n, size, frozenset())
+    if size > n:
+        raise ValueError(f"batch_size: got {size}, but {names[arguments[0]]} has {n} rows; wanted at most {n}")
+    if size == n:
+        return rows
+    other = size - 1 if size > 1 else 2
+    with noise(0):  # at random: data may be sorted
+        order = torch.randperm(n)
+    one, two = (batch(pair, rows, index) for index in (order[:size], order.flip(0).repeat(2)[:other]))
+    (sizes, scales), (fewer, others) = (_look(p, names, n) for p in (one, two))
+    plates = _row_plates({size: sizes, other: fewer, n: _look(pair, names, n)[0]})
+    if not plates:
+        raise ValueError(
+            f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes or 'none'}), so "
+            f"a batch cannot be scaled to the whole; write pyro.plate('N', len({names[arguments[0]]}))"
+        )
+    if scales != others:
+        name = next(k for k in scales | others if scales.get(k) != others.get(k))
+        if name not in scales or name not in others:
+            raise ValueError(
+                f"batch_size: site {name!r} is there for some batches and not for others; write the plate over rows as "
+                f"one, with pyro.plate('N', len(x)), not as a loop"
+            )
+        raise ValueError(
+            f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[name]:.4g} and "
+            f"{others[name]:.4g} for {size} and {other} rows); leave that out: the runner scales"
+        )
+    if pair.summed is not None:
+        guide = poutine.trace(pair.guide).get_trace(*pair.data)
+        refuse_shared(pair.model, guide, pair.data, pair.summed, plates, "a batch cannot be scaled to the whole")
+    _independent(one, two, plates)
+    if (several := min(max(2, size), n - 1)) > 1:
+        changed = torch.cat([order[: several - 1], order[several : several + 1]])
+        refuse_coupled_rows(batch(pair, rows, order[:several]), batch(pair, rows, changed), plates, several)
+    return rows._replace(plates=plates)
+
+
+def _row_plates(looks: dict[int, dict[str, int]]) -> frozenset[str]:
+    """The plates that grow with the rows. looks: {number of rows: {plate: its size}}.
+
+    Raises ValueError for one that grows otherwise than in proportion: N / B would be the wrong scale for it.
+    """
+    found = set()
+    for name in sorted(set.intersection(*(set(sizes) for sizes in looks.values()))):
+        length = {n: sizes[name] for n, sizes in looks.items()}
+        if len(set(length.values())) == 1 and len(length) > 1:
+            continue
+        rows, first = next(iter(length.items()))
+        if any(size * rows != first * n for n, size in length.items()):
+            shown = ", ".join(f"{size} for {n} rows" for n, size in sorted(length.items()))
+            raise ValueError(
+                f"batch_size: plate {name!r} does not grow in proportion to the rows ({shown}), so no scale makes a "
+                f"batch an estimate of the whole; give its size as an argument, or leave out batch_size"
+            )
+        found.add(name)
+    return frozenset(found)
+
+
+def _look(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[str, float]]:
+    """({plate: its size}, {site: its scale}) on a batch. Raises what the pair raises, with a note about the batch."""
+    length = rows_of(pair.data)[1]
+    try:
+        with noise(0), torch.no_grad():
+            check(pair.model, pair.guide, pair.data, names, whole=False)
+            guide = poutine.trace(pair.guide).get_trace(*pair.data)
+            model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    except Exception as error:
+        local = [name for name, p in unconstrained().items() if n in p.shape]
+        hint = f". Parameter {local[0]!r} has an entry for each row, which a batch cannot use" if local else ""
+        error.add_note(f"credo: raised on a batch of {length} of the {n} rows{hint}")
+        raise
+    sizes, scales = {}, {}
+    for trace in (guide, model):
+        for name, site in trace.nodes.items():
+            for frame in site.get("cond_indep_stack", ()):
+                if frame.full_size is not None and frame.full_size > frame.size:
+                    raise ValueError(
+                        f"batch_size: plate {frame.name!r} is subsampled by the pair itself ({frame.size} of "
+                        f"{frame.full_size}); use one of the two"
+                    )
+                sizes[frame.name] = frame.size
+            if site["type"] == "sample":
+                scale = torch.as_tensor(site["scale"])
+                scales[name] = scale.item() if scale.dim() == 0 else 1.0  # or the user's weight for each row
+    return sizes, scales
+
+
+def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
+    """Raises ValueError unless what stands outside the plates over rows is the same for two batches."""
+    for off in (0.0, 0.1):
+        with noise(0), parameters_moved(off), torch.no_grad():
+            _outside_is_the_same(one, two, plates)
+
+
+def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
+    with torch.no_grad():
+        z, _, where, _, _ = run(one)
+        shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
+        costs = run(one, shared).costs
+        there = {
+            name: site["value"].shape for name, site in drawn(poutine.trace(two.guide).get_trace(*two.data)).items()
+        }
+        for name, value in shared.items():
+            if there.get(name) != value.shape:
+                raise ValueError(
+                    f"batch_size: site {name!r} (in the guide) stands outside the plate over rows "
+                    f"({', '.join(sorted(plates))}) and has shape {tuple(value.shape)} or {tuple(there[name])} by the "
+                    f"number of rows; put it into the plate, or leave out batch_size"
+                )
+        others = run(two, shared).costs
+    if not any(side == DATA and where[side, name] & plates for side, name in costs):
+        names = sorted(name for side, name in costs if side == DATA)
+        raise ValueError(
+            f"batch_size: no observed site ({', '.join(names)}) stands in a plate over the rows, so a batch cannot be "
+            f"scaled to the whole; put it into pyro.plate('N', len(x))"
+        )
+    for (side, name), cost in costs.items():
+        if twice := sorted(where[side, name] & plates)[:2]:
+            if len(twice) == 2:
+                raise ValueError(
+                    f"batch_size: site {name!r} stands in two plates over rows ({', '.join(twice)}): of N^2 pairs a "
+                    f"batch has B^2, which N / B does not scale; leave out batch_size"
+                )
+            continue
+        other = others[side, name]
+        if cost.shape != other.shape or not torch.allclose(cost, other, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise ValueError(
+                f"batch_size: site {name!r} ({'in the guide' if side == GUIDE else 'in the model'}) stands outside the "
+                f"plate over rows ({', '.join(sorted(plates))}) and depends on which rows are given, so a batch is no "
+                f"estimate of the whole; put it into the plate, or leave out batch_size"
+            )
+
+
+def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int) -> None:
+    """Raises ValueError naming a site. one, two: batches of `size` rows that differ in their last row alone.
+
+    plates: those over the rows. Looked at with one set of latents, where the parameters are and a little off.
+    """
+    for off in (0.0, 0.1):
+        with torch.no_grad(), parameters_moved(off), without_dropout(tuple(one)):
+            with noise(0):
+                held = run(one).z
+            with noise(0):
+                found = run(one, held)
+            with noise(0):
+                others = run(two, held).costs
+        for (side, name), cost in found.costs.items():
+            dims = [d for d, length in enumerate(cost.shape) if length == size]
+            if not found.plates[side, name] & plates or not dims:
+                continue
+            if not any(
+                nearly_equal(cost.narrow(d, 0, size - 1), others[side, name].narrow(d, 0, size - 1)) for d in dims
+            ):
+                raise ValueError(
+                    f"batch_size: site {name!r}: the density of a row depends on the other rows of its batch, so a "
+                    f"batch is no estimate of the whole; prepare the data beforehand (x - x.mean()), take LayerNorm "
+                    f"for batch norm, or leave out batch_size"
+                )
+
+
+def refuse_shared(
+    model: Program, guide: poutine.Trace, data: tuple[Any, ...], summed: Summed, over: frozenset[str], so: str
+) -> None:
+    """Raises ValueError for sites in a plate over rows whose group leaves it. guide: a trace; so: what follows."""
+    with torch.no_grad():
+        trace = poutine.trace(poutine.replay(enumerating(model, summed), trace=guide)).get_trace(*data)
+        trace.compute_log_prob()
+    for group in eliminated(trace, summed):
+        within = [name for name in group.sites if plates(trace.nodes[name]) & over]
+        if within and not group.plates & over:
+            apart = [name for name in group.sites if name in summed.sites and name not in within]
+            raise ValueError(
+                f"{quoted(apart)}: summed out of the model, outside of the plate over rows ({', '.join(sorted(over))}) "
+                f"that holds {quoted(within)}, so {so}; put it into the plate, or sample it in the guide"
+            )

@@ -1,0 +1,34 @@
+"""The parameters of the current store: unconstrained leaves, one flat vector, constrained values."""
+
+from collections.abc import Iterable
+
+import pyro
+import torch
+
+
+def unconstrained() -> dict[str, torch.Tensor]:
+    """The trainable leaves of the current store by name. Pyro's running baselines live there too and are left out."""
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, p in pyro.get_param_store().named_parameters():
+        if not name.startswith("__baseline"):
+            found.setdefault(id(p), (name, p))  # a module may name one tensor twice
+    return dict(found.values())
+
+
+def flat_parameters(leaves: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The point at which these leaves are, a copy, shape (P,)."""
+    return torch.cat([p.detach().flatten() for p in leaves])  # torch's own wants them contiguous
+
+
+def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> None:
+    """Writes a flat point, shape (P,), into these leaves, each in its own precision."""
+    leaves = list(leaves)
+    with torch.no_grad():
+        for leaf, piece in zip(leaves, point.split([p.numel() for p in leaves]), strict=True):
+            leaf.copy_(piece.view(leaf.shape))
+
+
+def constrained() -> dict[str, torch.Tensor]:
+    """The parameters of the current store as the user sees them: constrained, detached copies."""
+    store = pyro.get_param_store()
+    return {name: store[name].detach().clone() for name in unconstrained()}

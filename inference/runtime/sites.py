@@ -1,0 +1,103 @@
+"""The sites of a Pyro trace: which are latent, which observed, and what the user called their distributions."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pyro import poutine
+
+
+def quoted(names: Iterable[str]) -> str:
+    """`site 'z'`, `sites 'z', 'x'`, or the first of many."""
+    quoted = [repr(name) for name in names]
+    some = ", ".join(quoted[:4]) + (f" and {len(quoted) - 4} more" if len(quoted) > 4 else "")
+    return f"site{'s' if len(quoted) > 1 else ''} {some}"
+
+
+Site = Any  # Pyro's message: a mapping with "fn", "value", "infer", "cond_indep_stack", ...
+
+
+def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
+    """The latent sites by name. Auxiliary ones (an autoguide's own) only if asked for; subsample indices never."""
+    return {
+        name: site
+        for name, site in _samples(trace).items()
+        if not site["is_observed"] and (auxiliary or not site["infer"].get("is_auxiliary"))
+    }
+
+
+def drawn(trace: poutine.Trace) -> dict[str, Site]:
+    """All that the program drew: latent sites, auxiliary ones, and the indices of subsampled plates."""
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not s["is_observed"] and not _whole(s)}
+
+
+def observed(trace: poutine.Trace) -> dict[str, Site]:
+    """The observed sites by name; deterministic ones left out."""
+    return {
+        name: site
+        for name, site in _samples(trace).items()
+        if site["is_observed"] and not site["infer"].get("_deterministic")
+    }
+
+
+def is_index(site: Site) -> bool:
+    """Whether a site is a plate's own: the indices of its rows."""
+    return type(site["fn"]).__name__ == "_Subsample"
+
+
+def _whole(site: Site) -> bool:
+    """Whether a site is a plate's own, which takes all of its rows: nothing is drawn."""
+    return is_index(site) and site["fn"].subsample_size in (None, site["fn"].size)
+
+
+def plates(site: Site) -> frozenset[str]:
+    """The names of the plates that hold a site."""
+    return frozenset(frame.name for frame in site["cond_indep_stack"])
+
+
+def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
+    """The latent sites whose distribution is the same in two runs with different noise: it depends on no draw."""
+    found: dict[str, Site] = {}
+    others = latent(two)
+    for name, site in latent(one).items():
+        if name not in others:
+            continue
+        fn, other, value = site["fn"], others[name]["fn"], site["value"]
+        same = fn.batch_shape == other.batch_shape and fn.event_shape == other.event_shape
+        if same and torch.equal(fn.log_prob(value), other.log_prob(value)):
+            found[name] = site
+    return found
+
+
+def same_scale(one: Any, two: Any) -> bool:
+    """Scales are numbers, or tensors with a value for each row."""
+    if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    return bool(one == two)
+
+
+def refuse_subsampled(sites: dict[str, Site]) -> None:
+    """Raises ValueError naming a plate that holds a random part of its rows: draws of it would mix the rows."""
+    for name, site in sites.items():
+        for plate in site["cond_indep_stack"]:
+            if plate.full_size is not None and plate.full_size > plate.size:
+                raise ValueError(
+                    f"site {name!r}: plate {plate.name!r} is subsampled to {plate.size} of {plate.full_size} rows, so "
+                    f"draws would lack or mix rows; make subsample_size an argument of the pair and leave it out here"
+                )
+
+
+def has_rsample(site: Site) -> bool:
+    """Whether a draw can be differentiated: what is no torch distribution may not say."""
+    return bool(getattr(site["fn"], "has_rsample", False))
+
+
+def shown_plates(site: Site, none: str = "-") -> str:
+    """The plates that hold a site and their sizes, in words."""
+    return ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or none
+
+
+def _samples(trace: poutine.Trace) -> dict[str, Site]:
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {n: s for n, s in nodes.items() if s["type"] == "sample" and not is_index(s)}

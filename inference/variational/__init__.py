@@ -1,0 +1,1 @@
+"""Stochastic variational inference: prepare, step, loop, stop, result."""

@@ -1,0 +1,193 @@
+"""When to stop, and the average of the iterates.
+
+A run has stages of constant learning rate. Within a stage the iterates are averaged; the stage ends when the average
+has stopped moving: between the last two quarters of the stage the ELBO gains nothing, or nothing beyond its Monte
+Carlo error while the parameters drift no further than theirs (mean squared z-score over the parameters). Then, as soon
+as the noise left in the average costs little too, the rate falls. The run ends when a whole stage at the lower rate
+gained nothing (or at the fifth stage, where the rate is a hundredth of the first). Networks gain with the logarithm of
+the steps and never rest: with many parameters a stage has a longest length. Both ELBOs of a comparison see the same
+noise, so that differences far smaller than the ELBO's own error can be told.
+
+Averages of iterates: Polyak and Juditsky 1992; stages and averages in SVI: Welandawe et al. 2022 (RABVI).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+
+TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
+
+
+ANNEAL = 0.3  # the rate of a stage over that of the one before
+
+
+MAX_STAGES = 5
+
+
+NOISE = 5  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
+
+
+COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
+
+
+MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
+
+
+_FIRST_CHECK = 12  # blocks
+
+
+_MAX_BLOCKS = 24
+
+
+class Gain(NamedTuple):
+    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats.
+
+    latents: how many latent numbers there are; the tolerance grows with them.
+    """
+
+    nats: float
+    error: float
+    rounding: float
+    latents: int = 1
+
+    @property
+    def tolerance(self) -> float:
+        return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
+
+
+@dataclass
+class Mean:
+    """A running mean; it begins anew when the shape changes (a parameter appeared)."""
+
+    count: int = 0
+    total: torch.Tensor | None = None
+
+    def add(self, x: torch.Tensor, count: int = 1) -> None:
+        """x: the sum of so many."""
+        if self.total is None or self.total.shape != x.shape:
+            self.count, self.total = 0, torch.zeros_like(x)
+        self.count, self.total = self.count + count, self.total + x
+
+    def value(self) -> torch.Tensor | None:
+        return None if self.total is None else self.total / self.count
+
+
+@dataclass
+class Iterates:
+    """The iterates of one stage as means over blocks of steps, merged in pairs when there are many."""
+
+    block: int = 25  # steps
+    means: list[torch.Tensor] = field(default_factory=list)
+    _sum: torch.Tensor | None = None
+    _count: int = 0
+
+    @property
+    def room(self) -> int:
+        """How many iterates complete a block."""
+        return self.block - self._count
+
+    def add(self, parameters: torch.Tensor, count: int = 1) -> bool:
+        """Take one iterate, shape (P,), or the sum of several, at most `room`. True when a block is complete."""
+        if self._sum is None or self._sum.shape != parameters.shape:  # a parameter appeared: begin again
+            self.means, self._count = [], 0
+            self._sum = torch.zeros_like(parameters)
+        self._sum += parameters
+        self._count += count
+        if self._count < self.block:
+            return False
+        mean = self._sum / self._count
+        self._sum, self._count = torch.zeros_like(parameters), 0
+        if not torch.isfinite(mean).all():
+            return False
+        self.means.append(mean)
+        if len(self.means) == _MAX_BLOCKS:
+            self.means = [(a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)]
+            self.block *= 2
+        return True
+
+    def quarter(self, which: int) -> torch.Tensor:
+        """The block means of the last (1) or the last but one (2) quarter of the stage, shape (blocks, P)."""
+        n = max(1, len(self.means) // 4)
+        return torch.stack(self.means[len(self.means) - which * n : len(self.means) - (which - 1) * n])
+
+    def average(self) -> torch.Tensor | None:
+        """The mean over the last quarter of the stage, shape (P,); None before the first block."""
+        return self.quarter(1).mean(0) if self.means else None
+
+
+@dataclass
+class Convergence:
+    """Watches the iterates of a run and says when a stage, and when the run, has come to rest."""
+
+    gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
+    longest: float = math.inf  # steps of a stage
+    iterates: Iterates = field(default_factory=Iterates)
+    stages: int = 1
+    verdict: str = ""  # in words, once stopped
+    _before: torch.Tensor | None = None  # the average of the stage before
+    _next: float = _FIRST_CHECK * 25  # steps in this stage at which to look again
+    _steps: int = 0
+
+    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "look", "anneal", "stop"]:
+        """Take one iterate, or the sum of several, at most `iterates.room`.
+
+        "look": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
+        "stop": the average is the answer.
+        """
+        self._steps += count
+        if not self.iterates.add(parameters, count) or self._steps < self._next:
+            return "go on"
+        over = self._steps >= self.longest
+        self._next = min(self._steps * 1.3, self.longest)
+        if not over and not self._at_rest():
+            return "look"
+        # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
+        average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
+        noise = self.gain(average, self.iterates.quarter(1).mean(0))
+        little = max(NOISE * noise.tolerance, noise.error)
+        if not over and noise.nats > COARSE * little:
+            return "look"
+        before, last = self._before, self.stages >= MAX_STAGES
+        if before is not None and before.shape == average.shape:
+            gain = self.gain(average, before)
+            still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error) and gain.error <= 10 * gain.tolerance
+            if still and noise.nats <= little:
+                self.verdict = f"converged: the last of {self.stages} stages gained nothing beyond its error"
+            elif last and not over and noise.nats > little:
+                return "look"
+            elif last:
+                change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
+                self.verdict = (
+                    f"at the lowest learning rate, stage {self.stages}: the last changed the ELBO by {change}"
+                )
+        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
+        if self.verdict:
+            return "stop"
+        self.stages += 1
+        return "anneal"
+
+    def average(self) -> torch.Tensor | None:
+        """The best answer so far: the average of this stage, or of the one before when this has no block yet."""
+        now = self.iterates.average()
+        return self._before if now is None else now
+
+    def _at_rest(self) -> bool:
+        new, old = self.iterates.quarter(1), self.iterates.quarter(2)
+        gain = self.gain(new.mean(0), old.mean(0))
+        # Thousands of weights that only jitter hide the few that still move: the ELBO has its say too.
+        still = _drift(new, old) <= MAX_DRIFT and gain.nats <= 2 * gain.error + gain.tolerance
+        return still or gain.nats <= gain.tolerance
+
+
+def _drift(new: torch.Tensor, old: torch.Tensor) -> float:
+    """The mean squared z-score of the difference between two sets of block means, over the parameters that moved."""
+    variance = (new.var(0) + old.var(0)) / len(new)
+    moved = variance > 0
+    if not moved.any():
+        return 0.0
+    z2 = (new.mean(0) - old.mean(0))[moved] ** 2 / variance[moved]
+    value = z2.mean().item()
+    return value if math.isfinite(value) else math.inf

@@ -1,0 +1,1 @@
+"""Programs that a recording must refuse, follow as they change, or accept."""

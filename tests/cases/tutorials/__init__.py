@@ -1,0 +1,1 @@
+"""Models in the style of Pyro's tutorials, small enough for a test."""

@@ -1,0 +1,170 @@
+"""A compiled step: the same run as the eager one, and nothing that is wrong on disk, or missing, does harm.
+
+One library is compiled for all of these tests (some 20 s). Where there is no C++ compiler, only the rest is tested.
+"""
+
+import os
+import shutil
+import stat
+import time
+
+import pytest
+import torch
+
+import credo
+from credo.inference.capture import compiler, native
+from credo.inference.capture.aot import CompileJob
+from credo.inference.capture.compiler import Compiling
+from credo.inference.capture.native import NativeLoop
+
+needs_compiler = pytest.mark.skipif(not compiler._compiler(), reason="no C++ compiler here")
+FLIPS = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+
+
+def runner(compile=True, **options):
+    pair = credo.load("coin_toss")
+    return credo.SVI(pair.model, pair.guide, progress=False, plan="fast", particles=2, compile=compile, **options)
+
+
+def machine_of(svi):
+    (replay,) = svi._compiled.replays.values()
+    return replay.machine
+
+
+def compiled(svi, seconds=240):
+    """Goes on with a run until it is compiled, or is not going to be."""
+    svi.run(FLIPS, steps=200)
+    end = time.monotonic() + seconds
+    while isinstance(machine_of(svi), Compiling | CompileJob) and time.monotonic() < end:
+        svi.run(FLIPS, steps=200)
+        time.sleep(0.1)
+    return svi
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The folder of libraries, with that of the coin in it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CREDO_CACHE", str(folder))
+        patch.setattr("credo.inference.capture.native.PATIENCE", 0.0)
+        torch.set_num_threads(1)
+        svi = compiled(runner())
+    assert isinstance(machine_of(svi), NativeLoop), machine_of(svi)
+    return folder
+
+
+@pytest.fixture
+def here(library, monkeypatch, tmp_path):
+    """A copy of that folder in use."""
+    folder = shutil.copytree(library, tmp_path / "copy")
+    monkeypatch.setenv("CREDO_CACHE", str(folder))
+    return folder
+
+
+@needs_compiler
+def test_a_compiled_run_is_the_eager_one(here):
+    """From the library on disk at once; its sums of iterates too, of which the answer is made."""
+    svi, eager = runner(), runner(compile=False)
+    fits = [one.run(FLIPS, steps=1000) for one in (svi, eager)]
+    assert isinstance(machine_of(svi), NativeLoop) and fits[0].plan.compiled == "captured once, compiled"
+    assert svi.losses[:50] == pytest.approx(eager.losses[:50], rel=1e-5)
+    assert svi.losses == pytest.approx(eager.losses, rel=1e-3)
+    for name, value in fits[1].params.items():
+        torch.testing.assert_close(fits[0].params[name], value, rtol=1e-4, atol=1e-4)
+    states = [list(one._steps.optimiser.state.values()) for one in (svi, eager)]
+    for a, b in zip(*states, strict=True):
+        assert a["step"].item() == b["step"].item() == 1000
+        torch.testing.assert_close(a["exp_avg"], b["exp_avg"], rtol=1e-2, atol=1e-3)
+
+
+@needs_compiler
+def test_compiled_and_eager_steps_go_on_from_each_other(here):
+    """Other data for a while, which runs eagerly; the learning rate of a run until converged reaches compiled steps."""
+    runs = []
+    for compile in (True, False):
+        svi = runner(compile)
+        for _ in range(3):
+            svi.run(FLIPS, steps=200)
+            for n in (1, 2, 3, 4):
+                svi.step(FLIPS[:n])
+        fit = svi.run(FLIPS)
+        runs.append((svi, fit))
+    (svi, fit), (eager, wanted) = runs
+    assert any(isinstance(r.machine, NativeLoop) for r in svi._compiled.replays.values())
+    assert svi.losses[:200] == pytest.approx(eager.losses[:200], rel=1e-4)
+    assert fit.stopped.split(":")[0] == wanted.stopped.split(":")[0]
+    exact = credo.compare(fit)
+    assert exact["kl"].max() < 5e-3
+
+
+@needs_compiler
+@pytest.mark.parametrize("harm", ["bytes", "cut", "checksum", "nothing"])
+def test_a_broken_library_is_not_opened(here, harm):
+    (library,) = here.glob("*/step.so")
+    if harm == "bytes":
+        library.write_bytes(library.read_bytes()[:-100] + b"\0" * 100)
+    elif harm == "cut":
+        library.write_bytes(library.read_bytes()[:1000])
+    elif harm == "checksum":
+        (library.parent / "sha256").unlink()
+    svi = runner()
+    svi.run(FLIPS, steps=300)
+    assert isinstance(machine_of(svi), NativeLoop if harm == "nothing" else CompileJob)
+    assert svi.losses[:50] == pytest.approx(runner(compile=False).run(FLIPS, steps=50).losses, rel=1e-5)
+
+
+@needs_compiler
+def test_a_library_that_does_something_else_is_found_out(here, monkeypatch):
+    """Opened and tried on a copy of the state before it is used."""
+    real = compiler.open_library
+
+    def other(job):
+        loop = real(job)
+        return lambda inputs, each, count: [2 * loss for loss in loop(inputs, each, count)]
+
+    monkeypatch.setattr(native, "open_library", other)
+    svi = runner()
+    svi.run(FLIPS, steps=300)
+    assert isinstance(machine_of(svi), CompileJob)
+
+
+def test_without_a_compiler_the_graph_is_replayed_and_the_plan_says_so(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(native, "PATIENCE", 0.0)
+    svi = runner()
+    fit = svi.run(FLIPS, steps=300)
+    assert fit.plan.compiled == "captured once, replayed operator by operator (no C++ compiler here)"
+    assert svi.losses == pytest.approx(runner(compile=False).run(FLIPS, steps=300).losses, rel=1e-5)
+
+
+@needs_compiler
+def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CREDO_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(native, "PATIENCE", 0.0)
+    fit = runner().run(FLIPS, steps=300)
+    assert "the folder for compiled steps cannot be written" in fit.plan.compiled
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands for the compiler")
+def test_a_compiler_that_fails_is_said(monkeypatch, tmp_path):
+    """One that is called g++ and does nothing but fail."""
+    monkeypatch.setenv("CREDO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    (tmp_path / "g++").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "g++").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("CXX", str(tmp_path / "g++"))
+    monkeypatch.setattr(native, "PATIENCE", 0.0)
+    svi = compiled(runner())
+    assert "the compiler failed" in svi.plan.compiled
+    assert not list((tmp_path / "cache").glob("*/step.so")) and not list((tmp_path / "cache").glob("making*"))
+
+
+def test_where_libraries_are_kept(monkeypatch):
+    monkeypatch.setenv("CREDO_CACHE", "/somewhere")
+    assert str(compiler.cache()) == "/somewhere"
+    monkeypatch.delenv("CREDO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert str(compiler.cache()) == "/elsewhere/credo"

@@ -1,0 +1,87 @@
+"""What a program reads from outside of itself."""
+
+import functools
+
+import pytest
+
+from credo.inference.capture.outside import place, scalars, values
+
+beside = 1.0
+unread = 2.0
+
+
+class Holder:
+    def __init__(self):
+        self.kept = 3
+        self.calls = 0
+
+    def model(self):
+        self.calls += 1
+        return self.kept + self.calls
+
+
+def make():
+    inner, table, series, text = 0.5, {"heat": 0.1, "other": "a"}, [1, 2], "word"
+
+    def model(x):
+        return beside * inner * table["heat"] * series[0] * len(text)
+
+    def change(**new):
+        nonlocal inner
+        inner = new.get("inner", inner)
+        table["heat"] = new.get("heat", table["heat"])
+        series[1] = new.get("last", series[1])
+
+    return model, change
+
+
+@pytest.mark.parametrize("new", [{"inner": 2.0}, {"heat": 0.2}, {"last": 7}])
+def test_a_number_that_changes_is_seen(new):
+    model, change = make()
+    found = scalars((model, functools.partial(model, 1)))
+    before = values(found)
+    assert values(found) == before
+    change(**new)
+    after = values(found)
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+
+
+def test_a_global_of_the_same_file_counts_and_others_do_not(monkeypatch):
+    model, _ = make()
+    found = scalars((model,))
+    before = values(found)
+    monkeypatch.setitem(globals(), "unread", 5.0)
+    assert values(found) == before
+    monkeypatch.setitem(globals(), "beside", 5.0)
+    assert values(found) != before
+
+
+def test_attributes_of_the_users_objects_count():
+    holder = Holder()
+    found = scalars((holder.model,))
+    before = values(found)
+    holder.model()
+    assert values(found) != before
+    assert {name.split(".")[-1] for name in found} >= {"kept", "calls"}
+
+
+def test_what_holds_no_number_is_left_out_and_what_goes_away_is_borne():
+    class Model:
+        def __init__(self):
+            self.tensor, self.number = object(), 1
+
+        def __call__(self):
+            return self.number
+
+    model = Model()
+    found = scalars((model,))
+    assert {name.split(".")[-1] for name in found} == {"number"}
+    del model.number
+    assert values(found) == (None,)
+
+
+def test_the_place_of_a_program_is_its_first_line():
+    model, _ = make()
+    assert place(functools.partial(model, 1)).startswith(" at test_reach.py:")
+    assert place(model).endswith(": `def model(x):`")
+    assert place(3) == place(Holder()) == ""

@@ -1,0 +1,206 @@
+"""When a run stops, what it returns, and that nothing is lost when it ends early."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import constraints
+
+import credo
+from credo.inference.variational.convergence import MAX_STAGES, TOLERANCE, Convergence, Gain, Iterates, _drift
+from tests.cases.interruptions import Armed, breaking, interrupting
+
+FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
+
+
+def model(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def guide(y):
+    loc = pyro.param("loc", torch.tensor(3.0))
+    scale = pyro.param("scale", torch.tensor(2.0), constraint=constraints.positive)
+    pyro.sample("z", dist.Normal(loc, scale))
+
+
+@pytest.mark.parametrize("n", [25, 60, 300, 599, 600, 5000])
+def test_the_average_is_that_of_about_the_last_quarter(n):
+    """Iterates 0, 1, 2, ...: an average over the last quarter of whole blocks lies within a block of 7/8 of the way."""
+    iterates = Iterates()
+    for i in range(n):
+        iterates.add(torch.tensor([float(i), -float(i)]))
+    average = iterates.average()
+    seen = iterates.block * len(iterates.means)
+    assert len(iterates.means) < 24 and n - seen < iterates.block
+    k = max(1, len(iterates.means) // 4) * iterates.block
+    assert average.tolist() == pytest.approx([seen - (k + 1) / 2, -(seen - (k + 1) / 2)])
+
+
+def test_iterates_that_are_not_finite_do_not_enter_the_average():
+    iterates = Iterates()
+    for value in [1.0] * 25 + [float("nan")] * 25:
+        iterates.add(torch.tensor([value]))
+    assert iterates.average().item() == 1.0
+
+
+def test_a_new_parameter_begins_the_average_anew():
+    iterates = Iterates()
+    for i in range(50):
+        iterates.add(torch.ones(1 if i < 25 else 2))
+    assert iterates.average().shape == (2,)
+
+
+def test_drift_is_small_for_noise_and_large_for_a_trend():
+    torch.manual_seed(0)
+    noise = torch.randn(2, 5, 1000)
+    # the squared difference of two means of five over its estimate is F(1, 8), of mean 8/6
+    assert _drift(noise[0], noise[1]) == pytest.approx(8 / 6, rel=0.3)
+    assert _drift(noise[0] + 3, noise[1]) > 10
+    assert _drift(torch.ones(5, 3), torch.ones(5, 3)) == 0.0
+
+
+def watch_quadratic(noise: float, start: float = 5.0) -> tuple[torch.Tensor, int]:
+    """SGD on x^2/2 under Convergence: (the average at the stop, steps). The ELBO is -x^2/2, known exactly."""
+    torch.manual_seed(1)
+    x, rate = torch.tensor([start]), 0.05
+    watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
+    for step in range(1, 20_000):
+        x = x - rate * (x + noise * torch.randn(1))
+        action = watch.add(x)
+        if action == "stop":
+            return watch.average(), step
+        rate = rate * 0.3 if action == "anneal" else rate
+    raise AssertionError("never stopped")
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
+def test_a_quadratic_is_solved_to_the_tolerance(noise):
+    average, _ = watch_quadratic(noise)
+    assert (average**2).item() / 2 < 0.01
+
+
+def test_no_stop_while_the_way_is_long():
+    """At 0.0005 a step the minimum is 10,000 steps away: not to be taken for rest."""
+    watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
+    for step in range(3000):
+        assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "look")
+
+
+def at_rest(gain: Gain, until: tuple[str, ...], longest: float = math.inf) -> tuple[Convergence, str]:
+    """Iterates that only wobble, until one of these actions."""
+    torch.manual_seed(2)
+    watch = Convergence(lambda new, old: gain, longest)
+    for _ in range(20_000):
+        action = watch.add(torch.randn(50))
+        if action in until:
+            return watch, action
+    raise AssertionError(f"none of {until}")
+
+
+@pytest.mark.parametrize("gain", [Gain(0.0, 0.0, 0.0), Gain(5e-4, 0.0, 0.0), Gain(-0.01, 0.006, 0.0)])
+def test_a_stage_that_gained_nothing_beyond_its_error_is_the_last(gain):
+    watch, _ = at_rest(gain, ("stop",))
+    assert watch.stages == 2 and watch.verdict.startswith("converged")
+
+
+@pytest.mark.parametrize("gain", [Gain(1.0, 0.0, 0.0), Gain(-1.0, 0.0, 0.0), Gain(0.0, 1.0, 0.0)])
+def test_a_gain_or_doubt_about_it_goes_on_to_the_last_stage_and_says_so(gain):
+    watch, _ = at_rest(gain, ("stop",), longest=1000)
+    assert watch.stages == MAX_STAGES and "converged" not in watch.verdict and "nats" in watch.verdict
+
+
+def test_iterates_that_wobble_while_the_elbo_surely_gains_are_not_at_rest():
+    """Thousands of weights that jitter hide the few that move."""
+    torch.manual_seed(2)
+    for gain, rests in ((Gain(1.0, 0.1, 0.0), False), (Gain(1.0, 0.6, 0.0), True), (Gain(-1.0, 0.1, 0.0), True)):
+        watch = Convergence(lambda new, old, gain=gain: gain)
+        assert ("anneal" in {watch.add(torch.randn(50)) for _ in range(5000)}) is rests
+
+
+@pytest.mark.parametrize(("latents", "tolerance"), [(1, 1), (10, 1), (40, 4), (60, 6), (1000, 100)])
+def test_the_tolerance_grows_with_the_latent_numbers(latents, tolerance):
+    """In thousandths of a nat, of which a gain of 5 is none for sixty latent numbers."""
+    gain = Gain(5e-3, 0.0, 0.0, latents)
+    assert gain.tolerance == pytest.approx(TOLERANCE * tolerance)
+    watch, _ = at_rest(gain, ("stop",), longest=1000)
+    stages = 2 if tolerance > 5 else MAX_STAGES
+    assert watch.stages == stages and watch.verdict.startswith("converged") is (stages == 2)
+
+
+def test_the_rounding_of_the_elbo_is_a_tolerance_too():
+    assert Gain(0.0, 0.0, 0.4, 100).tolerance == 0.8 and Gain(0.0, 0.0, 0.04, 1000).tolerance == 0.1
+
+
+def test_a_new_stage_averages_its_own_iterates_alone():
+    watch, _ = at_rest(Gain(0.0, 0.0, 0.0), ("anneal",))
+    for _ in range(25):
+        watch.add(torch.full((50,), 7.0))
+    assert watch.average().tolist() == [7.0] * 50
+
+
+def test_a_run_stops_by_itself_at_the_posterior():
+    """z | y ~ N(sum y / (N + 1), 1 / (N + 1))."""
+    fit = credo.fit(model, guide, FLIPS)
+    assert fit.stopped.startswith("converged") and len(fit.losses) < 5000
+    assert fit.params["loc"].item() == pytest.approx(3 / 5, abs=0.05 / 5**0.5)
+    assert fit.params["scale"].item() == pytest.approx(5**-0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 30])
+def test_a_number_of_steps_is_kept(steps):
+    fit = credo.fit(model, guide, FLIPS, steps=steps)
+    assert len(fit.losses) == steps and str(steps) in fit.stopped
+    if steps == 0:
+        assert fit.params["loc"].item() == 3.0
+
+
+def test_a_negative_number_of_steps_is_refused():
+    with pytest.raises(ValueError, match="steps: got -1"):
+        credo.fit(model, guide, FLIPS, steps=-1)
+
+
+@pytest.mark.parametrize("steps", [None, 200])
+def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
+    interrupted = Armed(guide, interrupting(at=100))
+    with unchanged():
+        runner = credo.SVI(model, interrupted, particles=1, plan="fast")
+        runner.prepare(FLIPS)
+        interrupted.calls = 0  # from here each is a step, or one of a few looks
+        fit = runner.run(FLIPS, steps=steps)
+    assert "Ctrl-C" in fit.stopped and str(len(fit.losses)) in fit.stopped
+    assert 50 < len(fit.losses) < 100
+    assert fit.params["loc"].item() < 3.0 and fit.sample(3)["z"].shape == (3,)
+
+
+def test_ctrl_c_before_the_first_step_returns_a_fit_too():
+    interrupted = Armed(guide, interrupting(at=10))
+    runner = credo.SVI(model, interrupted, particles=1)
+    runner.prepare(FLIPS)
+    interrupted.calls = 0  # the race is on
+    fit = runner.run(FLIPS)
+    assert not fit.losses and "interrupted after 0 steps" in fit.stopped and fit.sample(3)["z"].shape == (3,)
+
+
+def test_a_loss_that_leaves_the_finite_numbers_raises_with_the_fit(unchanged):
+    broken = Armed(model, breaking(after=100))
+    with unchanged(), pytest.raises(credo.Diverged, match=r"nan at step .*\.fit holds") as caught:
+        runner = credo.SVI(broken, guide, particles=1, plan="fast")
+        runner.prepare(FLIPS)
+        broken.calls = 0
+        runner.run(FLIPS)
+    fit = caught.value.fit
+    assert all(torch.isfinite(torch.tensor(fit.losses))) and len(fit.losses) > 50
+    assert 0.6 < fit.params["loc"].item() < 3.0 and torch.isfinite(fit.params["scale"])
+    assert torch.isfinite(fit.sample(10)["z"]).all()
+
+
+def test_a_run_can_go_on_from_where_it_is():
+    svi = credo.SVI(model, guide)
+    first = svi.run(FLIPS, steps=50)
+    again = svi.run(FLIPS, steps=50)
+    assert len(first.losses) == 50 and len(again.losses) == 100
+    assert abs(again.params["loc"] - 0.6) < abs(first.params["loc"] - 0.6)
