@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 
 import credo
-from credo.gallery import gallery
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.runtime.state import reading
-from credo.page import PLAN, Section, write
 from credo.pairs import Pair
-from credo.unseen import beside, scores
+from credo.report.gallery import gallery
+from credo.report.held_out import beside, scores
+from credo.report.page import PLAN, Section, write
 
 LONGEST = 40  # scalars of a fit that are shown one by one
 

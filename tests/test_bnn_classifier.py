@@ -94,7 +94,7 @@ def slope_elbo(p, prior_sd):
     return averaged(fits, loc, scale) - kl
 
 
-@pytest.mark.parametrize("term", ["KL", "log q", "STL"])
+@pytest.mark.parametrize("term", ["analytic KL", "log q", "sticking the landing"])
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_the_mean_gradient_is_that_of_the_quadrature(term, batch_size):
     pair = (partial(PAIR.model, prior_sd=2.0), PAIR.guide)

@@ -151,8 +151,8 @@ def test_the_kl_of_an_improper_prior_is_taken_in_closed_form_and_in_no_other_way
 
     def check(plan):
         terms = {e.site: e.term for e in plan.entries}
-        assert terms["0.weight"] == terms["2.weight"] == "KL"
-        assert plan.term == "KL" and plan.terms == ["KL"]
+        assert terms["0.weight"] == terms["2.weight"] == "analytic KL"
+        assert plan.term == "analytic KL" and plan.terms == ["analytic KL"]
 
     before = {name: w.detach().clone() for name, w in net.named_parameters()}
     runner = credo.SVI(PAIR.model, PAIR.guide, progress=False)

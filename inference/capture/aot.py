@@ -35,8 +35,8 @@ SETTINGS = {
 
 
 class CompileJob(NamedTuple):
-    """code: of a function `forward(self, *leaves, *averages, *each, *data)` that returns the loss, a gradient for each
-    of `used`, and the new averages.
+    """code: of a function `forward(self, *leaves, *baselines, *each, *data)` that returns the loss, a gradient for each
+    of `used`, and the new baselines.
     """
 
     code: str
@@ -51,14 +51,14 @@ class CompileJob(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """All that a step reads. It changes leaves, first, second, totals, averages and clock."""
+    """All that a step reads. It changes leaves, first, second, totals, baselines and clock."""
 
-    each: list[torch.Tensor]  # what is another in every step: batch, warmth
+    each: list[torch.Tensor]  # what is another in every step: batch, kl_weight
     leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
     first: list[torch.Tensor]  # the optimiser's means of their gradients
     second: list[torch.Tensor]  # and of the squares; none for SGD
     totals: list[torch.Tensor]  # the sums of the leaves over steps
-    averages: list[torch.Tensor]  # the baselines
+    baselines: list[torch.Tensor]  # the baselines
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
     others: list[torch.Tensor]  # leaves without a gradient
     data: list[torch.Tensor]
@@ -131,8 +131,8 @@ def step(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]
-        loss, *rest = graph(None, *every, *x.averages, *x.each, *x.data)
-        gradients, averages = rest[: len(job.used)], rest[len(job.used) :]
+        loss, *rest = graph(None, *every, *x.baselines, *x.each, *x.data)
+        gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
         if job.shapes:
             gradients = [torch.cat([g.reshape(-1) for g in gradients])]
         fine = torch.isfinite(loss)
@@ -144,7 +144,7 @@ def step(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
             sum_of_p.add_(p)
         x.clock[0].copy_(torch.where(fine, clock, x.clock[0]))
-        for old, new in zip(x.averages, averages, strict=True):
+        for old, new in zip(x.baselines, baselines, strict=True):
             old.copy_(torch.where(fine, new, old))
         return [loss.double()]
 

@@ -152,7 +152,7 @@ def _held_against(
         with noise(0), torch.no_grad():
             loss = loop(flat, len(x.each), 1)[0] if native else step(job)(*flat)[0].item()
             generators.append(torch.get_rng_state())
-        results.append((loss, [*(x.first or x.leaves), *x.averages]))
+        results.append((loss, [*(x.first or x.leaves), *x.baselines]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)
     same = abs(loss - wanted) <= SAME * abs(wanted) and torch.equal(*generators)

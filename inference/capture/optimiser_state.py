@@ -66,7 +66,7 @@ def read_state(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimize
         second=second,
         # Summed in double precision; of large networks, whose blocks are short, as they are: memory is their time.
         totals=[torch.zeros_like(p, dtype=torch.float64 if flat else None) for p in leaves],
-        averages=list(live.averages.values()),
+        baselines=list(live.baselines.values()),
         clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],
         data=[*live.data, *replay.captured.constants],

@@ -35,15 +35,15 @@ class StepInputs(NamedTuple):
     """The tensors of a run that a step reads; an `Objective` reads these very ones."""
 
     leaves: list[torch.Tensor]
-    averages: dict[str, torch.Tensor]
-    each: list[torch.Tensor]  # what is another in every step: the rows of the batch, the warmth
+    baselines: dict[str, torch.Tensor]
+    each: list[torch.Tensor]  # what is another in every step: the rows of the batch, the kl_weight
     data: list[torch.Tensor]
     buffers: list[torch.Tensor]
 
     @property
     def inputs(self) -> list[torch.Tensor]:
         """Those that a graph is handed, in its order."""
-        return [*self.leaves, *self.averages.values(), *self.each, *self.data]
+        return [*self.leaves, *self.baselines.values(), *self.each, *self.data]
 
 
 @dataclass
@@ -124,7 +124,7 @@ def graph(replay: Replay, live: StepInputs) -> list[torch.Tensor]:
     """The loss, a gradient for each of `used`, the new baselines."""
     with torch.no_grad():
         return list(replay.captured.run(*live.inputs, *replay.captured.constants))[
-            : 1 + len(replay.used) + len(live.averages)
+            : 1 + len(replay.used) + len(live.baselines)
         ]
 
 
@@ -140,7 +140,7 @@ def one_step(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer)
             leaf = live.leaves[i]  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
         optimiser.step()
-        for average, new in zip(live.averages.values(), rest[len(replay.used) :], strict=True):
+        for average, new in zip(live.baselines.values(), rest[len(replay.used) :], strict=True):
             average.copy_(new)
     replay.taken += 1
     replay.seconds += time.perf_counter() - begun
@@ -149,9 +149,9 @@ def one_step(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer)
 
 def _values(objective: Objective, live: StepInputs, used: list[int]) -> list[torch.Tensor]:
     """The program itself; `used` is filled."""
-    averages = dict(live.averages)
+    baselines = dict(live.baselines)
     with torch.enable_grad():
-        value, surrogate = objective(averages)
+        value, surrogate = objective(baselines)
         gradients = torch.autograd.grad(surrogate, live.leaves, allow_unused=True)
     used[:] = [i for i, gradient in enumerate(gradients) if gradient is not None]
-    return [value, *(g for g in gradients if g is not None), *(averages[name] for name in live.averages)]
+    return [value, *(g for g in gradients if g is not None), *(baselines[name] for name in live.baselines)]

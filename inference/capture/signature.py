@@ -33,7 +33,7 @@ def signature_of(
     modes = tuple(module.training for module in modules)
     forms = tuple((ids.index(id(part)), *_form(part)) for part in parts)
     shapes = tuple(t.shape for t in live.each)
-    return Signature(plan, (program, leaves, modes, tuple(live.averages), shapes), outside, (str(structure), forms))
+    return Signature(plan, (program, leaves, modes, tuple(live.baselines), shapes), outside, (str(structure), forms))
 
 
 def _form(value: Any) -> tuple:

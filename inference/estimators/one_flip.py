@@ -23,7 +23,7 @@ def flips(
     reach: Mapping[str, list[Key]],
     redrawn: Mapping[str, frozenset[str]],
     vectorised: bool,
-    warmth: float | torch.Tensor,
+    kl_weight: float | torch.Tensor,
     lead: int,
 ) -> dict[str, torch.Tensor]:
     """{site: a scalar whose gradient is that of -ELBO through its probabilities}. drawn: one run of the pair.
@@ -41,7 +41,7 @@ def flips(
         held = {k: v.detach() for k, v in drawn.z.items() if k not in redrawn[name] and k != name}
 
         def cost(z: torch.Tensor, name: str = name, keys: list[Key] = keys, held: dict = held) -> torch.Tensor:
-            return moved(evaluate({**held, name: z}), keys, drawn.dims[WEIGHT, name], warmth, lead)
+            return moved(evaluate({**held, name: z}), keys, drawn.dims[WEIGHT, name], kl_weight, lead)
 
         with torch.no_grad():
             costs = each(cost, torch.cat([drawn.z[name][None], values]), vectorised)

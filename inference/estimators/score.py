@@ -17,7 +17,7 @@ from ..distributions.unwrap import without_path
 from ..pair.costs import DATA, GUIDE, PRIOR, WEIGHT, Key, Run
 from ..pair.pair import Program
 
-DECAY = 0.9  # of the moving averages
+DECAY = 0.9  # of the moving baselines
 
 
 class Score(NamedTuple):
@@ -31,7 +31,7 @@ def scores(
     drawn: Run,
     reach: Mapping[str, list[Key]],
     coupled: Mapping[str, frozenset[str]],
-    warmth: float | torch.Tensor,
+    kl_weight: float | torch.Tensor,
     lead: int,
 ) -> dict[str, Score]:
     """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which its
@@ -41,7 +41,7 @@ def scores(
     for name, keys in reach.items():
         mine = drawn.dims[WEIGHT, name]
         log_q = trimmed(drawn.costs[WEIGHT, name], lead, depth(mine))
-        cost = moved(drawn, keys, mine, warmth, lead, coupled.get(name, frozenset()))
+        cost = moved(drawn, keys, mine, kl_weight, lead, coupled.get(name, frozenset()))
         found[name] = Score(log_q, cost + torch.zeros_like(log_q).detach())
     return found
 
@@ -50,7 +50,7 @@ def moved(
     drawn: Run,
     keys: Iterable[Key],
     mine: Mapping[str, int],
-    warmth: float | torch.Tensor,
+    kl_weight: float | torch.Tensor,
     lead: int,
     together: frozenset[str] = frozenset(),
 ) -> torch.Tensor:
@@ -61,7 +61,7 @@ def moved(
     """
     total = torch.zeros(())
     for key in keys:
-        weight = {DATA: -1.0, PRIOR: -warmth, GUIDE: warmth}[key[0]]
+        weight = {DATA: -1.0, PRIOR: -kl_weight, GUIDE: kl_weight}[key[0]]
         kept = {dim for plate, dim in drawn.dims[key].items() if mine.get(plate) == dim and plate not in together}
         cost = drawn.costs[key].detach()
         lost = [dim for dim in range(lead - cost.dim(), 0) if dim not in kept]
@@ -80,20 +80,20 @@ def depth(plates: Mapping[str, int]) -> int:
     return -min(plates.values(), default=0)
 
 
-def surrogate(found: Mapping[str, Score], averages: dict[str, torch.Tensor] | None) -> torch.Tensor:
+def surrogate(found: Mapping[str, Score], baselines: dict[str, torch.Tensor] | None) -> torch.Tensor:
     """A scalar whose gradient is the score part of that of -ELBO. found: stacked, a leading dimension of particles.
 
-    averages: the moving averages of a run that takes one particle, brought up to date here.
+    baselines: the moving baselines of a run that takes one particle, brought up to date here.
     """
     total = torch.zeros((), dtype=torch.float64)
     for name, (log_q, cost) in found.items():
         n = len(cost)
         if n > 1:
             baseline = (cost.sum(0) - cost) / (n - 1)
-        elif averages is not None:
+        elif baselines is not None:
             mean = cost.mean().detach()
-            baseline = averages.get(name, torch.zeros_like(mean))
-            averages[name] = DECAY * baseline + (1 - DECAY) * mean if name in averages else mean
+            baseline = baselines.get(name, torch.zeros_like(mean))
+            baselines[name] = DECAY * baseline + (1 - DECAY) * mean if name in baselines else mean
         else:
             baseline = torch.zeros_like(cost)
         total = total + (log_q * (cost - baseline)).sum(dtype=torch.float64) / n

@@ -3,11 +3,12 @@
     -ELBO = E_q[log q(z) - log p(z)] - E_q[log p(x | z)]        nats, for the whole data set; estimated with K particles
 
 Pathwise sites (Kingma and Welling 2014; Rezende et al. 2014): the gradient of the integrand along z = z(noise, params).
-The term of log q: "KL", the divergence of a site from its prior in closed form where that is known; "STL" (sticking the
-landing, Roeder, Wu and Duvenaud 2017, eq. 7), the derivative of log q by its parameters at a held draw left out, which
-leaves the mean alone, since E_q[d log q] = 0, and makes the gradient exact where q is the posterior; or plain "log q".
+The term of log q: "analytic KL", the divergence of a site from its prior in closed form where that is known; "sticking
+the landing" (Roeder, Wu and Duvenaud 2017, eq. 7), the derivative of log q by its parameters at a held draw left out,
+which leaves the mean alone, since E_q[d log q] = 0, and makes the gradient exact where q is the posterior; or plain
+"log q".
 A weight may act on each row with noise of its own ("local", "flipout"; see `local`), its KL known in closed form.
-Finite sites are summed over (see `enumeration`) or flipped unit by unit (`flips`); the rest goes by the score function
+Finite sites are summed over (see `enumerate`) or flipped unit by unit (`one_flip`); the rest goes by the score function
 (`score`). One run of the pair serves them all.
 """
 
@@ -42,11 +43,13 @@ def differentiable_loss(
     pair: Pair,
     particles: int,
     vectorised: bool,
-    warmth: float = 1.0,
-    averages: dict[str, torch.Tensor] | None = None,
+    kl_weight: float = 1.0,
+    baselines: dict[str, torch.Tensor] | None = None,
 ) -> tuple[float, torch.Tensor]:
     """(the estimate of -ELBO in nats, a scalar whose gradient estimates that of -ELBO); see `objective`."""
-    value, surrogate = objective(recipe, pair, particles, vectorised, None if warmth == 1.0 else warmth, averages)
+    value, surrogate = objective(
+        recipe, pair, particles, vectorised, None if kl_weight == 1.0 else kl_weight, baselines
+    )
     return value.item(), surrogate
 
 
@@ -55,15 +58,15 @@ def objective(
     pair: Pair,
     particles: int,
     vectorised: bool,
-    warmth: float | torch.Tensor | None = None,
-    averages: dict[str, torch.Tensor] | None = None,
+    kl_weight: float | torch.Tensor | None = None,
+    baselines: dict[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(the estimate of -ELBO in nats, a scalar whose gradient estimates that of -ELBO), both tensors.
 
-    warmth: the weight of log q(z) - log p(z) in the second, below 1 while a run warms up; None is 1. averages: the
+    kl_weight: the weight of log q(z) - log p(z) in the second, below 1 while a run warms up; None is 1. baselines: the
     baselines of a run with one particle, see `score`.
     """
-    weight = 1.0 if warmth is None else warmth
+    weight = 1.0 if kl_weight is None else kl_weight
     drawn: Draw = repeat(lambda: _draw(pair, vectorised, recipe, weight), particles, vectorised, recipe.antithetic)
     for name, value in drawn.fixed.items():  # looked at out here: inside vmap a tensor does not say
         if value.requires_grad:
@@ -72,11 +75,11 @@ def objective(
             )
     loss = (drawn.divergence - drawn.fit).mean()
     now = loss.detach()
-    if warmth is not None:
-        loss = loss - (1 - warmth) * drawn.divergence.mean()
+    if kl_weight is not None:
+        loss = loss - (1 - kl_weight) * drawn.divergence.mean()
     for flipped in drawn.flipped.values():
         loss = loss + flipped.mean()
-    return now, loss + surrogate(drawn.scores, averages) if drawn.scores else loss
+    return now, loss + surrogate(drawn.scores, baselines) if drawn.scores else loss
 
 
 def log_weights(pair: Pair, n: int, vectorised: bool, recipe: Recipe = DRAWN) -> torch.Tensor:
@@ -93,7 +96,7 @@ def log_weight(pair: Pair, recipe: Recipe = DRAWN, vectorised: bool = False) -> 
     return draw.fit - draw.divergence
 
 
-def _draw(pair: Pair, vectorised: bool, recipe: Recipe, warmth: float | torch.Tensor = 1.0) -> Draw:
+def _draw(pair: Pair, vectorised: bool, recipe: Recipe, kl_weight: float | torch.Tensor = 1.0) -> Draw:
     """One draw of the guide, finite sites summed over."""
     scored = pair._replace(guide=without_paths(pair.guide, frozenset(recipe.score)))
 
@@ -109,11 +112,11 @@ def _draw(pair: Pair, vectorised: bool, recipe: Recipe, warmth: float | torch.Te
             f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
             f"draw it in every run and let the model's branch leave it unread"
         )
-    found = scores(drawn, reach, recipe.coupled, warmth, lead)
+    found = scores(drawn, reach, recipe.coupled, kl_weight, lead)
     flipped: dict[str, torch.Tensor] = {}
     if recipe.flips:
         again = functools.partial(evaluate, terms=Terms(kl=recipe.terms.kl, local=recipe.terms.local))
-        flipped = flips(again, drawn, recipe.flips, recipe.redrawn, vectorised, warmth, lead)
+        flipped = flips(again, drawn, recipe.flips, recipe.redrawn, vectorised, kl_weight, lead)
     fixed: dict[str, torch.Tensor] = {}
     fit: list[torch.Tensor] = []
     divergence: list[torch.Tensor] = []

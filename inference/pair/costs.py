@@ -40,7 +40,7 @@ Dims = dict[Key, dict[str, int]]  # the dimension of each of these plates, count
 class Terms(NamedTuple):
     """How sites enter the costs.
 
-    kl: {site of the guide: that of the model} whose KL(q || p) takes the place of log q - log p. landed: sites whose
+    kl: {site of the guide: that of the model} whose KL(q || p) takes the place of log q - log p. sticking: sites whose
     log q is not differentiated in its parameters; `again`: those among them whose distribution depends on other draws,
     or is not made of plain tensors. weights: sites whose log q is wanted without scale and mask too. flips: sites whose
     one-flip neighbours are wanted. local: {site: "local" or "flipout"}, weights that act on each row with noise of its
@@ -49,7 +49,7 @@ class Terms(NamedTuple):
     """
 
     kl: Mapping[str, str] = {}
-    landed: frozenset[str] = frozenset()
+    sticking: frozenset[str] = frozenset()
     again: frozenset[str] = frozenset()
     weights: frozenset[str] = frozenset()
     flips: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms
     where: Plates = {}
     dims: Dims = {}
     in_model = set(terms.kl.values())
-    in_guide = in_model | terms.kl.keys() | terms.landed
+    in_guide = in_model | terms.kl.keys() | terms.sticking
     p.compute_log_prob(site_filter=lambda name, site: name not in in_model)
     q.compute_log_prob(site_filter=lambda name, site: name not in in_guide)
     groups: dict[str, Group] = {}
@@ -110,8 +110,8 @@ def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms
                 )
             if side == GUIDE and name in terms.kl:
                 costs[side, name] = _kl(site, p.nodes[terms.kl[name]])
-            elif side == GUIDE and name in terms.landed:
-                costs[side, name] = _landed(site, still.nodes[name]["fn"] if name in terms.again else None)
+            elif side == GUIDE and name in terms.sticking:
+                costs[side, name] = _sticking(site, still.nodes[name]["fn"] if name in terms.again else None)
             elif name not in left_out:
                 costs[side, name] = site["log_prob"]
             else:
@@ -130,7 +130,7 @@ def _kl(q: Site, p: Site) -> torch.Tensor:
     return value
 
 
-def _landed(site: Site, still: Any) -> torch.Tensor:
+def _sticking(site: Site, still: Any) -> torch.Tensor:
     """log q at its draw, the parameters held (Roeder, Wu and Duvenaud 2017): its mean derivative by them is zero."""
     fn, value = site["fn"], site["value"]
     if still is None:

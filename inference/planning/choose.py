@@ -99,7 +99,7 @@ def make_plan(
             )
         )
     entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
-    plan = Plan(tuple(entries), known, reasons=reasons, asked=frozenset(wanted)).with_term("KL")
+    plan = Plan(tuple(entries), known, reasons=reasons, asked=frozenset(wanted)).with_term("analytic KL")
     if not isinstance(overrides, Plan):
         return plan
     plan = plan.with_entries(_repeat(e, repeated.get(e.site), plan) for e in plan.entries)

@@ -22,7 +22,7 @@ from ..estimators.dependencies import Dependencies, dependencies
 from ..estimators.enumerate import TIED, finite_sites
 from ..estimators.local import local_sites
 from ..estimators.pathwise import not_pathwise
-from ..estimators.sticking import stl_is_legal
+from ..estimators.sticking_the_landing import stl_is_legal
 from ..pair.costs import Key, run, summed_model
 from ..pair.local_reparam import PER_ROW
 from ..pair.pair import Pair

@@ -18,12 +18,12 @@ def recipe_of(entries: Iterable[Entry], known: Facts, antithetic: bool) -> Recip
     """How the sites of these entries enter the objective."""
     entries = list(entries)
     by = {estimator: [e.site for e in entries if e.estimator == estimator] for estimator in ESTIMATORS}
-    kl = {e.site: known.kl[e.site] for e in entries if e.term == "KL"}
-    sticking = frozenset(e.site for e in entries if e.term == "STL")
+    kl = {e.site: known.kl[e.site] for e in entries if e.term == "analytic KL"}
+    sticking = frozenset(e.site for e in entries if e.term == "sticking the landing")
     drawn = [*by["score"], *by["one-flip"]]
     terms = Terms(
         kl=kl,
-        landed=sticking | frozenset(name for name in drawn if name not in kl),  # the mean of grad log q is zero
+        sticking=sticking | frozenset(name for name in drawn if name not in kl),  # the mean of grad log q is zero
         again=sticking & known.again,
         weights=frozenset(drawn) | frozenset(by["sampled"]),
         flips=frozenset(by["one-flip"]),
@@ -93,15 +93,15 @@ class Plan(NamedTuple):
     def term(self) -> str:
         """What most of the sites have, of those that are neither summed over nor points."""
         terms = [e.term for e in self.entries]
-        return next((term for term in ("STL", "KL") if term in terms), "log q")
+        return next((term for term in ("sticking the landing", "analytic KL") if term in terms), "log q")
 
     @property
     def terms(self) -> list[str]:
         """The terms that `with_term` can change something with."""
         if self.facts.improper:
-            return ["KL"]
-        sticks = any("STL" in self.legal_terms(name) for name in self.pathwise)
-        return ["log q", *(["KL"] if self.kl else []), *(["STL"] if sticks else [])]
+            return ["analytic KL"]
+        sticks = any("sticking the landing" in self.legal_terms(name) for name in self.pathwise)
+        return ["log q", *(["analytic KL"] if self.kl else []), *(["sticking the landing"] if sticks else [])]
 
     def legal_terms(self, site: str, estimator: str | None = None) -> list[str]:
         """How log q of a site may enter under an estimator (its own if none is named)."""
@@ -112,9 +112,9 @@ class Plan(NamedTuple):
         if estimator in ("enumerate", "sampled") or entry.distribution == "Delta":
             return ["log q"]
         if site in self.facts.kl and (self.facts.improper or estimator in PER_ROW):
-            return ["KL"]
-        sticks = ["STL"] if estimator == "pathwise" and self.facts.no_sticking is None else []
-        return ["log q", *(["KL"] if site in self.facts.kl else []), *sticks]
+            return ["analytic KL"]
+        sticks = ["sticking the landing"] if estimator == "pathwise" and self.facts.no_sticking is None else []
+        return ["log q", *(["analytic KL"] if site in self.facts.kl else []), *sticks]
 
     def estimator(self, site: str) -> str | None:
         return next((e.estimator for e in self.entries if e.site == site), None)

@@ -137,9 +137,9 @@ def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
 
 
 def _gradient(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Callable[[], torch.Tensor]:
-    averages: dict[str, torch.Tensor] = {}
+    baselines: dict[str, torch.Tensor] = {}
     return lambda: flat_gradient(
-        lambda: differentiable_loss(plan.recipe, pair, particles, vectorised, 1.0, averages)[1]
+        lambda: differentiable_loss(plan.recipe, pair, particles, vectorised, 1.0, baselines)[1]
     )
 
 

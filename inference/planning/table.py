@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     distribution: str
     plates: str
     estimator: str  # one of ESTIMATORS
-    term: str  # how log q enters: "KL" with log p in closed form, "STL" with its parameters held, or "log q"
+    term: str  # how log q enters: "analytic KL", "sticking the landing" (its parameters held), or plain "log q"
     baseline: str
     reason: str
     ruled_out: tuple[str, ...] = ()  # what else there is, and why it is not legal or was slower

@@ -47,7 +47,7 @@ def elbo_gain(
         rows = None
     draws = DRAWS if rows is None else 1
     chunks = (CHUNKS if latents > FEW else 8 * CHUNKS) if rows is None else 2 * DRAWS
-    quiet = plan.with_term("KL").recipe
+    quiet = plan.with_term("analytic KL").recipe
 
     def elbo(point: torch.Tensor, chunk: int) -> torch.Tensor:
         place_parameters(point, leaves)

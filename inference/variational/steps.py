@@ -54,7 +54,7 @@ class Steps:
     asked: int | None  # the particles that the user asked for
     vectorised: bool
     batches: Shuffled | None
-    averages: dict[str, torch.Tensor] = field(default_factory=dict)
+    baselines: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
 
     @property
@@ -71,14 +71,14 @@ class Steps:
         if self.compiled is not None:
             block = self._replayed(self.compiled, pair, plan, index, most, patience, warmup)
         if block is None:
-            block = self._eager(self._part(pair, index), plan, self._warmth(warmup))
+            block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
         return block
 
-    def loss(self, pair: Pair, plan: Plan, warmth: float = 1.0) -> tuple[float, torch.Tensor]:
+    def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """See `differentiable_loss`. pair: on one batch."""
         return self.batched(
-            lambda n, together: differentiable_loss(plan.recipe, pair, n, together, warmth, self.averages)
+            lambda n, together: differentiable_loss(plan.recipe, pair, n, together, kl_weight, self.baselines)
         )
 
     def batch(self, pair: Pair) -> Pair:
@@ -100,12 +100,12 @@ class Steps:
                 self.vectorised = False
         return compute(self.few, False)
 
-    def _eager(self, part: Pair, plan: Plan, warmth: float) -> Block:
-        before = dict(self.averages)
-        loss = update(self.optimiser, lambda: self.loss(part, plan, warmth), first=not self.taken)
+    def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> Block:
+        before = dict(self.baselines)
+        loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), first=not self.taken)
         if not math.isfinite(loss):  # nothing is updated by such a step
-            self.averages.clear()
-            self.averages.update(before)
+            self.baselines.clear()
+            self.baselines.update(before)
         return Block([loss], iterate())
 
     def _replayed(
@@ -146,7 +146,7 @@ class Steps:
         leaves = list(unconstrained().values())
         return StepInputs(
             leaves=leaves,
-            averages=self.averages,
+            baselines=self.baselines,
             each=[t[0] for t in self._each(index, warmup, 1, leaves[0].device)],
             data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
             buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
@@ -155,10 +155,10 @@ class Steps:
     def _objective(self, pair: Pair, plan: Plan, live: StepInputs) -> Objective:
         """The program of a step, as a function of what is in `live`."""
 
-        def value(averages: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        def value(baselines: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             each = list(live.each)
             part = pair if self.batches is None else self._part(pair, each.pop(0))
-            return objective(plan.recipe, part, self._now, self.vectorised, each.pop() if each else None, averages)
+            return objective(plan.recipe, part, self._now, self.vectorised, each.pop() if each else None, baselines)
 
         return value
 
@@ -171,15 +171,15 @@ class Steps:
         return signature_of((*choices, plan.antithetic), program, outside, live, pair.data, list(self.state.modules))
 
     def _each(self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device) -> list[torch.Tensor]:
-        """What is another in every step, stacked for so many: the rows of the batch, the warmth."""
+        """What is another in every step, stacked for so many: the rows of the batch, the kl_weight."""
         rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
-        warm = [torch.tensor([self._warmth(warmup, k) for k in range(count)])] if warmup else []
+        warm = [torch.tensor([self._kl_weight(warmup, k) for k in range(count)])] if warmup else []
         return [t.to(device) for t in (*rows, *warm)]
 
     def _part(self, pair: Pair, index: torch.Tensor | None) -> Pair:
         return pair if index is None or self.batches is None else batch(pair, self.batches.rows, index)
 
-    def _warmth(self, warmup: int, k: int = 0) -> float:
+    def _kl_weight(self, warmup: int, k: int = 0) -> float:
         """The weight of log q(z) - log p(z) k steps from now."""
         return min(1.0, (self.taken + k + 1) / (warmup + 1))
 

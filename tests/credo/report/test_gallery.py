@@ -13,9 +13,10 @@ import torch
 from matplotlib.figure import Figure
 
 import credo
-from credo import metrics, unseen
-from credo.gallery import gallery
+from credo import metrics
 from credo.models import coin_toss
+from credo.report import held_out
+from credo.report.gallery import gallery
 
 CLASSIFIER = """
 import pyro, torch, pyro.distributions as dist
@@ -91,12 +92,12 @@ def test_a_classifier_of_images(load, drawn, tmp_path, unchanged):
     assert [name for name, _ in pictures] == names
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(names)
     assert "12 held-out rows" in dict(pictures)["reliability.png"]
-    probs = fit.predict(unseen.DRAWS, 1 - x[:12])["probs"]
+    probs = fit.predict(held_out.DRAWS, 1 - x[:12])["probs"]
     table = metrics.reliability(probs, y[:12])
     line = drawn["reliability"].lines[1]
     assert list(line.get_ydata()) == pytest.approx(list(table["accuracy"].dropna()))
     entropy = torch.tensor(metrics.uncertainty(probs)["total"].tolist())
-    inverted = torch.tensor(metrics.uncertainty(fit.predict(unseen.DRAWS, x[:12])["probs"])["total"].tolist())
+    inverted = torch.tensor(metrics.uncertainty(fit.predict(held_out.DRAWS, x[:12])["probs"])["total"].tolist())
     shown = legend(drawn["strangeness"])
     assert shown[0] == "held-out images" and shown[1].startswith("noise (AUROC")
     assert shown[2] == f"inverted (AUROC {metrics.auroc(entropy, inverted):.2f})"
@@ -106,7 +107,7 @@ def test_the_surest_and_the_least_sure(load, drawn, tmp_path):
     pair, (x, y) = load(CLASSIFIER), rows()
     fit = credo.fit(pair.model, pair.guide, x, y, steps=20, progress=False)
     captions = dict(gallery(fit, tmp_path))
-    probs = fit.predict(unseen.DRAWS)["probs"].double().mean(0)
+    probs = fit.predict(held_out.DRAWS)["probs"].double().mean(0)
     entropy = torch.special.entr(probs).sum(-1)
     order, guess = entropy.argsort(), probs.argmax(-1)
     images = drawn["certainty"].images
@@ -135,8 +136,8 @@ def test_scores_are_those_of_the_rows_held_out(load):
     ):
         pair = load(text)
         fit = credo.fit(pair.model, pair.guide, x, y, steps=3, progress=False)
-        found = unseen.scores(fit)
-        wanted = metrics.classification(fit.predict(unseen.DRAWS, a)["probs"], b)
+        found = held_out.scores(fit)
+        wanted = metrics.classification(fit.predict(held_out.DRAWS, a)["probs"], b)
         assert found.name == name and found.to_dict() == wanted.to_dict()
 
 
@@ -145,8 +146,8 @@ def test_rows_in_parts_are_the_same_rows(load, monkeypatch):
     fit = credo.fit(pair.model, pair.guide, x, y, steps=3, progress=False)
     wanted = (x @ fit.params["m"]).softmax(-1)
     for size in (2000, 7):
-        monkeypatch.setattr(unseen, "CHUNK", size)
-        assert torch.allclose(unseen.probabilities(fit, 40), wanted.expand(unseen.DRAWS, 40, 3), atol=1e-4)
+        monkeypatch.setattr(held_out, "CHUNK", size)
+        assert torch.allclose(held_out.probabilities(fit, 40), wanted.expand(held_out.DRAWS, 40, 3), atol=1e-4)
 
 
 def test_rows_held_out_are_refused_or_left_where_they_do_not_fit(load):
@@ -154,10 +155,10 @@ def test_rows_held_out_are_refused_or_left_where_they_do_not_fit(load):
     pair = load(CLASSIFIER + "\ndef held_out(x, y):\n    return (x,)\n")
     fit = credo.fit(pair.model, pair.guide, x, y, steps=1, progress=False)
     with pytest.raises(ValueError, match="held_out: returned 1 values, wanted 2"):
-        unseen.held_out(fit)
+        held_out.held_out(fit)
     pair = load(CLASSIFIER + "\ndef held_out(x, y):\n    return torch.rand(5, 64), y[:5]\n")
     fit = credo.fit(pair.model, pair.guide, x, y, steps=1, progress=False)
-    assert unseen.held_out(fit) == (fit, "training")
+    assert held_out.held_out(fit) == (fit, "training")
 
 
 def test_what_is_no_classifier(load):
@@ -166,7 +167,7 @@ def test_what_is_no_classifier(load):
         pair, (x, y) = load(text), rows()
         data = (x, y) if "y=None" in text else (x.round(),)
         fit = credo.fit(pair.model, pair.guide, *data, steps=1, progress=False)
-        assert unseen.scores(fit) is None
+        assert held_out.scores(fit) is None
 
 
 def test_images_with_latents_of_their_own(load, drawn, tmp_path):
@@ -198,7 +199,7 @@ def test_the_plane_of_many_latents_is_that_of_the_largest_spread(load, drawn, tm
 def test_made_up_images_come_from_the_prior(load):
     pair = load(CODER)
     fit = credo.fit(pair.model, pair.guide, torch.ones(2000, 16), steps=1, progress=False)
-    mean, draw = unseen.made_up(fit, "x")
+    mean, draw = held_out.made_up(fit, "x")
     # z1 + z2 ~ N(0, 2): as likely below as above 0, and E sigmoid(z)^2 by quadrature; the guide has z near (1, 1).
     grid = torch.linspace(-15, 15, 3001, dtype=torch.float64)
     second = torch.trapezoid(dist.Normal(0.0, 2**0.5).log_prob(grid).exp() * grid.sigmoid() ** 2, grid).item()
@@ -214,7 +215,7 @@ def test_global_latents_make_no_reconstruction(load, drawn, tmp_path):
             pyro.sample("x", dist.Bernoulli(p).to_event(1), obs=x)
 
     fit = credo.fit(model, None, rows()[0].round(), steps=2, progress=False)
-    assert unseen.image_site(fit) is None
+    assert held_out.image_site(fit) is None
     assert [name for name, _ in gallery(fit, tmp_path)] == ["loss.png"]
 
 
@@ -293,4 +294,4 @@ def test_rows_held_out_are_no_test_of_a_fit_to_other_data(load):
     pair = load(CLASSIFIER + UNSEEN + built_in)
     for data, name in ((pair.data(), "12 held-out rows"), ((x, y), f"{len(x)} training rows")):
         fit = credo.fit(pair.model, pair.guide, *data, steps=3, progress=False)
-        assert unseen.scores(fit).name == name
+        assert held_out.scores(fit).name == name

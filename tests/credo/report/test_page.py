@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 import credo
-from credo.page import Section, paragraphs, table, write
+from credo.report.page import Section, paragraphs, table, write
 
 TEXT = """Coin & toss: is p < 1/2?
 

@@ -74,7 +74,7 @@ def captured(name="linear_regression", rows=50):
 
 def live_of(runner, data):
     values = [v for v in runner._begin(data)[0].data if isinstance(v, torch.Tensor)]
-    return StepInputs(list(unconstrained().values()), runner._steps.averages, [], values, [])
+    return StepInputs(list(unconstrained().values()), runner._steps.baselines, [], values, [])
 
 
 @pytest.mark.parametrize("small", [0, 10**6])

@@ -53,7 +53,11 @@ def idle_guide(y):
 def test_where_the_data_says_nothing_the_loss_and_gradient_are_exact(vectorised):
     runner, pair = credo.SVI(idle_model, idle_guide), Pair(idle_model, idle_guide, (Y,))
     plan = runner.prepare(Y)
-    assert plan.kl == {"r", "z"} and plan.term == "KL" and list(plan.frame["term"]) == ["KL", "KL"]
+    assert (
+        plan.kl == {"r", "z"}
+        and plan.term == "analytic KL"
+        and list(plan.frame["term"]) == ["analytic KL", "analytic KL"]
+    )
     with entered(runner._ready.state):
         loss, surrogate = differentiable_loss(plan.recipe, pair, 3, vectorised)
         found = gradients(lambda: surrogate)
@@ -214,7 +218,7 @@ def test_it_is_used_where_it_is_right_and_nowhere_else(name):
     model, guide, sites = CASES[name]
     plan = credo.SVI(model, guide).prepare(Y)
     assert plan.kl == sites
-    assert (plan.term == "KL") is bool(sites) and ("KL" in plan.terms) is bool(sites)
+    assert (plan.term == "analytic KL") is bool(sites) and ("analytic KL" in plan.terms) is bool(sites)
 
 
 def test_a_weight_for_each_row_is_no_error():

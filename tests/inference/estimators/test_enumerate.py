@@ -179,7 +179,7 @@ def close(found, exact):
 @pytest.mark.parametrize("name", EXACT)
 def test_loss_and_gradient_are_those_of_the_sum_over_all_joint_values(name, vectorised):
     runner, plan, pair = begun(*EXACT[name], particles=2)
-    assert not plan.needs_score and "STL" not in plan.terms
+    assert not plan.needs_score and "sticking the landing" not in plan.terms
     discrete = [e.site for e in plan.entries if e.distribution != "Delta"]
     assert finite_sites(plan) == discrete
     assert runner._steps.vectorised is (name != "branching")

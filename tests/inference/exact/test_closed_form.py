@@ -1,4 +1,4 @@
-"""Posteriors that `credo.exact` finds, compared with the textbooks'; oracles and tolerances: `tests.cases.posterior.oracles`."""
+"""Posteriors found by `credo.exact` beside the textbooks'; oracles and tolerances: `tests.cases.posterior.oracles`."""
 
 import dataclasses
 import math

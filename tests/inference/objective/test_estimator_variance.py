@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.estimators.sticking import stl_is_legal
+from credo.inference.estimators.sticking_the_landing import stl_is_legal
 from credo.inference.objective.elbo import differentiable_loss, log_weight, log_weights
 from credo.inference.objective.gradients import flat_gradient
 from credo.inference.pair.pair import Pair
@@ -56,11 +56,14 @@ def test_at_the_posterior_sticking_the_landing_leaves_no_variance_and_is_chosen(
     pair = AT_THE_POSTERIOR[name]
     runner = credo.SVI(*pair[:2])
     plan = runner.prepare(*pair[2:])
-    draws = {t: gradient_draws(runner, plan.with_term(t), pair, 50, vectorised=vectorised) for t in ("log q", "STL")}
+    draws = {
+        t: gradient_draws(runner, plan.with_term(t), pair, 50, vectorised=vectorised)
+        for t in ("log q", "sticking the landing")
+    }
     assert draws["log q"].std(0).max() > 0.1
-    assert draws["STL"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
+    assert draws["sticking the landing"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
     with entered(runner._ready.state):
-        assert race(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "STL"
+        assert race(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "sticking the landing"
 
 
 def test_the_variance_falls_with_the_number_of_particles():
@@ -78,7 +81,7 @@ def test_draws_at_once_and_one_by_one_have_the_same_distribution():
         assert can_vectorise(lambda: log_weight(pair))
         weights = [log_weights(pair, 1000, vectorised) for vectorised in (True, False)]
     assert ks_2samp(*weights).pvalue > 1e-3
-    for term in ("log q", "STL"):
+    for term in ("log q", "sticking the landing"):
         one, two = (gradient_draws(runner, plan.with_term(term), (model, guide, Y), 300, vectorised=v) for v in (1, 0))
         for column in range(one.shape[1]):
             assert ks_2samp(one[:, column], two[:, column]).pvalue > 1e-3
@@ -124,12 +127,12 @@ def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vect
     for encoder, legal in ((Encoder(), False), (Encoder().eval(), True)):
         runner, pair = credo.SVI(local, encoder), Pair(local, encoder, (Y,))
         plan = runner.prepare(Y)
-        assert plan.terms == ["log q", "KL", "STL"][: 3 if legal else 2]
+        assert plan.terms == ["log q", "analytic KL", "sticking the landing"][: 3 if legal else 2]
         with entered(runner._ready.state):
             assert stl_is_legal(pair) is legal
             for start in plan.terms:
                 term = race(pair, plan.with_term(start), 1, vectorised).term
-                assert term == "STL" if legal else term in ("log q", "KL")
+                assert term == "sticking the landing" if legal else term in ("log q", "analytic KL")
 
 
 # Pyro's own estimators are wrong here without a word; credo must get them right, or refuse and name the site.

@@ -93,7 +93,7 @@ def test_the_mean_over_all_batches_is_the_loss_on_all_rows(guide, size):
         assert slope.item() != 0 and mean.item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("term", ["log q", "KL", "STL"])
+@pytest.mark.parametrize("term", ["log q", "analytic KL", "sticking the landing"])
 def test_local_latents_are_scaled_in_the_model_and_in_the_guide(term):
     runner, pair = credo.SVI(local_line, local_point, batch_size=2), Pair(local_line, local_point, (X, Y))
     plan = runner.prepare(X, Y)

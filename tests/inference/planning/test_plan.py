@@ -35,7 +35,10 @@ def test_every_site_has_its_row(unchanged):
     assert list(table.index) == ["loc", "rate", "point", "k"]
     assert list(table["distribution"]) == ["Normal", "Gamma", "Delta", "Bernoulli"]
     assert list(table["estimator"]) == ["pathwise", "pathwise", "pathwise", "enumerate"]
-    assert set(table["term"][:2]) <= {"KL", "STL", "log q"} and list(table["term"][2:]) == ["log q", "log q"]
+    assert set(table["term"][:2]) <= {"analytic KL", "sticking the landing", "log q"} and list(table["term"][2:]) == [
+        "log q",
+        "log q",
+    ]
     assert (table["variance"][["loc", "rate", "k"]] > 0).all()
     assert list(table["plates"]) == ["-", "-", "-", "N (3)"]
     assert list(table["baseline"]) == ["-"] * 4
@@ -118,7 +121,7 @@ def test_what_is_not_legal_is_carried_out_only_by_force_and_with_a_warning():
 def test_the_fast_plan_measures_nothing_and_another_word_is_refused():
     fast = credo.plan(model, guide, X, plan="fast")
     assert fast.variance is None and fast.frame["variance"].isna().all()
-    assert list(fast.frame["term"]) == ["KL", "KL", "log q", "log q"]
+    assert list(fast.frame["term"]) == ["analytic KL", "analytic KL", "log q", "log q"]
     with pytest.raises(ValueError, match="plan: got 'quick', wanted 'fast'"):
         credo.fit(model, guide, X, plan="quick")
 

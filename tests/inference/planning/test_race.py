@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_plan(monkeypatch):
 
 def test_at_the_posterior_sticking_the_landing_wins_and_has_no_noise():
     plan = credo.plan(model, AT_POSTERIOR, Y)
-    assert plan.frame["term"]["z"] == "STL" and plan.variance < 1e-8
+    assert plan.frame["term"]["z"] == "sticking the landing" and plan.variance < 1e-8
 
 
 def test_far_from_it_with_much_data_said_by_the_prior_alone_a_closed_divergence_wins():
@@ -95,13 +95,13 @@ def test_far_from_it_with_much_data_said_by_the_prior_alone_a_closed_divergence_
             pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
 
     plan = credo.plan(idle, guide_of(2.0, 0.2, learnt=True), Y)
-    assert plan.frame["term"]["z"] == "KL" and plan.variance == 0.0
+    assert plan.frame["term"]["z"] == "analytic KL" and plan.variance == 0.0
 
 
 VARIANCE = {  # of the gradient by m: z = m + s eps in it N times with the KL, N + 1 times with log p, less eps / s
-    "KL": (N * 0.4) ** 2,
+    "analytic KL": (N * 0.4) ** 2,
     "log q": ((N + 1) * 0.4) ** 2,
-    "STL": ((N + 1) * 0.4 - 1 / 0.4) ** 2,
+    "sticking the landing": ((N + 1) * 0.4 - 1 / 0.4) ** 2,
 }
 
 
@@ -138,7 +138,7 @@ def test_to_a_site_belongs_the_variance_of_its_own_parameters():
 
 def test_antithetic_pairs_win_where_the_gradient_is_linear_in_the_noise():
     plan = credo.plan(model, guide_of(0.3, 0.4), Y, particles=8)
-    assert plan.antithetic or plan.frame["term"]["z"] == "STL"
+    assert plan.antithetic or plan.frame["term"]["z"] == "sticking the landing"
     runner, pair = ready(model, guide, Y, particles=8)
     with entered(runner._ready.state):
         plan = runner.plan.with_term("log q")._replace(asked=frozenset("z"))

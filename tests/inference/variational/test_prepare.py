@@ -126,19 +126,19 @@ def coin_guide(y):
     pyro.sample("k", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.4))))
 
 
-@pytest.mark.parametrize("warmth", [0.0, 0.25, 1.0])
-def test_warming_up_weights_the_gradient_of_the_divergence_and_reports_the_loss_as_it_is(warmth):
+@pytest.mark.parametrize("kl_weight", [0.0, 0.25, 1.0])
+def test_warming_up_weights_the_gradient_of_the_divergence_and_reports_the_loss_as_it_is(kl_weight):
     runner, pair = credo.SVI(coin_model, coin_guide), Pair(coin_model, coin_guide, (Y,))
     plan = runner.prepare(Y)
     with entered(runner._ready.state):
-        loss, surrogate = differentiable_loss(plan.recipe, pair, 2, True, warmth)
+        loss, surrogate = differentiable_loss(plan.recipe, pair, 2, True, kl_weight)
         found = gradients(lambda: surrogate)["logit"].item()
         logit = unconstrained()["logit"].detach().double().requires_grad_()
     q, y = torch.sigmoid(logit), Y.double()
     kl = kl_divergence(Bernoulli(q), Bernoulli(torch.tensor(0.3).double()))
     fits = q * Normal(2.0, 1.0).log_prob(y).sum() + (1 - q) * Normal(0.0, 1.0).log_prob(y).sum()
     assert loss == pytest.approx((kl - fits).item(), rel=1e-5)
-    assert found == pytest.approx(torch.autograd.grad(warmth * kl - fits, logit)[0].item(), rel=1e-4)
+    assert found == pytest.approx(torch.autograd.grad(kl_weight * kl - fits, logit)[0].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("steps", [None, 400, 3000])
@@ -147,9 +147,9 @@ def test_the_warmth_rises_to_one_and_stays(steps, monkeypatch):
     runner = credo.SVI(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), particles=1, compile=False)
     seen, loss = [], Steps.loss
 
-    def noted(self, pair, plan, warmth=1.0):
-        seen.append(warmth)
-        return loss(self, pair, plan, warmth)
+    def noted(self, pair, plan, kl_weight=1.0):
+        seen.append(kl_weight)
+        return loss(self, pair, plan, kl_weight)
 
     monkeypatch.setattr(Steps, "loss", noted)
     fit = runner.run(Y, steps=steps)

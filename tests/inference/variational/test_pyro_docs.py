@@ -140,7 +140,10 @@ def test_the_mean_field_elbo():
         return kl_divergence(q, Gamma(two, two)) + kl_divergence(Normal(p["m"], p["s"]), Normal(0.0, 1.0)).sum() - fit
 
     fit = check(mean_field_model, mean_field_guide, (y,), exact)
-    assert set(fit.plan.frame["estimator"]) == {"pathwise"} and set(fit.plan.frame["term"]) <= {"KL", "STL"}
+    assert set(fit.plan.frame["estimator"]) == {"pathwise"} and set(fit.plan.frame["term"]) <= {
+        "analytic KL",
+        "sticking the landing",
+    }
 
 
 # Bayesian regression: a PyroModule with priors on its weights, and automatic guides.

@@ -15,6 +15,7 @@ import pandas as pd
 from credo.inference.variational.result import Fit
 
 LONGEST = 40  # rows of a table
+_HERE = Path(__file__).parent  # page.html is the frame, page.css its style
 PLAN = ["distribution", "estimator", "term", "reason"]
 
 
@@ -48,7 +49,8 @@ def write(out: Path, sections: Iterable[Section], footer: str = "") -> Path:
     out.mkdir(parents=True, exist_ok=True)
     body = "\n".join(_section(s, out) for s in sections)
     path = out / "index.html"
-    text = TEMPLATE.format(style=STYLE, overview=_overview(sections), body=body, footer=_text(footer))
+    template, style = (_HERE.joinpath(f"page.{ending}").read_text(encoding="utf-8") for ending in ("html", "css"))
+    text = template.format(style=f"\n{style}", overview=_overview(sections), body=body, footer=_text(footer))
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -177,72 +179,3 @@ def _prose(value: str) -> str:
 
 def _text(value: Any) -> str:
     return html.escape(str(value))
-
-
-STYLE = """
-:root { color-scheme: light dark; --paper: #fdfcf9; --ink: #23211d; --quiet: #6f6a60; --line: #e2ddd2; --mark: #1f6fb2;
-  --wash: #f4f1ea; --wrong: #a8324a; }
-@media (prefers-color-scheme: dark) { :root { --paper: #191816; --ink: #e6e2d8; --quiet: #9b958a; --line: #37342f;
-  --mark: #7db5e2; --wash: #22201d; --wrong: #ee8da0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 3.5rem 1.5rem 4rem; background: var(--paper); color: var(--ink);
-  font: 1.0625rem/1.6 "Iowan Old Style", "Palatino Linotype", Palatino, "URW Palladio L", Georgia, serif;
-  font-variant-numeric: oldstyle-nums; }
-h1 { font-size: 2.5rem; font-weight: normal; font-style: italic; margin: 0; line-height: 1.2; }
-header p { color: var(--quiet); margin: .4rem 0 2rem; }
-section { border-top: 1px solid var(--line); margin-top: 3.5rem; padding-top: 2rem; }
-h2 { font-size: 1.5rem; font-weight: normal; line-height: 1.3; margin: 0 0 1rem; display: flex; flex-wrap: wrap;
-  justify-content: space-between; align-items: baseline; gap: 0 1.5rem; }
-h2 code { font-size: .85rem; color: var(--quiet); }
-h3 { font-size: 1rem; font-weight: normal; font-style: italic; color: var(--quiet); margin: 2rem 0 .5rem; }
-a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
-pre, code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-pre { font-size: .86rem; line-height: 1.65; margin: .8rem 0; overflow-x: auto; }
-pre.formula { background: var(--wash); border-left: 3px solid var(--mark); padding: .9rem 1.2rem; }
-details { color: var(--quiet); font-size: .95rem; max-width: 50rem; } details p { margin: .6rem 0; }
-summary { cursor: pointer; font-style: italic; }
-.facts { display: flex; flex-wrap: wrap; gap: 1rem 2.4rem; margin: 1.2rem 0; }
-dt { color: var(--quiet); font-size: .82rem; font-style: italic; } dd { margin: 0; font-size: 1.12rem; }
-.gap { max-width: 50rem; } .error { color: var(--wrong); white-space: pre-wrap; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.4rem;
-  margin: 1.6rem 0; align-items: start; grid-auto-flow: dense; }
-.pictures.three { grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); }
-figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
-img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 4px;
-  padding: .6rem; }
-figcaption { color: var(--quiet); font-size: .88rem; line-height: 1.45; padding: .5rem .2rem 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: lining-nums tabular-nums; }
-th { font-weight: normal; font-style: italic; color: var(--quiet); border-bottom: 1px solid var(--ink);
-  text-align: left; }
-th, td { padding: .28rem 1.6rem .28rem 0; vertical-align: top; } .n { text-align: right; white-space: nowrap; }
-td { border-bottom: 1px solid var(--line); }
-.overview { width: 100%; font-size: 1rem; } .overview tr:first-child td { border-top: 1px solid var(--line); }
-.command { margin-top: 1.6rem; } .command code { font-size: .86rem; color: var(--quiet); }
-.command code::before { content: "$ "; opacity: .6; }
-sup { font-size: .7em; line-height: 0; }
-footer { border-top: 1px solid var(--line); margin-top: 3.5rem; padding-top: 1rem; color: var(--quiet);
-  font-size: .9rem; }
-@media (max-width: 42rem) { .overview td:nth-child(2) { display: none; } }
-@media print { section { break-inside: avoid-page; } body { max-width: none; } }
-"""
-
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>credo</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>credo</h1>
-<p>What was believed before the data, what is believed after them, and how far that may be trusted.</p>
-</header>
-{overview}
-{body}
-<footer>{footer}</footer>
-</body>
-</html>
-"""

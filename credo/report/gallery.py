@@ -19,10 +19,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from credo import metrics, plots, unseen
+from credo import metrics, plots
 from credo.inference.posterior.marginals import marginals, means_and_sds, model_trace, priors
 from credo.inference.runtime.sites import latent
 from credo.inference.variational.result import Fit
+from credo.report import held_out
 
 MANY = 40  # rows, values of a latent: more are no picture
 STRANGERS, SHOWN, THUMBNAILS = 1000, 10, 200  # inputs told apart; images in a row; images in a plane
@@ -38,7 +39,7 @@ def gallery(
 
     exact: what `posterior()` of the model returned. compared: the table of `credo.compare`. lesson: the table of the
     pair's `lesson`. None: there is none. What an earlier call left in `out` under the names of pictures is removed.
-    Raises ValueError for a plate that is subsampled, and as `credo.unseen.held_out`.
+    Raises ValueError for a plate that is subsampled, and as `credo.held_out.held_out`.
     """
     from matplotlib.figure import Figure
 
@@ -69,7 +70,7 @@ def gallery(
         draw("predictive", "What it expects to see, and what was seen.", partial(plots.predictive, fit))
     except ValueError:  # not a regression
         pass
-    there, rows = unseen.held_out(fit)
+    there, rows = held_out.held_out(fit)
     _classes(there, rows, draw)
     _images(there, rows, draw)
     draw("loss", "−ELBO at each step, and its running mean.", partial(plots.losses, fit))
@@ -100,23 +101,23 @@ def _scalars(fit: Fit, exact: Any, points: Any, draw: Draw) -> None:
 
 def _classes(fit: Fit, rows: str, draw: Draw) -> None:
     """reliability, strangeness and certainty of a classifier, on the rows of this fit."""
-    found = unseen.classes(fit)
+    found = held_out.classes(fit)
     if found is None:
         return
     probs, y = found
-    n, where = len(y), unseen.image_argument(fit, len(y))
+    n, where = len(y), held_out.image_argument(fit, len(y))
     caption = f"Is it right as often as it is sure? {n:,} {rows} rows; grey: how many of them."
     draw("reliability", caption, partial(plots.reliability, probs, y))
     if where is None:
         return
     x, entropy = fit.data[where], _entropy(probs)
-    some = unseen.take(fit, n, slice(0, STRANGERS))
+    some = held_out.take(fit, n, slice(0, STRANGERS))
     familiar = some.data[where]
     noise = torch.rand(familiar.shape, generator=torch.Generator().manual_seed(0)).to(familiar)
     entropies = {f"{rows} images": entropy[:STRANGERS]}
     for label, strange in (("noise", noise), ("inverted", 1 - familiar)):
         data = (*some.data[:where], strange, *some.data[where + 1 :])
-        entropies[label] = _entropy(unseen.probabilities(dataclasses.replace(some, data=data), len(strange)))
+        entropies[label] = _entropy(held_out.probabilities(dataclasses.replace(some, data=data), len(strange)))
     caption = "Does it know that it does not know? Images that are none, beside those it was made for."
     draw("strangeness", caption, partial(plots.strangeness, entropies))
     order, guess = entropy.argsort(stable=True), probs.double().mean(0).argmax(-1)
@@ -133,20 +134,20 @@ def _classes(fit: Fit, rows: str, draw: Draw) -> None:
 
 def _images(fit: Fit, rows: str, draw: Draw) -> None:
     """images and plane, where each row of this fit is an image with latents of its own."""
-    found = unseen.image_site(fit)
+    found = held_out.image_site(fit)
     if found is None:
         return
     name, x = found
-    some = unseen.take(fit, len(x), slice(0, SHOWN))
+    some = held_out.take(fit, len(x), slice(0, SHOWN))
     again = some.predict(50)[name].double().mean(0)
-    grid = torch.cat([v.double().cpu() for v in (x[:SHOWN], again, *unseen.made_up(some, name))])
+    grid = torch.cat([v.double().cpu() for v in (x[:SHOWN], again, *held_out.made_up(some, name))])
     labels = [rows, "reconstructed", "made up", "and drawn"]
     caption = (
         f"{rows.capitalize()} images; the same after a passage through the latents (the mean of 50 draws); images made "
         f"up, from latents drawn from the prior: the mean of each pixel, and a draw."
     )
     draw("images", caption, partial(plots.images, grid, columns=len(again), rows=labels), (10, 4.1))
-    many = unseen.take(fit, len(x), slice(0, THUMBNAILS))
+    many = held_out.take(fit, len(x), slice(0, THUMBNAILS))
     for site, (mean, _) in means_and_sds(many, 200, 0).items():
         if mean.dim() != 2 or mean.shape[1] < 2 or len(mean) < 3:
             continue
