@@ -17,7 +17,7 @@ from torch.distributions import kl_divergence
 import credo
 from credo.guides.bnn_sparse import pruned, report
 from credo.inference.pair.pair import Pair
-from credo.inference.planning.race import race
+from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.state import entered
 from credo.models.bnn_sparse import CLIP, LogUniform, held_out
 from tests.cases.by_hand import averaged, drawn_like, log_joint, log_normal, log_softmax_at
@@ -160,7 +160,7 @@ def test_the_kl_of_an_improper_prior_is_taken_in_closed_form_and_in_no_other_way
     check(plan)
     with entered(runner._ready.state):
         for particles in (1, 8):
-            check(race(Pair(PAIR.model, PAIR.guide, (net, X, Y)), plan, particles, runner._steps.vectorised))
+            check(race(Contest(Pair(PAIR.model, PAIR.guide, (net, X, Y)), particles, runner._steps.vectorised), plan))
     fit = runner.run(net, X, Y, steps=40)  # looks at the terms on the way
     check(fit.plan)
     assert all(math.isfinite(loss) for loss in fit.losses)

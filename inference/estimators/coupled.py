@@ -9,11 +9,11 @@ from ..pair.costs import Run
 from ..pair.pair import Pair
 from ..runtime.probes import differing, parameters_moved, without_dropout
 from ..runtime.sites import Site, plates
-from .dependencies import LOOKS, Dependencies, another, costs_at, random_draws
+from .dependencies import PLACES, Dependencies, another, costs_at, random_draws
 
 
 def coupled_plates(pair: Pair, reads: Dependencies) -> dict[str, frozenset[str]]:
-    """{site: the plates in which one row's draw moves the costs of other rows}, itself or through later draws."""
+    """{site: the plates in which the draw of a row moves the costs of other rows}, directly or through later draws."""
     sites = random_draws(poutine.trace(pair.guide).get_trace(*pair.data))
     found = {name: set(rows) for name, rows in _coupled_directly(pair, list(sites)).items()}
     for name in reversed(sites):  # what is drawn last comes first
@@ -23,11 +23,11 @@ def coupled_plates(pair: Pair, reads: Dependencies) -> dict[str, frozenset[str]]
 
 
 def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
-    """The same with all other draws held."""
+    """{site: the plates in which the draw of one row moves the costs of other rows}, with all other draws held."""
     found: dict[str, set[str]] = {name: set() for name in names}
     first = int(torch.randint(2**31, ()))
-    for look in range(LOOKS if names else 0):
-        with torch.no_grad(), parameters_moved(0.1 if look else 0.0), without_dropout(tuple(pair)):
+    for place in range(PLACES if names else 0):
+        with torch.no_grad(), parameters_moved(0.1 if place else 0.0), without_dropout(tuple(pair)):
             trace = poutine.trace(pair.guide).get_trace(*pair.data)
             values = {name: site["value"] for name, site in random_draws(trace).items()}
             before = costs_at(pair, values)
@@ -38,7 +38,7 @@ def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
                     if not frame.vectorized or frame.size < 2:
                         continue
                     axis = value.dim() - len(site["fn"].event_shape) + frame.dim
-                    row = (first + look) % frame.size  # of two or three rows, each
+                    row = (first + place) % frame.size  # of two or three rows, each
                     changed = value.clone()
                     changed.select(axis, row).copy_(another(site["fn"], value).select(axis, row))
                     if _moved_elsewhere(before, costs_at(pair, values | {name: changed}), frame, row):

@@ -1,9 +1,9 @@
-"""What depends on what in a pair, found by looking and not by asking.
+"""Which draws each log density of a pair depends on.
 
-Provenance: the values drawn carry their names through every operation into the log densities; a value that escapes into
-Python (`if z > 0`, `z.item()`, `x[z]`, an assignment in place) is in everything that comes after. What provenance has
-missed a dataflow test finds: with the named draws held, and the generator too, resampling all others must move nothing.
-What moves all the same is taken to depend on all that was drawn before it.
+Provenance: draws carry their names through every operation into the log densities; a value that escapes into Python
+(`if z > 0`, `z.item()`, `x[z]`, an assignment in place) is in everything that comes after (see `provenance`). A
+dataflow test finds what provenance has missed: with the named draws held, and the generator too, resampling all others
+must move nothing. A cost that moves is taken to depend on all that was drawn before it.
 """
 
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ from ..runtime.probes import differing, parameters_moved, without_dropout
 from ..runtime.sites import Site, drawn, is_index, latent
 from .provenance import by_provenance
 
-LOOKS, SETS = 3, 24  # dataflow tests: at the parameters and twice a little off, of so many sets of draws at most
+PLACES, SETS = 3, 24  # dataflow tests: at the parameters and at two places nearby; at most so many sets of draws
 
 
 class Dependencies(NamedTuple):
-    """Of each cost (side, site): the draws that its distribution depends on, those of the site itself left out."""
+    """parents: {cost (side, site): the draws that its distribution depends on, without the draw of the site itself}."""
 
     parents: Mapping[Key, frozenset[str]]
 
     def moved_by(self, site: str, kl: Mapping[str, str] | None = None) -> list[Key]:
-        """The costs whose expectation depends on the draw of a site, a KL standing in for both sides of its site.
+        """The costs whose expectation depends on the draw of a site; a KL takes the place of both sides of its site.
 
-        kl: {site of the guide: that of the model whose prior it is held against}.
+        kl: {site of the guide: the site of the model whose prior it is compared with}.
         """
         keys, kl = [], kl or {}
         for key, parents in self.parents.items():
@@ -49,12 +49,12 @@ class Dependencies(NamedTuple):
         return self.parents.get((GUIDE, site), frozenset())
 
     def descendants(self, site: str) -> frozenset[str]:
-        """The sites of the guide whose draws depend on that of this site."""
+        """The sites of the guide whose draws depend on the draw of this site."""
         return frozenset(name for side, name in self.parents if side == GUIDE and site in self.ancestors(name))
 
 
 def dependencies(pair: Pair) -> Dependencies:
-    """Provenance, mended where the dataflow test finds it wanting."""
+    """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong."""
     with torch.no_grad(), without_dropout(tuple(pair)):
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
@@ -70,7 +70,7 @@ def dependencies(pair: Pair) -> Dependencies:
 
 
 def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
-    """The most that each cost can depend on: what was drawn before it."""
+    """{cost: all that was drawn before it}: the most that it can depend on."""
     names = latent(q, auxiliary=True)
     before: dict[Key, frozenset[str]] = {}
     so_far: frozenset[str] = frozenset()
@@ -89,11 +89,11 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
 
 
 def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
-    """The costs that move though all the draws they are said to depend on are held."""
+    """The costs that move while all draws in `parents` are held."""
     with_own: dict[Key, frozenset[str]] = {}
     moved: set[Key] = set()
-    for look in range(LOOKS):
-        with parameters_moved(0.1 if look else 0.0):
+    for place in range(PLACES):
+        with parameters_moved(0.1 if place else 0.0):
             z, other = two_draws(pair)
             for (side, name), names in parents.items():  # a point is held by what it follows
                 own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
@@ -109,7 +109,7 @@ def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
 
 
 def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Values for all that the guide draws, and others that differ wherever a few tries find some."""
+    """Values of all draws of the guide, and other values that differ wherever a few tries find some."""
     trace = poutine.trace(pair.guide).get_trace(*pair.data)
     sites = random_draws(trace)
     return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
@@ -133,6 +133,6 @@ def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
 
 
 def random_draws(trace: poutine.Trace) -> dict[str, Site]:
-    """What the guide draws, points and indices of rows left out."""
+    """The sites that the guide draws, without points (Delta) and indices of rows."""
     sites = drawn(trace).items()
     return {name: s for name, s in sites if not is_index(s) and kind(s["fn"]) != "Delta"}

@@ -1,8 +1,10 @@
-"""Which weights may act on each row with noise of their own (see `local`): found by looking, never by asking.
+"""Local reparametrisation: a Normal weight acts on each row with noise of its own (see `pair/local_reparam`).
 
-The layer's output then has the right distribution row by row, not for rows together. The mean of a cost stays as it is
-if the cost reads one row alone: what moves with one half of the rows does not move with the other, for any halves. And
-the layer must be all that reads the weight, but for the weight's own KL from its prior.
+The layer's output then has the right distribution row by row, but not for rows together. The mean of a cost stays as it
+is if the cost reads one row alone: what moves with one half of the rows does not move with the other half, for any two
+halves. And the layer must be all that reads the weight, except the weight's own KL from its prior.
+
+Source: Kingma, Salimans and Welling 2015 (arXiv:1506.02557, eq. 6).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,32 +18,45 @@ from torch.utils._pytree import tree_leaves
 
 from ..distributions.unwrap import kind
 from ..pair.costs import Costs, Key, Terms, run
-from ..pair.local_reparam import LAYERS, PER_ROW, bound, spatial
+from ..pair.local_reparam import LAYERS, bound, spatial
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
 from ..runtime.probes import differing, parameters_moved, without_dropout
-from ..runtime.sites import drawn
+from ..runtime.sites import Site, drawn, has_rsample
+from .estimator import ANALYTIC_KL, Choice, Estimator, Evidence
+from .recipe import Recipe
 
 LOOKS = 6  # two rows that are read together fall into different halves in every second one
-
-
 _LAYER = "layer"
-
-
 _READS_NOTHING = {  # asks for nothing of a tensor's value
     *("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_sparse"),
     *("dim", "size", "numel", "stride", "__len__", "element_size", "is_floating_point", "is_contiguous"),
 }
-
-
 # (a layer's output, how many of its dimensions are space) -> that, or something in its place
 Instead = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
-    """{"local" and "flipout": {site: None where that is legal, else why not}}.
+def why_not(seen: Evidence) -> dict[str, str | None]:
+    """{site: None if "local" is unbiased, else why not}."""
+    return per_row(seen, "local")
+
+
+def per_row(seen: Evidence, how: str) -> dict[str, str | None]:
+    """{site: None if its weight may act on each row with noise of its own, else why not}. how: "local" or "flipout"."""
+    paths = [
+        name
+        for name, site in seen.sites.items()
+        if has_rsample(site) and name not in seen.jumps and name in seen.trained
+    ]
+    found = local_sites(seen.pair, paths, seen.facts.kl, how)
+    return {name: found.get(name, "it is not differentiated along its draw") for name in seen.sites}
+
+
+def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -> dict[str, str | None]:
+    """{site: None where its weight may act on each row with noise of its own, else why not}.
 
     names: latent sites of the guide. kl: those whose KL from the prior takes the place of log q - log p.
+    how: "local" or "flipout".
     """
     why: dict[str, str | None] = dict.fromkeys(names)
     with torch.no_grad(), without_dropout(tuple(pair)):
@@ -58,7 +73,26 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str]) -> dict[str
         left = [name for name in names if why[name] is None]
         if left:
             why |= _misused(pair, left)
-        return {how: {name: why[name] or _found_out(pair, name, kl, how) for name in names} for how in PER_ROW}
+        return {name: why[name] or _coupled_rows(pair, name, kl, how) for name in names}
+
+
+def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+    return "a weight of one layer: the layer's outputs are drawn for each row, so rows do not share its noise"
+
+
+def enter(recipe: Recipe, chosen: Choice) -> Recipe:
+    """The layers of these weights get noise for each row."""
+    return enter_as("local", recipe, chosen)
+
+
+def enter_as(how: str, recipe: Recipe, chosen: Choice) -> Recipe:
+    """Adds the sites to the recipe's terms, so that their layers get noise for each row. how: as for `per_row`."""
+    local = {**recipe.terms.local, **dict.fromkeys(chosen.sites, how)}
+    return recipe._replace(terms=recipe.terms._replace(local=local))
+
+
+def is_normal(site: Site) -> bool:
+    return kind(site["fn"]) == "Normal"
 
 
 def _misused(pair: Pair, names: list[str]) -> dict[str, str | None]:
@@ -79,7 +113,7 @@ def _reason(guide: list[str], model: list[str]) -> str | None:
     return None if model else "the model does not take it for the weight or bias of a linear layer or convolution"
 
 
-def _found_out(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
+def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
     """Why not, by what comes of running it: as it is, then a little off."""
     try:
         for look in range(LOOKS):
@@ -187,3 +221,6 @@ class _Given(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] in self.watch.uses:
             self.watch.draws[id(msg["value"])] = msg["name"], msg["value"]
+
+
+ESTIMATOR = Estimator("local", (ANALYTIC_KL,), why_not, because, enter, along_draw=True, comes_to_mind=is_normal)

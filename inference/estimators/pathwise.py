@@ -1,10 +1,12 @@
-"""Whether a density may be differentiated through a draw: its increments must be the integral of its derivative.
+"""Pathwise gradients (reparametrisation): legal where the increments of log p - log q are the integral of its slope.
 
     f(z1) - f(z0) = int_0^1 grad f(z(t)) . z'(t) dt        f = log p(x, z) - log q(z),  z(t) from one draw to another
 
 A step, a `where` that jumps, a cast, a `detach` and a Python branch on the value break the equality, and with it every
-pathwise gradient; a kink (ReLU) does not. What a coarse grid does not resolve a finer one does, and then bisection: a
-steep slope comes apart, a jump stays one. Jumps that none of these ways crosses are not seen.
+pathwise gradient; a kink (ReLU) does not. A coarse grid is followed by a finer one, then by bisection: a steep slope
+comes apart, a jump stays one. Jumps that none of the ways between draws crosses are not seen.
+
+Source: Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014; implicit: Figurnov, Mohamed and Mnih 2018.
 """
 
 import heapq
@@ -23,23 +25,20 @@ from ..runtime.generators import noise
 from ..runtime.probes import without_dropout
 from ..runtime.sites import Site, drawn, has_rsample, latent
 from ..runtime.vectorise import at_once, each
+from .estimator import ANALYTIC_KL, LOG_Q, STICKING, Estimator, Evidence
 
-BEYOND = (0.5, 0.5, 1.0, 3.0)  # how far the way from a draw to another goes on at both ends, in units of itself
-
-
+BEYOND = (0.5, 0.5, 1.0, 3.0)  # how far the way between two draws goes on at both ends, relative to its length
 POINTS, FINE, BISECTIONS = 65, 1025, 200
-
-
 LEFT = 0.02  # of the total variation: what may stay unexplained; a kink leaves at most a third of it at 64 steps
 
 
 def rough_sites(
     pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: Mapping[str, str], vectorised: bool
 ) -> list[str]:
-    """Those of the sites, with distributions that have `rsample`, along whose draws the log density jumps.
+    """The sites, among some with `rsample`, along whose draws the log density jumps.
 
-    held: the draws of all other sites, Deltas left out: they follow. kl: sites with an improper prior, whose KL stands
-    in for their densities.
+    held: the draws of all other sites except Deltas, which follow. kl: sites with an improper prior, whose KL takes the
+    place of their densities.
     """
     if not sites or not _jumps(pair, sites, held, kl, vectorised):
         return []
@@ -65,8 +64,6 @@ def _jumps(
 
 
 Point = tuple[float, float, float]  # t, f, df/dt
-
-
 Slopes = Callable[[torch.Tensor, bool], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -162,13 +159,55 @@ def _left(a: Point, b: Point) -> float:
     return abs(b[1] - a[1] - (a[2] + b[2]) / 2 * (b[0] - a[0]))
 
 
+IMPLICIT = {
+    "Beta",
+    "Dirichlet",
+    "Gamma",
+    "InverseGamma",
+    "Chi2",
+    "StudentT",
+    "VonMises",
+    "MultivariateStudentT",
+}
+
+
+def why_not(seen: Evidence) -> dict[str, str | None]:
+    """{site: None if its draw may be differentiated, else why not}."""
+    return {
+        name: seen.jumps.get(name) if has_rsample(site) else f"{kind(site['fn'])} has no rsample"
+        for name, site in seen.sites.items()
+    }
+
+
+def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+    word = kind(seen.sites[name]["fn"])
+    if word == "Delta" and (drawn_before := seen.facts.reads.ancestors(name)):
+        return f"follows the guide's own draw of {', '.join(sorted(drawn_before))}"
+    if word == "Delta":
+        return "a point: its value is a parameter"
+    if word in IMPLICIT:
+        return f"{word} has rsample, by implicit reparametrisation"
+    return f"{word} has rsample: the draw is a smooth function of noise and parameters"
+
+
 def not_pathwise(
     pair: Pair, guide: poutine.Trace, fixed: list[str], kl: Mapping[str, str], vectorised: bool
 ) -> dict[str, str]:
-    """{site: why not}. guide: a trace. fixed: sites that are not asked about. kl: those with an improper prior."""
+    """{site: why its draw must not be differentiated}. guide: a trace. fixed: left out. kl: as for `rough_sites`."""
     every = {name: site for name, site in drawn(guide).items() if kind(site["fn"]) != "Delta"}
     asked = latent(guide, auxiliary=True).keys() - set(fixed)
     sites = {name: site for name, site in every.items() if name in asked and has_rsample(site)}
     held = {name: site["value"] for name, site in every.items() if name not in sites}
     jumping = rough_sites(pair, sites, held, kl, vectorised)
     return dict.fromkeys(jumping, "the log density jumps along its draws (a step, a cast, a detach, a Python branch?)")
+
+
+ESTIMATOR = Estimator(
+    "pathwise",
+    (LOG_Q, ANALYTIC_KL, STICKING),
+    why_not,
+    because,
+    paired=True,
+    along_draw=True,
+    can_be_forced=has_rsample,
+)

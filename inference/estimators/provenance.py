@@ -13,16 +13,12 @@ from ..pair.pair import Pair
 from ..runtime.sites import Site, is_index
 
 ESCAPES = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__"}
-
-
 ESCAPES |= {"__contains__", "__iter__"}  # a draw taken apart is a list of Python's
-
-
 INTO = {"__setitem__", "copy_", "index_put_", "scatter_", "masked_fill_"}  # what they write into may be untracked
 
 
 def _tracking(escaped: set[str]) -> Any:
-    """The function (tensor, names) -> a tensor that knows the draws it was made from and notes those that escape."""
+    """The function (tensor, names) -> a tensor that knows the draws it was made from and records draws that escape."""
 
     class Tracked(ProvenanceTensor):
         @classmethod
@@ -46,7 +42,7 @@ def _tracking(escaped: set[str]) -> Any:
 
 
 class _Track(Messenger):
-    """Gives every draw its name to carry, and notes what had escaped into Python when a site was reached."""
+    """Gives every draw its name to carry, and records what had escaped into Python when a site was reached."""
 
     def __init__(self, escaped: set[str]) -> None:
         super().__init__()
@@ -78,6 +74,6 @@ def by_provenance(pair: Pair) -> dict[Key, frozenset[str]]:
                 if side == GUIDE:
                     names |= get_provenance(site["value"])
                 found[DATA if site["is_observed"] else side, name] = names - {name}
-    except Exception:  # the pair does what tracked tensors cannot: it goes by the order then
+    except Exception:  # the pair does what tracked tensors cannot: the caller falls back on the order of draws
         return {}
     return found

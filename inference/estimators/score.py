@@ -3,21 +3,92 @@
     grad E_q[cost] = E_q[(R_s - b_s) grad log q_s(z_s)]         (Williams 1992; Paisley, Blei and Jordan 2012)
 
 R_s holds the costs that the draw moves, itself or through draws that depend on it (see `dependencies`); in a plate a
-row gets those of its own row, if rows do not look at each other. The baseline b_s is the mean of R_s over the other
-particles (leave-one-out, Kool et al. 2019), or with one particle a moving average.
+row gets the costs of its own row, if no row moves the costs of others. The baseline b_s is the mean of R_s over the
+other particles (leave-one-out, Kool et al. 2019), or with one particle a moving average.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
-from ..distributions.unwrap import without_path
+from ..distributions.unwrap import kind, without_path
 from ..pair.costs import DATA, GUIDE, PRIOR, WEIGHT, Key, Run
-from ..pair.pair import Program
+from ..pair.pair import Pair, Program
+from ..runtime.generators import noise
+from ..runtime.probes import parameters_moved
+from ..runtime.sites import has_rsample
+from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Evidence
+from .recipe import Draw, Part, Recipe
 
-DECAY = 0.9  # of the moving baselines
+DECAY = 0.9  # of the moving averages
+LOOKS, VALUES = 4, 50  # places of the parameters, and draws there, at which supports are compared
+
+
+def why_not(seen: Evidence) -> dict[str, str | None]:
+    """{site: None if the score function is unbiased, else why not}: its support must not move with the parameters.
+
+    The score is the derivative of a draw's probability: it misses draws that a parameter makes impossible.
+    """
+    moving = _moving_supports(seen.pair, [n for n in seen.sites if n in seen.trained and n not in seen.facts.values])
+    cause = "its support moves with the parameters, which the score function does not see"
+    return {
+        name: "a Delta has no density" if kind(site["fn"]) == "Delta" else cause if name in moving else None
+        for name, site in seen.sites.items()
+    }
+
+
+def _moving_supports(pair: Pair, names: list[str]) -> set[str]:
+    found = set()
+    with torch.no_grad(), noise(0):
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        for _ in range(LOOKS):
+            with parameters_moved(0.1):
+                other = poutine.trace(pair.guide).get_trace(*pair.data)
+            for name in names:
+                if name not in other.nodes or name not in q.nodes:
+                    continue
+                one, two = q.nodes[name]["fn"], other.nodes[name]["fn"]
+                for fn, drawn in ((one, two), (two, one)):
+                    if kind(fn) != "Delta" and _outside(fn, drawn):
+                        found.add(name)
+    return found
+
+
+def _outside(fn: Any, drawn: Any) -> bool:
+    """Whether some values that one distribution draws are impossible under the other."""
+    try:
+        values = drawn.sample((VALUES,))
+        return bool((~torch.isfinite(fn.log_prob(values)) & torch.isfinite(drawn.log_prob(values))).any())
+    except (NotImplementedError, RuntimeError, ValueError):
+        return False
+
+
+def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+    site = seen.sites[name]
+    word = kind(site["fn"])
+    if has_rsample(site):
+        return f"{word} has rsample, but {options['pathwise']}"
+    return (
+        f"{word} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
+        f"{options['enumerate']}"
+    )
+
+
+def enter(recipe: Recipe, chosen: Choice) -> Recipe:
+    """Draws carry no gradient along them; each site adds (R_s - b_s) log q_s. Its own log q has mean gradient zero."""
+    if not chosen.sites:
+        return recipe
+    names = frozenset(chosen.sites)
+    reach = {name: chosen.facts.reads.moved_by(name, chosen.kl) for name in chosen.sites}
+    terms = recipe.terms._replace(
+        sticking=recipe.terms.sticking | (names - chosen.kl.keys()), weights=recipe.terms.weights | names
+    )
+    part = Part(partial(scores, reach, chosen.facts.coupled), _add, partial(without_paths, names=names))
+    return recipe._replace(terms=terms, parts=(*recipe.parts, part))
 
 
 class Score(NamedTuple):
@@ -27,21 +98,23 @@ class Score(NamedTuple):
     cost: torch.Tensor
 
 
-def scores(
-    drawn: Run,
-    reach: Mapping[str, list[Key]],
-    coupled: Mapping[str, frozenset[str]],
-    kl_weight: float | torch.Tensor,
-    lead: int,
-) -> dict[str, Score]:
-    """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which its
-    rows look at each other}. lead: as for `moved`.
+def scores(reach: Mapping[str, list[Key]], coupled: Mapping[str, frozenset[str]], draw: Draw) -> dict[str, Score]:
+    """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which the
+    draw of a row moves the costs of other rows}.
+
+    Raises ValueError for a site that this run of the guide did not draw.
     """
-    found = {}
+    found, drawn, lead = {}, draw.run, draw.lead
+    if missing := sorted(name for name in reach if (WEIGHT, name) not in drawn.costs):
+        raise ValueError(
+            f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
+            f"draw it in every run and let the model's branch leave it unread"
+        )
     for name, keys in reach.items():
+        keys = [key for key in keys if key in drawn.costs] + draw.new
         mine = drawn.dims[WEIGHT, name]
         log_q = trimmed(drawn.costs[WEIGHT, name], lead, depth(mine))
-        cost = moved(drawn, keys, mine, kl_weight, lead, coupled.get(name, frozenset()))
+        cost = moved(drawn, keys, mine, draw.kl_weight, lead, coupled.get(name, frozenset()))
         found[name] = Score(log_q, cost + torch.zeros_like(log_q).detach())
     return found
 
@@ -78,6 +151,10 @@ def trimmed(value: torch.Tensor, lead: int, deep: int) -> torch.Tensor:
 
 def depth(plates: Mapping[str, int]) -> int:
     return -min(plates.values(), default=0)
+
+
+def _add(loss: torch.Tensor, found: Mapping[str, Score], baselines: dict[str, torch.Tensor] | None) -> torch.Tensor:
+    return loss + surrogate(found, baselines) if found else loss
 
 
 def surrogate(found: Mapping[str, Score], baselines: dict[str, torch.Tensor] | None) -> torch.Tensor:
@@ -118,3 +195,15 @@ class _WithoutPaths(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.names and getattr(msg["fn"], "has_rsample", False):
             msg["fn"] = without_path(msg["fn"])
+
+
+ESTIMATOR = Estimator(
+    "score",
+    (LOG_Q, ANALYTIC_KL),
+    why_not,
+    because,
+    enter,
+    baseline="leave one out",
+    can_be_forced=lambda site: kind(site["fn"]) != "Delta",
+    beaten_by=lambda other: other != "score",
+)

@@ -19,8 +19,9 @@ def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
     return sum((s["log_prob"].sum(dtype=torch.float64) for s in sites), torch.zeros((), dtype=torch.float64))
 
 
-def stl_is_legal(pair: Pair) -> bool:
-    """Whether log q(z) is a function of z and the parameters alone: false for a guide with dropout of its own."""
+def why_not(pair: Pair) -> str | None:
+    """None if log q(z) is a function of z and the parameters alone; else why not: a guide with dropout of its own."""
     with torch.no_grad():
         z = run(pair).z
-        return torch.equal(log_q(pair, z), log_q(pair, z))
+        same = torch.equal(log_q(pair, z), log_q(pair, z))
+    return None if same else "the guide draws noise of its own: log q is no function of the draws"

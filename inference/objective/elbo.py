@@ -13,29 +13,25 @@ Finite sites are summed over (see `enumerate`) or flipped unit by unit (`one_fli
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..estimators.enumerate import on_grid
-from ..estimators.one_flip import flips
-from ..estimators.score import Score, scores, surrogate, without_paths
+from ..estimators.recipe import Draw, Recipe
 from ..pair.costs import DATA, GUIDE, WEIGHT, Run, Terms
 from ..pair.pair import Pair
 from ..runtime.vectorise import repeat
-from .recipe import Recipe
 
-DRAWN = Recipe()  # draws everything and takes log q as it is
+DRAWN = Recipe()  # draws every site and takes log q as it is
 
 
-class Draw(NamedTuple):
+class Value(NamedTuple):
     """What one draw of the guide is worth, scalars in nats; of several, each tensor has a leading dimension."""
 
     fit: torch.Tensor  # log p(x | z)
     divergence: torch.Tensor  # log q(z) - log p(z), or KL in their stead
-    flipped: dict[str, torch.Tensor]  # of each site that is flipped: its gradient is that through the site
-    fixed: dict[str, torch.Tensor]  # log q of sites without parameters
-    scores: dict[str, Score]
+    parts: tuple[Any, ...]  # of each part of the recipe, what its `of_draw` returned
 
 
 def differentiable_loss(
@@ -67,19 +63,14 @@ def objective(
     baselines of a run with one particle, see `score`.
     """
     weight = 1.0 if kl_weight is None else kl_weight
-    drawn: Draw = repeat(lambda: _draw(pair, vectorised, recipe, weight), particles, vectorised, recipe.antithetic)
-    for name, value in drawn.fixed.items():  # looked at out here: inside vmap a tensor does not say
-        if value.requires_grad:
-            raise ValueError(
-                f"site {name!r}: its distribution now depends on parameters, which it did not at the start"
-            )
+    drawn: Value = repeat(lambda: _value(pair, vectorised, recipe, weight), particles, vectorised, recipe.antithetic)
     loss = (drawn.divergence - drawn.fit).mean()
     now = loss.detach()
     if kl_weight is not None:
         loss = loss - (1 - kl_weight) * drawn.divergence.mean()
-    for flipped in drawn.flipped.values():
-        loss = loss + flipped.mean()
-    return now, loss + surrogate(drawn.scores, baselines) if drawn.scores else loss
+    for part, values in zip(recipe.parts, drawn.parts, strict=True):
+        loss = part.add(loss, values, baselines)
+    return now, loss
 
 
 def log_weights(pair: Pair, n: int, vectorised: bool, recipe: Recipe = DRAWN) -> torch.Tensor:
@@ -92,45 +83,27 @@ def log_weights(pair: Pair, n: int, vectorised: bool, recipe: Recipe = DRAWN) ->
 
 def log_weight(pair: Pair, recipe: Recipe = DRAWN, vectorised: bool = False) -> torch.Tensor:
     """log p(x, z) - log q(z) at one draw z ~ q, a scalar."""
-    draw = _draw(pair, vectorised, recipe.valued())
-    return draw.fit - draw.divergence
+    value = _value(pair, vectorised, recipe.valued())
+    return value.fit - value.divergence
 
 
-def _draw(pair: Pair, vectorised: bool, recipe: Recipe, kl_weight: float | torch.Tensor = 1.0) -> Draw:
-    """One draw of the guide, finite sites summed over."""
-    scored = pair._replace(guide=without_paths(pair.guide, frozenset(recipe.score)))
+def _value(pair: Pair, vectorised: bool, recipe: Recipe, kl_weight: float | torch.Tensor = 1.0) -> Value:
+    """One draw of the guide, enumerated sites summed over."""
+    for part in recipe.parts:
+        pair = pair._replace(guide=part.guide(pair.guide))
 
     def evaluate(held: dict[str, torch.Tensor], terms: Terms) -> Run:
-        return on_grid(scored, recipe.values, terms, vectorised, held, recipe.unmoved)
+        return on_grid(pair, recipe.values, terms, vectorised, held, recipe.unmoved)
 
     drawn = evaluate({}, recipe.terms)
-    lead = int(bool(recipe.values))
     new = [key for key in drawn.costs if key[0] != WEIGHT and key not in recipe.seen]  # of a branch not met before
-    reach = {name: [k for k in keys if k in drawn.costs] + new for name, keys in recipe.score.items()}
-    if missing := sorted(name for name in recipe.score if (WEIGHT, name) not in drawn.costs):
-        raise ValueError(
-            f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
-            f"draw it in every run and let the model's branch leave it unread"
-        )
-    found = scores(drawn, reach, recipe.coupled, kl_weight, lead)
-    flipped: dict[str, torch.Tensor] = {}
-    if recipe.flips:
-        again = functools.partial(evaluate, terms=Terms(kl=recipe.terms.kl, local=recipe.terms.local))
-        flipped = flips(again, drawn, recipe.flips, recipe.redrawn, vectorised, kl_weight, lead)
-    fixed: dict[str, torch.Tensor] = {}
-    fit: list[torch.Tensor] = []
-    divergence: list[torch.Tensor] = []
-    for (side, name), cost in drawn.costs.items():
-        if side == WEIGHT:
-            if name in recipe.fixed:
-                fixed[name] = cost.sum()
-            continue
-        total = cost.sum(dtype=torch.float64)
-        if side == DATA:
-            fit.append(total)
-        else:
-            divergence.append(total if side == GUIDE else -total)
-    return Draw(_added(fit), _added(divergence), flipped, fixed, found)
+    again = functools.partial(evaluate, terms=Terms(kl=recipe.terms.kl, local=recipe.terms.local))
+    draw = Draw(drawn, again, new, kl_weight, int(bool(recipe.values)), vectorised)
+    parts = tuple(part.of_draw(draw) for part in recipe.parts)
+    totals = {key: cost.sum(dtype=torch.float64) for key, cost in drawn.costs.items() if key[0] != WEIGHT}
+    fit = [total for (side, _), total in totals.items() if side == DATA]
+    divergence = [total if side == GUIDE else -total for (side, _), total in totals.items() if side != DATA]
+    return Value(_added(fit), _added(divergence), parts)
 
 
 def _added(costs: list[torch.Tensor]) -> torch.Tensor:

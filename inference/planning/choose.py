@@ -8,15 +8,17 @@ from pyro import poutine
 
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
+from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Evidence
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT, Program
 from ..runtime.sites import latent, shown_plates
-from .legal import ESTIMATORS, facts
-from .plan import Plan
-from .reasons import nothing_left, reason, refuse, ruled_out
-from .table import Entry, baseline_of
+from .legal import examine
+from .plan import Plan, baseline_of
+from .reasons import nothing_left, reason, refuse_illegal, refuse_unknown, ruled_out
+from .table import Entry
 
 MANY = 4  # rows of a plan, which are then one
+UNSUMMED = ("one-flip", "score")  # estimators that are asked for where a site could be summed over
 
 
 def plan_rows(
@@ -49,7 +51,7 @@ def make_plan(
     pair: Pair,
     guide: poutine.Trace,
     vectorised: bool,
-    overrides: "Mapping[str, str] | Plan | None" = None,
+    overrides: Mapping[str, str] | Plan | None = None,
     force: bool = False,
 ) -> Plan:
     """The plan for the latent sites of the guide, of which a trace is given. vectorised: whether `vmap` accepts it.
@@ -59,51 +61,46 @@ def make_plan(
     Raises ValueError for an override that names no latent site, no estimator, or one that is not legal there, and for
     a site for which none is: the reasons are named.
     """
-    latents = latent(guide, auxiliary=True)
-    given = overrides.entries if isinstance(overrides, Plan) else ()
-    repeated = {e.site: e for e in given if e.estimator != SUMMED_OUT}
-    wanted = {name: e.estimator for name, e in repeated.items()} if repeated else dict(overrides or {})  # type: ignore[arg-type]
+    if isinstance(overrides, Plan):
+        earlier = {e.site: e for e in overrides.entries if e.estimator != SUMMED_OUT}
+        wanted = {name: e.estimator for name, e in earlier.items()}
+    else:
+        earlier, wanted = {}, dict(overrides or {})
+    refuse_unknown(wanted, latent(guide, auxiliary=True))
+    seen = examine(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e in UNSUMMED))
     for name, estimator in wanted.items():
-        if name not in latents:
-            raise ValueError(f"plan: {name!r} is no latent site of the guide; its sites are {sorted(latents)}")
-        if estimator not in ESTIMATORS:
-            raise ValueError(
-                f"plan: {name!r}: got estimator {estimator!r}, wanted one of {', '.join(map(repr, ESTIMATORS))}"
-            )
-    known = facts(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e in ("one-flip", "score")))
-    auxiliary = [name for name, site in latents.items() if site["infer"].get("is_auxiliary")]
+        refuse_illegal(name, estimator, seen, force)
     reasons = {
-        (name, estimator): reason(name, site, estimator, name in wanted, known)
-        for name, site in latents.items()
-        for estimator in ESTIMATORS
-        if known.options[name][estimator] is None or (force and wanted.get(name) == estimator)
+        (name, word): reason(name, word, name in wanted, seen)
+        for name, options in seen.facts.options.items()
+        for word, why in options.items()
+        if why is None or (force and wanted.get(name) == word)
     }
-    for name, estimator in wanted.items():
-        refuse(name, estimator, latents[name], known, auxiliary, force)
-    entries = []
-    for name, site in latents.items():
-        options = known.options[name]
-        estimator = wanted.get(name) or next((e for e in ESTIMATORS if options[e] is None), "")
-        if not estimator:
-            raise ValueError(nothing_left(name, options))
-        entries.append(
-            Entry(
-                site=name,
-                distribution=kind(site["fn"]),
-                plates=shown_plates(site),
-                estimator=estimator,
-                term="log q",
-                baseline=baseline_of(estimator, kind(site["fn"]), False),
-                reason=reasons[name, estimator],
-                ruled_out=ruled_out(site, options),
-            )
-        )
+    entries = [_entry(name, wanted.get(name), reasons, seen) for name in seen.sites]
     entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
-    plan = Plan(tuple(entries), known, reasons=reasons, asked=frozenset(wanted)).with_term("analytic KL")
+    plan = Plan(tuple(entries), seen.facts, reasons=reasons, asked=frozenset(wanted)).with_term(ANALYTIC_KL)
     if not isinstance(overrides, Plan):
         return plan
-    plan = plan.with_entries(_repeat(e, repeated.get(e.site), plan) for e in plan.entries)
+    plan = plan.with_entries(_repeat(e, earlier.get(e.site), plan) for e in plan.entries)
     return plan.with_antithetic(overrides.antithetic)._replace(particles=overrides.particles)
+
+
+def _entry(name: str, wanted: str | None, reasons: Mapping[tuple[str, str], str], seen: Evidence) -> Entry:
+    """The row of one site: what is wanted, else the first legal estimator."""
+    site, options = seen.sites[name], seen.facts.options[name]
+    estimator = wanted or next((word for word, why in options.items() if why is None), None)
+    if estimator is None:
+        raise ValueError(nothing_left(name, options))
+    return Entry(
+        site=name,
+        distribution=kind(site["fn"]),
+        plates=shown_plates(site),
+        estimator=estimator,
+        term=LOG_Q,
+        baseline=baseline_of(estimator, kind(site["fn"]), False),
+        reason=reasons[name, estimator],
+        ruled_out=ruled_out(site, options),
+    )
 
 
 def _repeat(new: Entry, old: Entry | None, plan: Plan) -> Entry:

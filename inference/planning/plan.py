@@ -6,53 +6,41 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from ..objective.recipe import Recipe
+from ..estimators.estimator import ANALYTIC_KL, LOG_Q, STICKING, Choice, Facts
+from ..estimators.recipe import Recipe
 from ..pair.costs import Terms
-from ..pair.local_reparam import PER_ROW
 from ..pair.summed_out import SUMMED_OUT
-from .legal import ESTIMATORS, Facts
-from .table import Entry, as_html, as_text, baseline_of
+from .legal import BY_NAME, ESTIMATORS
+from .table import Entry, as_html, as_text
 
 
-def recipe_of(entries: Iterable[Entry], known: Facts, antithetic: bool) -> Recipe:
-    """How the sites of these entries enter the objective."""
-    entries = list(entries)
-    by = {estimator: [e.site for e in entries if e.estimator == estimator] for estimator in ESTIMATORS}
-    kl = {e.site: known.kl[e.site] for e in entries if e.term == "analytic KL"}
-    sticking = frozenset(e.site for e in entries if e.term == "sticking the landing")
-    drawn = [*by["score"], *by["one-flip"]]
-    terms = Terms(
-        kl=kl,
-        sticking=sticking | frozenset(name for name in drawn if name not in kl),  # the mean of grad log q is zero
-        again=sticking & known.again,
-        weights=frozenset(drawn) | frozenset(by["sampled"]),
-        flips=frozenset(by["one-flip"]),
-        local={e.site: e.estimator for e in entries if e.estimator in PER_ROW},
-        known=frozenset(e.site for e in entries),
-    )
-    reach = {name: known.reads.moved_by(name, kl) for name in drawn}
-    seen = frozenset(known.reads.parents)
-    return Recipe(
-        terms=terms,
-        values={name: known.values[name] for name in by["enumerate"]},
-        unmoved={name: seen.difference(known.reads.moved_by(name, kl)) for name in by["enumerate"]},
-        score={name: reach[name] for name in by["score"]},
-        seen=seen,
-        flips={name: reach[name] for name in by["one-flip"]},
-        redrawn={name: known.reads.descendants(name) for name in by["one-flip"]},
-        coupled=known.coupled,
-        fixed=frozenset(by["sampled"]),
-        antithetic=antithetic,
-    )
+def recipe_of(entries: Iterable[Entry], facts: Facts, antithetic: bool) -> Recipe:
+    """How the sites of a plan enter the objective: the terms of log q, then what each estimator adds."""
+    entries = tuple(entries)
+    kl = {e.site: facts.kl[e.site] for e in entries if e.term == ANALYTIC_KL}
+    sticking = frozenset(e.site for e in entries if e.term == STICKING)
+    terms = Terms(kl=kl, sticking=sticking, again=sticking & facts.again, known=frozenset(e.site for e in entries))
+    recipe = Recipe(terms=terms, seen=frozenset(facts.reads.parents), antithetic=antithetic)
+    for estimator in ESTIMATORS:
+        sites = [e.site for e in entries if e.estimator == estimator.name]
+        recipe = estimator.enter(recipe, Choice(sites, kl, facts))
+    return recipe
+
+
+def baseline_of(estimator: str, distribution: str, antithetic: bool) -> str:
+    """What makes the gradient of a site quieter, as a plan prints it."""
+    if antithetic and BY_NAME[estimator].paired and distribution != "Delta":
+        return "antithetic pairs"
+    return BY_NAME[estimator].baseline
 
 
 class Plan(NamedTuple):
     """A row for each latent site of the guide. `.frame` is the table as a DataFrame.
 
     reasons: {(site, estimator): why it would be taken}. asked: the sites whose estimator was not chosen but given.
-    antithetic: whether particles come in pairs whose normal noise has opposite signs (see `mirror`).
+    antithetic: whether particles come in pairs whose normal noise has opposite signs (see `antithetic`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
-    three are None where nothing was measured. compiled: how the steps of a run are taken (see `compiled`), once known.
+    three are None where nothing was measured. compiled: how the steps of a run are taken (see `captures`), once known.
     """
 
     entries: tuple[Entry, ...]
@@ -73,11 +61,13 @@ class Plan(NamedTuple):
 
     @property
     def needs_score(self) -> bool:
-        return bool(self.recipe.score)
+        """Whether a site has a baseline of its own, for which two particles are the fewest."""
+        return any(BY_NAME[e.estimator].baseline != "-" for e in self.entries if e.estimator in BY_NAME)
 
     @property
     def pathwise(self) -> list[str]:
-        return [e.site for e in self.entries if e.estimator in ("pathwise", *PER_ROW)]
+        """The sites whose gradient is taken along their draws."""
+        return [e.site for e in self.entries if e.estimator in BY_NAME and BY_NAME[e.estimator].along_draw]
 
     @property
     def values(self) -> Mapping[str, torch.Tensor]:
@@ -86,22 +76,22 @@ class Plan(NamedTuple):
     @property
     def kl(self) -> frozenset[str]:
         """The sites whose KL from the prior is known in closed form and right."""
-        summed = {e.site for e in self.entries if e.estimator in ("enumerate", "sampled")}
-        return frozenset(self.facts.kl) - summed
+        found = (e.site for e in self.entries if e.site in self.facts.kl)
+        return frozenset(site for site in found if ANALYTIC_KL in self.legal_terms(site))
 
     @property
     def term(self) -> str:
         """What most of the sites have, of those that are neither summed over nor points."""
         terms = [e.term for e in self.entries]
-        return next((term for term in ("sticking the landing", "analytic KL") if term in terms), "log q")
+        return next((term for term in (STICKING, ANALYTIC_KL) if term in terms), LOG_Q)
 
     @property
     def terms(self) -> list[str]:
         """The terms that `with_term` can change something with."""
         if self.facts.improper:
-            return ["analytic KL"]
-        sticks = any("sticking the landing" in self.legal_terms(name) for name in self.pathwise)
-        return ["log q", *(["analytic KL"] if self.kl else []), *(["sticking the landing"] if sticks else [])]
+            return [ANALYTIC_KL]
+        sticks = any(STICKING in self.legal_terms(name) for name in self.pathwise)
+        return [LOG_Q, *([ANALYTIC_KL] if self.kl else []), *([STICKING] if sticks else [])]
 
     def legal_terms(self, site: str, estimator: str | None = None) -> list[str]:
         """How log q of a site may enter under an estimator (its own if none is named)."""
@@ -109,12 +99,13 @@ class Plan(NamedTuple):
         estimator = estimator or entry.estimator
         if estimator == SUMMED_OUT:
             return ["-"]
-        if estimator in ("enumerate", "sampled") or entry.distribution == "Delta":
-            return ["log q"]
-        if site in self.facts.kl and (self.facts.improper or estimator in PER_ROW):
-            return ["analytic KL"]
-        sticks = ["sticking the landing"] if estimator == "pathwise" and self.facts.no_sticking is None else []
-        return ["log q", *(["analytic KL"] if site in self.facts.kl else []), *sticks]
+        if entry.distribution == "Delta":
+            return [LOG_Q]
+        terms = BY_NAME[estimator].terms
+        if self.facts.improper and site in self.facts.kl and ANALYTIC_KL in terms:
+            return [ANALYTIC_KL]
+        known = {LOG_Q: True, ANALYTIC_KL: site in self.facts.kl, STICKING: self.facts.no_sticking is None}
+        return [term for term in terms if known[term]]
 
     def estimator(self, site: str) -> str | None:
         return next((e.estimator for e in self.entries if e.site == site), None)
@@ -138,13 +129,16 @@ class Plan(NamedTuple):
 
         return self.with_entries(chosen(e) if e.site == site else e for e in self.entries)
 
-    def with_entries(self, entries: "Iterable[Entry]") -> "Plan":
+    def with_entries(self, entries: Iterable[Entry]) -> "Plan":
         entries = tuple(entries)
         return self._replace(entries=entries, recipe=recipe_of(entries, self.facts, self.antithetic))
 
     def with_antithetic(self, antithetic: bool) -> "Plan":
         """The same, its pathwise draws in pairs of opposite noise or not."""
-        entries = (e._replace(baseline=baseline_of(e.estimator, e.distribution, antithetic)) for e in self.entries)
+        entries = (
+            e._replace(baseline=baseline_of(e.estimator, e.distribution, antithetic)) if e.estimator in BY_NAME else e
+            for e in self.entries
+        )
         return self._replace(antithetic=antithetic).with_entries(entries)
 
     def __eq__(self, other: object) -> bool:

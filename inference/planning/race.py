@@ -20,32 +20,34 @@ from ..pair.summed_out import SUMMED_OUT
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.sites import Site
+from .legal import BY_NAME
 from .plan import Plan
 from .table import Entry
 from .work import work
 
 DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
-
-
 FEWEST = 4
-
-
 TIMES = " times the variance x work"
-
-
 CLEARLY = 0.9  # of the product: a change of plan has to gain a tenth
-
-
 SECOND, TINY = 1e6, 1e-300  # microseconds; less than any product
-
-
 GRID = (1, 2, 4, 8, 16, 32)  # particles
-
-
 LITTLE, MORE, LONG = 1.2, 3.0, 1000.0  # times the work of one particle; microseconds
 
 
+class Contest(NamedTuple):
+    """What the plans of a race are measured on. pair: on its data, or on a batch of it.
+
+    particles: draws of the guide in one gradient. vectorised: whether `vmap` makes them at once.
+    """
+
+    pair: Pair
+    particles: int
+    vectorised: bool
+
+
 class Result(NamedTuple):
+    """Measured gradients of one plan."""
+
     draws: torch.Tensor  # of the gradient, shape (n, P)
     microseconds: float  # of one, by counting
 
@@ -54,20 +56,13 @@ class Result(NamedTuple):
         return self.draws.var(0).sum().item() * self.microseconds
 
 
-def race(
-    pair: Pair,
-    plan: Plan,
-    particles: int,
-    vectorised: bool,
-    microseconds: float = SECOND,
-    seed: int = 0,
-    least: float = 0,
-) -> Plan:
-    """The plan whose estimators won, site by site; alike sites go together. The same object where it was not worth it.
+def race(contest: Contest, plan: Plan, microseconds: float = SECOND, seed: int = 0, least: float = 0) -> Plan:
+    """The plan whose estimators won, site by site; equal sites change together. The same object if there is no time.
 
-    microseconds: how much counted work the race may be, or so many gradients at `least`.
+    microseconds: how much counted work the race may cost. least: gradients that it may cost in any case.
     """
-    gradients = max(least, microseconds / work(_gradient(pair, plan, particles, vectorised)).eager)
+    pair, particles, vectorised = contest
+    gradients = max(least, microseconds / work(_gradient(contest, plan)).eager)
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
     groups += [[]] if vectorised and particles > 1 and plan.pathwise else []  # no site's, but all draws in pairs
     runners = sum(len(_rivals(plan, sites)) for sites in groups)
@@ -79,14 +74,14 @@ def race(
 
     def product(rival: Plan, n: int) -> float:
         if rival not in known or len(known[rival].draws) < n:
-            known[rival] = measured(pair, rival, particles, vectorised, n, seed)
+            known[rival] = measured(contest, rival, n, seed)
         return known[rival].product
 
     best, slower = plan, []
     for sites in groups:
         rivals = _rivals(best, sites)
         first = min(rivals, key=lambda rival: product(rival, draws))
-        if first != best and product(first, draws) < 2 * product(best, draws):  # near enough to look twice
+        if first != best and product(first, draws) < 2 * product(best, draws):  # near enough to measure again
             if product(first, final) < CLEARLY * product(best, final) or best not in rivals:
                 best = first
         slower.append((sites, {r: product(r, draws) / max(product(best, draws), TINY) for r in rivals if r != best}))
@@ -99,23 +94,23 @@ def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    two, four = (work(_gradient(pair, plan, n, True)).replayed for n in (2, 4))
+    two, four = (work(_gradient(Contest(pair, n, True), plan)).replayed for n in (2, 4))
     more = (four - two) / 2
     one = two - more  # a lone draw needs no vmap
     most = max(LITTLE * one, min(MORE * one, LONG))
     return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
-def measured(pair: Pair, plan: Plan, particles: int, vectorised: bool, draws: int, seed: int) -> Result:
+def measured(contest: Contest, plan: Plan, draws: int, seed: int) -> Result:
     """So many draws of the gradient, and the work of one."""
-    gradient = _gradient(pair, plan, particles, vectorised)
+    gradient = _gradient(contest, plan)
     with noise(seed):
         microseconds = work(gradient).replayed
         return Result(torch.stack([gradient() for _ in range(draws)]).double(), microseconds)
 
 
 def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
-    """The plan with what was measured of it; to a site belongs the variance of the parameters of its distribution."""
+    """The plan with its measured variances; a site's is that of the parameters that its distribution reads."""
     leaves = unconstrained()
     variances = result.draws.var(0).split([p.numel() for p in leaves.values()])
     entries = []
@@ -136,7 +131,9 @@ def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:
     )
 
 
-def _gradient(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Callable[[], torch.Tensor]:
+def _gradient(contest: Contest, plan: Plan) -> Callable[[], torch.Tensor]:
+    """One draw of the gradient, flat, shape (P,), each time it is called."""
+    pair, particles, vectorised = contest
     baselines: dict[str, torch.Tensor] = {}
     return lambda: flat_gradient(
         lambda: differentiable_loss(plan.recipe, pair, particles, vectorised, 1.0, baselines)[1]
@@ -144,7 +141,7 @@ def _gradient(pair: Pair, plan: Plan, particles: int, vectorised: bool) -> Calla
 
 
 def _alike(plan: Plan) -> list[list[str]]:
-    """The sites of a plan in groups of one distribution, with the same choices: the weights of a network are one."""
+    """Groups of sites with one distribution and the same choices: the weights of a network are one group."""
     groups: dict[tuple, list[str]] = {}
     for e in plan.entries:
         if e.estimator == SUMMED_OUT:
@@ -154,10 +151,10 @@ def _alike(plan: Plan) -> list[list[str]]:
 
 
 def _choices(plan: Plan, entry: Entry) -> list[tuple[str, str]]:
-    """(estimator, term): all that is legal at a site, but for what is the same with more noise."""
+    """(estimator, term): all that is legal at a site, except what is the same with more noise."""
     legal = [name for name, why in plan.facts.options[entry.site].items() if why is None]
-    noisier = {"score", "one-flip"} if "enumerate" in legal else {"score"}
-    estimators = [entry.estimator] if entry.site in plan.asked else [e for e in legal if e not in noisier] or legal
+    racing = [name for name in legal if not any(BY_NAME[name].beaten_by(other) for other in legal)]
+    estimators = [entry.estimator] if entry.site in plan.asked else racing or legal
     return [(estimator, term) for estimator in estimators for term in plan.legal_terms(entry.site, estimator)]
 
 

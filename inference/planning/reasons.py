@@ -1,81 +1,45 @@
-"""Why a site got its estimator, and why it may not have another: in words that a student understands."""
+"""Why a site got its estimator, and why it must not have another: in words that a student understands."""
 
 import warnings
 from collections.abc import Mapping
 
 from ..distributions.unwrap import kind
-from ..pair.local_reparam import PER_ROW
-from ..runtime.sites import Site, has_rsample
-from .legal import ESTIMATORS, Facts
-
-IMPLICIT = {
-    "Beta",
-    "Dirichlet",
-    "Gamma",
-    "InverseGamma",
-    "Chi2",
-    "StudentT",
-    "VonMises",
-    "MultivariateStudentT",
-}
+from ..estimators.estimator import Evidence
+from ..runtime.sites import Site
+from .legal import BY_NAME, ESTIMATORS
 
 
-def reason(name: str, site: Site, estimator: str, asked: bool, known: Facts) -> str:
-    """In words that a student understands."""
-    word, options = kind(site["fn"]), known.options[name]
+def reason(name: str, estimator: str, asked: bool, seen: Evidence) -> str:
+    """Why the site has this estimator. asked: whether the user named it."""
+    options = seen.facts.options[name]
     if asked and options[estimator] is not None:
         return f"forced, though {options[estimator]}"
     if asked:
-        better = next(e for e in ESTIMATORS if options[e] is None)
+        better = next(word for word, why in options.items() if why is None)
         return "asked for" + ("" if better == estimator else f"; {better} is legal too and usually has less variance")
-    if estimator == "sampled":
-        return f"this {word} has no parameters: it is drawn, and no gradient is due"
-    if estimator == "enumerate":
-        return f"{len(known.values[name])} values, each tried and weighted by its probability"
-    if estimator == "local":
-        return "a weight of one layer: the layer's outputs are drawn for each row, so rows do not share its noise"
-    if estimator == "flipout":
-        return "a weight of one layer: its noise gets random signs for each row, so that rows do not share it"
-    if estimator == "one-flip":
-        return f"each unit of this {word} is tried at its other values, the others as drawn: {options['enumerate']}"
-    if estimator == "score" and has_rsample(site):
-        return f"{word} has rsample, but {options['pathwise']}"
-    if estimator == "score":
-        return (
-            f"{word} has no rsample: a draw cannot be differentiated, its log probability can; not summed over: "
-            f"{options['enumerate']}"
-        )
-    if word == "Delta" and known.reads.ancestors(name):
-        return f"follows the guide's own draw of {', '.join(sorted(known.reads.ancestors(name)))}"
-    if word == "Delta":
-        return "a point: its value is a parameter"
-    if word in IMPLICIT:
-        return f"{word} has rsample, by implicit reparametrisation"
-    return f"{word} has rsample: the draw is a smooth function of noise and parameters"
+    return BY_NAME[estimator].because(name, seen, options)
 
 
 def ruled_out(site: Site, options: Mapping[str, str | None]) -> tuple[str, ...]:
-    """What is not legal, and why, but for what nobody would think of at such a distribution."""
-    word = kind(site["fn"])
-    idle = {"sampled"} | ({"enumerate", "one-flip"} if has_rsample(site) else set())
-    idle |= set() if word == "Normal" else set(PER_ROW)
+    """What is not legal, and why, except what nobody would think of at such a distribution."""
     causes: dict[str, list[str]] = {}
     for estimator, why in options.items():
-        if why is not None and estimator not in idle and word != "Delta":
+        if why is not None and BY_NAME[estimator].comes_to_mind(site) and kind(site["fn"]) != "Delta":
             causes.setdefault(why, []).append(estimator)
     return tuple(f"{', '.join(estimators)}: {why}" for why, estimators in causes.items())
 
 
-def refuse(name: str, wanted: str, site: Site, known: Facts, auxiliary: list[str], force: bool) -> None:
+def refuse_illegal(name: str, wanted: str, seen: Evidence, force: bool) -> None:
     """Raises ValueError for an estimator that is not legal at this site. force: warns, if it can be carried out."""
-    options = known.options[name]
+    site, options = seen.sites[name], seen.facts.options[name]
     cause = options[wanted]
     if cause is None:
         return
-    if force and ((wanted == "pathwise" and has_rsample(site)) or (wanted == "score" and "no density" not in cause)):
+    if force and BY_NAME[wanted].can_be_forced(site):
         warnings.warn(f"plan: {name!r}: {wanted!r} was forced, its gradient is biased: {cause}", stacklevel=2)
         return
-    legal = [e for e in ESTIMATORS if options[e] is None]
+    legal = [word for word, why in options.items() if why is None]
+    auxiliary = [other for other, s in seen.sites.items() if s["infer"].get("is_auxiliary")]
     if auxiliary and "Delta" in cause:
         remedy = f"override {' or '.join(map(repr, auxiliary))}"
     else:
@@ -83,7 +47,20 @@ def refuse(name: str, wanted: str, site: Site, known: Facts, auxiliary: list[str
     raise ValueError(f"plan: {name!r}: {wanted!r} is not legal: {cause}; {remedy}")
 
 
+def refuse_unknown(overrides: Mapping[str, str], sites: Mapping[str, Site]) -> None:
+    """Raises ValueError for an override of a site that is not there, or by an estimator that does not exist."""
+    for name, estimator in overrides.items():
+        if name not in sites:
+            raise ValueError(f"plan: {name!r} is no latent site of the guide; its sites are {sorted(sites)}")
+        if estimator not in BY_NAME:
+            raise ValueError(
+                f"plan: {name!r}: got estimator {estimator!r}, wanted one of "
+                f"{', '.join(repr(e.name) for e in ESTIMATORS)}"
+            )
+
+
 def nothing_left(name: str, options: Mapping[str, str | None]) -> str:
+    """The message for a site at which no estimator is legal."""
     reasons = "; ".join(f"{estimator}: {why}" for estimator, why in options.items() if estimator != "sampled")
     return (
         f"site {name!r}: no estimator of its gradient is unbiased. {reasons}. Change the guide's distribution to one "

@@ -6,18 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-PAIRED = "antithetic pairs"
-
-
-def baseline_of(estimator: str, distribution: str, antithetic: bool) -> str:
-    if estimator == "score":
-        return "leave one out"
-    return PAIRED if antithetic and estimator == "pathwise" and distribution != "Delta" else "-"
-
-
 HEAD = ("site", "distribution", "plates", "estimator", "term", "baseline", "variance")
-
-
 NARROWEST = 60  # characters
 
 

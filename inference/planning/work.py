@@ -1,10 +1,10 @@
-"""How much work a program is, by counting: the same on every machine, busy or idle.
+"""The work of a program by counting its operators: the same on every machine, busy or idle.
 
     microseconds = 10 * operators + 0.0004 * numbers written + 0.00002 * floating point operations
 
 The weights were fitted to times on one core; each operator carries the Python that called it. In the steps of a run,
-which replay what was recorded, an operator costs 1; they are taken to do so also where they do not (`compile=False`),
-so that the same seed takes the same steps. Only ratios of works are used: a stopwatch's would differ from day to day.
+which replay a recording, an operator costs 1 microsecond; the count assumes so also for `compile=False`, so that the
+same seed takes the same steps. Only ratios of works are used: ratios of measured times would differ from day to day.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ import credo
 from credo.inference.objective.elbo import differentiable_loss
 from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
-from credo.inference.planning.legal import facts
+from credo.inference.planning.legal import examine
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
 
@@ -236,6 +236,6 @@ def test_looking_moves_no_parameter():
     runner.prepare(Y)
     with entered(runner._ready.state):
         before = {name: leaf.detach().clone() for name, leaf in unconstrained().items()}
-        found = facts(Pair(one_model, one_guide, (Y,)), poutine.trace(one_guide).get_trace(Y), True)
+        found = examine(Pair(one_model, one_guide, (Y,)), poutine.trace(one_guide).get_trace(Y), True).facts
         assert found.kl == {"z": "z"} and not found.improper
         assert all(torch.equal(before[n], leaf) and leaf.grad is None for n, leaf in unconstrained().items())

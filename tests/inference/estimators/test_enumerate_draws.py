@@ -147,7 +147,7 @@ def test_the_mean_is_exact(name, vectorised):
     with entered(runner._ready.state):
         exact = exact_row(elbo, unconstrained())
         for term in plan.terms:
-            one = partial(differentiable_loss, plan.with_term(term), pair, 100 if vectorised else 8, vectorised)
+            one = partial(differentiable_loss, plan.with_term(term).recipe, pair, 100 if vectorised else 8, vectorised)
             agree([drawn_row([one()]) for _ in range(BATCHES)], exact)
 
 

@@ -146,7 +146,7 @@ def test_rows_that_look_at_each_other_inside_the_plate_are_seen_with_any_seed(na
     model, guide, site, density = COUPLED[name]
     for seed in range(10):
         plan = credo.plan(model, guide, torch.linspace(-1.0, 2.0, n), seed=seed, plan="fast")
-        assert plan.estimator(site) == "score" and plan.recipe.coupled[site] == {"N"}
+        assert plan.estimator(site) == "score" and plan.facts.coupled[site] == {"N"}
         assert f"the density of {density} depends on its values in other rows" in plan.frame.loc[site, "reason"]
 
 

@@ -34,7 +34,7 @@ def why(model, guide, how, *data):
     sites = latent(poutine.trace(guide).get_trace(*data), auxiliary=True)
     with torch.no_grad():
         poutine.trace(poutine.replay(model, trace=poutine.trace(guide).get_trace(*data))).get_trace(*data)
-    return local_sites(pair, list(sites), kl_of(pair))[how]
+    return local_sites(pair, list(sites), kl_of(pair), how)
 
 
 def draw(name="w", *shape):

@@ -13,11 +13,11 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.estimators.sticking_the_landing import stl_is_legal
+from credo.inference.estimators.sticking_the_landing import why_not
 from credo.inference.objective.elbo import differentiable_loss, log_weight, log_weights
 from credo.inference.objective.gradients import flat_gradient
 from credo.inference.pair.pair import Pair
-from credo.inference.planning.race import race
+from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.state import entered
 from credo.inference.runtime.vectorise import can_vectorise
 
@@ -63,7 +63,7 @@ def test_at_the_posterior_sticking_the_landing_leaves_no_variance_and_is_chosen(
     assert draws["log q"].std(0).max() > 0.1
     assert draws["sticking the landing"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
     with entered(runner._ready.state):
-        assert race(Pair(*pair[:2], pair[2:]), plan, 4, vectorised).term == "sticking the landing"
+        assert race(Contest(Pair(*pair[:2], pair[2:]), 4, vectorised), plan).term == "sticking the landing"
 
 
 def test_the_variance_falls_with_the_number_of_particles():
@@ -129,9 +129,9 @@ def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vect
         plan = runner.prepare(Y)
         assert plan.terms == ["log q", "analytic KL", "sticking the landing"][: 3 if legal else 2]
         with entered(runner._ready.state):
-            assert stl_is_legal(pair) is legal
+            assert (why_not(pair) is None) is legal
             for start in plan.terms:
-                term = race(pair, plan.with_term(start), 1, vectorised).term
+                term = race(Contest(pair, 1, vectorised), plan.with_term(start)).term
                 assert term == "sticking the landing" if legal else term in ("log q", "analytic KL")
 
 

@@ -146,7 +146,7 @@ def test_where_nothing_is_unbiased_the_error_names_the_site_the_reasons_and_the_
 def test_a_terminal_of_any_width_gets_lines_that_fit():
     plan = credo.plan(model, guide, X)
     for width in (60, 80, 200):
-        lines = as_text(plan, width).splitlines()
+        lines = as_text(plan.entries, plan._below(), width).splitlines()
         assert max(map(len, lines)) <= max(width, len(lines[0]))
         assert [line.split()[0] for line in lines if line[0] != " "][:5] == ["site", "loc", "rate", "point", "k"]
 

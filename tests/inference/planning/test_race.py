@@ -9,7 +9,7 @@ from torch.distributions import constraints as c
 import credo
 from credo.inference.pair.pair import Pair
 from credo.inference.planning import race as racing
-from credo.inference.planning.race import how_many, measured, race, with_measured
+from credo.inference.planning.race import Contest, how_many, measured, race, with_measured
 from credo.inference.planning.work import work
 from credo.inference.runtime.state import entered
 from credo.inference.variational import svi
@@ -111,7 +111,7 @@ def test_the_variance_measured_is_the_one_that_it_has(term, particles):
     runner, pair = ready(model, guide, Y)
     plan = runner.plan.with_term(term)
     with entered(runner._ready.state):
-        result = measured(pair, plan, particles, True, 400, 0)
+        result = measured(Contest(pair, particles, True), plan, 400, 0)
         noted = with_measured(pair, plan, result)
     exact = VARIANCE[term] / particles
     assert noted.variance == pytest.approx(exact, rel=0.3)  # 4 sd of a variance of 400 draws
@@ -131,7 +131,7 @@ def test_to_a_site_belongs_the_variance_of_its_own_parameters():
     runner, pair = ready(two, two_guide, Y)
     with entered(runner._ready.state):
         plan = runner.plan.with_term("log q")
-        noted = with_measured(pair, plan, measured(pair, plan, 1, True, 400, 0)).frame["variance"]
+        noted = with_measured(pair, plan, measured(Contest(pair, 1, True), plan, 400, 0)).frame["variance"]
     assert noted["w"] == pytest.approx(0.3**2, rel=0.3)  # of w alone, which no data sees
     assert noted["z"] == pytest.approx(VARIANCE["log q"], rel=0.3)
 
@@ -142,7 +142,7 @@ def test_antithetic_pairs_win_where_the_gradient_is_linear_in_the_noise():
     runner, pair = ready(model, guide, Y, particles=8)
     with entered(runner._ready.state):
         plan = runner.plan.with_term("log q")._replace(asked=frozenset("z"))
-        pairs, single = (measured(pair, plan.with_antithetic(a), 8, True, 20, 0) for a in (True, False))
+        pairs, single = (measured(Contest(pair, 8, True), plan.with_antithetic(a), 20, 0) for a in (True, False))
     assert pairs.draws.var(0).sum() < 1e-9 < single.draws.var(0).sum()
 
 
@@ -152,9 +152,9 @@ def test_a_race_keeps_to_its_budget(budget, counted):
     with entered(runner._ready.state):
         rivals = [racing._rivals(runner.plan, sites) for sites in racing._alike(runner.plan)]
         runners = sum(len(r) for r in rivals if len(r) > 1) + 2
-        one = racing.work(racing._gradient(pair, runner.plan, 4, True)).eager
+        one = racing.work(racing._gradient(Contest(pair, 4, True), runner.plan)).eager
         counted.clear()
-        found = race(pair, runner.plan, 4, True, budget * one)
+        found = race(Contest(pair, 4, True), runner.plan, budget * one)
     works = 2 * (1 + runners + 2 * len(rivals) + 3)  # each gradient is run twice to count its work
     assert len(counted) <= 1.25 * budget + works
     if budget == 400:
@@ -164,9 +164,9 @@ def test_a_race_keeps_to_its_budget(budget, counted):
 def test_a_race_that_would_cost_too_much_is_not_run(counted):
     runner, pair = ready(wide_model, wide_guide, Y)
     with entered(runner._ready.state):
-        one = racing.work(racing._gradient(pair, runner.plan, 4, True)).eager
+        one = racing.work(racing._gradient(Contest(pair, 4, True), runner.plan)).eager
         counted.clear()
-        found = race(pair, runner.plan, 4, True, 10 * one)
+        found = race(Contest(pair, 4, True), runner.plan, 10 * one)
     assert found is runner.plan and len(counted) == 2  # its work
 
 

@@ -10,7 +10,7 @@ from torch.distributions import constraints
 import credo
 from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
-from credo.inference.planning.race import race
+from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
 from credo.inference.variational.gain import elbo_gain
@@ -71,7 +71,7 @@ def test_measuring_moves_neither_parameters_nor_generators(inside):
     before = [p.detach().clone() for p in unconstrained().values()], torch.get_rng_state()
     elbo_gain(pair, None, plan, True, FAR, NEAR, seed=3)
     assert torch.equal(torch.get_rng_state(), before[1])
-    race(pair, plan, 2, True)
+    race(Contest(pair, 2, True), plan)
     assert all(torch.equal(a, b) for a, b in zip(before[0], unconstrained().values(), strict=True))
     assert all(p.requires_grad and p.grad is None for p in unconstrained().values())
 
