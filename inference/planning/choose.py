@@ -1,7 +1,6 @@
 """Which gradient estimator each latent site gets, among the legal ones, with the reason."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from pyro import poutine
@@ -9,8 +8,8 @@ from pyro import poutine
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
 from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Evidence
-from ..pair.pair import Pair, Summed
-from ..pair.summed_out import SUMMED_OUT, Program
+from ..pair.pair import Pair
+from ..pair.summed_out import SUMMED_OUT
 from ..runtime.sites import latent, shown_plates
 from .legal import examine
 from .plan import Plan, baseline_of
@@ -19,32 +18,6 @@ from .table import Entry
 
 MANY = 4  # rows of a plan, which are then one
 UNSUMMED = ("one-flip", "score")  # estimators that are asked for where a site could be summed over
-
-
-def plan_rows(
-    model: Program, guide: poutine.Trace, data: tuple[Any, ...], summed: Summed | None
-) -> list[dict[str, Any]]:
-    """Of each site that is summed out, a row of the plan. guide: a trace."""
-    if summed is None:
-        return []
-    with torch.no_grad():
-        trace = poutine.trace(poutine.replay(model, trace=guide)).get_trace(*data)
-    rows = [
-        {
-            "site": name,
-            "distribution": kind(site["fn"]),
-            "plates": shown_plates(site),
-            "estimator": SUMMED_OUT,
-            "term": "-",
-            "baseline": "-",
-            "reason": f"{values_of(site['fn'])} values, not in the guide: summed out of the model exactly",
-        }
-        for name, site in latent(trace).items()
-        if name in summed.sites
-    ]
-    if len(rows) > MANY and all({**row, "site": ""} == {**rows[0], "site": ""} for row in rows):
-        return [{**rows[0], "site": f"{rows[0]['site']} ... {rows[-1]['site']}"}]  # the states of a chain
-    return rows
 
 
 def make_plan(
@@ -77,12 +50,36 @@ def make_plan(
         if why is None or (force and wanted.get(name) == word)
     }
     entries = [_entry(name, wanted.get(name), reasons, seen) for name in seen.sites]
-    entries += [Entry(**row) for row in plan_rows(pair.model, guide, pair.data, pair.summed)]
+    entries += _summed_entries(pair, guide)
     plan = Plan(tuple(entries), seen.facts, reasons=reasons, asked=frozenset(wanted)).with_term(ANALYTIC_KL)
     if not isinstance(overrides, Plan):
         return plan
     plan = plan.with_entries(_repeat(e, earlier.get(e.site), plan) for e in plan.entries)
     return plan.with_antithetic(overrides.antithetic)._replace(particles=overrides.particles)
+
+
+def _summed_entries(pair: Pair, guide: poutine.Trace) -> list[Entry]:
+    """A row for each site that is summed out of the model; one row for the many equal states of a chain."""
+    if pair.summed is None:
+        return []
+    with torch.no_grad():
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    rows = [
+        Entry(
+            site=name,
+            distribution=kind(site["fn"]),
+            plates=shown_plates(site),
+            estimator=SUMMED_OUT,
+            term="-",
+            baseline="-",
+            reason=f"{values_of(site['fn'])} values, not in the guide: summed out of the model exactly",
+        )
+        for name, site in latent(trace).items()
+        if name in pair.summed.sites
+    ]
+    if len(rows) > MANY and all(row._replace(site="") == rows[0]._replace(site="") for row in rows):
+        return [rows[0]._replace(site=f"{rows[0].site} ... {rows[-1].site}")]
+    return rows
 
 
 def _entry(name: str, wanted: str | None, reasons: Mapping[tuple[str, str], str], seen: Evidence) -> Entry:

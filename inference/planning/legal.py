@@ -12,8 +12,8 @@ from ..estimators import enumerate, flipout, local, one_flip, pathwise, sampled,
 from ..estimators.analytic_kl import known_kl
 from ..estimators.coupled import coupled_plates
 from ..estimators.dependencies import dependencies
-from ..estimators.enumerate import TIED, finite_sites
 from ..estimators.estimator import Estimator, Evidence, Facts
+from ..estimators.finite_sites import finite_sites
 from ..estimators.pathwise import not_pathwise
 from ..estimators.sticking_the_landing import why_not as why_not_sticking
 from ..pair.costs import run, summed_model
@@ -51,16 +51,16 @@ def _evidence(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     trained = frozenset(name for name, site in sites.items() if _is_trained(site))
     finite = tuple(name for name, site in sites.items() if not has_rsample(site) and name in trained)
     reads = dependencies(pair)
-    values, unsummed = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
+    summable = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
     known = known_kl(guide, model, reads, None if pair.summed is None else pair.summed.nesting)
     improper = known.kl if known.improper else {}
     jumps = not_pathwise(pair, guide, [name for name in sites if name not in trained], improper, vectorised)
     coupled = coupled_plates(pair, reads)
-    coupled |= {name: plates(sites[name]) for name, why in unsummed.items() if TIED in why}  # all values were tried
+    coupled |= {name: plates(sites[name]) for name in summable.tied}  # all values were tried there, here a few
     again = frozenset(name for name, site in sites.items() if reads.ancestors(name) or not is_plain(site["fn"]))
-    facts = Facts({}, reads, *known, why_not_sticking(pair), again, values, coupled)
+    facts = Facts({}, reads, *known, why_not_sticking(pair), again, summable.values, coupled)
     where = run(pair).plates if finite else {}
-    return Evidence(pair, guide, vectorised, sites, trained, finite, where, unsummed, jumps, facts)
+    return Evidence(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
 
 
 def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:
