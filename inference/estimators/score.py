@@ -25,7 +25,7 @@ from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Evidence
 from .recipe import Draw, Part, Recipe
 
 DECAY = 0.9  # of the moving averages
-LOOKS, VALUES = 4, 50  # places of the parameters, and draws there, at which supports are compared
+PLACES, VALUES = 4, 50  # places of the parameters, and draws there, at which supports are compared
 
 
 def why_not(seen: Evidence) -> dict[str, str | None]:
@@ -42,27 +42,36 @@ def why_not(seen: Evidence) -> dict[str, str | None]:
 
 
 def _moving_supports(pair: Pair, names: list[str]) -> set[str]:
+    """The sites whose draws at one place of the parameters are impossible at another."""
     found = set()
     with torch.no_grad(), noise(0):
         q = poutine.trace(pair.guide).get_trace(*pair.data)
-        for _ in range(LOOKS):
-            with parameters_moved(0.1):
+        for _ in range(PLACES):
+            here = {name: _possible(q.nodes[name]["fn"]) for name in names if name in q.nodes}
+            with parameters_moved(0.1):  # a distribution may hold the parameter itself: it moves along
                 other = poutine.trace(pair.guide).get_trace(*pair.data)
-            for name in names:
-                if name not in other.nodes or name not in q.nodes:
-                    continue
-                one, two = q.nodes[name]["fn"], other.nodes[name]["fn"]
-                for fn, drawn in ((one, two), (two, one)):
-                    if kind(fn) != "Delta" and _outside(fn, drawn):
-                        found.add(name)
+                there = {name: _possible(other.nodes[name]["fn"]) for name in here if name in other.nodes}
+                found |= {name for name in there if _excludes(other.nodes[name]["fn"], here[name])}
+            found |= {name for name, values in there.items() if _excludes(q.nodes[name]["fn"], values)}
     return found
 
 
-def _outside(fn: Any, drawn: Any) -> bool:
-    """Whether some values that one distribution draws are impossible under the other."""
+def _possible(fn: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(values that the distribution draws, where their density is finite); None for a point or what cannot say."""
     try:
-        values = drawn.sample((VALUES,))
-        return bool((~torch.isfinite(fn.log_prob(values)) & torch.isfinite(drawn.log_prob(values))).any())
+        values = fn.sample((VALUES,))
+        return None if kind(fn) == "Delta" else (values, torch.isfinite(fn.log_prob(values)))
+    except (NotImplementedError, RuntimeError, ValueError):
+        return None
+
+
+def _excludes(fn: Any, drawn: tuple[torch.Tensor, torch.Tensor] | None) -> bool:
+    """Whether some values that another distribution draws are impossible under this one."""
+    if drawn is None or kind(fn) == "Delta":
+        return False
+    values, possible = drawn
+    try:
+        return bool((~torch.isfinite(fn.log_prob(values)) & possible).any())
     except (NotImplementedError, RuntimeError, ValueError):
         return False
 

@@ -6,14 +6,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.nn import PyroModule, PyroParam
 from scipy.stats import ks_2samp
-from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.estimators.sticking_the_landing import why_not
 from credo.inference.objective.elbo import differentiable_loss, log_weight, log_weights
 from credo.inference.objective.gradients import flat_gradient
 from credo.inference.pair.pair import Pair
@@ -100,39 +97,6 @@ def test_gradients_are_one_draw_in_unconstrained_space_and_update_nothing():
         found = torch.stack([d[name] for d in draws]).double()
         assert found.std() > 0
         assert found.mean().item() == pytest.approx(value, abs=5 * found.std().item() / 20**0.5)
-
-
-class Encoder(PyroModule):
-    """A guide at the posterior of `local`, but for a network that draws noise of its own unless in eval mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.loc = PyroParam(torch.tensor(0.0))
-
-    def forward(self, y):
-        with pyro.plate("N", len(y)):
-            pyro.sample("z", dist.Normal(y / 2 + self.loc + 0.01 * self.net(y[:, None]).squeeze(-1), 0.5**0.5))
-
-
-def local(y):
-    with pyro.plate("N", len(y)):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-
-
-@pytest.mark.parametrize("vectorised", [True, False])
-def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vectorised):
-    """A second look at log q(z) would see another mask: E[d log q] is then not zero."""
-    for encoder, legal in ((Encoder(), False), (Encoder().eval(), True)):
-        runner, pair = credo.SVI(local, encoder), Pair(local, encoder, (Y,))
-        plan = runner.prepare(Y)
-        assert plan.terms == ["log q", "analytic KL", "sticking the landing"][: 3 if legal else 2]
-        with entered(runner._ready.state):
-            assert (why_not(pair) is None) is legal
-            for start in plan.terms:
-                term = race(Contest(pair, 1, vectorised), plan.with_term(start)).term
-                assert term == "sticking the landing" if legal else term in ("log q", "analytic KL")
 
 
 # Pyro's own estimators are wrong here without a word; credo must get them right, or refuse and name the site.

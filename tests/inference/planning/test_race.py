@@ -10,7 +10,6 @@ import credo
 from credo.inference.pair.pair import Pair
 from credo.inference.planning import race as racing
 from credo.inference.planning.race import Contest, how_many, measured, race, with_measured
-from credo.inference.planning.work import work
 from credo.inference.runtime.state import entered
 from credo.inference.variational import svi
 
@@ -192,31 +191,6 @@ def test_a_plan_given_is_repeated_exactly():
     assert runner._ready.particles == 6
     fit = runner.run(Y, steps=svi.START)
     assert fit.plan == made and fit.plan.particles == 6  # no race during the run
-
-
-def test_work_is_counted_alike_in_two_runs_and_grows_with_the_sizes():
-    def program(n):
-        x, w = torch.ones(n, n), torch.ones(n, n)
-        return lambda: (x @ w).tanh().sum()
-
-    assert work(program(10)) == work(program(10))
-    small, large = work(program(10)), work(program(1000))
-    flops, numbers = 2 * (1000**3 - 10**3), 2 * (1000**2 - 10**2)
-    assert large.eager - small.eager == pytest.approx(2e-5 * flops + 4e-4 * numbers)
-    assert large.replayed - small.replayed == pytest.approx(2e-5 * flops + 4e-4 * numbers)
-    assert small.eager - small.replayed == pytest.approx(9 * 3)  # operators: their Python falls away
-    assert work(lambda: None) == (0.0, 0.0)
-
-
-def test_what_is_made_once_does_not_count():
-    kept = []
-
-    def program():
-        if not kept:
-            kept.append(torch.ones(100) @ torch.ones(100))
-        return kept[0] + 1
-
-    assert work(program) == (10 + 0.0004, 1 + 0.0004)  # one operator that writes one number
 
 
 def test_more_data_fewer_particles():
