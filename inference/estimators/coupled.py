@@ -7,9 +7,9 @@ from pyro import poutine
 
 from ..pair.costs import Run
 from ..pair.pair import Pair
-from ..runtime.probes import differing, parameters_moved, without_dropout
+from ..runtime.probes import differing, probing
 from ..runtime.sites import Site, plates
-from .dependencies import PLACES, Dependencies, another, costs_at, random_draws
+from .dependencies import OFF, Dependencies, another, costs_at, random_draws
 
 
 def coupled_plates(pair: Pair, reads: Dependencies) -> dict[str, frozenset[str]]:
@@ -26,8 +26,8 @@ def _coupled_directly(pair: Pair, names: list[str]) -> dict[str, set[str]]:
     """{site: the plates in which the draw of one row moves the costs of other rows}, with all other draws held."""
     found: dict[str, set[str]] = {name: set() for name in names}
     first = int(torch.randint(2**31, ()))
-    for place in range(PLACES if names else 0):
-        with torch.no_grad(), parameters_moved(0.1 if place else 0.0), without_dropout(tuple(pair)):
+    for place in range(len(OFF) if names else 0):
+        with probing(tuple(pair), OFF[place]):
             trace = poutine.trace(pair.guide).get_trace(*pair.data)
             values = {name: site["value"] for name, site in random_draws(trace).items()}
             before = costs_at(pair, values)

@@ -16,11 +16,12 @@ from ..distributions.unwrap import kind
 from ..pair.costs import DATA, GUIDE, PRIOR, Key, Run, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
-from ..runtime.probes import differing, parameters_moved, without_dropout
+from ..runtime.probes import differing, parameters_moved, probing
 from ..runtime.sites import Site, drawn, is_index, latent
 from .provenance import by_provenance
 
-PLACES, SETS = 3, 24  # dataflow tests: at the parameters and at two places nearby; at most so many sets of draws
+OFF = (0.0, 0.1, 0.1)  # dataflow tests: at the parameters and at two places nearby, sds
+SETS = 24  # of draws that are held, at most
 
 
 class Dependencies(NamedTuple):
@@ -55,7 +56,7 @@ class Dependencies(NamedTuple):
 
 def dependencies(pair: Pair) -> Dependencies:
     """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong."""
-    with torch.no_grad(), without_dropout(tuple(pair)):
+    with probing(tuple(pair)):
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         before = _by_order(q, p)
@@ -92,8 +93,8 @@ def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     """The costs that move while all draws in `parents` are held."""
     with_own: dict[Key, frozenset[str]] = {}
     moved: set[Key] = set()
-    for place in range(PLACES):
-        with parameters_moved(0.1 if place else 0.0):
+    for off in OFF:
+        with parameters_moved(off):
             z, other = two_draws(pair)
             for (side, name), names in parents.items():  # a point is held by what it follows
                 own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())

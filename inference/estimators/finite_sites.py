@@ -15,7 +15,7 @@ from pyro import poutine
 from ..distributions.unwrap import kind, unwrapped
 from ..pair.costs import WEIGHT, Costs, Plates, Terms, run
 from ..pair.pair import Pair
-from ..runtime.probes import nearly_equal, parameters_moved, without_dropout
+from ..runtime.probes import PLACES, nearly_equal, probing
 from ..runtime.sites import Site, drawn
 from ..runtime.vectorise import Differing, each
 from .enumerate import grid
@@ -80,8 +80,8 @@ def _support(fn: Any) -> torch.Tensor | str:
 
 def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> Cause | None:
     """Why summing row by row would be wrong, or None. Checked at the parameters and at a place nearby."""
-    for off in (0.0, 0.1):
-        with torch.no_grad(), parameters_moved(off), without_dropout(tuple(pair)):
+    for off in PLACES:
+        with probing(tuple(pair), off):
             try:
                 if cause := _coupled_here(pair, guide, values, vectorised):
                     return cause

@@ -21,7 +21,7 @@ from ..pair.costs import Costs, Key, Terms, run
 from ..pair.local_reparam import LAYERS, bound, spatial
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
-from ..runtime.probes import differing, parameters_moved, without_dropout
+from ..runtime.probes import differing, parameters_moved, probing
 from ..runtime.sites import Site, drawn, has_rsample
 from .estimator import ANALYTIC_KL, Choice, Estimator, Evidence
 from .recipe import Recipe
@@ -59,7 +59,7 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
     how: "local" or "flipout".
     """
     why: dict[str, str | None] = dict.fromkeys(names)
-    with torch.no_grad(), without_dropout(tuple(pair)):
+    with probing(tuple(pair)):
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         for name in names:
             if name not in q.nodes:

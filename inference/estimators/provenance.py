@@ -10,10 +10,9 @@ from torch.utils._pytree import tree_map
 
 from ..pair.costs import DATA, GUIDE, PRIOR, Key
 from ..pair.pair import Pair
+from ..runtime.escapes import ESCAPES, TAKEN_APART
 from ..runtime.sites import Site, is_index
 
-ESCAPES = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__"}
-ESCAPES |= {"__contains__", "__iter__"}  # a draw taken apart is a list of Python's
 INTO = {"__setitem__", "copy_", "index_put_", "scatter_", "masked_fill_"}  # what they write into may be untracked
 
 
@@ -24,7 +23,7 @@ def _tracking(escaped: set[str]) -> Any:
         @classmethod
         def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             names = get_provenance([args, kwargs or {}])
-            if getattr(func, "__name__", "") in ESCAPES | INTO:
+            if getattr(func, "__name__", "") in ESCAPES | TAKEN_APART | INTO:
                 escaped.update(names)
             inputs: Any = [args, kwargs or {}]
             plain, options = detach_provenance(inputs)
