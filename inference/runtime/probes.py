@@ -1,17 +1,30 @@
-"""What has to be changed for a moment to see how a pair behaves, and is put back; and whether anything came of it."""
+"""Changes a pair for a moment, to see how it behaves, and puts it back; compares what came of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from .parameters import unconstrained
 from .reachable import find_modules
 
+PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
+
+
+@contextmanager
+def probing(things: tuple[object, ...], off: float | None = None) -> Iterator[None]:
+    """Inside: no gradients, no dropout in the networks that `things` reach, parameters moved at random by `off`.
+
+    off: the sd of the move. 0.0 leaves the parameters as they are, but draws the same random numbers as any other;
+    None draws none.
+    """
+    with torch.no_grad(), nullcontext() if off is None else parameters_moved(off), without_dropout(things):
+        yield
+
 
 @contextmanager
 def parameters_moved(sd: float = 0.1) -> Iterator[None]:
-    """The parameters a little off, at random: a weight that starts at zero hides what depends on it."""
+    """Moves every parameter by normal noise with this sd inside: a weight of zero hides what depends on it."""
     leaves = list(unconstrained().values())
     before = [p.detach().clone() for p in leaves]
     try:
@@ -27,7 +40,7 @@ def parameters_moved(sd: float = 0.1) -> Iterator[None]:
 
 @contextmanager
 def without_dropout(things: tuple[object, ...]) -> Iterator[None]:
-    """Dropout layers that these things reach are off: they draw noise that no site holds."""
+    """Turns dropout layers that these things reach off inside: dropout draws noise that no site holds."""
     reached = {m: None for root in find_modules(things) for m in root.modules() if "Dropout" in type(m).__name__}
     on = [m for m in reached if m.training]
     try:
@@ -40,14 +53,20 @@ def without_dropout(things: tuple[object, ...]) -> Iterator[None]:
 
 
 def nearly_equal(one: torch.Tensor, two: torch.Tensor) -> bool:
-    """Whether these are the same but for rounding."""
+    """Whether two tensors are equal up to rounding: 1e-4 of each entry plus 1e-5 of the largest magnitude of `two`.
+
+    NaN equals NaN. The largest magnitude counts as at least 1.
+    """
     finite = two[two.isfinite()]
     slack = 1e-5 * max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
     return torch.allclose(one, two, rtol=1e-4, atol=slack, equal_nan=True)
 
 
 def differing(one: torch.Tensor, two: torch.Tensor | None) -> torch.Tensor:
-    """Where these differ, to the last bit; everywhere if the second is missing or has another shape."""
+    """Where two tensors differ, to the last bit: booleans of the shape of `one`.
+
+    True everywhere if `two` is missing or has another shape. NaN equals NaN.
+    """
     if two is None or two.shape != one.shape:
         return torch.ones_like(one, dtype=torch.bool)
     return (one != two) & ~(one.isnan() & two.isnan())

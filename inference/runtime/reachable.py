@@ -15,8 +15,6 @@ def find_modules(things: Any) -> list[nn.Module]:
 
 
 LIBRARIES = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # packages not looked into
-
-
 FEW = 100  # entries
 
 

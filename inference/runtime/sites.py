@@ -70,6 +70,11 @@ def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
     return found
 
 
+def exists_for_some(name: str, cases: str) -> str:
+    """The words for a site that the program does not always have, which credo cannot handle. cases: "batches", say."""
+    return f"site {name!r} exists for some {cases} only"
+
+
 def same_scale(one: Any, two: Any) -> bool:
     """Scales are numbers, or tensors with a value for each row."""
     if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):

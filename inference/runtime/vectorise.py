@@ -20,11 +20,7 @@ from ..distributions.simplex import draw_on_simplex, is_on_simplex
 from .antithetic import antithetic
 
 R = TypeVar("R")
-
-
 T = TypeVar("T")
-
-
 _ELEMENTS = 2**24  # of all outputs of a chunk, and of the largest tensor on the way: bounds the memory
 
 
@@ -140,5 +136,5 @@ class Differing(ValueError):
 
 def _stack(runs: list[T]) -> T:
     if any(tree_structure(run) != tree_structure(runs[0]) for run in runs[1:]):
-        raise Differing("the program has other sites in one run than in another: they depend on the values it draws")
+        raise Differing("the program has other sites in one run than in another: they exist for some draws only")
     return tree_map(lambda *ts: torch.stack(ts), runs[0], *runs[1:])
