@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(INSTALLED)  ## fit every example beside its exact posterior; pictures go to out/
+demo: $(INSTALLED)  ## fit every example, compare it with its exact posterior; pictures go to out/
 	$(BIN)/credo demo --out out
 
-# Two at a time, a file to one of them: one compiled step serves a whole file.
+# Two processes, each with whole files: one compiled step serves a whole file.
 test: $(INSTALLED)  ## the tests, without the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile
 
@@ -18,9 +18,9 @@ test: $(INSTALLED)  ## the tests, without the slow ones
 test-slow: $(INSTALLED)  ## the slow tests only
 	$(BIN)/pytest -m slow || [ $$? -eq 5 ]
 
-# mypy cannot follow an editable install whose folders are mapped, so it checks a plain one, from inside:
-# where it runs comes first on its path, and from the root it would find credo/ without the other folders.
-# A file it names credo/models/x.py is models/x.py. A stale build/ would bring back deleted modules.
+# mypy cannot follow an editable install whose folders are mapped, so it checks a plain install, and runs inside it:
+# from the root it would find credo/ without the other folders. credo/models/x.py in its messages is models/x.py.
+# A stale build/ would bring back deleted modules.
 lint: $(INSTALLED)  ## ruff and mypy
 	@rm -rf build .venv/plain
 	$(BIN)/ruff check .
@@ -39,11 +39,11 @@ bench: $(INSTALLED)  ## run the benchmarks, one after the other
 	    $(BIN)/python "$$program" || exit 1; \
 	done
 
-bench-estimators: $(INSTALLED)  ## hold the plans against the best choices in Pyro; some 40 minutes
+bench-estimators: $(INSTALLED)  ## compare the plans with the best choices in Pyro; some 40 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimators.py
 
 # make bench runs it too, and without NumPyro if this has not installed it.
-bench-speed: $(INSTALLED)  ## a step of credo beside Pyro, torch and NumPyro, warm and cold
+bench-speed: $(INSTALLED)  ## time a step of credo, Pyro, torch and NumPyro, warm and cold
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
 
@@ -52,7 +52,7 @@ clean:  ## remove what was built or cached; the environment .venv stays
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first, pinned: unpinned it brings several gigabytes of CUDA packages.
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/credo_first.pth
 	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "credo needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that: try 'apt install python3-venv', or 'make PYTHON=/path/to/python3'." >&2; \
 	    exit 1; }
@@ -60,4 +60,5 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
+	@cp .ci/credo_first.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@

@@ -1,7 +1,7 @@
-"""The two sides of estimators.py: Pyro's ELBOs with a hand's annotations, and credo with nothing set.
+"""The two sides of estimators.py: Pyro's ELBOs with annotations written by hand, and credo with its defaults.
 
-A contender draws gradients of -ELBO (nats, unconstrained space) at one point, and says what CPU time each took. The
-point is {parameter: unconstrained value}; a contender has parameters of its own, so that none disturbs another.
+A contender draws gradients of -ELBO (nats, unconstrained space) at one point and records the CPU time of each. The
+point is {parameter: unconstrained value}; contenders have their own parameters, so that they do not disturb each other.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ WARM, SETTLED = 3, 30  # gradients before the first that counts; where a moving 
 
 @dataclass
 class Contender:
-    """draw(): the gradients, in the order of the parameters' names. inside(): is entered around a block of draws.
+    """draw(): the gradients, in the order of the parameters' names. inside(): a context around a block of draws.
 
     sizes: how many numbers each parameter has, in the same order.
     """
@@ -46,7 +46,7 @@ class Contender:
 
     @property
     def variance(self) -> float:
-        """The trace of the covariance of a gradient."""
+        """The trace of the covariance of the gradient."""
         return torch.stack(self.gradients).double().var(0).sum().item()
 
     @property
@@ -55,11 +55,11 @@ class Contender:
 
     @property
     def product(self) -> float:
-        """variance × milliseconds: what the benchmark compares, less is better."""
+        """variance × milliseconds, which the benchmark compares; less is better."""
         return self.variance * self.seconds * 1000
 
     def block(self, n: int) -> None:
-        """n more gradients; an error ends the contender's part and is kept in `failed`."""
+        """Draws n more gradients; an error excludes the contender and is kept in `failed`."""
         try:
             with self.inside(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ class Contender:
 
 
 def choices(pair: Pair) -> dict[str, tuple[type, Callable, Callable]]:
-    """{label: (class, model, guide)} of all that a hand could choose in Pyro for this pair, besides the particles."""
+    """{label: (class, model, guide)}: every choice that Pyro offers for this pair, except the number of particles."""
     found: dict[str, tuple[type, Callable, Callable]] = {}
     guides = {"": pair.guide} | {f", {word}": guide for word, guide in pair.hand.items()}
     with pyro.get_param_store().scope():
@@ -106,7 +106,7 @@ def choices(pair: Pair) -> dict[str, tuple[type, Callable, Callable]]:
 
 
 def by_pyro(pair: Pair, label: str, particles: int, point: Point | None = None) -> Contender:
-    """Pyro's choice at `point`, or where the programs begin. Particles at once where that works, else in a loop."""
+    """Pyro's choice at `point`, or at the initial values. Particles run at once where that works, else in a loop."""
     kind, model, guide = choices(pair)[label]
     with pyro.get_param_store().scope() as state, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -137,26 +137,26 @@ def by_pyro(pair: Pair, label: str, particles: int, point: Point | None = None) 
 
 
 def by_credo(runner: credo.SVI, pair: Pair) -> Contender:
-    """credo as it plans now: a gradient as its steps take it, inside its own state as Pyro's is inside its store."""
-    together, ready = runner._begin(pair.data)
+    """credo with its current plan: the gradient of its steps, inside its own state as Pyro's is inside its store."""
+    together, prepared, _ = runner._begin(pair.data)
 
     def draw() -> list[torch.Tensor]:
         found = gradients(lambda: runner._steps.loss(together, runner.plan)[1])
         return [found[name] for name in sorted(found)]
 
-    return Contender("credo", particles_of(runner), draw, lambda: entered(ready.state))
+    return Contender("credo", particles_of(runner), draw, lambda: entered(prepared.state))
 
 
 def meet(runner: credo.SVI, pair: Pair, point: Point) -> None:
-    """credo at a checkpoint: it meets the data, gets the parameters, and plans anew as it does while it trains."""
+    """credo at a checkpoint: prepares the data, sets the parameters, and plans again as it does during training."""
     runner.prepare(*pair.data)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         hand_over(point)
     runner.race(*pair.data)
 
 
 def particles_of(runner: credo.SVI) -> int:
-    return runner._ready.particles
+    return runner._prepared.particles
 
 
 def plan_in_short(runner: credo.SVI) -> str:
@@ -166,7 +166,7 @@ def plan_in_short(runner: credo.SVI) -> str:
 
 
 def hand_over(point: Point | None) -> list[torch.Tensor]:
-    """Gives the parameters of the store in force these unconstrained values; its leaves in the order of their names."""
+    """Sets the parameters of the current store to these unconstrained values; returns its leaves ordered by name."""
     leaves = unconstrained()
     with torch.no_grad():
         for name, value in (point or {}).items():
@@ -177,7 +177,7 @@ def hand_over(point: Point | None) -> list[torch.Tensor]:
 def trained(pair: Pair, steps: int) -> tuple[list[Point], dict, float]:
     """(the points at the start, after a tenth of the steps and after all, the constraints, the CPU seconds of it).
 
-    By the pair's trainer with 8 particles and Adam at 0.02, which falls to zero over the second half.
+    The trainer of the pair runs with 8 particles and Adam at 0.02, which falls to zero over the second half.
     """
     teacher = by_pyro(pair, pair.trainer, 8)
     points: list[Point] = []
@@ -199,7 +199,7 @@ def trained(pair: Pair, steps: int) -> tuple[list[Point], dict, float]:
 
 
 def interleaved(contenders: list[Contender], n: int, seconds: float = float("inf"), block: int = 20) -> None:
-    """Brings each contender to n gradients, or to so many CPU seconds and a tenth of them, in blocks in turn."""
+    """Runs the contenders in alternating blocks until each has n gradients, or n / 10 and this many CPU seconds."""
 
     def wanting() -> Iterator[Contender]:
         for c in contenders:

@@ -1,6 +1,6 @@
 """The ten kinds of pairs that estimators.py measures, on small data from fixed seeds (10 is two: a mixture and an HMM).
 
-The programs are in `_estimator_programs.py`, the gradients that they are held against in `_estimator_references.py`.
+The programs are in `_estimator_programs.py`, the gradients that they are compared with in `_estimator_references.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ from _estimator_programs import NOISE, normal
 
 
 class Pair(NamedTuple):
-    """A model and a guide, and what the benchmark needs to know of them.
+    """A model and a guide, and the settings that the benchmark needs for them.
 
-    nesting: how many plates lie inside each other. trainer: the Pyro choice that makes the checkpoints. hand: guides
-    that an expert would write besides, by a word for how they differ.
+    nesting: the depth of nested plates. trainer: the Pyro choice that makes the checkpoints. hand: other
+    guides that an expert would write, by a word for the difference.
     """
 
     name: str

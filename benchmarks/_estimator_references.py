@@ -2,8 +2,8 @@
 
     ELBO(params) = E_q[log p(x, z)] - E_q[log q(z)]     in closed form, summed over all values, or by quadrature
 
-in double precision and differentiated by autograd. The Bayesian network has none: a long run stands in for it.
-And the test of bias, which holds the mean of a contender's gradients against such a reference.
+in double precision and differentiated by autograd. The Bayesian network has no exact gradient: a long run replaces it.
+This file also has the test of bias, which compares the mean of a contender's gradients with such a reference.
 """
 
 import math
@@ -38,8 +38,8 @@ class Bias(NamedTuple):
 
 
 def bias(contender: Contender, reference: Reference) -> Bias:
-    """The z-scores of a contender's mean. What is known of a coordinate's variance alone is too little where its
-    gradient is rare (a logit far out): a quarter of the mean variance of its parameter is added. The limit of the mean
+    """The z-scores of a contender's mean. The variance of one coordinate is poorly estimated where its gradient is
+    rarely nonzero (an extreme logit): a quarter of the mean variance of its parameter is added. The limit of the mean
     square of z is that of chi-square with as many degrees of freedom as there are independent coordinates,
     P² / tr(R²), R the correlations (Satterthwaite 1946).
     """
@@ -58,7 +58,7 @@ def bias(contender: Contender, reference: Reference) -> Bias:
 
 
 def confirmed(contender: Contender, reference: Reference) -> Bias:
-    """The same; who fails is looked at again with four times as many gradients: rare ones make few look biased."""
+    """The same, but a failure is tested again with four times as many gradients, because rare values look biased."""
     looked = bias(contender, reference)
     if looked.found:
         interleaved([contender], 4 * len(contender.gradients))

@@ -1,11 +1,11 @@
-"""`speed.py cold`: how long a contender takes that finds nothing compiled, imports not counted.
+"""`speed.py cold`: the time that a contender takes with empty caches; imports do not count.
 
     seconds to the first 1000 steps; seconds until -ELBO <= converged + 1 nat
 
-Each in a process of its own with empty caches. Converged is where the eager hand settles with the same learning rate:
-the mean of -ELBO over the last quarter of a long run. -ELBO is looked at after 1000 steps and then every 250,
-off the clock. The VAE goes on by little for long: there it is where the hand is after so many steps. Two contenders
-more: credo with nothing set but the learning rate, in as many steps as the others, and in one call to its own stop.
+Each contender runs in a process of its own with empty caches. The converged -ELBO is the mean over the last quarter of
+a long run of eager torch by hand with the same learning rate. -ELBO is evaluated after 1000 steps and then every 250;
+the clock stops meanwhile. The VAE improves slowly for long: its target is -ELBO by hand after a fixed number of steps.
+Two more contenders: credo with all defaults except the learning rate, for the same steps, and until it stops by itself.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from _speed_workloads import Contender, Workload, all_workloads, judged
 import credo
 
 CALLED = "credo, default", "credo.fit"  # in steps as the others; and the one call, to its own stop
-FIRST, PARTS, NEAR = 1000, 4, 1.0  # steps, and how many looks there are in as many; nats
+FIRST, PARTS, NEAR = 1000, 4, 1.0  # steps, evaluations of -ELBO in as many steps, nats
 LIMIT, MOST = 300.0, 4  # seconds, and times the steps of the reference, after which a contender is given up
 
 
@@ -52,7 +52,7 @@ def cold(
 
 
 def converged(workload: Workload, horizon: int) -> float:
-    """The mean of -ELBO at ten points of the last quarter of so many steps of the eager hand, nats."""
+    """The mean of -ELBO, nats, at ten points of the last quarter of this many steps of eager torch by hand."""
     contender = eager(workload, workload.lr)
     contender.steps(max(1, horizon * 3 // 4))
     found = []
@@ -63,7 +63,7 @@ def converged(workload: Workload, horizon: int) -> float:
 
 
 def alone(name: str, label: str, target: float, most: int, first: int) -> dict:
-    """What `child` finds in a process of its own, whose caches are empty folders."""
+    """The result of `child` in a process of its own, whose caches are empty folders."""
     with tempfile.TemporaryDirectory() as folder:
         caches = {key: str(Path(folder, key)) for key in ("CREDO_CACHE", "TORCHINDUCTOR_CACHE_DIR")}
         kept = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
@@ -82,7 +82,7 @@ def child(name: str, label: str, target: float, most: int, first: int) -> dict:
     above the converged -ELBO at the end.
     """
     importlib.import_module("torch._dynamo")  # the first step of any optimiser does it: an import as well
-    every = makers(KNOBS[:1]) | {CALLED[0]: by_default}  # imports jax, which is not counted
+    every = makers(KNOBS[:1]) | {CALLED[0]: by_default}  # imports jax, which does not count
     workload = all_workloads()[name]
     began = time.perf_counter()
     if label == CALLED[1]:

@@ -1,4 +1,4 @@
-"""Who takes part in speed.py, by the words of the tables: each a function (workload, lr) -> Contender."""
+"""The contenders of speed.py, by their names in the tables: each is a function (workload, lr) -> Contender."""
 
 import functools
 import importlib.util
@@ -17,7 +17,7 @@ CREDO, ONE_A_CALL = "credo", "credo, step"
 
 
 def makers(knobs: tuple[dict[str, bool], ...] = _speed_torch.KNOBS) -> dict[str, Maker]:
-    """All that can run here. knobs: what the compiled torch may choose from."""
+    """All contenders that can run here. knobs: the settings that compiled torch may choose from."""
     found: dict[str, Maker] = {
         VALIDATED: _speed_pyro.by_pyro(validated=True),
         PYRO: _speed_pyro.by_pyro(validated=False),
@@ -34,12 +34,12 @@ def makers(knobs: tuple[dict[str, bool], ...] = _speed_torch.KNOBS) -> dict[str,
 
 
 def missing() -> list[str]:
-    """What of jax and numpyro is not installed."""
+    """Which of jax and numpyro are not installed."""
     return [name for name in ("jax", "numpyro") if importlib.util.find_spec(name) is None]
 
 
 def one_thread() -> None:
-    """JAX on one core: it reads this when it is imported. (Its dispatch stays a thread of its own.)"""
+    """Restricts JAX to one core; JAX reads the setting when it is imported. (Its dispatch keeps its own thread.)"""
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     os.environ["PJRT_NPROC"] = "1"

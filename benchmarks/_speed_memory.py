@@ -1,4 +1,4 @@
-"""`speed.py memory`: the most memory that a run of the VAE holds, compiled and not.
+"""`speed.py memory`: the peak memory of a run of the VAE, compiled and not.
 
 peak resident set, MiB, of the process that runs; and of the largest of its children, which compiles
 """

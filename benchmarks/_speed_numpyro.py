@@ -1,7 +1,7 @@
 """The contenders of speed.py in NumPyro: `svi.update` under jit in a Python loop, and one `lax.scan` over all steps.
 
-The programs of `_speed_programs` once more. NumPyro sums over finite sites with the help of funsor, another
-dependency; here the sum of `enum` is written out by hand. Importing this file needs jax and numpyro.
+The programs of `_speed_programs`, written again. NumPyro needs funsor, another dependency, to sum over finite sites;
+here the sum of `enum` is written by hand. Importing this file needs jax and numpyro.
 """
 
 from collections import deque
@@ -150,7 +150,7 @@ def update(workload: Workload, lr: float) -> Contender:
 def scan(workload: Workload, lr: float) -> Contender:
     """All steps of a call in one `lax.scan`, as `svi.run` does it.
 
-    Another number of steps is compiled anew; for multiples of 250 that is done once.
+    Another number of steps needs another compilation; multiples of 250 share one.
     """
     svi, state, data = _begun(workload, lr)
 

@@ -1,4 +1,4 @@
-"""The objectives of speed.py by hand: what somebody writes in plain torch who has no Pyro.
+"""The objectives of speed.py by hand, as somebody without Pyro writes them in plain torch.
 
     -ELBO = E_q[log q(z) - log p(x, z)]      nats; one draw of z, and log q at that draw
 

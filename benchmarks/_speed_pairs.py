@@ -1,6 +1,6 @@
-"""The pairs that come with credo, under Pyro as they are and under credo: the second table of `speed.py steps`.
+"""The pairs that come with credo, unchanged under Pyro and under credo: the second table of `speed.py steps`.
 
-On few rows: what is compared is the cost of a step, of which Python is the most there.
+The data has few rows, so that Python is most of the cost of a step.
 """
 
 import copy
@@ -33,7 +33,7 @@ ELBOS = {
 
 
 def pairs(names: Iterable[str], seconds: float, rounds: int, first: int) -> pd.DataFrame:
-    """A row for each pair and contender. first: steps after which the losses are held against each other."""
+    """A row for each pair and contender. first: steps after which the losses are compared."""
     rows = []
     for name in names:
         contenders = begun(name)

@@ -1,7 +1,7 @@
 """The pairs of speed.py as ordinary Pyro: coin, linear regression, Bayesian network, VAE, and a net of unknown depth.
 
 Each function takes the starting values (constrained, by the names of `_speed_workloads`) and returns (model, guide).
-Networks are new ones at every call, so that no contender trains another's weights.
+Every call makes new networks, so that no contender trains another's weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +89,7 @@ def vae(start: Params) -> Programs:
 
 
 def depth(start: Params) -> Programs:
-    """Enumerated or by the score function: that is for the ELBO, or for the plan, to say."""
+    """The ELBO, or the plan, decides between enumeration and the score function."""
     width, inputs = start["net.stem.weight"].shape
     blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(DEPTHS - 1))
     parts = {"stem": nn.Linear(inputs, width), "blocks": blocks, "head": nn.Linear(width, 10)}

@@ -1,7 +1,7 @@
 """The contenders of speed.py that run the Pyro program: Pyro itself in three ways, and credo.
 
-Pyro: `pyro.infer.SVI` with `pyro.optim.Adam`, validation on (its default) and off, and its ELBOs that end in jit.
-credo: the same estimator and one particle, so that the arithmetic of a step is the others'.
+Pyro: `pyro.infer.SVI` with `pyro.optim.Adam`, validation on (its default) and off, and its Jit ELBOs.
+credo: the same estimator and one particle, so that a step does the same arithmetic.
 """
 
 import warnings
@@ -67,8 +67,8 @@ def credo_svi(
     one_a_call: bool = False,
     compile: bool = True,
 ) -> Contender:
-    """The arithmetic of Trace_ELBO: one particle, the estimators of `plan`, log q at the draw and no KL in its stead,
-    the whole objective from the first step on. A whole Plan is kept to: nothing is measured, nothing is chosen anew.
+    """The arithmetic of Trace_ELBO: one particle, the estimators of `plan`, log q at the draw and no analytic KL, the
+    whole objective from the first step on. credo keeps to a whole Plan: it measures nothing and chooses nothing again.
 
     one_a_call: by `svi.step`, else by `svi.run`, which leaves the parameters at the mean of its last iterates.
     """
@@ -76,12 +76,12 @@ def credo_svi(
     fixed = credo.SVI(model, guide, plan=plan, **own).prepare(*data).with_term("log q")
     svi = credo.SVI(model, guide, plan=fixed, lr=lr, **own)
     svi.prepare(*data)
-    svi._ready = svi._ready._replace(warmup=0)  # of the weight of log q - log p(z), where latents outnumber the data
+    svi._prepared = svi._prepared._replace(warmup=0)  # no warm-up of the KL weight, where latents outnumber the data
     return runner(svi, data, one_a_call, compile)
 
 
 def by_default(workload: Workload, lr: float) -> Contender:
-    """credo with nothing set but the learning rate."""
+    """credo with all defaults except the learning rate."""
     model, guide = programs(workload)
     return runner(credo.SVI(model, guide, lr=lr, device="cpu", progress=False), workload.data)
 
@@ -100,7 +100,7 @@ def runner(svi: Any, data: tuple, one_a_call: bool = False, compile: bool = True
 
 
 def programs(workload: Workload) -> tuple[Callable, Callable]:
-    """(model, guide) with parameters of their own: `pyro.param` trains the very tensor that it is given."""
+    """(model, guide) with copies of the parameters, because `pyro.param` trains the tensor that it is given."""
     return workload.pyro({name: value.clone() for name, value in workload.start.items()})
 
 

@@ -1,7 +1,7 @@
-"""`speed.py steps`: microseconds a step of every contender, whether all compute the same thing, and the targets.
+"""`speed.py steps`: microseconds a step of every contender, whether all compute the same objective, and the targets.
 
-The same thing: after the same number of steps the means of the last losses agree; and at the end, with the code that
-was timed, a contender's own losses agree with what `judged` makes of its parameters.
+The objectives are the same if the means of the last losses agree after the same number of steps, and if at the end,
+with the code that was timed, a contender's losses agree with the -ELBO that `judged` computes at its parameters.
 """
 
 import math
@@ -24,7 +24,7 @@ OVER_PYRO = {"coin": 40.0, "BLR": 40.0, "BNN": 15.0, "enum": 7.0, "graph": 7.0, 
 def steps(
     workloads: Mapping[str, Workload], makers: Mapping[str, Maker], seconds: float, rounds: int, first: int
 ) -> pd.DataFrame:
-    """A row for each workload and contender. first: steps after which the losses are held against each other."""
+    """A row for each workload and contender. first: steps after which the losses are compared."""
     rows = []
     for name, workload in workloads.items():
         print(f"\n{name}", flush=True)
@@ -53,7 +53,7 @@ def steps(
 def begun(
     workload: Workload, makers: Mapping[str, Maker], first: int
 ) -> tuple[dict[str, Contender], dict[str, tuple[float, float]]]:
-    """(the contenders after so many steps, (mean of their last losses, its standard error)); who fails is left out."""
+    """(the contenders after this many steps, (mean of their last losses, its standard error)), without failed ones."""
     contenders, early = {}, {}
     for label, make in makers.items():
         try:
@@ -71,7 +71,7 @@ def begun(
 
 
 def ending(workload: Workload, contender: Contender) -> dict:
-    """own: the mean of the last losses. judged: -ELBO at the parameters before and after them, the mean of the two."""
+    """own: the mean of the last losses. judged: the mean of -ELBO at the parameters before and after them."""
     before = judged(workload, contender.params())
     own, error = mean_and_error(contender.steps(LAST))
     after = judged(workload, contender.params())
@@ -89,7 +89,7 @@ def mean_and_error(losses: list[float]) -> tuple[float, float]:
 
 
 def verdict(table: pd.DataFrame) -> None:
-    """The targets of credo, each met or MISSED; of those whose contender did not take part, nothing."""
+    """The targets of credo, each met or MISSED, except targets whose contender did not take part."""
     ratios = table.pivot(index="contender", columns="workload", values="ratio")
 
     def against(label: str) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""The stopwatch of speed.py: contenders take turns in one process, so that whatever the machine does hits them alike.
+"""The stopwatch of speed.py: contenders take turns in one process, so that other work on the machine affects all alike.
 
     microseconds a step = median over rounds of (wall time of a round) / (its steps)
 
-A round is some steps in one call, as many as take about 0.2 s; what a call costs besides its steps is in it.
+A round is one call with as many steps as take about 0.2 s; the overhead of the call is included.
 """
 
 import statistics
@@ -25,7 +25,7 @@ class Timing(NamedTuple):
 
 
 def timed(contenders: Mapping[str, Contender], seconds: float, rounds: int) -> dict[str, Timing]:
-    """Each contender warmed up, then in turn; who begins moves on by one each round."""
+    """Times the contenders in turn after a warm-up; each round begins with the next contender."""
     for contender in contenders.values():
         warm(contender)
     steps = {label: calibrated(contender, seconds) for label, contender in contenders.items()}
@@ -46,7 +46,7 @@ def timed(contenders: Mapping[str, Contender], seconds: float, rounds: int) -> d
 
 
 def warm(contender: Contender) -> bool:
-    """Runs until the contender is ready, a minute at most. Whether it is."""
+    """Runs until the contender is ready or PATIENCE is over; returns whether it is ready."""
     until = time.perf_counter() + PATIENCE
     while not contender.ready() and time.perf_counter() < until:
         contender.steps(50)
@@ -54,7 +54,7 @@ def warm(contender: Contender) -> bool:
 
 
 def calibrated(contender: Contender, seconds: float) -> int:
-    """How many steps in one call take about so long, at least 2. All run once untimed: they may be compiled."""
+    """The number of steps in one call that take this long, at least 2. They run once untimed, in case they compile."""
     n = 2
     while True:
         contender.steps(n)
@@ -67,7 +67,7 @@ def calibrated(contender: Contender, seconds: float) -> int:
 
 
 def notes(timings: Mapping[str, Timing]) -> str:
-    """Who did not have one core to itself, or had more; empty if nobody."""
+    """The contenders that had less or more than one core to themselves; empty if there are none."""
     odd = {label: t.cpu for label, t in timings.items() if not BUSY[0] <= t.cpu <= BUSY[1]}
     return ", ".join(f"{label} {cpu:.2f}" for label, cpu in odd.items())
 

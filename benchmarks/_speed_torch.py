@@ -43,7 +43,7 @@ KNOBS = (
 
 
 def compiled(workload: Workload, lr: float, knobs: tuple[dict[str, bool], ...] = KNOBS[:1]) -> Contender:
-    """torch.compile on model, loss, gradient and Adam together; of several knobs those that are fastest."""
+    """torch.compile on model, loss, gradient and Adam together, with the fastest of several settings."""
     if len(knobs) == 1:
         return _compiled(workload, lr, **knobs[0])
     tried = []
@@ -53,7 +53,7 @@ def compiled(workload: Workload, lr: float, knobs: tuple[dict[str, bool], ...] =
         n = max(5, round(0.05 / _seconds(contender, 5)))
         tried.append((statistics.median(_seconds(contender, n) for _ in range(5)), choice))
     _, choice = min(tried, key=lambda row: row[0])
-    note = ", ".join(name for name, on in choice.items() if on) or "nothing set"
+    note = ", ".join(name for name, on in choice.items() if on) or "defaults"
     return _compiled(workload, lr, **choice)._replace(note=f"torch.compile was fastest with {note}")
 
 

@@ -1,9 +1,9 @@
-"""The six workloads of speed.py: data, starting values, the objective by hand, and who judges the parameters.
+"""The six workloads of speed.py: data, starting values, the objective by hand, and an objective to judge parameters.
 
     -ELBO = E_q[log q(z) - log p(x, z)]      nats; one draw, log q at the draw (for `enum` the exact sum over z)
 
-Every contender begins at the same starting values and hands back its parameters (constrained, by name), at which
-`judged` takes -ELBO for all of them alike. Float32, one batch, the same at each step.
+Every contender begins at the same starting values and returns its parameters (constrained, by name), at which `judged`
+computes -ELBO in the same way for all. Float32, one batch, the same at each step.
 """
 
 import os
@@ -49,7 +49,7 @@ class Workload(NamedTuple):
 class Contender(NamedTuple):
     """steps(n): runs n steps; the last losses, nats, at most LAST. params(): as they are now, constrained, by name.
 
-    ready(): whether the code that is to be timed is in use by now.
+    ready(): whether the code that is to be timed is already in use.
     """
 
     steps: Callable[[int], list[float]]
@@ -159,7 +159,7 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _images() -> torch.Tensor:
-    """128 binary images of 784 pixels: of MNIST where CREDO_DATA has it, else made up of six patterns."""
+    """128 binary images of 784 pixels: MNIST where CREDO_DATA has it, else mixtures of six patterns."""
     folder = os.environ.get("CREDO_DATA")
     if folder and (Path(folder).expanduser() / "mnist.npz").is_file():
         return (credo.data.mnist().x[:128] >= 0.5).float()

@@ -1,10 +1,10 @@
-"""How near the default fit comes to the exact posterior, over seeds: the figures of docs/results.md.
+"""How close the default fit comes to the exact posterior, over seeds: the figures of docs/results.md.
 
     python benchmarks/accuracy.py [seeds]
 
-Nothing is set: `credo.fit(model, guide, *data)`. Coin: KL(q || exact) in nats for 100, 5,000 and all flips (two seeds),
-beside the same pair trained by pyro.infer.SVI (Trace_ELBO, Adam at lr 0.02) for as many steps. Linear regression on the
-diabetes set: the largest error of a mean in exact sds, the largest error of an sd, the evidence gap in nats.
+All defaults: `credo.fit(model, guide, *data)`. Coin: KL(q || exact) in nats for 100, 5,000 and all flips (two seeds),
+and for the same pair trained by pyro.infer.SVI (Trace_ELBO, Adam at lr 0.02) for as many steps. Linear regression on
+the diabetes set: the largest error of a mean in exact sds, the largest error of an sd, the evidence gap in nats.
 """
 
 import platform

@@ -1,11 +1,11 @@
-"""Is credo's choice of gradient estimators as good as the best that a hand finds in Pyro?
+"""Is credo's choice of gradient estimators as good as the best unbiased choice by hand in Pyro?
 
     python benchmarks/estimators.py [--quick] [--pairs coin,belief] [--out table.csv]       or: make bench-estimators
 
 variance × time of one gradient of -ELBO: the trace of its covariance in unconstrained space, times the median CPU time.
-credo has nothing set. The hand has every *unbiased* choice of Trace, TraceGraph (with and without the moving-average
-baseline), TraceEnum (parallel, sequential) and TraceMeanField, each with 1 to 32 particles, and takes the best. Both at
-three checkpoints: the start, 10 % of training, converged. To be met: geometric mean of (credo / best hand) <= 1, every
+credo has its defaults. The choice by hand is the best *unbiased* one among Trace, TraceGraph (with and without the
+moving-average baseline), TraceEnum (parallel, sequential) and TraceMeanField, each with 1 to 32 particles. Both run at
+three checkpoints: the start, 10 % of training, converged. Targets: geometric mean of (credo / best hand) <= 1, every
 cell <= 1.1, planning <= max(5 s, 5 % of training).
 
 Unbiased: z = (mean - exact) / standard error in each coordinate; rms z <= 1.2 (where few coordinates are independent,
@@ -43,7 +43,7 @@ SEEDS = {"start": 1, "10 %": 2, "converged": 3}
 
 
 class Counts(NamedTuple):
-    """How many gradients. rounds: (so many, then whoever is worse than the best by this factor leaves)."""
+    """How many gradients. rounds: (gradients, factor): a contender worse than the best by this factor then leaves."""
 
     bias: int
     rounds: tuple[tuple[int, float], ...]
@@ -71,7 +71,7 @@ def reference_of(pair: Pair, point: Point, constraints: dict, counts: Counts) ->
 def race(
     hands: list[Contender], credos: list[Contender], reference: Reference, counts: Counts
 ) -> tuple[list[Contender], int]:
-    """(the unbiased hands that reached the end, how many left on the way); credo runs beside them throughout."""
+    """(the unbiased choices by hand that reached the end, how many left earlier); credo runs with them throughout."""
     began = len(hands)
     for n, factor in counts.rounds:
         interleaved(hands + credos, n, block=10)
@@ -79,14 +79,14 @@ def race(
         best = min((c.product for c in hands), default=math.inf)
         hands = [c for c in hands if c.product <= factor * best]
     for c in hands + credos:
-        c.times.clear()  # those that count were taken beside each other
+        c.times.clear()  # only times that were taken in alternation count
     interleaved(hands + credos, counts.full)
     left = began - len(hands)
     return sorted(_unbiased(hands, reference), key=lambda c: c.product), left
 
 
 def _unbiased(hands: list[Contender], reference: Reference) -> list[Contender]:
-    """Those that ran and are unbiased; the others are printed."""
+    """The contenders that ran and are unbiased; prints the others."""
     kept = []
     for c in hands:
         looked = None if c.failed else confirmed(c, reference)
@@ -157,7 +157,7 @@ def _report(row: dict, left: int) -> None:
 
 
 def verdict(table: pd.DataFrame) -> None:
-    """The three criteria. A cell that failed or is biased misses its own."""
+    """The three criteria. A cell that failed or is biased misses its criterion."""
     ratios = table.get("ratio", pd.Series(math.nan, table.index))
     cells, biased = ratios.dropna(), table.get("biased", pd.Series(False, table.index)) == True  # noqa: E712  # NaN: failed
     lost = int(ratios.isna().sum()) + int((biased & ratios.notna()).sum())
@@ -174,7 +174,7 @@ def verdict(table: pd.DataFrame) -> None:
     slow = over.idxmax()
     _say(
         f"{_passed(bool((over <= 1).all()))}  planning: at most {planning['planning s'].max():.1f} s in all of a pair; "
-        f"worst {slow}, {planning['planning s'][slow]:.1f} s beside {planning['training s'][slow]:.0f} s of training, "
+        f"worst {slow}, {planning['planning s'][slow]:.1f} s for {planning['training s'][slow]:.0f} s of training, "
         f"wanted <= max(5 s, 5 %)"
     )
 

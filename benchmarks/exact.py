@@ -1,10 +1,10 @@
-"""How long does the search for a closed form take, and how near is what it finds?
+"""How long does `credo.exact` take to find a closed form, and how accurate is it?
 
     python benchmarks/exact.py [rounds]
 
 Coin with 1e6 flips (wanted < 1 s), regression with N = 1e5 and D = 100 (< 5 s), 1000 plated Betas at once (< 1 s), a
 random walk of 100 sites. Seconds: the fastest and the median of the rounds, in one process; the first counts too.
-Error: of the log evidence in nats, against the formula.
+Error: the difference of the log evidence from the formula, nats.
 """
 
 import math

@@ -1,10 +1,10 @@
 """Is a captured step right on a GPU, and how fast is it?
 
-    python benchmarks/gpu.py        under ten minutes on one GPU; without one it says so and does nothing
+    python benchmarks/gpu.py        under ten minutes on one GPU; without a GPU it only says so
 
-For every pair, with nothing set but the plan: the losses of 50 steps with compile=True against compile=False, seed for
-seed (to agree to 1e-5), and the median microseconds of a step, the two taking turns. Then one fit of the coin toss to
-its own stop, beside the exact posterior.
+For every pair, with all defaults except the plan: the losses of 50 steps with compile=True and with compile=False for
+the same seed (they must agree to 1e-5), and the median microseconds of a step, the two in turns. Then one fit of the
+coin toss until it stops by itself, compared with the exact posterior.
 """
 
 import statistics
@@ -44,7 +44,7 @@ def main() -> None:
             wrong.append(name)
     pair = credo.load("coin_toss")
     fit = credo.fit(pair.model, pair.guide, *pair.data(), device="cuda", progress=False)
-    print(f"\ncoin toss, to its own stop: {len(fit.losses):,} steps, KL {credo.compare(fit)['kl'].max():.1e} nats")
+    print(f"\ncoin toss, own stop: {len(fit.losses):,} steps, KL {credo.compare(fit)['kl'].max():.1e} nats")
     print(f"losses that do not agree to {CLOSE:g}: {', '.join(wrong) or 'none'}")
     sys.exit(bool(wrong))
 

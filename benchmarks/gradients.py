@@ -1,10 +1,10 @@
-"""The gradient that each pair of this repository is trained by: variance × time, at the start and after some steps.
+"""Variance × time of the gradient that trains each pair of this repository, at the start and after some steps.
 
     python benchmarks/gradients.py [--points FILE] [--out table.csv]
 
-Nothing is set but the data. variance: the trace of the covariance of the gradient of -ELBO, unconstrained; time: the
-median CPU milliseconds of one. To hold two versions of credo against each other, run both on the same points: the first
-writes FILE, the second, with PYTHONPATH at the other checkout, reads it.
+All defaults. variance: the trace of the covariance of the gradient of -ELBO, unconstrained; time: the median
+CPU milliseconds of one. To compare two versions of credo, run both at the same points: the first writes FILE, the
+second, with PYTHONPATH at the other checkout, reads it.
 """
 
 import argparse
@@ -24,33 +24,29 @@ STEPS, DRAWS = 300, 100
 
 
 def points_of(pair: credo.Pair, data: tuple) -> list[dict[str, torch.Tensor]]:
-    """Unconstrained parameters at the start and after so many steps of the default run."""
+    """Unconstrained parameters at the start and after STEPS steps of the default run."""
     found = []
     for steps in (0, STEPS):
         runner = credo.SVI(pair.model, pair.guide, progress=False, device="cpu")
         runner.prepare(*data)
         for _ in range(steps):
             runner.step(*data)
-        with entered(runner._ready.state):
+        with entered(runner._prepared.state):
             found.append({name: leaf.detach().clone() for name, leaf in unconstrained().items()})
     return found
 
 
 def measured(pair: credo.Pair, data: tuple, point: dict[str, torch.Tensor]) -> dict:
-    """One row: the plan here, the variance of the gradient and its time."""
+    """One row of the table: the plan at this point, the variance of the gradient and its time."""
     runner = credo.SVI(pair.model, pair.guide, progress=False, device="cpu")
     runner.prepare(*data)
-    together, ready = runner._begin(data)
-    with entered(ready.state), torch.no_grad():
+    together, prepared, _ = runner._begin(data)
+    with entered(prepared.state), torch.no_grad():
         for name, leaf in unconstrained().items():
             leaf.copy_(point[name])
-    if hasattr(runner, "race"):
-        runner.race(*data)
-    else:  # before there was a race: the look that a run took now and then
-        with entered(ready.state):
-            runner._look(together, ready, 1.0)
+    runner.race(*data)
     times, found = [], []
-    with entered(ready.state):
+    with entered(prepared.state):
         for _ in range(DRAWS):
             start = time.process_time()
             gradient = gradients(lambda: runner._steps.loss(together, runner.plan)[1])
@@ -58,7 +54,7 @@ def measured(pair: credo.Pair, data: tuple, point: dict[str, torch.Tensor]) -> d
             found.append(torch.cat([g.flatten() for g in gradient.values()]).double())
     variance, ms = torch.stack(found).var(0).sum().item(), 1000 * statistics.median(times)
     sites = {f"{e.estimator} {e.term}" for e in runner.plan.entries}
-    return {"plan": ", ".join(sorted(sites)), "particles": ready.particles, "variance": variance, "ms": ms}
+    return {"plan": ", ".join(sorted(sites)), "particles": prepared.particles, "variance": variance, "ms": ms}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The losses of every pair for one seed, as a fingerprint: two trees that do the same print the same lines.
+"""Fingerprints of the losses of every pair for one seed: two trees with the same behaviour print the same lines.
 
 python benchmarks/seeds.py [steps]        then `diff` the output of two trees; steps run eagerly (compile=False)
 """
@@ -16,7 +16,7 @@ GUIDES = {"its own guide": {}, "no guide": {"guide": None}, "plan fast": {"plan"
 
 
 def fingerprint(numbers: list[float]) -> str:
-    """Sixteen digits that change with any bit of any number."""
+    """Sixteen hexadecimal digits that change with any bit of any number."""
     return hashlib.sha256("".join(float(x).hex() for x in numbers).encode()).hexdigest()[:16]
 
 

@@ -1,16 +1,16 @@
-"""How fast is a step of credo, beside Pyro, torch by hand, and NumPyro?
+"""How fast is a step of credo, compared with Pyro, torch by hand, and NumPyro?
 
     python benchmarks/speed.py [steps] [cold] [memory] [--workloads coin,BLR] [--quick] [--out table.csv]
     or: make bench-speed
 
-Without a word all three, one after the other. One thread of a CPU, float32, Adam, one particle, always the same batch.
+Without an argument it runs all three. One thread of a CPU, float32, Adam, one particle, always the same batch.
 
-steps   median microseconds a step on six workloads, contenders taking turns; the losses of all, which have to agree;
-        the targets; and the pairs that come with credo beside Pyro. See `_speed_steps`, `_speed_pairs`.
+steps   median microseconds a step on six workloads, contenders taking turns; all losses, which must agree;
+        the targets; and the pairs that come with credo, compared with Pyro. See `_speed_steps`, `_speed_pairs`.
 cold    seconds to the first 1000 steps and to a converged ELBO in a fresh process with empty caches. See `_speed_cold`.
-memory  the peak of a compiled run beside that of one that is not. See `_speed_memory`.
+memory  the peak memory of a compiled run and of one that is not compiled. See `_speed_memory`.
 
-To be met by steps: over Pyro with validation >= 40 times on coin and BLR, 15 on BNN, 7 on enum and graph, 1.7 on VAE;
+Targets of steps: over Pyro with validation >= 40 times on coin and BLR, 15 on BNN, 7 on enum and graph, 1.7 on VAE;
 <= 1.0 of the time of compiled torch and of NumPyro's `svi.update` (VAE <= 1.05); <= 1.1 of a `lax.scan`, and <= 1.0 on
 at least half. Without jax and numpyro (`pip install credo[bench]`) their rows are left out.
 """
@@ -38,7 +38,7 @@ COMMANDS = ("steps", "cold", "memory")
 
 
 class Counts(NamedTuple):
-    """rounds, seconds: of the stopwatch. first: steps before losses are compared. knobs: that compiled torch tries.
+    """rounds, seconds: of the stopwatch. first: steps before losses are compared. knobs: settings of compiled torch.
 
     cold: steps of the first stretch; horizon: of its reference, None for the workload's own. memory: steps.
     """

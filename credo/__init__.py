@@ -2,60 +2,86 @@
 
     fit = credo.fit(model, guide, *data)     # minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats
     fit.plan                                 # which gradient estimator each latent site got, and why
-    credo.compare(fit)                       # beside the exact posterior
+    credo.compare(fit)                       # the fit compared with the exact posterior
 
-Everything a user needs is in this namespace; see `credo.names()` for the examples that come with it.
+Everything a user needs is in this namespace; `credo.names()` lists the examples that come with it. A name is imported
+when it is first used (PEP 562), so `import credo` alone does not import torch.
 """
 
-from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
-from importlib.metadata import version as _version
+import importlib as _importlib
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 if not (_Path(__file__).parent / "models").is_dir():
-    # A checkout, not an install: the folders stand beside this one.
+    # In a checkout, unlike in an install, models/, guides/ and inference/ stand beside this folder.
     __path__.append(str(_Path(__file__).parents[1]))
 
-from credo import data, metrics, plots
-from credo.inference.distributions.gaussian import gaussian_conditional
-from credo.inference.evaluation.compare import compare
-from credo.inference.evaluation.fit import fit, plan
-from credo.inference.exact.closed_form import Exact, exact
-from credo.inference.exact.no_closed_form import NoClosedForm
-from credo.inference.mcmc.reference import reference
-from credo.inference.mcmc.result import Reference, UnreliableReference
-from credo.inference.planning.plan import Plan
-from credo.inference.posterior.likelihood import log_likelihood
-from credo.inference.posterior.predict import predict
-from credo.inference.variational.result import Diverged, Fit
-from credo.inference.variational.svi import SVI
-from credo.pairs import Pair, load, names
+__version__ = "0.1.0"
 
-try:
-    __version__ = _version("credo")
-except _PackageNotFoundError:
-    __version__ = "0.1.0"
+# The public interface: each name, and the module that defines it.
+_MODULE_OF = {
+    "SVI": "credo.inference.variational.svi",
+    "Diverged": "credo.inference.variational.result",
+    "Exact": "credo.inference.exact.closed_form",
+    "Fit": "credo.inference.variational.result",
+    "NoClosedForm": "credo.inference.exact.no_closed_form",
+    "Pair": "credo.pairs",
+    "Plan": "credo.inference.planning.plan",
+    "Reference": "credo.inference.mcmc.result",
+    "UnreliableReference": "credo.inference.mcmc.result",
+    "compare": "credo.inference.evaluation.compare",
+    "data": "credo.data",
+    "exact": "credo.inference.exact.closed_form",
+    "fit": "credo.inference.evaluation.fit",
+    "gaussian_conditional": "credo.inference.distributions.gaussian",
+    "load": "credo.pairs",
+    "log_likelihood": "credo.inference.posterior.likelihood",
+    "metrics": "credo.metrics",
+    "names": "credo.pairs",
+    "plan": "credo.inference.evaluation.fit",
+    "plots": "credo.plots",
+    "predict": "credo.inference.posterior.predict",
+    "reference": "credo.inference.mcmc.reference",
+}
+__all__ = list(_MODULE_OF)
 
-__all__ = [
-    "SVI",
-    "Diverged",
-    "Exact",
-    "Fit",
-    "NoClosedForm",
-    "Pair",
-    "Plan",
-    "Reference",
-    "UnreliableReference",
-    "compare",
-    "data",
-    "exact",
-    "fit",
-    "gaussian_conditional",
-    "load",
-    "log_likelihood",
-    "metrics",
-    "names",
-    "plan",
-    "plots",
-    "predict",
-    "reference",
-]
+if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
+    from credo import data as data
+    from credo import metrics as metrics
+    from credo import plots as plots
+    from credo.inference.distributions.gaussian import gaussian_conditional as gaussian_conditional
+    from credo.inference.evaluation.compare import compare as compare
+    from credo.inference.evaluation.fit import fit as fit
+    from credo.inference.evaluation.fit import plan as plan
+    from credo.inference.exact.closed_form import Exact as Exact
+    from credo.inference.exact.closed_form import exact as exact
+    from credo.inference.exact.no_closed_form import NoClosedForm as NoClosedForm
+    from credo.inference.mcmc.reference import reference as reference
+    from credo.inference.mcmc.result import Reference as Reference
+    from credo.inference.mcmc.result import UnreliableReference as UnreliableReference
+    from credo.inference.planning.plan import Plan as Plan
+    from credo.inference.posterior.likelihood import log_likelihood as log_likelihood
+    from credo.inference.posterior.predict import predict as predict
+    from credo.inference.variational.result import Diverged as Diverged
+    from credo.inference.variational.result import Fit as Fit
+    from credo.inference.variational.svi import SVI as SVI
+    from credo.pairs import Pair as Pair
+    from credo.pairs import load as load
+    from credo.pairs import names as names
+else:  # hidden from type checkers, for which it would make every name exist
+
+    def __getattr__(name):
+        if name not in _MODULE_OF:
+            from difflib import get_close_matches
+
+            close = [] if name.startswith("_") else get_close_matches(name, _MODULE_OF, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise AttributeError(f"module 'credo' has no attribute {name!r}{hint}")
+        module = _importlib.import_module(_MODULE_OF[name])
+        value = module if module.__name__ == f"credo.{name}" else getattr(module, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*_MODULE_OF, *(name for name in globals() if name.startswith("__"))})

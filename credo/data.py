@@ -2,16 +2,16 @@
 
     x, y, x_test, y_test = credo.data.mnist()
 
-`digits` ships with scikit-learn. The others are looked for in this order:
+`digits` ships with scikit-learn. The other data sets are searched for in this order:
 
-1. in the folder named by the environment variable CREDO_DATA: `mnist.npz`, `fashion_mnist.npz` (x_train and x_test,
+1. in the folder that the environment variable CREDO_DATA names: `mnist.npz`, `fashion_mnist.npz` (x_train and x_test,
    uint8, shape (N, 28, 28) or (N, 784); y_train and y_test, shape (N,)), `cifar10_jpeg.npz` (see `cifar10`),
    `uci/NAME.npz` (X, y, and index_train and index_test of shape (splits, rows));
-2. in scikit-learn's cache, `~/scikit_learn_data` or the folder named by SCIKIT_LEARN_DATA;
-3. on openml.org, through scikit-learn, which checks the download and keeps it. It is parsed anew at every call: for
-   CIFAR-10 about 20 s and 4 GiB of memory. There is no such route to the splits of the UCI sets.
+2. in scikit-learn's cache, `~/scikit_learn_data` or the folder that SCIKIT_LEARN_DATA names;
+3. on openml.org, through scikit-learn, which checks the download and keeps it. Every call parses it anew, which for
+   CIFAR-10 takes about 20 s and 4 GiB of memory. The splits of the UCI sets cannot be downloaded.
 
-What comes from OpenML must have its labels in the published order: training rows first, then the test rows.
+Data from OpenML must have its labels in the published order: training rows first, then the test rows.
 """
 
 import os
@@ -30,7 +30,13 @@ __all__ = ["Digits", "Split", "cifar10", "digits", "fashion_mnist", "mnist", "uc
 
 
 class Split(NamedTuple):
-    """x, y: to learn from. x_test, y_test: held out. Rows come first; real numbers have torch's default dtype."""
+    """Training rows x, y and held-out rows x_test, y_test; rows come first, real numbers have torch's default dtype.
+
+    >>> import torch
+    >>> split = credo.data.Split(torch.zeros(3, 2), torch.zeros(3), torch.zeros(1, 2), torch.zeros(1))
+    >>> len(split.x), len(split.x_test)
+    (3, 1)
+    """
 
     x: torch.Tensor
     y: torch.Tensor
@@ -39,7 +45,7 @@ class Split(NamedTuple):
 
 
 class OpenML(NamedTuple):
-    """Where OpenML keeps a set: its id there, training rows, and the CRC-32 of all labels as bytes, training first."""
+    """A data set on OpenML: its id, its number of training rows, and the CRC-32 of all labels as bytes."""
 
     id: int
     train: int
@@ -52,37 +58,56 @@ CIFAR10 = OpenML(40927, 50_000, 0x5B5D5001)
 
 
 def mnist() -> Split:
-    """Handwritten digits (LeCun et al. 1998). x: shape (60000, 784), pixels from 0 to 1; y: the digit; 10,000 held out.
+    """MNIST, handwritten digits (LeCun et al. 1998).
 
-    Raises OSError if it is nowhere to be had, ValueError for a file that does not hold it.
+    Returns x: shape (60000, 784), pixels from 0 to 1, 28 by 28; y: shape (60000,), the digit; x_test, y_test: 10,000
+    held-out rows. Raises OSError if the data set is found nowhere, ValueError for a file that does not hold it.
+
+    >>> x, y, x_test, y_test = credo.data.mnist()  # doctest: +SKIP
+    >>> x.shape, x_test.shape                      # doctest: +SKIP
+    (torch.Size([60000, 784]), torch.Size([10000, 784]))
     """
     return _images("mnist.npz", MNIST, (784,))
 
 
 def fashion_mnist() -> Split:
-    """Ten kinds of clothes (Xiao et al. 2017), in the shapes of `mnist` and with its errors: the stranger to MNIST."""
+    """Fashion-MNIST, images of ten kinds of clothes (Xiao et al. 2017); shapes and errors as for `mnist`.
+
+    A common out-of-distribution set for models of MNIST.
+
+    >>> credo.data.fashion_mnist().x.shape  # doctest: +SKIP
+    torch.Size([60000, 784])
+    """
     return _images("fashion_mnist.npz", FASHION_MNIST, (784,))
 
 
 def cifar10() -> Split:
-    """Small photographs of ten kinds (Krizhevsky 2009). x: shape (50000, 3, 32, 32), red first, from 0 to 1.
+    """CIFAR-10, photographs of ten kinds of things (Krizhevsky 2009).
 
-    10,000 are held out. `cifar10_jpeg.npz` holds lossy JPEGs, a few levels of 255 away from the originals, which OpenML
-    has. All JPEGs share one header, jpeg_header (uint8); image i goes on with scan_data[offsets[i]:offsets[i + 1]]
-    (uint8; int, one more than images), training images first; y_train, y_test: shape (N,).
-    Raises OSError if it is nowhere to be had, ValueError for a file that does not hold it, ImportError without pillow.
+    Returns x: shape (50000, 3, 32, 32), red first, pixels from 0 to 1; y: shape (50000,), classes from 0 to 9; x_test,
+    y_test: 10,000 held-out rows. `cifar10_jpeg.npz` holds lossy JPEGs, a few levels of 255 away from the originals;
+    OpenML has the originals. All JPEGs share one header, jpeg_header (uint8); image i continues with
+    scan_data[offsets[i]:offsets[i + 1]] (uint8; int, one more than images), training images first; y_train, y_test:
+    shape (N,). Raises OSError if the data set is found nowhere, ValueError for a file that does not hold it, and
+    ImportError without pillow.
+
+    >>> credo.data.cifar10().x.shape  # doctest: +SKIP
+    torch.Size([50000, 3, 32, 32])
     """
     return _images("cifar10_jpeg.npz", CIFAR10, (3, 32, 32))
 
 
 def uci(name: str, split: int = 0) -> Split:
-    """A regression set of the UCI repository, raw: x of shape (N, D) and y of shape (N,) are not standardised.
+    """A regression data set of the UCI repository, not standardised.
 
-    split: which of the standard partitions into training and test rows (Hernández-Lobato and Adams 2015), from 0 on;
-        there are 20, of protein-tertiary-structure 5.
+    name: such as "concrete". split: which of the standard partitions into training and test rows (Hernández-Lobato and
+        Adams 2015), from 0; there are 20 partitions, for protein-tertiary-structure 5.
+    Returns x: shape (N, D); y: shape (N,); x_test, y_test: the held-out rows.
     Raises OSError without the files, ValueError for a name or a split that does not exist.
+
+    >>> x, y, x_test, y_test = credo.data.uci("concrete", split=3)  # doctest: +SKIP
     """
-    folder, reason = _look("uci")
+    folder, reason = _find("uci")
     names = sorted(file.stem for file in folder.glob("*.npz")) if folder else []
     if folder is None or not names:
         raise FileNotFoundError(
@@ -109,7 +134,7 @@ def uci(name: str, split: int = 0) -> Split:
 
 
 def _images(file: str, openml: OpenML, shape: tuple[int, ...]) -> Split:
-    path, reason = _look(file)
+    path, reason = _find(file)
     if path is None or not path.is_file():
         arrays, path = _fetch(file, openml, reason or f"is set, and there is no file {path}"), None
     else:
@@ -127,7 +152,7 @@ def _images(file: str, openml: OpenML, shape: tuple[int, ...]) -> Split:
     return Split(*parts)
 
 
-def _look(file: str) -> tuple[Path | None, str]:
+def _find(file: str) -> tuple[Path | None, str]:
     """The path in the folder CREDO_DATA, which need not exist; or None, and why there is none."""
     folder = os.environ.get("CREDO_DATA")
     if not folder:

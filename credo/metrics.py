@@ -1,4 +1,4 @@
-"""What a predictive distribution is worth: for classes, and for telling strangers from the familiar.
+"""Scores of predicted class probabilities: accuracy, calibration, uncertainty, out-of-distribution detection.
 
     nll   = -1/N Σ_i log p(y_i)                                       nats per row
     brier =  1/N Σ_i Σ_c (p_ic - [y_i = c])²                          from 0 to 2 (Brier 1950)
@@ -6,10 +6,10 @@
                                                                       ((m-1)/M, m/M] (Guo et al. 2017, eq. 3)
     H[E p] = E H[p] + I(y; z)         total = aleatoric + epistemic   nats (Houlsby et al. 2011, eq. 2;
                                                                       Depeweg et al. 2018)
-    auroc = p(stranger > familiar) + p(tie) / 2                       (Hanley and McNeil 1982)
+    auroc = p(outside > inside) + p(tie) / 2                          (Hanley and McNeil 1982)
 
-Probabilities have shape (N, C), N rows of C classes; or (S, N, C), one such table for each of S draws of the latents.
-Everything is computed in double precision; rows are normalised first, so that rounding in float32 does no harm.
+Probabilities have shape (N, C), N rows of C classes; or (S, N, C), such a table for each of S draws of the latents.
+Everything is computed in double precision. Rows are normalised first, so rounding in float32 does no harm.
 """
 
 import pandas as pd
@@ -19,12 +19,22 @@ ECE_BINS = 15
 
 
 def classification(probs: torch.Tensor, y: torch.Tensor) -> pd.Series:
-    """accuracy, nll (nats per row), brier, ece (15 equal bins of confidence, L1).
+    """Accuracy, negative log likelihood, Brier score and expected calibration error of predicted classes.
 
-    probs: shape (N, C), or (S, N, C), which is averaged over its draws first: the posterior predictive.
-    y: shape (N,), classes from 0 to C - 1. Ties go to the lower class. A probability of the true class below the
-        smallest normal number of the dtype of probs counts as that number: 87.3 nats in float32, 708.4 in float64.
-    Raises ValueError for shapes that do not fit, for what are no probabilities, and for labels that are no classes.
+        nll = -1/N Σ_i log p(y_i) nats per row;  brier = 1/N Σ_i Σ_c (p_ic - [y_i = c])²
+        ece = Σ_m |B_m|/N · |accuracy(B_m) - confidence(B_m)|,  15 equal bins of confidence (Guo et al. 2017, eq. 3)
+
+    probs: shape (N, C), or (S, N, C) with S draws, whose mean is the posterior predictive.
+    y: shape (N,), classes from 0 to C - 1. If several classes have the largest probability, the lowest is predicted.
+        A probability of the true class below the smallest normal number of the dtype of probs counts as that number,
+        which is 87.3 nats in float32 and 708.4 nats in float64.
+    Returns a Series: accuracy, nll, brier, ece. Raises ValueError for shapes that do not match, for numbers that are
+    not probabilities, and for labels that are not classes.
+
+    >>> import torch
+    >>> probs = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> credo.metrics.classification(probs, torch.tensor([0, 1, 1])).round(3).to_dict()
+    {'accuracy': 0.667, 'nll': 0.415, 'brier': 0.273, 'ece': 0.3}
     """
     p, labels = _predictive(probs, y)
     truth = torch.nn.functional.one_hot(labels, p.shape[1])
@@ -42,12 +52,19 @@ def classification(probs: torch.Tensor, y: torch.Tensor) -> pd.Series:
 
 
 def uncertainty(draws: torch.Tensor) -> pd.DataFrame:
-    """A row for each input: total, aleatoric and epistemic uncertainty in nats, from 0 to log C.
+    """Total, aleatoric and epistemic uncertainty of each input, in nats: a row for each input, columns of these names.
 
-    total: H[E p], the entropy of the averaged prediction. aleatoric: E H[p], what would remain if the latents were
-        known. epistemic: I(y; z), what the label would say about the latents; zero where all draws agree.
-    draws: shape (S, N, C). The estimate of the epistemic part from S draws is too low by O(1/S), and never above log S.
-    Raises ValueError for another shape and for what are no probabilities.
+        H[E p] = E H[p] + I(y; z)        total = aleatoric + epistemic, from 0 to log C (Houlsby et al. 2011, eq. 2)
+
+    total: the entropy of the averaged prediction. aleatoric: the expected entropy if the latents were known.
+    epistemic: the mutual information of label and latents; 0 where all draws agree.
+    draws: shape (S, N, C). The estimate of the epistemic part from S draws is too low by O(1/S), and at most log S.
+    Raises ValueError for another shape and for numbers that are not probabilities.
+
+    >>> import torch
+    >>> draws = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])  # 2 draws, 2 inputs, 2 classes
+    >>> credo.metrics.uncertainty(draws).round(3).values.tolist()
+    [[0.693, 0.0, 0.693], [0.693, 0.693, 0.0]]
     """
     _check_probabilities("draws", draws, dims=(3,))
     with torch.no_grad():
@@ -64,19 +81,24 @@ def uncertainty(draws: torch.Tensor) -> pd.DataFrame:
 
 
 def auroc(inside: torch.Tensor, outside: torch.Tensor) -> float:
-    """The probability that a score of `outside` exceeds one of `inside`, ties counted half; 0.5 is chance.
+    """Area under the ROC curve: the probability that a score of `outside` exceeds a score of `inside`.
 
-    inside: shape (N,), scores of familiar inputs. outside: shape (M,), scores of strangers. Higher means stranger:
-        the total or epistemic uncertainty, or minus the largest probability. Infinite scores are scores.
+        auroc = p(outside > inside) + p(outside = inside) / 2          from 0 to 1; 0.5 is chance (Hanley, McNeil 1982)
+
+    inside: shape (N,), scores of inputs like the training data. outside: shape (M,), scores of out-of-distribution
+        inputs. A higher score means less like the training data: the total or epistemic uncertainty in nats, or minus
+        the largest probability. Scores can be infinite.
     Raises ValueError for another shape, an empty tensor, or NaN.
+
+    >>> import torch
+    >>> round(credo.metrics.auroc(inside=torch.tensor([0.1, 0.2, 0.3]), outside=torch.tensor([0.3, 0.9])), 3)
+    0.917
     """
     for name, scores in (("inside", inside), ("outside", outside)):
         if not isinstance(scores, torch.Tensor) or scores.dim() != 1 or not len(scores):
             raise ValueError(f"{name}: got {_what(scores)}, wanted a tensor of shape (N,): a score for each input")
         if scores.isnan().any():
-            raise ValueError(
-                f"{name}: {int(scores.isnan().sum())} of {len(scores)} scores are NaN; remove or mend them"
-            )
+            raise ValueError(f"{name}: {int(scores.isnan().sum())} of {len(scores)} scores are NaN; remove them")
     from sklearn.metrics import roc_auc_score
 
     scores = torch.cat([inside.detach().double().cpu(), outside.detach().double().cpu()])
@@ -85,13 +107,20 @@ def auroc(inside: torch.Tensor, outside: torch.Tensor) -> float:
 
 
 def reliability(probs: torch.Tensor, y: torch.Tensor, bins: int = 10) -> pd.DataFrame:
-    """A row for each bin of confidence ((m-1)/M, m/M]: count, mean confidence, accuracy; NaN where the count is 0.
+    """Reliability diagram as a table: count, mean confidence and accuracy in each bin of confidence.
 
-    Calibrated means: where the confidence is 0.8, four of five are right. Arguments and errors as for
-    `classification`; the index holds the bins as intervals.
+    A classifier is calibrated if accuracy equals confidence: of five predictions at 0.8, four are right. Bin m of M
+    is ((m-1)/M, m/M]; the index holds the bins as intervals. Empty bins have count 0 and NaN.
+
+    probs, y: as for `classification`, with its errors. bins: their number M; ValueError unless it is at least 1.
+
+    >>> import torch
+    >>> probs = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> credo.metrics.reliability(probs, torch.tensor([0, 1, 1]), bins=2)["accuracy"].round(3).tolist()
+    [nan, 0.667]
     """
     if not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"bins: got {bins!r}, wanted a whole number from 1 on")
+        raise ValueError(f"bins: got {bins!r}, wanted a whole number, at least 1")
     return _bins(*_predictive(probs, y), bins)
 
 
@@ -111,7 +140,7 @@ def _bins(p: torch.Tensor, labels: torch.Tensor, bins: int) -> pd.DataFrame:
 
 
 def _predictive(probs: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The averaged probabilities, shape (N, C), double, and the labels, shape (N,), int64, on the same device."""
+    """The mean probabilities over draws, shape (N, C), double; the labels, shape (N,), int64, on the same device."""
     _check_probabilities("probs", probs, dims=(2, 3))
     rows, classes = probs.shape[-2:]
     if not isinstance(y, torch.Tensor) or y.shape != (rows,):
@@ -122,15 +151,15 @@ def _predictive(probs: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, tor
     wrong = (labels < 0) | (labels >= classes) | (labels != y.to(probs.device))
     if wrong.any():
         raise ValueError(
-            f"y: {int(wrong.sum())} of {rows} labels are no class, the first is {y[wrong.to(y.device)][0].item()}; "
-            f"wanted whole numbers from 0 to {classes - 1}, for probs has {classes} columns: number the classes from 0"
+            f"y: {int(wrong.sum())} of {rows} labels are not classes, the first is {y[wrong.to(y.device)][0].item()}; "
+            f"wanted whole numbers from 0 to {classes - 1}, as probs has {classes} columns; number the classes from 0"
         )
     with torch.no_grad():
         return _mean_over_draws(probs if probs.dim() == 3 else probs[None])[0], labels
 
 
 def _mean_over_draws(draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """E p, shape (N, C), and E H[p], shape (N,), in double; one draw at a time, for there may be many."""
+    """E p, shape (N, C), and E H[p], shape (N,), in double; one draw at a time, to bound the memory."""
     mean = draws.new_zeros(draws.shape[1:], dtype=torch.float64)
     inner = draws.new_zeros(draws.shape[1], dtype=torch.float64)
     for p in draws:
@@ -144,8 +173,8 @@ def _check_probabilities(name: str, p: torch.Tensor, dims: tuple[int, ...]) -> N
     if not isinstance(p, torch.Tensor) or p.dim() not in dims or not p.numel() or not p.is_floating_point():
         wanted = " or ".join({2: "(N, C)", 3: "(S, N, C)"}[d] for d in dims)
         raise ValueError(
-            f"{name}: got {_what(p)}, wanted probabilities of shape {wanted}: S draws, N rows, C classes. Drawn labels "
-            f"are none: take them from a deterministic site of the model; of two classes give both, 1 - p and p"
+            f"{name}: got {_what(p)}, wanted probabilities of shape {wanted}: S draws, N rows, C classes. For drawn "
+            f"labels, read the probabilities from a deterministic site of the model; for two classes give 1 - p and p"
         )
     # C roundings add up to this; in bfloat16 that is far more than in float32.
     slack = max(1e-4, p.shape[-1] ** 0.5 * torch.finfo(p.dtype).eps)
@@ -154,7 +183,7 @@ def _check_probabilities(name: str, p: torch.Tensor, dims: tuple[int, ...]) -> N
     if not (low >= 0 and abs(worst - 1) <= slack):
         raise ValueError(
             f"{name}: the smallest entry is {low:.4g} and a row sums to {worst:.6g}; wanted probabilities, not "
-            f"negative, which sum to 1 along the last axis: of logits take .softmax(-1), of log-probabilities .exp()"
+            f"negative, that sum to 1 along the last axis; for logits use .softmax(-1), for log probabilities .exp()"
         )
 
 

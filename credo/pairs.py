@@ -1,5 +1,6 @@
-"""The pairs: a model, and the guide of the same name. The file name is the registry."""
+"""The pairs: a model and the guide of the same name. The file names are the registry."""
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -14,7 +15,16 @@ from credo import models
 
 
 class Pair(NamedTuple):
-    """A model with its guide. posterior, data: None where the file has none; `data()` is the built-in example."""
+    """A model with its guide, ready for `credo.fit(pair.model, pair.guide, *pair.data())`.
+
+    name: the file name. model, guide: Pyro functions of the data. posterior: posterior(*data), the exact posterior
+    derived by hand; None where the file defines none. data: data() returns the arguments of the built-in example;
+    None where the file defines none.
+
+    >>> pair = credo.load("coin_toss")
+    >>> pair.name, pair.posterior is None
+    ('coin_toss', False)
+    """
 
     name: str
     model: Callable[..., Any]
@@ -24,26 +34,47 @@ class Pair(NamedTuple):
 
 
 def names() -> list[str]:
-    """The names of the pairs that come with credo, sorted."""
+    """The names of the pairs that come with credo, sorted.
+
+    >>> "coin_toss" in credo.names()
+    True
+    """
     return sorted(m.name for m in iter_modules(models.__path__) if not m.name.startswith("_"))
 
 
 def load(name: str) -> Pair:
-    """The pair of this name, or of a file of one's own: a path ending in .py that holds `model` and `guide`.
+    """The pair with this name, or the pair that a user's own file defines.
 
-    Raises ValueError for a name that is no pair, and for a file that lacks one of the two.
+    name: one of `credo.names()`, or a path that ends in .py to a file that defines `model` and `guide`.
+    Raises ValueError for a name that is no pair, for a file that does not exist or cannot be imported, and for a file
+    that lacks `model` or `guide`.
+
+    >>> pair = credo.load("coin_toss")
+    >>> (flips,) = pair.data()
+    >>> flips.shape
+    torch.Size([350757])
     """
     if name.endswith(".py"):
-        world = belief = _from_file(Path(name))
+        model_file = guide_file = _from_file(Path(name))
         name = Path(name).stem
     elif name in names():
-        world, belief = (importlib.import_module(f"credo.{folder}.{name}") for folder in ("models", "guides"))
+        model_file, guide_file = (importlib.import_module(f"credo.{folder}.{name}") for folder in ("models", "guides"))
     else:
-        raise ValueError(f"no pair named {name!r}: wanted one of {names()}, or the path of a .py file with one's own")
-    for module, wanted in ((world, "model"), (belief, "guide")):
+        raise ValueError(f"no pair named {name!r}: wanted one of {names()}, or the path of your own .py file")
+    for module, wanted in ((model_file, "model"), (guide_file, "guide")):
         if not callable(getattr(module, wanted, None)):
-            raise ValueError(f"{module.__file__}: holds no function {wanted!r}; a pair needs model and guide")
-    return Pair(name, world.model, belief.guide, getattr(world, "posterior", None), getattr(world, "data", None))
+            raise ValueError(f"{module.__file__}: defines no function {wanted!r}; a pair needs model and guide")
+    posterior, data = getattr(model_file, "posterior", None), getattr(model_file, "data", None)
+    return Pair(name, model_file.model, guide_file.guide, posterior, data)
+
+
+def description(name: str) -> str:
+    """The docstring of the model's file, read without running the file: its first line is the pair's title.
+
+    name: as for `load`, a pair that exists.
+    """
+    path = Path(name) if name.endswith(".py") else Path(models.__path__[0], f"{name}.py")
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -53,7 +84,7 @@ def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that a model can be traced back to the posterior beside it
+    sys.modules[name] = module  # so that `beside` finds the other functions of the file
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError) as error:

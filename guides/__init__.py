@@ -1,1 +1,1 @@
-"""What is believed of the latents after the data: one guide a file, of the same name as its model."""
+"""Guides, which approximate the posterior of the latents: one a file, with the same name as its model."""

@@ -12,6 +12,6 @@ START = 0.05  # sd of every weight before the first step
 
 
 def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, prior_sd: float = 10.0) -> None:
-    """net: whose parameters are believed in. x, y, prior_sd: not used."""
+    """net: its parameters are the latents. x, y, prior_sd: not used."""
     for name, weight in weights_of(net).items():
         normal(name, weight, START)

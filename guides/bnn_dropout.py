@@ -1,4 +1,4 @@
-"""Dropout as approximate Bayes: the weights are points, the masks are drawn as the model draws them.
+"""Dropout as approximate Bayes: the weights are points, and the masks are drawn from their prior.
 
     q(w, keep) = Delta(w - m) prod_j Bernoulli(keep_j; 1 - rate)          m starts at the network's own weights
 
@@ -16,7 +16,7 @@ from ._nets import point, weights_of
 def guide(
     net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, rate: float = 0.1, prior_sd: float = 10.0
 ) -> None:
-    """net: whose parameters are believed in. rate: of inputs left out, as in the model. x, y, prior_sd: not used.
+    """net: its parameters are the latents. rate: share of inputs left out, as in the model. x, y, prior_sd: not used.
 
     Raises ValueError for a rate outside [0, 1).
     """

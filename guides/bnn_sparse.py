@@ -1,9 +1,9 @@
-"""Sparse variational dropout: a normal for every weight in the additive parametrisation, and what it prunes.
+"""Sparse variational dropout: a normal for every weight in the additive parametrisation, and a table of pruned weights.
 
     q(w_i) = N(theta_i, sigma_i^2),   alpha_i = sigma_i^2 / theta_i^2;   biases are points
 
 theta and log sigma^2 are the parameters, not alpha: the gradient of theta is then free of alpha's noise (Molchanov,
-Ashukha and Vetrov 2017, section 4.1). Where log alpha reaches 3 a weight is 95 % noise, and is set to zero (5.1).
+Ashukha and Vetrov 2017, section 4.1). Where log alpha reaches 3, a weight is 95 % noise and is set to zero (5.1).
 """
 
 import copy
@@ -18,14 +18,14 @@ from torch import nn
 
 from ._nets import point, weights_of
 
-# log sigma^2 before the first step. The published KL is flat below log alpha = -8: a weight that starts there is free
-# of the prior until noise finds it, so a lower start keeps more weights and ends at a worse ELBO (docs/traps.md).
+# log sigma^2 before the first step. The published KL is flat below log alpha = -8: the prior does not act on a weight
+# that starts there, so a lower start keeps more weights and ends at a worse ELBO (docs/traps.md).
 START = -11.1
-THRESHOLD = 3.0  # log alpha from which on a weight is pruned
+THRESHOLD = 3.0  # a weight is pruned if its log alpha is at least this
 
 
 def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None) -> None:
-    """net: whose parameters are believed in; theta starts at its own weights. x, y: not used."""
+    """net: its parameters are the latents; theta starts at its own weights. x, y: not used."""
     for name, w in weights_of(net).items():
         if w.dim() <= 1:
             point(name, w)
@@ -36,9 +36,9 @@ def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None) -> Non
 
 
 def report(params: Mapping[str, torch.Tensor], threshold: float = THRESHOLD) -> pd.DataFrame:
-    """What was pruned: a row for each weight of the net and a total; columns weights, kept, pruned (a share).
+    """A table of pruned weights: a row for each weight of the net and a total; columns weights, kept, pruned (a share).
 
-    params: of the fit, `fit.params`. threshold: of log alpha.
+    params: `fit.params`. threshold: the log alpha at which a weight is pruned.
     """
     noise = _log_alpha(params)
     rows = {name: (a.numel(), int((a < threshold).sum())) for name, a in noise.items()}
@@ -57,7 +57,7 @@ def pruned(net: nn.Module, params: Mapping[str, torch.Tensor], threshold: float 
         for name, w in thin.named_parameters():
             if name in noise:
                 w.copy_(params[f"{name}.theta"] * (noise[name] < threshold))
-            elif f"{name}.value" in params:  # frozen parameters are nobody's belief
+            elif f"{name}.value" in params:  # frozen parameters are not latents
                 w.copy_(params[f"{name}.value"])
     return thin
 

@@ -1,8 +1,8 @@
-"""Coin toss: a Beta, written by its mean and its concentration (in flips).
+"""Coin toss: a Beta, parametrised by its mean and its concentration (in flips).
 
     q(p) = Beta(mean * concentration, (1 - mean) * concentration)
 
-The family holds the exact posterior. Mean and concentration have nearly independent gradients where the two
+The family contains the exact posterior. The gradients of mean and concentration are nearly independent, while the two
 pseudo-counts of the usual form move together: Adam needs a tenth of the steps.
 """
 

@@ -1,11 +1,11 @@
-"""Bayesian linear regression: a normal over all coefficients jointly, by the chain rule.
+"""Bayesian linear regression: a joint normal over all coefficients, by the chain rule.
 
     theta     = m + s L e,        e ~ N(0, I_D)           L lower triangular (D, D)
     b | theta = m_b + s (r . e + l_b e_b),  e_b ~ N(0, 1)
 
 which is N((m, m_b), s^2 M M') with M the Cholesky factor whose last row is (r, l_b). s = 1 for known sigma; for unknown
-sigma s = sigma, and sigma^2 ~ InverseGamma: the exact posterior is in the family either way.
-full_rank=False holds L diagonal and r = 0: the mean-field guide, whose sds are too small where columns of X correlate.
+sigma s = sigma, and sigma^2 ~ InverseGamma: the family contains the exact posterior in both cases.
+full_rank=False keeps L diagonal and r = 0: the mean-field guide, whose sds are too small where columns of X correlate.
 """
 
 import pyro

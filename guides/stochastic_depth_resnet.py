@@ -1,9 +1,9 @@
-"""Depth of a residual network: a probability for each number of layers, free or read off the input.
+"""Depth of a residual network: a probability for each number of layers, a free parameter or computed from the input.
 
     q(z) = Categorical(logits)                     one depth for the network
     q(z_n | x_n) = Categorical(chooser(x_n))       one for each input
 
-The first family holds the exact posterior given the weights.
+The first family contains the exact posterior given the weights.
 """
 
 import pyro
@@ -20,7 +20,7 @@ def guide(
     rate: float = 1.0,
     chooser: nn.Module | None = None,
 ) -> torch.Tensor:
-    """net: whose blocks are counted. x: shape (N, ...). chooser: as in the model. y, rate: not used. Returns z."""
+    """net: its number of blocks matters. x: shape (N, ...). chooser: as in the model. y, rate: not used. Returns z."""
     if not isinstance(net, nn.ModuleDict) or "blocks" not in net:
         got = sorted(net.keys()) if isinstance(net, nn.ModuleDict) else type(net).__name__
         raise ValueError(f"net: got {got}, wanted a torch.nn.ModuleDict with stem, blocks, head")

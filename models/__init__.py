@@ -1,1 +1,1 @@
-"""What the world is: one Pyro model a file, with the maths, its exact posterior where one exists, and data."""
+"""How data arises: one Pyro model a file, with its formulas, its exact posterior where one exists, and data."""

@@ -11,7 +11,11 @@ TRAIN = 1437  # rows to learn from; the other 360 are held out
 
 
 class Digits(NamedTuple):
-    """x: shape (N, 64), pixels from 0 to 1. y: shape (N,), the digit. *_test: the rows held out."""
+    """x: shape (N, 64), pixels from 0 to 1. y: shape (N,), the digit. *_test: the held-out rows.
+
+    >>> credo.data.Digits._fields
+    ('x', 'y', 'x_test', 'y_test')
+    """
 
     x: torch.Tensor
     y: torch.Tensor
@@ -20,7 +24,12 @@ class Digits(NamedTuple):
 
 
 def digits() -> Digits:
-    """The set, split by a shuffle that is the same everywhere (seed 0)."""
+    """The data set, split by a shuffle that is the same on every machine (seed 0).
+
+    >>> x, y, x_test, y_test = credo.data.digits()
+    >>> x.shape, x_test.shape
+    (torch.Size([1437, 64]), torch.Size([360, 64]))
+    """
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -31,10 +40,10 @@ def digits() -> Digits:
 
 
 def labelled(table: pd.DataFrame | None) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """(x, shape (N, D); y, shape (N,); the number of classes): the digits to learn from, or a table.
+    """(x, shape (N, D); y, shape (N,); the number of classes) of the training digits, or of a table.
 
-    table: a column `y` with whole numbers from 0, and the inputs in all others.
-    Raises ValueError for a table without them, and for one class only.
+    table: a column `y` with whole numbers from 0, and the inputs in all other columns.
+    Raises ValueError for a table without these columns, and for data of one class only.
     """
     if table is None:
         x, y, _, _ = digits()
@@ -57,9 +66,9 @@ def labelled(table: pd.DataFrame | None) -> tuple[torch.Tensor, torch.Tensor, in
 
 
 def inputs(table: pd.DataFrame) -> torch.Tensor:
-    """All columns as a matrix, shape (N, D). Raises ValueError for text, gaps, and a table without columns."""
+    """All columns as a matrix, shape (N, D). Raises ValueError for text, missing values and a table without columns."""
     if table.shape[1] == 0:
-        raise ValueError("the table has no columns to learn from; wanted at least one beside 'y'")
+        raise ValueError("the table has no columns to learn from; wanted at least one column besides 'y'")
     for name, column in table.items():
         if not pd.api.types.is_numeric_dtype(column):
             raise ValueError(f"column {name!r} holds {column.dtype}, wanted numbers; encode it or leave it out")

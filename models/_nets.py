@@ -1,8 +1,8 @@
-"""Networks in a model: any `nn.Module`, its weights latent, and the likelihood that classifiers share.
+"""Networks in a model: any `nn.Module` with latent weights, and the likelihood that classifiers share.
 
     w_name ~ p(w_name),   y_n ~ Categorical(softmax(net(x_n; w))),   n = 1..N
 
-The network is an argument and keeps its own weights: `functional_call` runs it with those that were drawn.
+The network is an argument and keeps its own weights: `functional_call` runs it with the drawn weights.
 """
 
 import math
@@ -17,9 +17,9 @@ from torch.func import functional_call
 
 
 def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's parameters by name: one latent site each; frozen ones (requires_grad=False) stay as they are.
+    """The network's parameters by name, one latent site each, except frozen ones (requires_grad=False).
 
-    Raises ValueError for what has none.
+    Raises ValueError for an argument that is not a network or has no such parameters.
     """
     parameters = net.named_parameters() if isinstance(net, nn.Module) else ()
     weights: dict[str, torch.Tensor] = {name: w for name, w in parameters if w.requires_grad}
@@ -29,27 +29,27 @@ def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def fan_in(weight: torch.Tensor) -> int:
-    """The inputs of each unit: all dimensions of a weight but the first; 1 for a bias.
+    """The number of inputs of each unit: the product of all dimensions of a weight except the first; 1 for a bias.
 
-    (A transposed convolution has its inputs first: there it is a number of outputs.)
+    (A transposed convolution has its inputs first: there the result is a number of outputs.)
     """
     return math.prod(weight.shape[1:]) if weight.dim() > 1 else 1
 
 
 def is_matrix(weight: torch.Tensor) -> bool:
-    """Whether a parameter weighs inputs (of a linear layer or a convolution), and is no bias or scale."""
+    """Whether a parameter is the weight of a linear layer or a convolution, not a bias or a scale."""
     return weight.dim() > 1
 
 
 def outputs(net: nn.Module, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """net(x) with these weights in place of its own. Raises ValueError for an x of a shape the net does not take."""
+    """net(x) with these weights in place of its own. Raises ValueError if the net does not take the shape of x."""
     with taking(x, "net"):
         return functional_call(net, dict(weights), (x,))
 
 
 @contextmanager
 def taking(x: torch.Tensor, net: str, name: str = "x", remedy: str = "resize or flatten the rows") -> Iterator[None]:
-    """Around a call of a network on x. Raises ValueError for an x of a shape or a type that it does not take."""
+    """A context around a call of a network on x; raises ValueError if the network does not take its shape or type."""
     try:
         yield
     except RuntimeError as error:
@@ -67,11 +67,11 @@ def taking(x: torch.Tensor, net: str, name: str = "x", remedy: str = "resize or 
 def categorical(
     logits: torch.Tensor, x: torch.Tensor, y: torch.Tensor | None, rows: pyro.plate | None = None
 ) -> torch.Tensor:
-    """The likelihood of labels. logits: shape (N, C). y: shape (N,), whole numbers from 0, or None to predict.
+    """The categorical likelihood of labels. logits: shape (N, C). y: shape (N,), whole numbers from 0; None predicts.
 
-    rows: the plate `N`, where the model has made it already.
+    rows: the plate `N`, if the model has already made it.
     Sites: `probs` (deterministic), shape (N, C), and `y` in the plate. Returns the probabilities.
-    Raises ValueError for outputs that are not (N, C) with at least two classes, and labels of another shape.
+    Raises ValueError for logits that are not (N, C) with at least two classes, and for labels of another shape.
     """
     n = len(x)
     if not isinstance(logits, torch.Tensor):
@@ -90,7 +90,7 @@ def categorical(
 
 
 def perceptron(inputs: int, outputs: int, hidden: int = 100) -> nn.Module:
-    """One hidden layer of ReLUs, its starting weights the same every time (seed 0)."""
+    """A network with one hidden layer of ReLUs and the same starting weights every time (seed 0)."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

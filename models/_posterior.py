@@ -1,4 +1,4 @@
-"""What `posterior()` of a model returns: the answer derived by hand."""
+"""The exact posterior that `posterior()` of a model returns, derived by hand."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Bayesian neural network: every weight of a classifier is a belief.
+"""Bayesian neural network: every weight of a classifier is a latent.
 
     w_name ~ N(0, s^2 / fan-in)         for each weight of the net; biases N(0, s^2)
     y_n    ~ Categorical(softmax(net(x_n; w))),   n = 1..N
@@ -21,7 +21,7 @@ from torch import nn
 from ._digits import digits, labelled
 from ._nets import categorical, fan_in, outputs, perceptron, weights_of
 
-PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in): narrower ones keep the posterior predictive from being sure of anything
+PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in): with a narrower prior the posterior predictive is never sure
 
 
 def model(
@@ -36,11 +36,11 @@ def model(
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(net, x, y): the digits to learn from, x (1437, 64), or a table with the classes in column `y`."""
+    """(net, x, y): the training digits, x (1437, 64), or a table with the classes in column `y`."""
     x, y, classes = labelled(table)
     return perceptron(x.shape[1], classes), x, y
 
 
 def held_out(net: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(net, x, y) for the 360 digits kept back."""
+    """(net, x, y) for the 360 held-out digits."""
     return net, *digits()[2:]

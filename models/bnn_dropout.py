@@ -1,12 +1,12 @@
-"""Dropout as approximate Bayes: units come and go, and what is left unsure is the network's doubt.
+"""Dropout as approximate Bayes: the masks are latents, and their disagreement is the uncertainty of the network.
 
     w_name   ~ N(0, s^2 / fan-in)
     keep_j   ~ Bernoulli(1 - rate)            for each input j of each layer
     y_n      ~ Categorical(softmax(net(x_n; w_ij keep_j / (1 - rate)))),   n = 1..N
 
 With the masks as latents and the weights as points, -ELBO is the dropout objective with weight decay: Gal and
-Ghahramani 2016 (arXiv:1506.02142, eq. 9-10). Predicting with the masks still drawn is MC dropout, their eq. 6; a mask
-is shared by all rows, so every draw is one network.
+Ghahramani 2016 (arXiv:1506.02142, eq. 9-10). Prediction with drawn masks is MC dropout, their eq. 6; all rows share a
+mask, so every draw is one network.
 
 Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a net with one hidden layer of 100 ReLUs.
 """
@@ -20,7 +20,7 @@ from torch import nn
 from ._digits import digits, labelled
 from ._nets import categorical, fan_in, is_matrix, outputs, perceptron, weights_of
 
-RATE = 0.1  # of inputs that are left out
+RATE = 0.1  # the share of inputs that are left out
 PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in)
 
 
@@ -50,11 +50,11 @@ def model(
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(net, x, y): the digits to learn from, x (1437, 64), or a table with the classes in column `y`."""
+    """(net, x, y): the training digits, x (1437, 64), or a table with the classes in column `y`."""
     x, y, classes = labelled(table)
     return perceptron(x.shape[1], classes), x, y
 
 
 def held_out(net: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(net, x, y) for the 360 digits kept back."""
+    """(net, x, y) for the 360 held-out digits."""
     return net, *digits()[2:]

@@ -25,7 +25,7 @@ import torch
 from ._posterior import Posterior
 
 FLIPS, SAME_SIDE = 350_757, 178_079
-# A coin is thought to be nearly fair: as if one head and one tail had been seen beforehand.
+# The prior says that a coin is nearly fair, as if one head and one tail had been seen before the data.
 ALPHA, BETA = 2.0, 2.0
 
 
@@ -34,14 +34,14 @@ def model(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> torc
     _check(flips)
     one = flips.new_ones((), dtype=flips.dtype if flips.is_floating_point() else torch.get_default_dtype())
     p = pyro.sample("p", dist.Beta(alpha * one, beta * one))
-    logit = torch.logit(p, eps=torch.finfo(p.dtype).eps)  # once: Bernoulli(p) would take it for each of the N flips
+    logit = torch.logit(p, eps=torch.finfo(p.dtype).eps)  # once: Bernoulli(p) would compute it for each of the N flips
     with pyro.plate("N", len(flips)):
         pyro.sample("flips", dist.Bernoulli(logits=logit), obs=flips.to(p.dtype))
     return p
 
 
 def posterior(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> Posterior:
-    """The exact answer in double precision; any number of flips, none included."""
+    """The exact posterior in double precision, for any number of flips, also for none."""
     _check(flips)
     heads, n = flips.double().sum().item(), len(flips)
     a, b = torch.tensor([alpha + heads, beta + n - heads], dtype=torch.float64)
@@ -50,7 +50,7 @@ def posterior(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> 
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor]:
-    """The recorded flips, or the column `flips` of a table. The order of the recorded ones is a fixed shuffle of ours.
+    """The recorded flips in the order of a fixed shuffle, or the column `flips` of a table.
 
     Raises ValueError if the table has no such column.
     """
@@ -67,7 +67,7 @@ def lesson(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> pd.
     """Three answers to "will the next flip be heads?" after 0, 1, 3, 10, 100, ... flips of the data.
 
     Rows: flips seen. Columns: heads, mle, map, bayes (predictive probabilities; NaN where an answer does not exist),
-    sd (of the posterior of p). Point estimates are sure of themselves after one flip; after many all three agree.
+    sd (of the posterior of p). A point estimate has no uncertainty even after one flip; after many all three agree.
     """
     _check(flips)
     sizes = [0, 1, 3] + [10**k for k in range(1, 20) if 10**k < len(flips)] + [len(flips)]

@@ -1,4 +1,4 @@
-"""Bayesian linear regression.
+"""Bayesian linear regression, with known or unknown noise.
 
     theta ~ N(0, s^2 I_D),  b ~ N(0, s^2),  y_i ~ N(x_i . theta + b, sigma^2),   i = 1..N        sigma known
     sigma^2 ~ InverseGamma(a, c);  s is then in units of sigma                                   sigma unknown
@@ -56,7 +56,7 @@ def model(
 def posterior(
     X: torch.Tensor, y: torch.Tensor, *, sigma: float | None = SIGMA, prior_sd: float = PRIOR_SD
 ) -> Posterior:
-    """The exact answer in double precision. `.predictive(X_new)` is the distribution of y at new rows."""
+    """The exact posterior in double precision. `.predictive(X_new)` is the distribution of y at new rows."""
     _check(X, y)
     A = _with_ones(X)
     y = y.double()
@@ -100,9 +100,9 @@ def posterior(
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """(X, y) standardised: the diabetes set, X (442, 10), or a table whose column `y` is explained by all others.
+    """(X, y) standardised: the diabetes set, X (442, 10), or a table whose column `y` depends on all other columns.
 
-    Raises ValueError for a table without the column `y` or without others, for a constant column, and for text.
+    Raises ValueError for a table without the column `y` or without other columns, for a constant column, and for text.
     """
     if table is None:
         from sklearn.datasets import load_diabetes

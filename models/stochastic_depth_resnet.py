@@ -1,19 +1,19 @@
-"""A residual network that does not know how deep it is: the number of layers is a latent variable.
+"""Residual network of unknown depth: the number of layers is a latent variable.
 
-    z   ~ p(z) ∝ exp(-rate z),   z = 0..L        geometric: few layers are preferred
+    z   ~ p(z) ∝ exp(-rate z),   z = 0..L        geometric: prefers few layers
     H_l = [l <= z] F_l(H_{l-1}) + H_{l-1},   l = 1..L,   H_0 = stem(x)
     y_n ~ Categorical(softmax(head(H_L))),   n = 1..N
 
-One z for the network, or one for each input. H_z is passed on unchanged by all layers above z, so one forward pass
-gives the logits of every depth, and z can be summed over exactly. With the weights held, by Bayes' rule
+The network has one z, or each input has its own. The layers above z pass H_z on unchanged, so one forward pass gives
+the logits of every depth, and z can be summed over exactly. With fixed weights, by Bayes' rule
 
-    p(z | y)  ∝ p(z) prod_n p(y_n | x_n, z)          (for each input alone: without the product)
+    p(z | y)  ∝ p(z) prod_n p(y_n | x_n, z)          (with one z for each input: without the product)
 
 Sources: Huang et al. 2016 (stochastic depth); Antorán, Allingham and Hernández-Lobato 2020 (arXiv:2006.08437, eq. 4,
-depth as a latent, one pass for all).
+depth as a latent, one pass for all depths).
 
 Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; six blocks of two layers of 24 units.
-The weights are points: of the network, not of its depth, so it is as sure of noise as any plain network is.
+The weights are point estimates; only the depth has a posterior, so the network is as sure about noise as a plain one.
 """
 
 import pandas as pd
@@ -26,7 +26,7 @@ from ._digits import digits, labelled
 from ._nets import categorical, taking
 from ._posterior import Posterior
 
-RATE = 1.0  # nats by which each further block is less probable beforehand
+RATE = 1.0  # nats by which each further block is less probable under the prior
 BLOCKS, WIDTH = 6, 24
 
 
@@ -40,9 +40,9 @@ def model(
 ) -> torch.Tensor:
     """net: has `stem`, `blocks` (a list) and `head`. x: shape (N, ...). y: shape (N,), or None to predict.
 
-    chooser: None for one depth of the whole network; a network from x to (N, L + 1) logits for one depth of each
-        input. The guide's; give it to both with functools.partial. Returns probabilities, (N, C).
-    The weights are points, trained with the guide. Predicting one draw at a time runs only the blocks it needs.
+    chooser: None gives the whole network one depth; a network from x to (N, L + 1) logits gives each input its own.
+        The guide uses it; pass it to both with functools.partial. Returns probabilities, (N, C).
+    The weights are points, trained with the guide. A prediction of one draw runs only the blocks that it needs.
     """
     _check(net)
     pyro.module("net", net)
@@ -61,7 +61,7 @@ def model(
 def every_depth(net: nn.ModuleDict, x: torch.Tensor, deepest: int | None = None) -> torch.Tensor:
     """Logits after 0, 1, ..., `deepest` blocks (None: all), shape (deepest + 1, N, C), in one forward pass.
 
-    Raises ValueError for rows of a shape the net does not take.
+    Raises ValueError for rows of a shape that the net does not take.
     """
     with taking(x, "net"):
         h = net["stem"](x)
@@ -85,12 +85,12 @@ def posterior(
     rate: float = RATE,
     chooser: nn.Module | None = None,
 ) -> Posterior:
-    """p(z | y) with the weights held as they are, by Bayes' rule in double precision. See the head of this file."""
+    """p(z | y) at the current weights, by Bayes' rule in double precision. See the formula at the top of this file."""
     _check(net)
     with torch.no_grad():
         rows = torch.arange(len(x), device=x.device)
         log_lik = every_depth(net, x).double().log_softmax(-1)[:, rows, y.long()]  # (L + 1, N)
-        joint = _prior(net, x, rate).double().log_softmax(0)[:, None] + log_lik  # for each input alone
+        joint = _prior(net, x, rate).double().log_softmax(0)[:, None] + log_lik  # one z for each input
         if chooser is None:
             joint = joint[:, 0] + log_lik[:, 1:].sum(1)
 
@@ -106,18 +106,18 @@ def posterior(
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.ModuleDict, torch.Tensor, torch.Tensor]:
-    """(net, x, y): the digits to learn from, x (1437, 64), or a table with the classes in column `y`."""
+    """(net, x, y): the training digits, x (1437, 64), or a table with the classes in column `y`."""
     x, y, classes = labelled(table)
     return residual(x.shape[1], classes), x, y
 
 
 def held_out(net: nn.ModuleDict, *_: torch.Tensor) -> tuple[nn.ModuleDict, torch.Tensor, torch.Tensor]:
-    """(net, x, y) for the 360 digits kept back."""
+    """(net, x, y) for the 360 held-out digits."""
     return net, *digits()[2:]
 
 
 def residual(inputs: int, classes: int, width: int = WIDTH, blocks: int = BLOCKS) -> nn.ModuleDict:
-    """A fully connected residual network, its starting weights the same every time (seed 0)."""
+    """A fully connected residual network with the same starting weights every time (seed 0)."""
 
     def block() -> nn.Module:
         return nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))

@@ -1,9 +1,9 @@
-"""Variational autoencoder: a latent for each image, an image from each latent.
+"""Variational autoencoder: each image has a latent vector, and a decoder turns the vector into the image.
 
     z_n ~ N(0, I_K),   x_n ~ Bernoulli(decoder(z_n))   or   N(decoder(z_n), diag(sigma^2)),   n = 1..N
 
 Source: Kingma and Welling 2014 (arXiv:1312.6114), section 3 and appendix C. The decoder is trained to make the data
-probable, the latents are inferred; the encoder of the guide gives each image its q(z). With a linear decoder and normal
+probable; the encoder, which belongs to the guide, gives each image its q(z). With a linear decoder and normal
 pixels this is probabilistic PCA (Tipping and Bishop 1999), whose likelihood is known exactly.
 
 Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a pixel counts as ink from half the scale on.
@@ -20,7 +20,7 @@ from ._digits import digits, inputs
 from ._nets import perceptron, taking
 
 LATENTS = 8
-START, SMALLEST = 0.2, 0.01  # sd of normal pixels before the first step; and of a pixel with an sd of its own, ever
+START, SMALLEST = 0.2, 0.01  # sd of normal pixels before the first step; lower bound where each pixel has its own sd
 
 
 def model(
@@ -34,8 +34,8 @@ def model(
     """decoder: takes (N, latents), gives logits or means of the shape of x. encoder: the guide's. x: shape (N, ...).
 
     pixels: "bernoulli" for 0 and 1; for real numbers "normal" with one learnt sd, as in probabilistic PCA, or
-        "diagonal" with one for each pixel, as in factor analysis. Returns what the decoder gave.
-    Raises ValueError for a decoder whose output has not the shape of x, and for another kind of pixels.
+        "diagonal" with an sd for each pixel, as in factor analysis. Returns the output of the decoder.
+    Raises ValueError for a decoder whose output does not have the shape of x, and for another kind of pixels.
     """
     if pixels not in ("bernoulli", "normal", "diagonal"):
         raise ValueError(f"pixels: got {pixels!r}, wanted 'bernoulli', 'normal' or 'diagonal'")
@@ -52,7 +52,7 @@ def model(
             )
         if pixels == "bernoulli":
             pixel = dist.Bernoulli(logits=image)
-        elif pixels == "diagonal":  # bounded below: a pixel that never changes has no likelihood otherwise
+        elif pixels == "diagonal":  # bounded below: the likelihood of a constant pixel is unbounded otherwise
             sds = pyro.param("sigma", x.new_full(x.shape[1:], START), constraint=constraints.greater_than(SMALLEST))
             pixel = dist.Normal(image, sds)
         else:
@@ -62,13 +62,13 @@ def model(
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, nn.Module, torch.Tensor]:
-    """(decoder, encoder, x): the digits to learn from as 0 and 1, x (1437, 64), or all columns of a table."""
+    """(decoder, encoder, x): the training digits as 0 and 1, x (1437, 64), or all columns of a table."""
     x = ink(digits().x) if table is None else inputs(table)
     return perceptron(LATENTS, x.shape[1]), perceptron(x.shape[1], 2 * LATENTS), x
 
 
 def held_out(decoder: nn.Module, encoder: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, nn.Module, torch.Tensor]:
-    """(decoder, encoder, x) for the 360 digits kept back."""
+    """(decoder, encoder, x) for the 360 held-out digits."""
     return decoder, encoder, ink(digits().x_test)
 
 

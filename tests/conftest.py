@@ -28,7 +28,7 @@ def fresh() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No compiler runs beside the tests, and none finds what a user's own runs have compiled; `test_machine` does."""
+    """No compiler runs beside the tests, and none finds what a user's own runs have compiled; `test_native` does."""
     monkeypatch.setattr("credo.inference.capture.native.PATIENCE", float("inf"))
     monkeypatch.setenv("CREDO_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
 

@@ -158,7 +158,7 @@ def test_the_kl_of_an_improper_prior_is_taken_in_closed_form_and_in_no_other_way
     runner = credo.SVI(PAIR.model, PAIR.guide, progress=False)
     plan = runner.prepare(net, X, Y)
     check(plan)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         for particles in (1, 8):
             check(race(Contest(Pair(PAIR.model, PAIR.guide, (net, X, Y)), particles, runner._steps.vectorised), plan))
     fit = runner.run(net, X, Y, steps=40)  # looks at the terms on the way

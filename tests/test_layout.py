@@ -1,66 +1,21 @@
-"""The rules that hold the house up: what stands where, who imports whom, what an import and a wheel do."""
+"""The rules of the tree: which files stand where, who imports whom, what an import does and what a wheel holds.
 
-import ast
+The rules of the rooms of inference/ are in test_rooms.py.
+"""
+
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.cases.tree import MAPPED, ROOT, check, files, imports, left_out, parsed
 
-ROOT = Path(__file__).parents[1]
-MAPPED = ("models", "guides", "inference")  # at the root of the tree, inside credo once installed
-
-
-def left_out(folder: str, names: list[str]) -> set[str]:
-    """The names in one folder that are not the project's own: hidden, built, an environment, data."""
-    return {
-        name
-        for name in names
-        if name.startswith(".")
-        or name in {"build", "dist", "out", "__pycache__"}
-        or name.endswith((".egg-info", ".npz"))
-        or Path(folder, name, "pyvenv.cfg").exists()
-    }
-
-
-def files(folder: str = ".", suffix: str = ".py") -> Iterator[Path]:
-    """The project's own files under a folder, relative to the root."""
-    for where, folders, names in os.walk(ROOT / folder):
-        dropped = left_out(where, folders + names)
-        folders[:] = sorted(set(folders) - dropped)
-        for name in sorted(set(names) - dropped):
-            if name.endswith(suffix):
-                yield Path(where, name).relative_to(ROOT)
-
-
-def code(path: Path) -> str:
-    """The Python in a source file, or in the code cells of a notebook less its magic lines."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    if path.suffix == ".py":
-        return text
-    cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    lines = "\n".join(cell for cell in cells if not cell.startswith("%%")).splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-
-
-def imports(path: Path) -> Iterator[tuple[int, int, str | None]]:
-    """Each import statement of a file: its line, its leading dots, and the module it names."""
-    for node in ast.walk(ast.parse(code(path), filename=str(path))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, 0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, node.level, node.module
-
-
-def check(wrong: list[str]) -> None:
-    """Fail with these sentences and nothing else around them."""
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+LINES = 250  # every file of credo/, models/, guides/ and inference/ is shorter
+SHIPPED = (".py", ".typed", ".css", ".html", ".cpp")
 
 
 def test_every_pair_has_its_four_files():
@@ -88,7 +43,7 @@ def test_the_folders_never_import_each_other():
     for folder in MAPPED:
         for path in files(folder):
             depth = len(path.parts) - 1  # as many leading dots as this stay inside the folder
-            for line, dots, module in imports(path):
+            for line, dots, module in imports(parsed(path)):
                 leaves = dots > depth
                 by_name = dots == 0 and module and module.split(".")[0] in ("credo", *MAPPED)
                 if leaves or by_name or (dots and module is None):
@@ -105,7 +60,7 @@ def test_tests_notebooks_and_benchmarks_import_the_installed_name():
         [
             f"{path} imports {module}: write credo.{module}, for the two would be different modules."
             for path in sources
-            for _, dots, module in imports(path)
+            for _, dots, module in imports(parsed(path))
             if not dots and module and module.split(".")[0] in MAPPED
         ]
     )
@@ -117,7 +72,35 @@ def test_files_stay_short():
         for folder in ("credo", *MAPPED)
         for path in files(folder)
     }
-    check([f"{path} has {n} lines: keep it under 260." for path, n in lengths.items() if n >= 260])
+    check(
+        [
+            f"{path} has {n} lines: keep it under {LINES}; move one of its ideas to a file of its own."
+            for path, n in lengths.items()
+            if n >= LINES
+        ]
+    )
+
+
+def test_the_pages_state_the_length_that_is_checked():
+    stated = [
+        (path, int(number))
+        for path in (Path("CONTRIBUTING.md"), Path("README.md"), *files("docs", ".md"))
+        for number in re.findall(r"(?:under|fewer than) (\d+)\s+lines", (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert stated, "CONTRIBUTING.md: state the rule 'fewer than 250 lines'"
+    check([f"{path}: got {n} lines, wanted {LINES}, the number that test_layout.py checks." for path, n in stated if n != LINES])
+
+
+def test_nothing_that_is_shipped_imports_a_mock():
+    check(
+        [
+            f"{path}:{line} imports {module}: pass the function in as an argument; mocks belong in tests."
+            for folder in ("credo", *MAPPED)
+            for path in files(folder)
+            for line, _, module in imports(parsed(path))
+            if module and (module == "mock" or module.startswith("unittest"))
+        ]
+    )
 
 
 def test_no_file_is_called_utils():
@@ -185,21 +168,32 @@ def test_importing_credo_changes_nothing():
     check(run.stdout.splitlines())
 
 
-def test_a_wheel_holds_credo_and_nothing_else(tmp_path):
+def test_wheel_and_source_hold_credo_and_nothing_else(tmp_path):
+    """`python -m build` makes the source archive from the tree, and the wheel from the source archive."""
     tree = tmp_path / "tree"
     shutil.copytree(ROOT, tree, ignore=left_out)
-    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    run = subprocess.run([*wheel, "--wheel-dir", tmp_path, tree], cwd=tmp_path, capture_output=True, text=True)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(tree)]
+    run = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    (built,) = tmp_path.glob("credo-*.whl")
-    held = set(zipfile.ZipFile(built).namelist())
-    tops = {name.split("/")[0] for name in held}
-    assert tops == {"credo", "-".join(built.name.split("-")[:2]) + ".dist-info"}
-    assert "credo/py.typed" in held, "the wheel lacks credo/py.typed: see package_data in setup.cfg"
-    wanted = {path.as_posix() for path in files("credo")}
-    wanted |= {f"credo/{path.as_posix()}" for folder in MAPPED for path in files(folder)}
-    shipped = {name for name in held if name.endswith(".py")}
+    (wheel,), (source,) = tmp_path.glob("credo-*.whl"), tmp_path.glob("credo-*.tar.gz")
+    stem = "-".join(wheel.name.split("-")[:2])
+    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(f"{stem}.dist-info/")}
+    with tarfile.open(source) as archive:
+        in_source = {m.name.removeprefix(f"{stem}/") for m in archive.getmembers() if m.isfile()}
+    ours = {path.as_posix() for folder in ("credo", *MAPPED) for end in SHIPPED for path in files(folder, end)}
+    installed = {name if name.startswith("credo/") else f"credo/{name}" for name in ours}
+    made = {"PKG-INFO", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"}
+    beside = {name for name in in_source if name in made or name.startswith(("credo.egg-info/", "tests/"))}
     check(
-        [f"the wheel lacks {name}: is its folder in setup.cfg?" for name in sorted(wanted - shipped)]
-        + [f"the wheel holds {name}, which is no part of credo" for name in sorted(shipped - wanted)]
+        [
+            f"the {kind} lacks {name}: add its folder to package_dir and packages in setup.cfg, "
+            f"or its ending to package_data."
+            for kind, lacks in (("wheel", installed - in_wheel), ("source archive", ours - in_source))
+            for name in sorted(lacks)
+        ]
+        + [
+            f"the {kind} holds {name}, which is no part of credo: take it out of package_data or packages in setup.cfg."
+            for kind, extra in (("wheel", in_wheel - installed), ("source archive", in_source - ours - beside))
+            for name in sorted(extra)
+        ]
     )

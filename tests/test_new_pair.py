@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.cases.tree import ROOT, left_out
+
 MODEL = '''"""Waiting times: how long until the next bus, when buses keep no timetable.
 
     rate ~ Gamma(2, 2),   t_n ~ Exponential(rate),   n = 1..N
@@ -63,23 +64,11 @@ FILES = {
 }
 
 
-def own(folder: str, names: list[str]) -> set[str]:
-    """The names to leave out of the copy: hidden, built, an environment, data."""
-    return {
-        n
-        for n in names
-        if n.startswith(".")
-        or n in {"build", "dist", "out", "__pycache__"}
-        or n.endswith((".egg-info", ".npz"))
-        or Path(folder, n, "pyvenv.cfg").exists()
-    }
-
-
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the repository, and a way to run a module of Python in it."""
     copy = tmp_path / "tree"
-    shutil.copytree(ROOT, copy, ignore=own)
+    shutil.copytree(ROOT, copy, ignore=left_out)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -91,8 +80,8 @@ def tree(tmp_path):
 
 FOUR_FILES = "tests/test_layout.py::test_every_pair_has_its_four_files"
 KEPT = [
-    "tests/test_pairs.py::test_a_pair_keeps_the_contract[bus]",
-    "tests/test_pairs.py::test_the_built_in_data_are_the_arguments_and_so_are_the_rows_held_out[bus]",
+    "tests/credo/test_pairs.py::test_a_pair_keeps_the_contract[bus]",
+    "tests/credo/test_pairs.py::test_the_built_in_data_are_the_arguments_and_so_are_the_rows_held_out[bus]",
 ]
 
 

@@ -1,7 +1,7 @@
-"""Pictures of a fit. Every function takes `ax=` (a matplotlib Axes; None makes one) and returns it.
+"""Plots of a fit. Every function takes `ax=` (a matplotlib Axes; None makes a figure) and returns the Axes.
 
-fits.py: losses, belief, intervals, predictive, lesson. classes.py: what a classifier is worth. latents.py: finite
-latents, planes. pixels.py: images. style.py: the colours.
+fits.py: losses, belief, intervals, predictive, lesson. classes.py: calibration and out-of-distribution detection of a
+classifier. latents.py: finite latents, points in a plane. pixels.py: images. style.py: the colours.
 """
 
 from credo.plots.classes import reliability, strangeness

@@ -1,4 +1,4 @@
-"""A classifier: is it as sure as it should be, and does it know a stranger when it sees one?"""
+"""Plots of a classifier: calibration, and out-of-distribution detection."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,12 +14,21 @@ if TYPE_CHECKING:
 
 
 def reliability(probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, *, bins: int = 10) -> "Axes":
-    """Accuracy against mean confidence in equal bins of confidence; a calibrated classifier lies on the diagonal.
+    """Reliability diagram: accuracy against mean confidence in equal bins of confidence.
+
+    A calibrated classifier lies on the diagonal, accuracy = confidence. The lines are 95 % intervals of the accuracy
+    (Wilson 1927). The grey bars show the share of the rows in each bin, with their number below. The title states the
+    expected calibration error of `credo.metrics.classification`, which has 15 bins whatever `bins` is.
 
     probs: shape (N, C), or (S, N, C) with S draws, which are averaged. y: shape (N,), classes from 0.
-    The lines are 95 % Wilson intervals of the accuracy (Wilson 1927), the grey bars the share of the rows in each bin
-    with their number below; the title has the ECE of `credo.metrics.classification` (15 bins, not those drawn).
-    Raises ValueError as `credo.metrics.reliability`.
+    ax: Axes to draw on; None makes a figure. bins: number of bins. Raises ValueError as `credo.metrics.reliability`.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> probs = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> ax = credo.plots.reliability(probs, torch.tensor([0, 1, 1]), ax=Figure().subplots())
+    >>> ax.get_title()
+    'ECE 0.300'
     """
     table = metrics.reliability(probs, y, bins)
     ece = metrics.classification(probs, y)["ece"]
@@ -39,24 +48,36 @@ def reliability(probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, 
 
 
 def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None) -> "Axes":
-    """Histograms of a score of strangeness, the entropy of the prediction in nats, for several sets of inputs.
+    """Out-of-distribution detection: histograms of the entropy of the prediction for several sets of inputs.
 
-    entropies: {label: shape (N,)}; the first is the familiar set, against which the AUROC of each other one is given:
-        1 where every stranger is told from every familiar input, 0.5 where the classifier cannot tell at all.
+    The legend states the AUROC of each set against the first (`credo.metrics.auroc`): 1 if every one of its inputs has
+    a higher entropy than every input of the first set, 0.5 if entropy does not separate the two sets.
+
+    entropies: {label: shape (N,), nats}; the first set is like the training data.
+    ax: Axes to draw on; None makes a figure.
     Raises ValueError for an empty mapping, and as `credo.metrics.auroc`.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> entropies = {"test": torch.tensor([0.1, 0.2]), "noise": torch.tensor([0.6, 0.7])}
+    >>> ax = credo.plots.strangeness(entropies, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['test', 'noise (AUROC 1.00)']
     """
     if not entropies:
-        raise ValueError("entropies: got none, wanted {label: tensor of shape (N,)}, the familiar set first")
+        raise ValueError(
+            "entropies: got none, wanted {label: tensor of shape (N,)}, first the set like the training data"
+        )
     ax = axes(ax)
     values = {label: scores.detach().double().cpu() for label, scores in entropies.items()}
-    familiar = next(iter(values.values()))
+    first = next(iter(values.values()))
     low = min(0.0, *(v.min().item() for v in values.values()))
     high = max(v.max().item() for v in values.values())
     edges = np.linspace(low, high if high > low else low + 1, 31).tolist()
     colors = (FIT, *POINTS, *(f"C{i}" for i in range(10)))
     for (label, scores), color in zip(values.items(), colors, strict=False):
-        if scores is not familiar:
-            label = f"{label} (AUROC {metrics.auroc(familiar, scores):.2f})"
+        if scores is not first:
+            label = f"{label} (AUROC {metrics.auroc(first, scores):.2f})"
         share = np.full(len(scores), 1 / len(scores))
         ax.hist(scores.numpy(), edges, weights=share, color=color, alpha=0.3, label=label)
         ax.hist(scores.numpy(), edges, weights=share, color=color, histtype="step", lw=1.2)
@@ -67,7 +88,7 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
 
 
 def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of a binomial probability, of which this share of n was seen."""
+    """Wilson's interval of a binomial probability, given the observed share of n trials and the normal quantile z."""
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return middle - half, middle + half

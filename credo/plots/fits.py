@@ -1,4 +1,4 @@
-"""A fit: its loss, what it believes of each scalar, what it predicts."""
+"""Plots of a fit: its loss, the densities of its scalars, its predictions."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch.distributions import constraints
 
+from credo.inference.distributions.summaries import quantiles
 from credo.inference.distributions.unwrap import unwrapped
 from credo.inference.evaluation.evidence import as_double
 from credo.inference.posterior.marginals import marginals, model_trace, priors
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
 
 
 def losses(fit: "Fit", ax: "Axes | None" = None) -> "Axes":
-    """-ELBO at each step and its running mean, in nats; the axis is set by the last nine tenths of the run."""
+    """Training curve: the loss, -ELBO in nats, at each step, and its running mean over a fiftieth of the run.
+
+    The last nine tenths of the run set the range of the axis.
+
+    fit: a `Fit`. ax: Axes to draw on; None makes a figure.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair = credo.load("coin_toss")
+    >>> fit = credo.fit(pair.model, pair.guide, torch.tensor([1.0, 0.0, 1.0]), steps=20, compile=False, progress=False)
+    >>> ax = credo.plots.losses(fit, ax=Figure().subplots())
+    >>> len(ax.lines[0].get_ydata())
+    20
+    """
     ax = axes(ax)
     values = pd.Series(fit.losses)
     mean = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
@@ -44,15 +58,26 @@ def belief(
     prior: bool = True,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Densities of one scalar of a latent: prior, fitted posterior, exact posterior, and point estimates as lines.
+    """Density of one scalar of a latent under prior, fit and exact posterior; point estimates as vertical lines.
 
-    exact: what `posterior()` of the model returned. points: {label: value}, e.g. the MAP and MLE estimates.
-    Raises ValueError for a site the fit does not have.
+    fit: a `Fit`. site: a latent. index: which scalar of the site, such as (0,); () for a scalar site.
+    exact: an exact posterior with `.marginals`, from `credo.exact`, `credo.reference` or the pair's `posterior`.
+    points: {label: value}, such as the MAP and MLE estimates. prior: whether to draw the prior.
+    ax: Axes to draw on; None makes a figure.
+    Raises ValueError for a site that the fit does not have.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair = credo.load("coin_toss")
+    >>> fit = credo.fit(pair.model, pair.guide, torch.tensor([1.0, 0.0, 1.0]), steps=20, compile=False, progress=False)
+    >>> ax = credo.plots.belief(fit, "p", points={"MLE": 2 / 3}, ax=Figure().subplots())
+    >>> [line.get_label() for line in ax.lines]
+    ['prior', 'fit', 'MLE 0.6667']
     """
     fit = as_double(fit)
     draws = fit.sample(4000)
     if site not in draws:
-        raise ValueError(f"site {site!r} is no latent of this fit; wanted one of {sorted(draws)}")
+        raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")
     ax = axes(ax)
     values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]  # mypy: tuple of slices and ints
     low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
@@ -75,7 +100,18 @@ def belief(
 
 
 def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
-    """Mean ± 2 sd of every scalar, the fit beside the exact posterior: the table of `credo.compare` as a picture."""
+    """Mean ± 2 sd of every scalar, of the fit and of the exact posterior: a plot of the table of `credo.compare`.
+
+    table: what `credo.compare` returned. ax: Axes to draw on; None makes a figure.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair = credo.load("coin_toss")
+    >>> fit = credo.fit(pair.model, pair.guide, torch.tensor([1.0, 0.0, 1.0]), steps=20, compile=False, progress=False)
+    >>> ax = credo.plots.intervals(credo.compare(fit), ax=Figure().subplots())
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['p']
+    """
     ax = axes(ax)
     rows = torch.arange(len(table)).numpy()
     for shift, mean, sd, color, label in (
@@ -92,18 +128,27 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
 
 
 def predictive(fit: "Fit", n: int = 4000, *, x: torch.Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
-    """The posterior predictive band (mean, 90 %) with the data it was fitted to.
+    """Posterior predictive mean and 90 % band of a regression, with the data that the model was fitted to.
 
-    x: shape (N,), what to draw against; None: the single column of a one-column X, else the predicted mean.
-    Raises ValueError unless the model observes one site of real numbers, one for each row.
+    fit: a `Fit`. n: number of posterior draws. x: shape (N,), the horizontal axis; None takes the column of a
+        one-column X, otherwise the predicted mean. ax: Axes to draw on; None makes a figure.
+    Raises ValueError unless the model observes one site of real numbers with one number in each row.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 20)
+    >>> fit = credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=20, compile=False, progress=False)
+    >>> ax = credo.plots.predictive(fit, 200, ax=Figure().subplots())
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('x', 'y')
     """
     sites = observed(model_trace(fit))
     name, site = next(iter(sites.items()))
     y, support = site["value"].cpu(), unwrapped(site["fn"]).support
     if len(sites) != 1 or y.dim() != 1 or support is not constraints.real:
         raise ValueError(f"predictive: wanted one observed site of shape (N,) with real numbers, got {sorted(sites)}")
-    draws = fit.predict(n)[name].double().cpu().sort(0).values
-    mean, low, high = draws.mean(0), draws[round(0.05 * (n - 1))], draws[round(0.95 * (n - 1))]
+    draws = fit.predict(n)[name].double().cpu()
+    mean, (low, high) = draws.mean(0), quantiles(draws, (0.05, 0.95))
     first = fit.data[0]
     if x is None and isinstance(first, torch.Tensor) and first.dim() == 2 and first.shape[1] == 1:
         x = first[:, 0]
@@ -121,9 +166,19 @@ def predictive(fit: "Fit", n: int = 4000, *, x: torch.Tensor | None = None, ax: 
 
 
 def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
-    """Predictive probability of the next flip by MLE, MAP and full Bayes as flips come in (rows of `coin_toss.lesson`).
+    """Predictive probability of heads by MLE, MAP and full Bayes as flips come in.
 
-    The band is ± 2 posterior sds of p: what the point estimates do not say.
+    The band is ± 2 posterior sds of p, which the point estimates do not show.
+
+    table: what `credo.models.coin_toss.lesson` returned: a row for each number of flips; columns mle, map, bayes, sd.
+    ax: Axes to draw on; None makes a figure.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> from credo.models.coin_toss import lesson
+    >>> ax = credo.plots.lesson(lesson(torch.tensor([1.0, 0.0, 1.0])), ax=Figure().subplots())
+    >>> [line.get_label() for line in ax.lines]
+    ['MLE', 'MAP', 'full Bayes']
     """
     ax = axes(ax)
     rows = torch.arange(len(table)).numpy()
@@ -149,10 +204,10 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
 
 
 def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The density of one scalar of a distribution, or None where it cannot be read off."""
+    """The density of one scalar of a distribution; None where it has no closed form."""
     if fn is None or type(fn).__name__ == "Delta":
         return None
-    if type(fn).__name__ == "Drawn":  # of `credo.reference`
+    if type(fn).__name__ == "Drawn":  # from `credo.reference`
         return _smooth(fn.draws.double()[(slice(None), *index)])
     name, mean, sd = type(unwrapped(fn)).__name__, fn.mean.double().cpu(), fn.variance.double().sqrt().cpu()
     if name in ("Normal", "MultivariateNormal"):

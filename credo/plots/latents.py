@@ -1,4 +1,4 @@
-"""Latents that are no scalar on the real line: a finite choice, and points in a plane."""
+"""Plots of latents that are not real scalars: finite latents, and points in a plane."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,16 @@ def masses(
     labels: Sequence[Any] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """The probability of each of K values of a latent: the prior, the fit, and the exact posterior, side by side.
+    """Bar chart of a finite latent: the probability of each of K values under prior, fit and exact posterior.
 
-    q, exact, prior: shape (K,). labels: of the values; None numbers them from 0.
-    Raises ValueError where the shapes differ.
+    q, exact, prior: shape (K,), probabilities. labels: K names of the values; None numbers them from 0.
+    ax: Axes to draw on; None makes a figure. Raises ValueError where the shapes differ.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> ax = credo.plots.masses(torch.tensor([0.2, 0.8]), prior=torch.tensor([0.5, 0.5]), ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['prior', 'fit']
     """
     shown = {
         label: (torch.as_tensor(p).detach().double().cpu(), color)
@@ -32,7 +38,7 @@ def masses(
     }
     for label, (p, _) in shown.items():
         if p.dim() != 1 or len(p) != len(q):
-            raise ValueError(f"{label}: got shape {tuple(p.shape)}, wanted ({len(q)},): a probability for each value")
+            raise ValueError(f"{label}: got shape {tuple(p.shape)}, wanted ({len(q)},), a probability for each value")
     if labels is not None and len(labels) != len(q):
         raise ValueError(f"labels: got {len(labels)}, wanted {len(q)}: one for each value")
     ax = axes(ax)
@@ -50,11 +56,19 @@ def masses(
 def plane(
     z: torch.Tensor, labels: torch.Tensor | None = None, ax: "Axes | None" = None, *, images: torch.Tensor | None = None
 ) -> "Axes":
-    """Points in the plane, by label in colour with the label at the median of its points, or each as its image.
+    """Scatter plot of two-dimensional latents, coloured by label, or with an image at each point.
 
-    z: shape (N, 2), say the latent means. labels: shape (N,), at most 10 different ones. images: as for
-        `credo.plots.images`, one for each point, drawn in its place.
-    Raises ValueError for another shape.
+    The text of a label stands at the median of its points.
+
+    z: shape (N, 2), for example latent means. labels: shape (N,), at most 10 different labels. images: N images, in a
+        shape that `credo.plots.images` takes, each drawn at its point. ax: Axes to draw on; None makes a figure.
+    Raises ValueError for another shape, and for more than 10 labels.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> ax = credo.plots.plane(torch.rand(20, 2), torch.arange(20) % 2, ax=Figure().subplots())
+    >>> [line.get_label() for line in ax.lines]
+    ['0', '1']
     """
     if z.dim() != 2 or z.shape[1] != 2 or not len(z):
         raise ValueError(f"z: got shape {tuple(z.shape)}, wanted (N, 2): project it first, or pick two columns")
@@ -71,7 +85,7 @@ def plane(
         labels = labels.cpu()
         values = labels.unique()
         if len(values) > 10:
-            raise ValueError(f"labels: got {len(values)} different ones, wanted at most 10: there are no more colours")
+            raise ValueError(f"labels: got {len(values)} different labels, wanted at most 10, one for each colour")
         for i, value in enumerate(values):
             points = z[labels == value]
             ax.plot(points[:, 0], points[:, 1], ".", color=f"C{i}", ms=4, alpha=0.6, label=str(value.item()))
@@ -87,7 +101,7 @@ def _thumbnails(ax: "Axes", z: torch.Tensor, pictures: torch.Tensor) -> None:
     high = max(1.0, pictures.max().item())
     for (x, y), picture in zip(z.tolist(), pictures, strict=True):
         where = (x - half, x + half, y - half, y + half)
-        # Paper is let through, so that an image does not hide its neighbours.
+        # White is transparent, so that an image does not hide its neighbours.
         ink = (picture if picture.dim() == 2 else 1 - picture.mean(-1)).clamp(0, high) / high
         ax.imshow(
             picture.numpy(), cmap="gray_r", vmin=0, vmax=high, alpha=ink.numpy(), extent=where, interpolation="nearest"

@@ -1,4 +1,4 @@
-"""Many images in one Axes."""
+"""A grid of images in one Axes."""
 
 import math
 from collections.abc import Sequence
@@ -23,12 +23,19 @@ def images(
     *,
     rows: Sequence[str] | None = None,
 ) -> "Axes":
-    """A grid of images, row by row, ink dark on white.
+    """A grid of images, row by row: 0 is white and 1 is black.
 
     x: shape (N, D) with D a square number unless shape=(height, width) is given, (N, H, W), or (N, 3, H, W) in colour.
-        The values from 0 to 1 go from white to black; other ranges are spread from the least to the largest value.
-    titles: one over each image. rows: one beside each row of the grid.
-    Raises ValueError for another shape, for no image, and for labels that are too few or too many.
+        If values lie outside of 0 to 1, white is the smallest value and black the largest.
+    titles: N texts, one above each image. columns: images in a row of the grid. shape: (height, width) in pixels.
+    ax: Axes to draw on; None makes a figure. rows: texts, one to the left of each row of the grid.
+    Raises ValueError for another shape, for no image, and for too few or too many texts.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> ax = credo.plots.images(torch.rand(5, 16), columns=3, ax=Figure().subplots())
+    >>> len(ax.images), ax.images[0].get_array().shape
+    (5, (4, 4))
     """
     pictures = pixels(x, shape)
     n, height, width = pictures.shape[:3]
@@ -77,5 +84,5 @@ def pixels(x: torch.Tensor, shape: tuple[int, int] | None = None) -> torch.Tenso
     side = math.isqrt(x.shape[1])
     height, width = shape or (side, side)
     if height * width != x.shape[1]:
-        raise ValueError(f"x: {got}, which is no square of pixels: pass shape=(height, width) with that many pixels")
+        raise ValueError(f"x: {got}, which is not a square number of pixels; pass shape=(height, width)")
     return x.reshape(-1, height, width)

@@ -1,4 +1,4 @@
-"""The colours that every picture shares, and an Axes where none was given."""
+"""The colours that all plots share, and a new Axes where the caller gave none."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#
 
 
 def axes(ax: "Axes | None") -> "Axes":
-    """The Axes that was given, or the only one of a new figure."""
+    """The Axes that the caller gave, or the Axes of a new figure."""
     if ax is not None:
         return ax
     from matplotlib import pyplot

@@ -1,13 +1,11 @@
-"""A fit on rows that it has not learnt from, and what kind of rows they are: found by looking.
+"""A fit evaluated on held-out rows, and what the rows are: classified inputs, or images with latents of their own.
 
-A model's file may hold `held_out(*data)`, which returns the model's arguments for such rows, say (net, x_test, y_test).
+A model's file can define `held_out(*data)`, which returns the model's arguments for held-out rows, such as
+(net, x_test, y_test).
 """
 
 import dataclasses
-import functools
 import math
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -16,6 +14,7 @@ from pyro import poutine
 
 from credo import metrics
 from credo.inference.posterior.marginals import model_trace
+from credo.inference.runtime.beside import beside
 from credo.inference.runtime.sites import latent, observed, plates
 from credo.inference.runtime.state import reading
 from credo.inference.variational.result import Fit
@@ -24,51 +23,43 @@ DRAWS, CHUNK = 100, 2000  # draws of a prediction; rows predicted at once
 LEAST = 16  # pixels of an image
 
 
-def beside(function: Callable[..., Any], name: str) -> Callable[..., Any] | None:
-    """The function of this name in the file of another one, if there is one; a functools.partial is seen through."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    found = getattr(sys.modules.get(getattr(function, "__module__", "")), name, None)
-    return found if callable(found) else None
-
-
 def held_out(fit: Fit) -> tuple[Fit, str]:
-    """The fit on rows that it has not learnt from, and "held-out"; without such rows, itself, and "training".
+    """(the fit with held-out rows as its data, "held-out"); (the fit itself, "training") if there are no such rows.
 
     Raises ValueError if the model's `held_out(*data)` returns another number of arguments than the model was given.
     """
     function, built_in = beside(fit.model, "held_out"), beside(fit.model, "data")
     if function is None or (built_in is not None and not _same(fit.data, built_in())):
-        return fit, "training"  # no such rows, or the fit is of somebody's own data
+        return fit, "training"  # no held-out rows, or the fit is to the user's own data
     new = tuple(function(*fit.data))
     if len(new) != len(fit.data):
         raise ValueError(
-            f"held_out: returned {len(new)} values, wanted {len(fit.data)}: the model's arguments, as data() has them"
+            f"held_out: returned {len(new)} values, wanted {len(fit.data)}: the model's arguments, as in data()"
         )
     pairs = list(zip(new, fit.data, strict=True))
     tensors = [(a, b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)]
     if any(a.shape[1:] != b.shape[1:] for a, b in tensors):
-        return fit, "training"  # the fit is of somebody's own data, and they are of another width
+        return fit, "training"  # the fit is to the user's own data, whose rows have another width
     ready = {id(a): a.to(b.device, b.dtype) for a, b in tensors}
     return dataclasses.replace(fit, data=tuple(ready.get(id(a), a) for a in new)), "held-out"
 
 
 def _same(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
-    """Whether the tensors of both are the same, whatever their device and precision."""
+    """Whether the tensors of both are equal, whatever their device and precision."""
     pairs = [(a, b) for a, b in zip(one, two, strict=False) if isinstance(a, torch.Tensor)]
     return all(isinstance(b, torch.Tensor) and torch.equal(a.cpu(), b.cpu().to(a.dtype)) for a, b in pairs)
 
 
-def take(fit: Fit, n: int, rows: slice | torch.Tensor) -> Fit:
-    """The fit on some of its n rows: those of every tensor that has as many."""
+def select_rows(fit: Fit, n: int, rows: slice | torch.Tensor) -> Fit:
+    """The fit with only these rows of its data: they are taken from every tensor of n rows."""
     data = (v[rows] if isinstance(v, torch.Tensor) and v.dim() and len(v) == n else v for v in fit.data)
     return dataclasses.replace(fit, data=tuple(data))
 
 
 def classes(fit: Fit) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Of a classifier: its probabilities on the rows of the fit, shape (S, N, C), and the labels, shape (N,); or None.
+    """A classifier's probabilities on the rows of the fit, shape (S, N, C), and the labels, shape (N,); otherwise None.
 
-    A classifier is a model with a site `probs`, shape (N, C), that observes one label for each of these rows.
+    A classifier is a model with a site `probs`, shape (N, C), that observes one label in each row.
     """
     labels = [site["value"] for site in observed(model_trace(fit)).values()]
     if len(labels) != 1 or labels[0].dim() != 1:
@@ -83,19 +74,19 @@ def classes(fit: Fit) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 def probabilities(fit: Fit, n: int) -> torch.Tensor:
     """The site `probs` on all n rows, shape (DRAWS, n, C), in bounded memory."""
-    parts = [take(fit, n, slice(i, i + CHUNK)).predict(DRAWS)["probs"].cpu() for i in range(0, n, CHUNK)]
+    parts = [select_rows(fit, n, slice(i, i + CHUNK)).predict(DRAWS)["probs"].cpu() for i in range(0, n, CHUNK)]
     return torch.cat(parts, 1)
 
 
 def scores(fit: Fit) -> pd.Series | None:
-    """accuracy, nll (nats a row), brier and ece of a classifier; the name says on which rows. None for other fits."""
+    """Accuracy, nll (nats per row), brier and ece of a classifier; the Series is named for its rows. Otherwise None."""
     there, rows = held_out(fit)
     found = classes(there)
     return None if found is None else metrics.classification(*found).rename(f"{len(found[1]):,} {rows} rows")
 
 
 def image_argument(fit: Fit, n: int) -> int | None:
-    """Which of the arguments holds n images with pixels from 0 to 1, if one does."""
+    """Index of the only argument that holds n images with pixels from 0 to 1; otherwise None."""
     found = [
         i
         for i, v in enumerate(fit.data)
@@ -106,7 +97,7 @@ def image_argument(fit: Fit, n: int) -> int | None:
 
 
 def image_site(fit: Fit) -> tuple[str, torch.Tensor] | None:
-    """The only observed site and its value, (N, *image), where each row is an image with latents of its own."""
+    """The observed site and its value, shape (N, *image), if each row is an image with its own latents; else None."""
     trace = model_trace(fit)
     sites, latents = list(observed(trace).items()), latent(trace).values()
     if len(sites) != 1 or not latents:
@@ -116,8 +107,8 @@ def image_site(fit: Fit) -> tuple[str, torch.Tensor] | None:
     return (name, site["value"]) if local and plates(site) and is_image(site["fn"].event_shape) else None
 
 
-def made_up(fit: Fit, name: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """An observed site at latents drawn from the model's prior: the mean of its distribution there, and a draw."""
+def prior_samples(fit: Fit, name: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prior predictive samples of an observed site: its mean given latents drawn from the prior, and a draw."""
     with reading(fit.state, seed), torch.no_grad():
         site: Any = poutine.trace(poutine.uncondition(fit.model)).get_trace(*fit.data).nodes[name]
         return site["fn"].mean, site["value"]

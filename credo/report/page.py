@@ -1,4 +1,4 @@
-"""The demo as one page to look at: tables and pictures of each pair, in HTML that needs nothing but itself."""
+"""The page of `credo demo`: tables and pictures of each pair in one HTML file without scripts or remote resources."""
 
 import html
 import inspect
@@ -21,11 +21,11 @@ PLAN = ["distribution", "estimator", "term", "reason"]
 
 @dataclass
 class Section:
-    """What is said of one pair. It is filled while the pair is worked on, so that a failure leaves what there is.
+    """The results of one pair. The caller fills it step by step, so that a failure leaves the results so far.
 
-    name: also the folder of the pictures, beside the page. text: the docstring of the model's file. seconds: of the
-    fit. scores: of a classifier, named for the rows they were taken on. tables: {heading: table}. gap: one line on
-    the evidence. pictures: (file name, caption). command: repeats it. error: why there is no more.
+    name: also the folder of the pictures, beside the page. text: the docstring of the model's file. seconds: time of
+    the fit. scores: of a classifier, named for its rows. tables: {heading: table}. gap: one line on the evidence.
+    pictures: (file name, caption). command: the command that repeats it. error: the message of a failure.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Section:
 
 
 def write(out: Path, sections: Iterable[Section], footer: str = "") -> Path:
-    """Writes `out/index.html` and returns its path: relative links to the pictures, no scripts, no fonts from afar.
+    """Writes `out/index.html` and returns its path: relative links to the pictures, no scripts, no remote fonts.
 
-    A picture is looked for in `out/NAME/`, NAME that of its section; footer: a line below it all.
+    The pictures of a section are in `out/NAME/`, where NAME is its name. footer: a line at the end of the page.
     """
     sections = list(sections)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,9 @@ def write(out: Path, sections: Iterable[Section], footer: str = "") -> Path:
 
 
 def paragraphs(text: str) -> tuple[str, list[tuple[bool, str]]]:
-    """A docstring as its title and its paragraphs: (whether it is indented, that is a formula, its text).
+    """Title and paragraphs of a docstring; a paragraph is (whether it is a formula, its text).
 
-    Formulas keep their line breaks and their alignment, prose is joined to one line.
+    A formula is indented and keeps its line breaks; prose is joined to one line.
     """
     title, _, rest = inspect.cleandoc(text).partition("\n")
     blocks: list[tuple[bool, list[str]]] = []
@@ -74,7 +74,7 @@ def paragraphs(text: str) -> tuple[str, list[tuple[bool, str]]]:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A table as HTML: numbers to four digits, at the right; at most LONGEST rows, and how many were left out."""
+    """A table as HTML: numbers to four digits, aligned right; at most LONGEST rows, then the number of omitted rows."""
     names = [str(frame.index.name or ""), *map(str, frame.columns)]
     numeric = [False, *(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)]
     lines = ["<table>", _row("th", names, numeric)]
@@ -103,7 +103,7 @@ def _section(s: Section, out: Path) -> str:
     if s.pictures:
         figures = [_figure(f"{s.name}/{file}", out / s.name / file, caption) for file, caption in s.pictures]
         narrow = sum(bool(f) and 'class="wide"' not in f for f in figures)
-        three = " three" if narrow % 3 == 0 else ""  # so that no place stays empty
+        three = " three" if narrow % 3 == 0 else ""  # so that no row of pictures has a gap
         parts.append(f'<div class="pictures{three}">{"".join(figures)}</div>')
     tables = dict(s.tables)
     if s.fit is not None and s.fit.plan.entries:
@@ -116,9 +116,9 @@ def _section(s: Section, out: Path) -> str:
 
 
 def _facts(s: Section) -> list[str]:
-    """What the fit said of itself, and what a classifier is worth, each as a row of figures."""
+    """The figures of the fit, and the scores of a classifier, each as a row."""
     assert s.fit is not None
-    run = {"−ELBO": f"{_loss(s.fit):,.2f} nats"} if s.fit.losses else {}
+    run = {"−ELBO": f"{s.fit.final_loss:,.2f} nats"} if s.fit.losses else {}
     run |= {"steps": f"{len(s.fit.losses):,}", "seconds": f"{s.seconds:.1f}", "stopped": s.fit.stopped}
     worth = {}
     if s.scores is not None:
@@ -137,7 +137,7 @@ def _overview(sections: list[Section]) -> str:
         elif s.scores is not None:
             said = f"{s.scores['accuracy']:.1%} of {s.scores.name} right"
         else:
-            said = s.gap.rpartition(": ")[2] or (f"−ELBO {_loss(s.fit):,.2f} nats" if s.fit and s.fit.losses else "")
+            said = s.gap.rpartition(": ")[2] or (f"−ELBO {s.fit.final_loss:,.2f} nats" if s.fit and s.fit.losses else "")
         cells = (f'<a href="#{_text(s.name)}">{_text(s.name)}</a>', _text(title), _prose(said))
         time = "" if math.isnan(s.seconds) else f"{s.seconds:.1f} s"
         lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + f'<td class="n">{time}</td></tr>')
@@ -145,7 +145,7 @@ def _overview(sections: list[Section]) -> str:
 
 
 def _figure(link: str, path: Path, caption: str) -> str:
-    """A picture that knows its size before it is loaded; one twice as wide as high gets a whole row."""
+    """A figure with the size of its picture; a picture twice as wide as high gets a whole row."""
     try:
         width, height = struct.unpack(">II", path.read_bytes()[16:24])  # the first chunk of every PNG
     except (OSError, struct.error):
@@ -165,12 +165,6 @@ def _cell(value: Any) -> str:
         digits, _, power = ("–" if math.isnan(value) else f"{value:,.4g}".replace("-", "−")).partition("e")
         return f"{digits} × 10<sup>{power.replace('−0', '−').lstrip('+0')}</sup>" if power else digits
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
-
-
-def _loss(fit: Fit) -> float:
-    """The mean of the last tenth of the losses, nats: as `repr(fit)` says it."""
-    tail = fit.losses[-max(1, len(fit.losses) // 10) :]
-    return sum(tail) / len(tail)
 
 
 def _prose(value: str) -> str:

@@ -1,1 +1,19 @@
-"""A step recorded as a graph, replayed, and compiled. This room knows no pair and no ELBO."""
+"""A step recorded as a graph, replayed, and compiled. This room knows no pair and no ELBO.
+
+Files, in the order in which to read them:
+
+    captures.py         decides which steps are replayed and which run eagerly
+    signature.py        what a recording depends on
+    outside.py          numbers that a program reads from outside of itself
+    gather.py           indexing by an integer tensor, in a form that can be recorded
+    record.py           a program recorded as a graph of torch operators
+    replay.py           a step replayed, and checked against its program
+    optimiser_state.py  the optimiser's state, exchanged with compiled steps
+    native.py           compiled steps on the tensors of a run
+    compiler.py         the compiler's process and its cache on disk
+    aot.py              the program that compiles a recorded step
+    loop.cpp            the loop over compiled steps
+    cuda_graph.py       a recorded step as a CUDA graph
+
+Other rooms call: `Captures` for the steps of a run, `record` for any program of tensors.
+"""

@@ -1,12 +1,12 @@
-"""A program by itself, `python -P aot.py FOLDER LOOP TARGET`: compiles a captured step and its update to a library.
+"""Compiles a recorded step and its update ahead of time to a library: a program, `python -P aot.py FOLDER LOOP TARGET`.
 
-    (parameters, their optimiser's state, baselines, batch) -> the same a step later, and the loss
+    (parameters, their optimiser's state, baselines, per-step inputs) -> the same a step later, and the loss
 
 The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
-SGD, and of Pyro's ClippedAdam. FOLDER/job holds the graph and what its inputs look like (`Job`); FOLDER/step.so and
-LOOP, the loop around it, come out; then FOLDER is renamed to TARGET. A process of its own, so that a run goes on
-meanwhile, and nothing that goes wrong here reaches it. What is private to torch stands here, in `native` and in
-`capture`; tried with torch 2.13.
+SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so and LOOP,
+the loop over steps, and renames FOLDER to TARGET. It runs in its own process, so the run continues meanwhile and no
+error here reaches it; therefore it imports nothing of credo. It uses private parts of torch, as `record` does; tried
+with torch 2.13.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-# Random numbers are drawn by the operators that eager code draws with, in the order of the program: the same seed, the
-# same numbers. Checks of sizes are the caller's.
+# Random numbers are drawn by the operators of eager code, in the order of the program: the same seed gives the same
+# numbers. The caller checks sizes.
 SETTINGS = {
     "fallback_random": True,
     "reorder_for_locality": False,
@@ -35,47 +35,50 @@ SETTINGS = {
 
 
 class CompileJob(NamedTuple):
-    """code: of a function `forward(self, *leaves, *baselines, *each, *data)` that returns the loss, a gradient for each
-    of `used`, and the new baselines.
+    """What to compile: a graph, the form of its inputs, and an optimiser's update.
+
+    code: the source of `forward(self, *leaves, *baselines, *per_step, *data)`, which returns the loss, a gradient for
+    each leaf of `used`, and the new baselines.
     """
 
     code: str
-    used: list[int]  # the leaves that have a gradient
-    shapes: list[tuple[int, ...]] | None  # of these, where they are handed over as one flat tensor
-    sizes: dict[str, int]  # how many inputs there are of a kind, see `Inputs`
-    inputs: list[tuple[Any, ...]]  # (shape, stride, dtype, device) of all of them
-    rule: str  # the name of the optimiser
-    settings: dict[str, Any]  # of its group of parameters, but for the learning rate
+    used: list[int]  # indices of the leaves that have a gradient
+    shapes: list[tuple[int, ...]] | None  # of those leaves if they are passed as one flat tensor, else None
+    sizes: dict[str, int]  # how many tensors each field of `CompiledInputs` has
+    inputs: list[tuple[Any, ...]]  # (shape, stride, dtype, device) of every tensor
+    rule: str  # the name of the optimiser, a key of RULES
+    settings: dict[str, Any]  # of the optimiser, except the learning rate
     threads: int
     dtype: torch.dtype  # the default
 
 
-class Inputs(NamedTuple):
-    """All that a step reads. It changes leaves, first, second, totals, baselines and clock."""
+class CompiledInputs(NamedTuple):
+    """All tensors that a compiled step reads. It changes leaves, first, second, totals, baselines and clock."""
 
-    each: list[torch.Tensor]  # what is another in every step: batch, kl_weight
-    leaves: list[torch.Tensor]  # of which `used` says, or one flat tensor of them
-    first: list[torch.Tensor]  # the optimiser's means of their gradients
-    second: list[torch.Tensor]  # and of the squares; none for SGD
-    totals: list[torch.Tensor]  # the sums of the leaves over steps
-    baselines: list[torch.Tensor]  # the baselines
+    per_step: list[torch.Tensor]  # what changes at every step, such as the row indices of a batch
+    leaves: list[torch.Tensor]  # the parameters that have a gradient, or one flat tensor of them
+    first: list[torch.Tensor]  # the optimiser's first moments: averages of the gradients
+    second: list[torch.Tensor]  # its second moments: averages of their squares; none for SGD
+    totals: list[torch.Tensor]  # sums of the leaves over steps
+    baselines: list[torch.Tensor]
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
-    others: list[torch.Tensor]  # leaves without a gradient
-    data: list[torch.Tensor]
+    others: list[torch.Tensor]  # parameters without a gradient
+    data: list[torch.Tensor]  # the arguments and the constants of the graph
 
 
-def inputs(flat: list[torch.Tensor], sizes: dict[str, int]) -> Inputs:
+def unflatten(flat: list[torch.Tensor], sizes: dict[str, int]) -> CompiledInputs:
+    """The fields of a compiled step's inputs, from one list of all tensors."""
     parts = iter(flat)
-    return Inputs(**{kind: [next(parts) for _ in range(sizes[kind])] for kind in Inputs._fields})
+    return CompiledInputs(**{name: [next(parts) for _ in range(sizes[name])] for name in CompiledInputs._fields})
 
 
-State = tuple[torch.Tensor, ...]  # a leaf, the mean of its gradient, the mean of its square
+State = tuple[torch.Tensor, ...]  # a parameter and its moments: of its gradient, of the square
 
 
 def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any], decoupled: bool = False) -> State:
     """m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,
 
-    p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)
+    p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)        decoupled: AdamW's weight decay
     """
     p, m, v = state
     (b1, b2), decay, (c1, c2, rate) = options["betas"], options["weight_decay"], (x.to(p.dtype) for x in _rates(clock))
@@ -86,11 +89,12 @@ def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, 
 
 
 def adamw(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+    """Adam with p <- p (1 - rate · weight_decay) before the update, instead of a decay in the gradient."""
     return adam(state, g, clock, options, decoupled=True)
 
 
 def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
-    """Adam of gradients cut off at ±clip_norm; eps stands beside sqrt(v), not sqrt(v / (1 - b2^t))."""
+    """Adam of gradients clamped to ±clip_norm; eps is added to sqrt(v), not to sqrt(v / (1 - b2^t))."""
     p, m, v = state
     (b1, b2), (c1, c2, rate) = options["betas"], (x.to(p.dtype) for x in _rates(clock))
     g = g.clamp(-options["clip_norm"], options["clip_norm"])
@@ -100,7 +104,7 @@ def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: di
 
 
 def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
-    """m <- momentum m + (1 - dampening) g,   p <- p - rate m, or with Nesterov's p - rate (g + momentum m)"""
+    """m <- momentum m + (1 - dampening) g,   p <- p - rate m;   Nesterov: p <- p - rate (g + momentum m)"""
     p, *moment = state
     momentum, rate = options["momentum"], clock[2].to(p.dtype)
     g = g + options["weight_decay"] * p if options["weight_decay"] else g
@@ -118,48 +122,51 @@ def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]
 
 
-def step(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
-    """A function of all inputs, flat, that changes them in place and returns the loss. Not finite: nothing changes."""
+def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
+    """A function of all tensors of `CompiledInputs`: it takes a step in place and returns [the loss], shape (), double.
+
+    If the loss is not finite, the step changes `totals` only.
+    """
     names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": math.inf, "nan": math.nan}
     exec(job.code, names)
     graph, rule, decay = names["forward"], RULES[job.rule], job.settings.get("lrd", 1.0)
     factors = (*job.settings.get("betas", (1.0, 1.0)), decay)
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
-        x = inputs(list(flat), job.sizes)
-        leaves = iter(apart(x.leaves[0], job.shapes) if job.shapes else x.leaves)
+        x = unflatten(list(flat), job.sizes)
+        leaves = iter(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves)
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]
-        loss, *rest = graph(None, *every, *x.baselines, *x.each, *x.data)
+        loss, *rest = graph(None, *every, *x.baselines, *x.per_step, *x.data)
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
         if job.shapes:
             gradients = [torch.cat([g.reshape(-1) for g in gradients])]
-        fine = torch.isfinite(loss)
+        finite = torch.isfinite(loss)
         clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
         for i, g in enumerate(gradients):
             state = tuple(part[i] for part in (x.leaves, x.first, x.second) if part)
             for old, new in zip(state, rule(state, g, clock, job.settings), strict=True):
-                old.copy_(torch.where(fine, new, old))
+                old.copy_(torch.where(finite, new, old))
         for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
             sum_of_p.add_(p)
-        x.clock[0].copy_(torch.where(fine, clock, x.clock[0]))
+        x.clock[0].copy_(torch.where(finite, clock, x.clock[0]))
         for old, new in zip(x.baselines, baselines, strict=True):
-            old.copy_(torch.where(fine, new, old))
+            old.copy_(torch.where(finite, new, old))
         return [loss.double()]
 
     return run
 
 
-def apart(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:
-    """A view of these shapes each, of one flat tensor."""
+def split_flat(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Views of one flat tensor, in order, of these shapes."""
     shapes = list(shapes)
     pieces = flat.split([math.prod(shape) for shape in shapes])
     return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-def compiled(job: CompileJob) -> Path:
-    """The path of the library."""
+def compile_step(job: CompileJob) -> Path:
+    """Compiles the job and returns the path of its library. The imports take seconds: only the program needs them."""
     import torch._inductor.config as config
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -168,7 +175,7 @@ def compiled(job: CompileJob) -> Path:
     torch.set_default_dtype(job.dtype)
     examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]
     with torch.no_grad():
-        program = torch.func.functionalize(step(job), remove="mutations")
+        program = torch.func.functionalize(step_function(job), remove="mutations")
         plain = make_fx(program, decomposition_table=select_decomp_table(), tracing_mode="fake")(*examples)
         plain.graph.eliminate_dead_code()
         plain.recompile()
@@ -177,7 +184,7 @@ def compiled(job: CompileJob) -> Path:
 
 
 def build_loop(target: Path) -> None:
-    """The loop over steps, from loop.cpp beside this file."""
+    """Compiles the loop over steps, loop.cpp beside this file."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch.utils.cpp_extension import include_paths, library_paths
 
@@ -190,12 +197,12 @@ def build_loop(target: Path) -> None:
 
 if __name__ == "__main__":
     folder, loop, target = map(Path, sys.argv[1:])
-    library = compiled(CompileJob(*pickle.loads((folder / "job").read_bytes())))
+    library = compile_step(CompileJob(*pickle.loads((folder / "job").read_bytes())))
     for part in library.parent.glob(f"{library.stem}.*"):
         shutil.copy(part, folder / part.name.replace(library.stem, "step"))
     if not loop.exists():
         build_loop(folder / "loop.so")
         (folder / "loop.so").rename(loop)
     (folder / "sha256").write_text(hashlib.sha256((folder / "step.so").read_bytes()).hexdigest())
-    shutil.rmtree(target, ignore_errors=True)  # one that was no good
+    shutil.rmtree(target, ignore_errors=True)  # a library that was refused
     folder.rename(target)

@@ -1,10 +1,10 @@
-"""Which of a run's steps are the program itself, and which replay what was captured of it.
+"""Decides which steps of a run are replayed from a recording and which run eagerly.
 
-The first steps are eager. Then loss and gradient are captured once (`capture`) and replayed as a graph of torch
-operators, which costs tenths of a second and no compiler; if the run goes on, they become machine code (`machine`) in
-the background. Each kind of data has a graph of its own: shapes, types, strides, devices, other arguments, training
-modes, and the plan. A program that does not repeat itself runs eagerly, and the plan says why. That is looked for when
-a step is captured, when other data comes in the steps after that, and again at steps 2^k.
+The first steps run eagerly. Then the step is recorded (`record`) and replayed as a graph of torch operators, which
+takes tenths of a second and no compiler. If the run goes on, the graph is compiled in the background (`native`). Each
+signature has its own recording (`signature`). A program that does not repeat itself runs eagerly, with the reason in
+`summary`. Graph and program are compared when the step is recorded, the first times that the data are other tensors,
+and after 2^k steps.
 """
 
 from collections.abc import Callable
@@ -14,63 +14,69 @@ from typing import Any
 import torch
 
 from .native import NativeLoop, advance_compilation
-from .outside import values
+from .outside import current_values
 from .record import NotCaptured
-from .replay import PROBES, Objective, Replay, StepInputs, check_against_program, recorded
+from .replay import PROBES, EagerStep, RecordedStep, Replay, check_against_program, record_step
 from .signature import Signature
 
-KINDS, MANY = 8, 1000  # of data, for each of which there is a graph; and of which the steps are counted
+GRAPHS = 8  # at most, of a run: further signatures run eagerly
+SIGNATURES = 1000  # whose eager steps are counted at a time
 
 
 @dataclass
 class Captures:
-    """What a run captured. why: the reason for which it captures no more."""
+    """The recordings of a run. refusal: why nothing is replayed any more."""
 
-    outside: dict[str, Callable[[], Any]]  # how the numbers of `Kind` are read, see `reach.scalars`
-    where: str = ""  # the first line of the model
-    why: str = ""
-    replays: dict[Signature, Replay] = field(default_factory=dict)
-    eager: dict[Signature, int] = field(default_factory=dict)  # steps
-    seen: tuple[int, ...] = ()  # the data of the last step
-    others: int = 0  # how often other data came
-    last: tuple[Any, ...] = ()  # the numbers outside, in the last step
-    changes: int = 0  # steps in a row in which they changed
+    outside: dict[str, Callable[[], Any]]  # the numbers that the program reads from outside, see `outside_scalars`
+    program_line: str = ""  # where the program is defined
+    refusal: str = ""
+    recorded: dict[Signature, RecordedStep] = field(default_factory=dict)
+    eager_steps: dict[Signature, int] = field(default_factory=dict)
+    last_data: tuple[int, ...] = ()  # identities of the tensors in the last step
+    data_changes: int = 0  # how often other tensors came
+    last_outside: tuple[Any, ...] = ()  # the numbers outside in the last step
+    outside_changes: int = 0  # consecutive steps in which they changed
 
-    def find(
-        self, kind: Signature, live: StepInputs, objective: Objective, optimiser: torch.optim.Optimizer, patience: int
-    ) -> Replay | None:
-        """The graph to replay now; None for an eager step. patience: eager steps on such data before a capture."""
-        if self.why:
+    def find(self, signature: Signature, step: EagerStep, patience: int) -> Replay | None:
+        """The step to replay now; None for an eager step. patience: eager steps of a signature before its recording."""
+        if self.refusal:
             return None
-        replay = self.replays.get(kind)
         try:
-            self._refuse_restless(kind.outside)
-            if replay is None:
-                if len(self.eager) > MANY:  # an argument that is another in every step
-                    self.eager.clear()
-                self.eager[kind] = self.eager.get(kind, 0) + 1
-                if self.eager[kind] <= patience:
-                    return None
-                self.replays = {old: r for old, r in self.replays.items() if old.plan == kind.plan}
-                if len(self.replays) == KINDS:
-                    return None
-                replay = self.replays[kind] = recorded(objective, live)
-                if changed := self._changed(kind.outside, values(self.outside)):
-                    raise NotCaptured(f"the pair changes {changed!r}, a number outside of it, as it runs")
-            elif self._other_data(live) or replay.is_probed:
-                check_against_program(replay, objective, live, replay.taken)
+            self._refuse_restless_numbers(signature.outside)
+            recorded = self.recorded.get(signature)
+            if recorded is None:
+                recorded = self._record_after_patience(signature, step, patience)
+            elif self._is_other_data(step.inputs.data) or recorded.is_probed:
+                check_against_program(recorded, step, recorded.taken)
         except NotCaptured as reason:
             self.give_up(reason)
             return None
-        advance_compilation(replay, live, optimiser)
+        if recorded is None:
+            return None
+        replay = Replay(recorded, step.inputs, step.optimiser)
+        advance_compilation(replay)
         return replay
 
-    def _refuse_restless(self, now: tuple[Any, ...]) -> None:
-        self.changes = self.changes + 1 if now != self.last and self.last else 0
-        if self.changes > PROBES:
-            changed = self._changed(self.last, now)
-            raise NotCaptured(f"{changed!r}, a number outside of the pair, is another in every step")
-        self.last = now
+    def _record_after_patience(self, signature: Signature, step: EagerStep, patience: int) -> RecordedStep | None:
+        if len(self.eager_steps) > SIGNATURES:  # as when an argument changes at every step
+            self.eager_steps.clear()
+        self.eager_steps[signature] = self.eager_steps.get(signature, 0) + 1
+        if self.eager_steps[signature] <= patience:
+            return None
+        self.recorded = {old: found for old, found in self.recorded.items() if old.choices == signature.choices}
+        if len(self.recorded) == GRAPHS:
+            return None
+        found = self.recorded[signature] = record_step(step)
+        if changed := self._changed(signature.outside, current_values(self.outside)):
+            raise NotCaptured(f"the program changes {changed!r}, a number outside of it, while it runs")
+        return found
+
+    def _refuse_restless_numbers(self, now: tuple[Any, ...]) -> None:
+        self.outside_changes = self.outside_changes + 1 if now != self.last_outside and self.last_outside else 0
+        if self.outside_changes > PROBES:
+            changed = self._changed(self.last_outside, now)
+            raise NotCaptured(f"{changed!r}, a number outside of the program, changes at every step")
+        self.last_outside = now
 
     def _changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
         """The name of the first number that differs."""
@@ -78,27 +84,28 @@ class Captures:
         return next((name.split(".")[-1] for name in names), None)
 
     def give_up(self, reason: Exception) -> None:
-        """Nothing is replayed from here on."""
-        words = str(reason)
-        self.why = words if words.endswith("`") else words + self.where
-        self.replays.clear()
+        """Replays nothing from here on. The reason gets the line of the program unless it names a line itself."""
+        text = str(reason)
+        self.refusal = text if text.endswith("`") else text + self.program_line
+        self.recorded.clear()
 
     @property
-    def words(self) -> str:
-        """In one line: how steps are taken."""
-        if self.why:
-            return f"eager: {self.why}"
-        if not self.replays:
-            return f"eager: {'too few steps' if len(self.eager) <= KINDS else 'other arguments or shapes each time'}"
-        machines = [replay.machine for replay in self.replays.values()]
-        if any(isinstance(machine, NativeLoop) for machine in machines):
+    def summary(self) -> str:
+        """How the steps are taken, and why, in one line."""
+        if self.refusal:
+            return f"eager: {self.refusal}"
+        if not self.recorded:
+            few = len(self.eager_steps) <= GRAPHS
+            return f"eager: {'too few steps' if few else 'other arguments or shapes each time'}"
+        stages = [recorded.native for recorded in self.recorded.values()]
+        if any(isinstance(stage, NativeLoop) for stage in stages):
             return "captured once, compiled"
-        why = next((f" ({machine})" for machine in machines if isinstance(machine, str)), "")
-        return f"captured once, replayed operator by operator{why}"
+        reason = next((f" ({stage})" for stage in stages if isinstance(stage, str)), "")
+        return f"captured once, replayed operator by operator{reason}"
 
-    def _other_data(self, live: StepInputs) -> bool:
-        """Whether this step has other data than the last, for the first few times."""
-        before, self.seen = self.seen, tuple(id(t) for t in live.data)
-        other = bool(before) and before != self.seen and self.others < PROBES
-        self.others += other
+    def _is_other_data(self, data: list[torch.Tensor]) -> bool:
+        """Whether the data are other tensors than in the last step; counted up to PROBES times."""
+        before, self.last_data = self.last_data, tuple(id(t) for t in data)
+        other = bool(before) and before != self.last_data and self.data_changes < PROBES
+        self.data_changes += other
         return other

@@ -1,8 +1,8 @@
-"""A captured step as machine code: compiled beside the run, kept on disk, replayed by a loop over steps.
+"""The cache of compiled steps: starts the compiler (`aot`) in a process of its own and opens the libraries on disk.
 
-The folder is $CREDO_CACHE, or `credo` in the user's cache folder. A library there is named by what it was made from:
-the graph, its inputs, the update, the number of threads, the versions of torch and credo, the processor. It is opened
-only if its checksum is right; anything else there is passed over.
+The folder is $CREDO_CACHE, or `credo` in the user's cache folder. The name of a library is a hash of its ingredients:
+the graph, its inputs, the update, the number of threads, the version of torch, the sources of the compiler and the
+processor. A library is opened only if its checksum is right; other files there are ignored.
 """
 
 import atexit
@@ -23,132 +23,130 @@ import torch
 
 from .aot import CompileJob
 
-Loop = Callable[[list[torch.Tensor], int, int], list[float]]  # of the inputs, how many are stacked, and steps
-
-
-KEPT = 200  # libraries
-
-
-_SOURCES = (Path(__file__).with_name("aot.py"), Path(__file__).with_name("loop.cpp"))
+# (all tensors of `CompiledInputs`, how many of the first are stacked over steps, the number of steps) -> the losses
+Loop = Callable[[list[torch.Tensor], int, int], list[float]]
+KEPT = 200  # libraries on disk
+_SOURCES = (Path(__file__).with_name("aot.py"), Path(__file__).with_name("loop.cpp"))  # the program, and its loop
 
 
 class Compiling(NamedTuple):
-    """A compiler at work in a process of its own."""
+    """A compiler running in a process of its own."""
 
     job: CompileJob
     process: subprocess.Popen
-    folder: Path  # where it works; called `target(job)` when it is done
+    folder: Path  # where it works; renamed to `library_folder(job)` when it is done
 
 
-_at_work: list[Compiling] = []  # of this process, at most one: compilers are nobody's run's
-
-
+_running: list[Compiling] = []  # at most one in this process, whichever run started it
 _at_exit: list[object] = []
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
+    """The folder of compiled steps."""
     given = os.environ.get("CREDO_CACHE")
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credo"
 
 
-def target(job: CompileJob) -> Path:
-    """Where the library of this job is, or would be."""
+def library_folder(job: CompileJob) -> Path:
+    """The folder that holds the library of this job once it is compiled."""
     digest = hashlib.sha256(f"{job}\n{_processor()}".encode())
-    return cache() / f"{_made_by()}-{digest.hexdigest()[:32]}"
+    return cache_folder() / f"{_version()}-{digest.hexdigest()[:32]}"
 
 
 def begin_compiling(job: CompileJob) -> Compiling | str | None:
-    """A compiler at work on the job; None if another is at work, one at a time; or why there can be none."""
-    if not _compiler():
+    """Starts a compiler on the job, one at a time: None if another job's is running; a str says why none can start."""
+    if not has_compiler():
         return "no C++ compiler here"
-    _at_work[:] = [made for made in _at_work if made.process.poll() is None]
-    if _at_work:
-        return _at_work[0] if target(_at_work[0].job) == target(job) else None
+    _running[:] = [compiling for compiling in _running if compiling.process.poll() is None]
+    if _running:
+        return _running[0] if library_folder(_running[0].job) == library_folder(job) else None
     try:
-        cache().mkdir(parents=True, exist_ok=True)
+        cache_folder().mkdir(parents=True, exist_ok=True)
         _tidy()
-        folder = Path(tempfile.mkdtemp(prefix="making.", dir=cache()))
+        folder = Path(tempfile.mkdtemp(prefix="making.", dir=cache_folder()))
         (folder / "job").write_bytes(pickle.dumps(tuple(job)))
-        command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, (folder, _loop(), target(job)))]
+        command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, (folder, _loop_library(), library_folder(job)))]
         with open(folder / "log", "wb") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
     except OSError as error:
         return f"the folder for compiled steps cannot be written ({error})"
-    made = Compiling(job, process, folder)
+    compiling = Compiling(job, process, folder)
     if not _at_exit:
         _at_exit.append(atexit.register(_stop, os.getpid()))
-    _at_work.append(made)
-    return made
+    _running.append(compiling)
+    return compiling
 
 
-def failure(made: Compiling) -> str | None:
-    """Of a compiler that has stopped: why there is no library, or None."""
-    if made.process.returncode == 0:
+def failure(compiling: Compiling) -> str | None:
+    """Why a compiler that has stopped left no library, by its last line; None if it succeeded."""
+    if compiling.process.returncode == 0:
         return None
-    log = made.folder / "log"
+    log = compiling.folder / "log"
     last = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    shutil.rmtree(made.folder, ignore_errors=True)
-    return f"the compiler failed ({last[-1][:200] if last else 'without a word'})"
+    shutil.rmtree(compiling.folder, ignore_errors=True)
+    return f"the compiler failed ({last[-1][:200] if last else 'it gave no message'})"
 
 
 def _stop(process: int) -> None:
-    """At the exit of the process that began them: ends compilers that are at work, and removes what they left."""
-    for made in _at_work if os.getpid() == process else ():
-        if made.process.poll() is None:
-            made.process.terminate()
-            made.process.wait()
-            shutil.rmtree(made.folder, ignore_errors=True)
+    """Ends the running compiler and removes its folder, at the exit of the process that started it."""
+    for compiling in _running if os.getpid() == process else ():
+        if compiling.process.poll() is None:
+            compiling.process.terminate()
+            compiling.process.wait()
+            shutil.rmtree(compiling.folder, ignore_errors=True)
 
 
 def _tidy() -> None:
-    """Keeps the newest libraries; removes what a compiler left that was killed more than a day ago."""
-    for old in sorted(cache().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
+    """Keeps the newest libraries; removes folders that killed compilers left more than a day ago."""
+    for old in sorted(cache_folder().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    for left in cache().glob("making.*"):
+    for left in cache_folder().glob("making.*"):
         if time.time() - left.stat().st_mtime > 86_400:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def open_library(job: CompileJob) -> Loop | None:
-    """The loop over the steps of a job that was compiled at some time; None if there is none that can be trusted."""
-    folder = target(job)
+    """The loop over steps of a job that was compiled before; None if there is no library with the right checksum."""
+    folder = library_folder(job)
     library = folder / "step.so"
     try:
         if (folder / "sha256").read_text() != _checksum(library):
             return None
         if not hasattr(torch.ops.credo, "steps"):  # a process can register it once
-            torch.ops.load_library(str(_loop()))
+            torch.ops.load_library(str(_loop_library()))
         pointer = torch.ops.credo.open_step(str(library))
     except (OSError, RuntimeError):
         return None
 
-    def steps(inputs: list[torch.Tensor], each: int, count: int) -> list[float]:
-        losses: list[float] = torch.ops.credo.steps(pointer, inputs, each, count).tolist()
+    def steps(inputs: list[torch.Tensor], stacked: int, count: int) -> list[float]:
+        losses: list[float] = torch.ops.credo.steps(pointer, inputs, stacked, count).tolist()
         return losses
 
     return steps
 
 
-def _loop() -> Path:
-    return cache() / f"loop-{_made_by()}.so"
+def _loop_library() -> Path:
+    return cache_folder() / f"loop-{_version()}.so"
 
 
-def _made_by() -> str:
+def _version() -> str:
+    """Of torch and of the compiler's sources: a change of either compiles anew."""
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES))
     return f"{torch.__version__}-{digest.hexdigest()[:12]}"
 
 
 def _processor() -> str:
-    """What machine code is made for."""
+    """The processor that a library is compiled for."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"
 
 
-def _compiler() -> bool:
+def has_compiler() -> bool:
+    """Whether this computer has a C++ compiler."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
 
 

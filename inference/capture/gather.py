@@ -1,6 +1,6 @@
-"""x[k] with a single index k that is a tensor: torch reads its value in Python, which a recorded program must not.
+"""Indexing by a single integer tensor k, as a gather. torch reads the value of k in Python, which prevents recording.
 
-x[k] = x[k.reshape(1)][0]        the value and the gradient of torch's own, and k stays a tensor
+x[k] = x[k.reshape(1)][0]        the same value and gradient as torch's own, and k stays a tensor
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
 class GatherIndices(TorchFunctionMode):
-    """Inside, single indices are gathered by."""
+    """Inside this mode, `x[k]` with a single integer tensor k is a gather."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.__getitem__ and not kwargs:
@@ -41,9 +41,9 @@ def _gathered(x: torch.Tensor, index: Any) -> torch.Tensor:
 
 
 def _is_single(part: Any) -> bool:
-    return isinstance(part, torch.Tensor) and part.dim() == 0 and part.dtype in _WHOLE
+    return isinstance(part, torch.Tensor) and part.dim() == 0 and part.dtype in _INTEGERS
 
 
 def _is_mask(part: Any) -> bool:
-    """Of which nobody knows how many dimensions it takes; or a list, which torch makes a tensor of."""
+    """Whether an index may span any number of dimensions: a mask, or a list, which torch converts to a tensor."""
     return isinstance(part, bool | list) or (isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8))

@@ -1,6 +1,6 @@
 // A loop over one compiled step: Python is met once in many steps.
 //
-// What a step reads and writes stays where it is in memory; of the first `each` inputs the k-th step gets the k-th row.
+// What a step reads and writes stays where it is in memory. Step k gets row k of each of the first `stacked` inputs.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -17,13 +17,13 @@ int64_t open_step(c10::string_view path) {
 }
 
 // The losses, shape (count,) or shorter: the step after which the loss is not finite is the last.
-at::Tensor steps(int64_t opened, at::TensorList inputs, int64_t each, int64_t count) {
+at::Tensor steps(int64_t opened, at::TensorList inputs, int64_t stacked, int64_t count) {
   auto* runner = reinterpret_cast<AOTIModelContainerRunnerCpu*>(opened);
   std::vector<at::Tensor> now = inputs.vec();
   at::Tensor losses = at::empty({count}, at::kDouble);
   double* loss = losses.data_ptr<double>();
   for (int64_t k = 0; k < count; k++) {
-    for (int64_t i = 0; i < each; i++) now[i] = inputs[i].select(0, k);
+    for (int64_t i = 0; i < stacked; i++) now[i] = inputs[i].select(0, k);
     loss[k] = *runner->run(now)[0].const_data_ptr<double>();
     if (!std::isfinite(loss[k])) return losses.narrow(0, 0, k + 1);
   }
@@ -32,5 +32,5 @@ at::Tensor steps(int64_t opened, at::TensorList inputs, int64_t each, int64_t co
 
 TORCH_LIBRARY(credo, library) {
   library.def("open_step(str path) -> int", open_step);
-  library.def("steps(int opened, Tensor[] inputs, int each, int count) -> Tensor", steps);
+  library.def("steps(int opened, Tensor[] inputs, int stacked, int count) -> Tensor", steps);
 }

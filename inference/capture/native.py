@@ -1,9 +1,9 @@
-"""A captured step as machine code, at work on the tensors of a run.
+"""Compiled steps on the tensors of a run: when to compile, when to use the result, how to take many steps in a call.
 
-    Replay.machine:   None -> Job (waits until it pays) -> Compiling -> Machine,   or at any point a str: why not
+    RecordedStep.native: None -> CompileJob (until it pays) -> Compiling -> NativeLoop; at any stage a str: why not
 
-Parameters, Adam's moments and the baselines are changed where they are: the next eager step finds them as eager steps
-would have left them.
+Parameters, moments and baselines are changed in place: the next eager step finds them as an eager step would have left
+them. On a GPU the loop is a CUDA graph (`cuda_graph`).
 """
 
 import math
@@ -13,33 +13,23 @@ from dataclasses import dataclass
 import torch
 
 from ..runtime.generators import noise
-from .aot import CompileJob, Inputs, apart, step
+from .aot import CompiledInputs, CompileJob, split_flat, step_function
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
-from .optimiser_state import fits, read_state, refused, settings, write_state
-from .replay import ROUNDING, Replay, StepInputs
+from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, write_state
+from .replay import ROUNDING, Replay
 
-PATIENCE = 2.0  # seconds of steps, from which on a compiler is worth its while
-
-
-BLOCK, MOST = 0.1, 10_000  # seconds and steps in one call: Ctrl-C and the progress bar do not wait longer
-
-
-FEW = 100  # steps in one call where there are more parameters than SMALL
-
-
-SMALL = 50_000  # numbers up to which parameters are handed over as one tensor
-
-
-SAME = 1e-5  # relative: what the loss of machine code may be off by, whose sums in single precision have another order
-
-
-CLOSE = 1e-4  # of the largest number: what a gradient may be off by
+PATIENCE = 2.0  # seconds of replayed steps before a compiler is started
+BLOCK, MOST = 0.1, 10_000  # seconds and steps of one call, at most: Ctrl-C and the progress bar wait no longer
+FEW = 100  # steps of one call, at most, where there are more than SMALL parameters
+SMALL = 50_000  # numbers up to which the parameters are passed as one tensor
+SAME = 1e-5  # relative: by how much the losses of compiled code and graph may differ; it sums in another order
+CLOSE = 1e-4  # of a tensor's largest magnitude: by how much a gradient may differ
 
 
 @dataclass
 class NativeLoop:
-    """The loop of a library. pace: seconds of a step."""
+    """A checked loop over compiled steps. flat: parameters are passed as one tensor. pace: seconds a step."""
 
     loop: Loop
     flat: bool
@@ -51,54 +41,58 @@ class NativeLoop:
         return max(1, min(MOST if self.flat else FEW, int(BLOCK / self.pace))) if self.pace else 1
 
 
-def advance_compilation(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> None:
-    """Brings `replay.machine` on: opens what is on disk, has it made when that pays, and takes it when it is ready.
+def advance_compilation(replay: Replay) -> None:
+    """Moves `native` of the recorded step to its next stage, if it is time.
 
-    Whatever goes wrong there, the run goes on without it.
+    It opens a library on disk, starts a compiler once that pays, and opens its result. An error there ends
+    compilation, never the run.
     """
+    recorded = replay.recorded
     try:
-        _pursue(replay, live, optimiser)
+        recorded.native = _next_stage(replay)
     except Exception as error:
-        replay.machine = f"no machine code ({type(error).__name__}: {error})"[:200]
+        recorded.native = f"no compiled code ({type(error).__name__}: {error})"[:200]
 
 
-def _pursue(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> None:
-    now = replay.machine
+def _next_stage(replay: Replay) -> CompileJob | Compiling | NativeLoop | str:
+    now = replay.recorded.native
     if now is None:
-        job = job_of(replay, live, optimiser)
+        job = compile_job(replay)
         if isinstance(job, str):
-            replay.machine = job
-        elif live.leaves[0].device.type == "cuda":
-            replay.machine = _graphed(job, replay, live, optimiser)
-        else:
-            replay.machine = _opened(job, replay, live, optimiser) or job
-    elif isinstance(now, CompileJob) and replay.seconds > PATIENCE:
-        replay.machine = begin_compiling(now) or now
-    elif isinstance(now, Compiling) and now.process.poll() is not None:
-        why = failure(now)
-        replay.machine = why or _opened(now.job, replay, live, optimiser) or "the library it was compiled to is no good"
+            return job
+        if replay.inputs.leaves[0].device.type == "cuda":
+            return _graphed(job, replay)
+        return _opened(job, replay) or job
+    if isinstance(now, CompileJob) and replay.recorded.seconds > PATIENCE:
+        return begin_compiling(now) or now
+    if isinstance(now, Compiling) and now.process.poll() is not None:
+        return failure(now) or _opened(now.job, replay) or "the compiled library differs from the graph"
+    return now
 
 
-def job_of(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> CompileJob | str:
-    """What is to be compiled, or why it cannot be."""
-    constants = [t for t in replay.captured.constants if t.dim()]  # a number may stay on the CPU
-    devices = {t.device.type for t in [*live.leaves, *live.each, *live.data, *constants]}
-    if any(t.layout is not torch.strided for t in [*live.data, *constants]):
+def compile_job(replay: Replay) -> CompileJob | str:
+    """What to compile, or why it cannot be compiled."""
+    recorded, inputs, optimiser = replay
+    constants = [t for t in recorded.recording.constants if t.dim()]  # a scalar may stay on the CPU
+    devices = {t.device.type for t in [*inputs.leaves, *inputs.per_step, *inputs.data, *constants]}
+    if any(t.layout is not torch.strided for t in [*inputs.data, *constants]):
         return "a tensor is sparse"
-    if "cuda" in devices and live.buffers:
-        return "a CUDA graph would keep the buffers of a network for itself"
+    if "cuda" in devices and inputs.buffers:
+        return "a CUDA graph would keep its own copy of a network's buffers"
     if devices not in ({"cpu"}, {"cuda"}):
-        return f"no machine code where tensors are on {' and '.join(sorted(devices))}"
-    if why := (refused(optimiser) or ("" if fits(replay, live, optimiser) else "parameters of different ages")):
-        return why
-    used = replay.updated(live)
+        return f"tensors are on {' and '.join(sorted(devices))}"
+    if reason := unsupported(optimiser):
+        return reason
+    if not is_evenly_updated(replay):
+        return "the parameters were updated unequally often"
+    used = replay.updated
     flat = len({p.dtype for p in used}) == 1 and sum(p.numel() for p in used) <= SMALL
-    x = read_state(replay, live, optimiser, flat)
+    x = read_state(replay, flat)
     return CompileJob(
-        code=replay.captured.code,
-        used=replay.used,
+        code=recorded.recording.code,
+        used=recorded.used,
         shapes=[tuple(p.shape) for p in used] if flat else None,
-        sizes={kind: len(part) for kind, part in zip(Inputs._fields, x, strict=True)},
+        sizes={name: len(part) for name, part in zip(CompiledInputs._fields, x, strict=True)},
         inputs=[(tuple(t.shape), t.stride(), t.dtype, t.device) for part in x for t in part],
         rule=type(optimiser).__name__,
         settings=settings(optimiser),
@@ -107,50 +101,49 @@ def job_of(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -
     )
 
 
-def many_steps(
-    replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer, count: int
-) -> tuple[list[float], torch.Tensor]:
-    """So many steps, `each` of `live` stacked for them: (the losses, the sum of the iterates, flat).
+def many_steps(replay: Replay, count: int) -> tuple[list[float], torch.Tensor]:
+    """Takes `count` compiled steps, for which `per_step` is stacked: (the losses, the sum of the iterates, flat (P,)).
 
-    Fewer if a loss is not finite: that step updates nothing and is the last.
+    A loss that is not finite ends the call early; that step updates nothing.
     """
-    machine = replay.machine
-    x = read_state(replay, live, optimiser, machine.flat)
+    recorded, native = replay.recorded, replay.recorded.native
+    x = read_state(replay, native.flat)
     begun = time.perf_counter()
-    losses = machine.loop([t for part in x for t in part], len(x.each), count)
-    machine.pace = (time.perf_counter() - begun) / len(losses)
-    replay.taken += len(losses)
-    write_state(replay, live, optimiser, x, machine.flat, sum(map(math.isfinite, losses)))
-    shapes = (p.shape for p in replay.updated(live))
-    totals = iter(apart(x.totals[0], shapes) if machine.flat else x.totals)
-    every = (next(totals) if i in replay.used else len(losses) * p.detach() for i, p in enumerate(live.leaves))
+    losses = native.loop([t for part in x for t in part], len(x.per_step), count)
+    native.pace = (time.perf_counter() - begun) / len(losses)
+    recorded.taken += len(losses)
+    write_state(replay, x, native.flat, sum(map(math.isfinite, losses)))
+    shapes = (p.shape for p in replay.updated)
+    totals = iter(split_flat(x.totals[0], shapes) if native.flat else x.totals)
+    leaves = enumerate(replay.inputs.leaves)
+    every = (next(totals) if i in recorded.used else len(losses) * p.detach() for i, p in leaves)
     return losses, torch.cat([total.flatten().double() for total in every])
 
 
-def _opened(job: CompileJob, replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> NativeLoop | None:
-    """The library of this job, if there is one that does what the graph does."""
+def _opened(job: CompileJob, replay: Replay) -> NativeLoop | None:
+    """The library of this job, if there is one and it agrees with the graph."""
     loop = open_library(job)
-    return None if loop is None else _held_against(loop, job, replay, live, optimiser)
+    return None if loop is None else _checked(loop, job, replay)
 
 
-def _graphed(job: CompileJob, replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> NativeLoop | str:
+def _graphed(job: CompileJob, replay: Replay) -> NativeLoop | str:
+    """The step as a CUDA graph, or why not."""
     try:
-        loop = cuda_graph(job, read_state(replay, live, optimiser, job.shapes is not None))
+        loop = cuda_graph(job, read_state(replay, job.shapes is not None))
     except RuntimeError as error:
         return f"no CUDA graph: {str(error).splitlines()[0][:160]}"
-    return _held_against(loop, job, replay, live, optimiser) or "its CUDA graph does something else"
+    return _checked(loop, job, replay) or "the CUDA graph differs from the recorded graph"
 
 
-def _held_against(
-    loop: Loop, job: CompileJob, replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer
-) -> NativeLoop | None:
-    """The loop, if its first step is that of the graph, from the same state and noise."""
+def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:
+    """The loop, if its first step agrees with the graph's from the same state and noise."""
+    flat = job.shapes is not None
     results, generators = [], []
     for native in (True, False):
-        x = Inputs(*([t.clone() for t in part] for part in read_state(replay, live, optimiser, job.shapes is not None)))
-        flat = [*([t[None] for t in x.each] if native else x.each), *(t for part in x[1:] for t in part)]
+        x = CompiledInputs(*([t.clone() for t in part] for part in read_state(replay, flat)))
+        tensors = [*([t[None] for t in x.per_step] if native else x.per_step), *(t for part in x[1:] for t in part)]
         with noise(0), torch.no_grad():
-            loss = loop(flat, len(x.each), 1)[0] if native else step(job)(*flat)[0].item()
+            loss = loop(tensors, len(x.per_step), 1)[0] if native else step_function(job)(*tensors)[0].item()
             generators.append(torch.get_rng_state())
         results.append((loss, [*(x.first or x.leaves), *x.baselines]))
     (loss, found), (wanted, expected) = results
@@ -161,4 +154,4 @@ def _held_against(
         for a, b in zip(found, expected, strict=True)
         if a.numel()
     )
-    return NativeLoop(loop, job.shapes is not None) if same else None
+    return NativeLoop(loop, flat) if same else None

@@ -1,6 +1,6 @@
-"""What an optimiser keeps of each parameter, handed to compiled steps and taken back from them.
+"""The state that an optimiser keeps of each parameter, handed to compiled steps and written back.
 
-Eager, replayed and compiled steps go on from each other: after a compiled one the optimiser holds what its own `step`
+Eager, replayed and compiled steps continue one another: after a compiled step the optimiser holds what its own `step`
 would have left.
 """
 
@@ -9,78 +9,74 @@ from typing import Any
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
-from .aot import RULES, Inputs, apart
-from .replay import Replay, StepInputs
+from .aot import RULES, CompiledInputs, split_flat
+from .replay import Replay
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them in its state
-
-
-KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # of RULES; their subclasses are others
-
-
-UNKNOWN = ("amsgrad", "maximize")  # settings that no rule of `ahead` has
+MOMENTS = ("exp_avg", "exp_avg_sq")  # their names in the state of Adam
+KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # the classes of RULES, not subclasses
+UNKNOWN = ("amsgrad", "maximize")  # options that no rule of `aot` has
 
 
-def refused(optimiser: torch.optim.Optimizer) -> str | None:
-    """Why its updates cannot be compiled."""
+def unsupported(optimiser: torch.optim.Optimizer) -> str | None:
+    """Why the optimiser's updates cannot be compiled; None if they can."""
     name, groups = type(optimiser).__name__, optimiser.param_groups
     if type(optimiser) not in KNOWN:
-        return f"the updates of {name} are not known to credo, only those of {', '.join(RULES)}"
+        return f"credo does not compile the updates of {name}, only those of {', '.join(RULES)}"
     if type(optimiser) is torch.optim.Adam and groups[0].get("decoupled_weight_decay"):
         return "Adam with decoupled_weight_decay is AdamW: pass that"
     if on := [option for option in UNKNOWN if groups[0].get(option)]:
-        return f"{name} with {on[0]} is not known to credo"
+        return f"credo does not compile {name} with {on[0]}"
     if any({**group, "params": 0} != {**groups[0], "params": 0} for group in groups):
         return f"the parameters have several settings of {name}"
     return None
 
 
 def settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Those that a rule of `ahead` reads."""
+    """The settings that a rule of `aot` reads, except the learning rate."""
     names = ("betas", "eps", "weight_decay", "clip_norm", "lrd", "momentum", "dampening", "nesterov")
     return {name: optimiser.param_groups[0][name] for name in names if name in optimiser.param_groups[0]}
 
 
-def fits(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> bool:
-    """Whether all parameters have been updated, and equally often."""
-    states = [optimiser.state.get(p, {}) for p in replay.updated(live)]
-    if any(state.get(name) is None for state in states for name in _names(optimiser)):
+def is_evenly_updated(replay: Replay) -> bool:
+    """Whether all parameters have been updated, and equally often. A compiled step has one count for all."""
+    states = [replay.optimiser.state.get(p, {}) for p in replay.updated]
+    if any(state.get(name) is None for state in states for name in _moment_names(replay.optimiser)):
         return False
     return len({float(state.get("step", 0)) for state in states}) == 1
 
 
-def read_state(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer, flat: bool) -> Inputs:
-    """What a step is run on. flat: each kind of parameters as one tensor, a copy; else the run's own tensors."""
-    kinds, used = _own(replay, live, optimiser), replay.updated(live)
+def read_state(replay: Replay, flat: bool) -> CompiledInputs:
+    """The inputs of a compiled step. flat: parameters, and each moment, as one copied tensor; else the run's own."""
+    recorded, inputs, optimiser = replay
+    parts, used = _updated_tensors(replay), replay.updated
     if flat:
-        kinds = [[torch.cat([t.flatten() for t in kind])] for kind in kinds]
-    kinds += [[]] * (3 - len(kinds))
-    leaves, first, second = kinds
+        parts = [[torch.cat([t.flatten() for t in part])] for part in parts]
+    parts += [[]] * (3 - len(parts))
+    leaves, first, second = parts
     group = optimiser.param_groups[0]
     age = float(optimiser.state[used[0]].get("step", 0))
     powers = [beta**age for beta in group.get("betas", (1.0, 1.0))]
-    return Inputs(
-        each=live.each,
+    return CompiledInputs(
+        per_step=inputs.per_step,
         leaves=leaves,
         first=first,
         second=second,
-        # Summed in double precision; of large networks, whose blocks are short, as they are: memory is their time.
+        # Summed in double precision; in the parameters' own for large networks, whose time is memory traffic.
         totals=[torch.zeros_like(p, dtype=torch.float64 if flat else None) for p in leaves],
-        baselines=list(live.baselines.values()),
+        baselines=list(inputs.baselines.values()),
         clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
-        others=[p.detach() for i, p in enumerate(live.leaves) if i not in replay.used],
-        data=[*live.data, *replay.captured.constants],
+        others=[p.detach() for i, p in enumerate(inputs.leaves) if i not in recorded.used],
+        data=[*inputs.data, *recorded.recording.constants],
     )
 
 
-def write_state(
-    replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer, x: Inputs, flat: bool, steps: int
-) -> None:
-    """Parameters and optimiser after so many updates of what was read."""
-    used = replay.updated(live)
+def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> None:
+    """Writes parameters and moments after `steps` updates of what `read_state` returned, and counts the steps."""
+    optimiser, used = replay.optimiser, replay.updated
     if flat:
-        for kind, (now,) in zip(_own(replay, live, optimiser), filter(None, x[1:4]), strict=True):
-            torch._foreach_copy_(kind, apart(now, (p.shape for p in used)))
+        now = filter(None, (x.leaves, x.first, x.second))
+        for part, (new,) in zip(_updated_tensors(replay), now, strict=True):
+            torch._foreach_copy_(part, split_flat(new, (p.shape for p in used)))
     for p in used:
         if "step" in optimiser.state[p]:
             optimiser.state[p]["step"] += steps
@@ -88,14 +84,14 @@ def write_state(
         group["lr"] *= group.get("lrd", 1.0) ** steps
 
 
-def _own(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> list[list[torch.Tensor]]:
-    """The run's own tensors: the parameters that are updated, and each kind of moments of theirs."""
-    used = replay.updated(live)
-    return [[p.detach() for p in used], *([optimiser.state[p][name] for p in used] for name in _names(optimiser))]
+def _updated_tensors(replay: Replay) -> list[list[torch.Tensor]]:
+    """The run's own tensors that an update changes: the parameters, then each of their moments."""
+    used, state = replay.updated, replay.optimiser.state
+    moments = ([state[p][name] for p in used] for name in _moment_names(replay.optimiser))
+    return [[p.detach() for p in used], *moments]
 
 
-def _names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
-    name = type(optimiser).__name__
-    if name == "SGD":
+def _moment_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+    if type(optimiser).__name__ == "SGD":
         return ("momentum_buffer",) if optimiser.param_groups[0]["momentum"] else ()
     return MOMENTS

@@ -1,4 +1,7 @@
-"""Numbers that a program reads from outside of itself (settings, globals, closed-over values): in its signature."""
+"""Numbers that a program reads from outside of itself: settings, globals and closed-over values.
+
+They are part of the signature of a step (`signature`): a step that reads another number is another step.
+"""
 
 import functools
 import inspect
@@ -11,14 +14,14 @@ from typing import Any
 from ..runtime.reachable import FEW, LIBRARIES, reachable
 
 
-def scalars(things: Any) -> dict[str, Callable[[], Any]]:
-    """{name: its value now} of the numbers, words and flags that programs read from outside of themselves.
+def outside_scalars(programs: Any) -> dict[str, Callable[[], Any]]:
+    """{name: a function that reads its present value} of numbers, strings and flags that programs read from outside.
 
-    Found once; a name that holds none of these then is not among them. Of a list or a dictionary it is seen that it is
-    another, and if it is not long, that an entry is.
+    The names are found once, and only those that hold such a value then. A list or dictionary is watched for its
+    identity, and for its entries if it has at most FEW.
     """
     found: dict[str, Callable[[], Any]] = {}
-    for thing in reachable(things):
+    for thing in reachable(programs):
         if inspect.isfunction(thing):
             names = thing.__code__.co_freevars
             for name, cell in zip(names, thing.__closure__ or (), strict=True):
@@ -27,10 +30,10 @@ def scalars(things: Any) -> dict[str, Callable[[], Any]]:
             for name in names:
                 if name in thing.__globals__:
                     found[f"{thing.__module__}.{name}"] = functools.partial(thing.__globals__.get, name)
-                    owner = thing.__globals__[name]  # a class or a module of settings: what is read of it
+                    owner = thing.__globals__[name]  # a class or module of settings: the attributes that are read
                     if _holds_settings(owner):
                         found |= {f"{name}.{n}": functools.partial(getattr, owner, n, None) for n in names}
-        elif isinstance(thing, dict) and len(thing) <= FEW:  # of an object too: its attributes
+        elif isinstance(thing, dict) and len(thing) <= FEW:  # the attributes of an object, too
             for name in thing:
                 found[f"{id(thing)}.{name}"] = functools.partial(thing.get, name)
         elif isinstance(thing, list) and len(thing) <= FEW:
@@ -39,24 +42,24 @@ def scalars(things: Any) -> dict[str, Callable[[], Any]]:
     return {name: read for name, read in found.items() if _is_watched(_or_none(read))}
 
 
-def values(found: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
-    """What they hold now; what is no number, word or flag any more by its identity."""
-    now = (_or_none(read) for read in found.values())
+def current_values(scalars: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
+    """The present value of each outside scalar; the identity of a value that is no scalar."""
+    now = (_or_none(read) for read in scalars.values())
     return tuple(value if _is_scalar(value) else id(value) for value in now)
 
 
-def place(program: Any) -> str:
-    """Where it begins, see `line`; nothing for what has no code."""
+def definition_line(program: Any) -> str:
+    """The file and line where a function is defined, see `source_line`; empty for an object without code."""
     while isinstance(program, functools.partial):
         program = program.func
     code = getattr(inspect.unwrap(program), "__code__", None) if callable(program) else None
     if code is None:
         return ""
-    return line(code.co_filename, code.co_firstlineno)
+    return source_line(code.co_filename, code.co_firstlineno)
 
 
-def line(path: str, number: int) -> str:
-    """` at FILE:LINE: `what stands there``"""
+def source_line(path: str, number: int) -> str:
+    """` at FILE:LINE: `the text of that line``"""
     return f" at {Path(path).name}:{number}: `{linecache.getline(path, number).strip()}`"
 
 
@@ -74,8 +77,8 @@ def _or_none(read: Callable[[], Any]) -> Any:
 def _holds_settings(thing: Any) -> bool:
     name = thing.__module__ if isinstance(thing, type) else getattr(thing, "__name__", "")
     package = str(name).split(".")[0]
-    ours = {"pyro", "credo", *LIBRARIES, *sys.stdlib_module_names}
-    return (isinstance(thing, type) or inspect.ismodule(thing)) and package not in ours
+    libraries = {"pyro", "credo", *LIBRARIES, *sys.stdlib_module_names}
+    return (isinstance(thing, type) or inspect.ismodule(thing)) and package not in libraries
 
 
 def _is_watched(value: Any) -> bool:

@@ -1,22 +1,22 @@
-"""A program of tensors recorded once, as a graph of torch operators that can be run again without its Python.
+"""A program of tensors, recorded once as a graph of torch operators that runs again without the program's Python.
 
-    graph(*inputs, *constants) = program()        for the inputs that it was recorded with, and any others alike
+    graph(*inputs, *constants) = program()        for the recorded inputs, and for others of the same shapes and types
 
-Every operator is recorded below autograd and `vmap` (`make_fx`), so that gradients and particles are operators like any
-other. What the program closes over is handed in by reference: changed in place, it is changed in the graph. A graph is
-right only as long as the program does the same thing each time. Recording notices control flow on values by itself
-(`NotCaptured`); it is done twice, and two recordings that differ betray a counter or a random number of Python's. What
-neither sees, `shadow` may.
+`make_fx` records every operator below autograd and `vmap`, so gradients and batched draws are operators like others.
+The graph holds the tensors that the program closes over by reference: it sees their changes in place. A graph is right
+only while the program does the same thing each time. Recording notices control flow on values by itself. It is done
+twice: two recordings that differ reveal a counter or a random number in Python. `replay.check_against_program` finds
+more. Each refusal is a `NotCaptured`.
 """
 
 import linecache
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 import pyro
 import torch
@@ -25,20 +25,25 @@ from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..runtime.generators import generators_kept
+from ..runtime.replaced import attribute_replaced
 from .gather import GatherIndices
-from .outside import line
+from .outside import source_line
 
-_OURS = str(Path(__file__).parents[1])  # all rooms of the engine
-_OTHERS = _OURS, *(str(Path(file).parent) for file in (torch.__file__, pyro.__file__, linecache.__file__))
+_ENGINE = Path(__file__).parents[1]  # all rooms of the engine
+_LIBRARIES = tuple(Path(file).parent for file in (torch.__file__, pyro.__file__, linecache.__file__))
+_NOT_THE_USERS = tuple(f"{folder}{os.sep}" for folder in (_ENGINE, *_LIBRARIES))
 
 
 class NotCaptured(Exception):
-    """The program does not stay the same, or its control flow depends on values. Says what and, if known, the line."""
+    """A program that changes from run to run, or whose control flow depends on values: what, and the line if known."""
 
 
 class Recording(NamedTuple):
-    """code: of a function `forward(self, *inputs, *constants)`. run: the same without `self`, as fast as torch runs it,
-    and with more outputs after those. constants: the tensors that the program closes over.
+    """A recorded program.
+
+    code: the source of a function `forward(self, *inputs, *constants)`. run: the same function without `self`, as fast
+    as torch runs it; it may return further outputs after those of the program. constants: the tensors that the program
+    closes over.
     """
 
     code: str
@@ -49,32 +54,33 @@ class Recording(NamedTuple):
 def record(
     program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], buffers: Iterable[torch.Tensor] = ()
 ) -> Recording:
-    """Records the program, which reads these very tensors. buffers: what it may change on the way; put back afterwards.
+    """Records a program that reads the tensors `inputs`.
 
-    The generators stay as they were. Raises NotCaptured.
+    buffers: the tensors that the program may change in place; their values are put back, and so are the random
+    generators. Raises NotCaptured.
     """
     known = set(pyro.get_param_store().keys())
     found = []
     buffers = list(buffers)
-    with generators_kept(), kept(buffers), mock.patch.object(Distribution, "_validate_sample", _unseen):
+    with generators_kept(), values_kept(buffers), attribute_replaced(Distribution, "_validate_sample", _unchecked):
         for _ in range(2):
             try:
                 found.append(_recorded(program, inputs, {id(b) for b in buffers}))
             except NotCaptured:
                 raise
             except Exception as error:  # whatever the user's code may raise
-                raise NotCaptured(_why(error)) from error
+                raise NotCaptured(_reason(error)) from error
         last = _interpreted(found[1], [*inputs, *found[1].constants])
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
-    if why := _difference(*found):
-        raise NotCaptured(why)
+    if difference := _difference(*found):
+        raise NotCaptured(difference)
     return last
 
 
 @contextmanager
-def kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """These tensors hold afterwards what they held before."""
+def values_kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Puts the values of these tensors back afterwards, also after an error."""
     saved = [(tensor, tensor.clone()) for tensor in tensors]
     try:
         yield
@@ -84,88 +90,94 @@ def kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def _unseen(self: Distribution, value: torch.Tensor) -> None:
-    """A distribution made outside of a run may look at values in Python; what is recorded does not."""
+def _unchecked(self: Distribution, value: torch.Tensor) -> None:
+    """Replaces `_validate_sample`, which reads values in Python; distributions made before a run still call it."""
 
 
 def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int]) -> Recording:
-    # Private to torch, tried with 2.13, named by tests/inference/test_capture.py: it takes more than half of the time.
-    with mock.patch.object(proxy_tensor, "set_meta", lambda proxy, value: proxy), GatherIndices():
+    # set_meta, private to torch, takes more than half of the time. tests/inference/capture/test_record.py checks that
+    # it is still there; tried with torch 2.13.
+    with attribute_replaced(proxy_tensor, "set_meta", lambda proxy, value: proxy), GatherIndices():
         module = make_fx(lambda *_: program())(*inputs)
     graph = module.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
     by_id = {id(tensor): node for tensor, node in zip(inputs, places, strict=True)}
     constants: list[torch.Tensor] = []
-    held = set(places)
+    read_only = set(places)
     last = places[-1]
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = getattr(module, node.target)
         if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
-            raise NotCaptured("it reads a sparse tensor, or something else that is no plain tensor")
+            raise NotCaptured("it reads a sparse tensor, or an object that is not a plain tensor")
         if id(tensor) not in by_id:
             with graph.inserting_after(last):
                 last = by_id[id(tensor)] = graph.placeholder(f"constant{len(constants)}")
             constants.append(tensor.detach())
             if id(tensor) not in may_change:
-                held.add(last)
+                read_only.add(last)
         node.replace_all_uses_with(by_id[id(tensor)])
         graph.erase_node(node)
-    _refuse_writes(graph, held)
+    _refuse_writes(graph, read_only)
     graph.eliminate_dead_code()
     module.recompile()
     code = module.code
-    # A draw that nothing uses moves the generator all the same: returned, no optimisation leaves it out.
-    idle = [node for node in graph.nodes if not node.users and _is_random(node)]
-    if idle:
+    # An unused draw still advances the generator. As an output of the graph, no optimisation removes it.
+    unused = [node for node in graph.nodes if not node.users and _is_random(node)]
+    if unused:
         (output,) = (node for node in graph.nodes if node.op == "output")
-        output.args = ([*output.args[0], *idle],)
+        output.args = ([*output.args[0], *unused],)
         module.recompile()
     return Recording(code, module.forward, constants)
 
 
-def _refuse_writes(graph: torch.fx.Graph, held: set[torch.fx.Node]) -> None:
-    """Raises NotCaptured if the program changes one of these tensors in place: looking at it would move it on."""
+def _refuse_writes(graph: torch.fx.Graph, read_only: set[torch.fx.Node]) -> None:
+    """Raises NotCaptured if the program changes a read-only tensor in place: a check of the step would change it too.
+
+    Views of read-only tensors are added to the set.
+    """
     for node in graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if schema is None:
             continue
         for argument, value in zip(schema.arguments, node.args, strict=False):
-            if isinstance(value, torch.fx.Node) and value in held and argument.alias_info is not None:
+            if isinstance(value, torch.fx.Node) and value in read_only and argument.alias_info is not None:
                 if argument.alias_info.is_write:
-                    raise NotCaptured("it changes a tensor in place that is not its own")
-                held.add(node)  # a view of it
+                    raise NotCaptured("it changes a tensor in place that it did not create")
+                read_only.add(node)  # a view
 
 
 def _is_random(node: torch.fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
-def _interpreted(captured: Recording, inputs: list[torch.Tensor]) -> Recording:
-    """The same operators without Python between them: torch's own interpreter, where this torch has it still. On a GPU
-    it would fuse them, and round otherwise than the program: there the graph stays as it is, for a CUDA graph.
+def _interpreted(recording: Recording, inputs: list[torch.Tensor]) -> Recording:
+    """The same recording, run by torch's own interpreter without Python between operators; unchanged if torch has none.
 
-    Private to torch, tried with 2.13. `torch.jit.trace`, the same in public, keeps the tensors of a trace for ever.
+    On a GPU the interpreter would fuse operators and round differently, so the recording stays as it is there, for a
+    CUDA graph. The interpreter is private to torch (tried with 2.13): `torch.jit.trace`, the public way to it, keeps
+    the tensors of each trace for the life of the process.
     """
     if any(t.device.type != "cpu" for t in inputs):
-        return captured
+        return recording
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             graph, _ = torch._C._create_graph_by_tracing(
-                lambda *given: tuple(captured.run(*given)),
+                lambda *given: tuple(recording.run(*given)),
                 tuple(t.detach() for t in inputs),
                 lambda variable: "",  # its name
                 True,  # strict: containers as they are
-                False,  # no operator made to work out of place
-                None,  # of no module
+                False,  # do not force operators out of place
+                None,  # no module
                 [f"input{i}" for i in range(len(inputs))],
             )
-            return captured._replace(run=torch._C._create_function_from_graph("step", graph))
-        except Exception:  # an operator that it does not know: the graph as it is does as well
-            return captured
+            return recording._replace(run=torch._C._create_function_from_graph("step", graph))
+        except Exception:  # an operator that the interpreter does not know
+            return recording
 
 
 def _difference(one: Recording, two: Recording) -> str | None:
+    """How two recordings of one program differ, in words; None if they are equal."""
     if one.code != two.code:
         pairs = zip(one.code.splitlines(), two.code.splitlines(), strict=False)
         line = next((f": {a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")
@@ -181,20 +193,21 @@ def _shown(t: torch.Tensor) -> str:
     return f"{t.item():g}" if t.numel() == 1 else f"a tensor of shape {tuple(t.shape)}"
 
 
-def _why(error: BaseException) -> str:
-    """The reason in a few words, and the last line of the user's own code on the way to it."""
+def _reason(error: BaseException) -> str:
+    """Why recording failed, in a few words, with the last line of the user's own code that led to the error."""
     text = str(error)
     if "value out of a tracing tensor" in text or "data-dependent" in text:
-        text = "Python looks at the value of a tensor that changes from step to step"
+        text = "Python reads the value of a tensor that changes from step to step"
     elif "numpy" in text.lower():
-        text = "a tensor that changes from step to step leaves torch for NumPy"
+        text = "a tensor that changes from step to step is converted to NumPy"
     else:
         text = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:160]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_the_users_file(frame.filename)]
     if not frames:
         return text
-    return text + line(frames[-1].filename, frames[-1].lineno or 0)
+    return text + source_line(frames[-1].filename, frames[-1].lineno or 0)
 
 
-def _is_users(path: str) -> bool:
-    return not path.startswith(_OTHERS)
+def is_the_users_file(path: str) -> bool:
+    """Whether a source file belongs neither to the engine nor to torch, Pyro or Python's standard library."""
+    return not path.startswith(_NOT_THE_USERS)

@@ -1,9 +1,9 @@
-"""The step of one pair on data of one kind, captured, and replayed as the graph is.
+"""A step, recorded as a graph, checked against the program that it records, and replayed.
 
-    (parameters, baselines, batch) -> (the loss in nats, gradients, new baselines)
+    (leaves, baselines, per-step inputs, data) -> (the loss, gradients, new baselines)
 
-A graph draws from the generators as the program itself would: the same seed, the same numbers. `machine` makes it
-faster still; `compiled` decides which is used.
+A graph draws from the random generators as the program would: the same seed gives the same numbers. `native` replaces
+it with compiled code in a long run; `captures` decides which steps are replayed.
 """
 
 import math
@@ -16,103 +16,116 @@ import pyro
 import torch
 
 from ..runtime.generators import generators_kept
-from .record import NotCaptured, Recording, kept, record
+from .record import NotCaptured, Recording, record, values_kept
 
-# (the estimate of -ELBO, a scalar with its gradient), of these baselines, which it brings up to date.
-Objective = Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
-
-
-PROBES = 8
-
-
-CLOSE = 1e-5  # relative to the largest number: what a graph and its program may differ by
-
-
-ROUNDING = 1e-6  # relative to the loss: what a gradient may, which may be a difference of costs as large as this
+# Of the baselines: (the loss, a scalar; a scalar whose gradient is the step's). It writes the new baselines into them.
+LossFunction = Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+PROBES = 8  # draws in which a new graph is compared with its program
+CLOSE = 1e-5  # by how much graph and program may differ, relative to a tensor's largest magnitude
+ROUNDING = 1e-6  # and relative to the loss: a gradient may be a small difference of costs as large as the loss
 
 
 class StepInputs(NamedTuple):
-    """The tensors of a run that a step reads; an `Objective` reads these very ones."""
+    """The tensors that a step reads."""
 
-    leaves: list[torch.Tensor]
-    baselines: dict[str, torch.Tensor]
-    each: list[torch.Tensor]  # what is another in every step: the rows of the batch, the kl_weight
+    leaves: list[torch.Tensor]  # the parameters
+    baselines: dict[str, torch.Tensor]  # moving averages, replaced by each step
+    per_step: list[torch.Tensor]  # what changes at every step, such as the row indices of a batch
     data: list[torch.Tensor]
-    buffers: list[torch.Tensor]
+    buffers: list[torch.Tensor]  # of networks; the step may change them in place
 
     @property
-    def inputs(self) -> list[torch.Tensor]:
-        """Those that a graph is handed, in its order."""
-        return [*self.leaves, *self.baselines.values(), *self.each, *self.data]
+    def graph_inputs(self) -> list[torch.Tensor]:
+        """The inputs of the graph, in its order; it holds the buffers as constants."""
+        return [*self.leaves, *self.baselines.values(), *self.per_step, *self.data]
+
+
+class EagerStep(NamedTuple):
+    """A step run by its own Python. loss: a function that reads the very tensors of `inputs`."""
+
+    loss: LossFunction
+    inputs: StepInputs
+    optimiser: torch.optim.Optimizer
 
 
 @dataclass
-class Replay:
-    """A captured step. machine: see `machine.pursue`; None before that was asked."""
+class RecordedStep:
+    """A step's graph, and how often it was replayed."""
 
-    captured: Recording
-    used: list[int]  # the leaves that there is a gradient for
+    recording: Recording
+    used: list[int]  # indices of the leaves that have a gradient
     taken: int = 0  # steps
-    seconds: float = 0.0  # that they took
-    machine: Any = None
-
-    def updated(self, live: StepInputs) -> list[torch.Tensor]:
-        """The leaves that there is a gradient for."""
-        return [live.leaves[i] for i in self.used]
+    seconds: float = 0.0  # of all steps replayed by the graph
+    native: Any = None  # the stage of its compilation, see `native`
 
     @property
     def is_probed(self) -> bool:
-        """Whether it is to be held against the program now: after 2^k steps."""
+        """Whether to compare the graph with its program now: after 2^k steps."""
         return self.taken >= PROBES and self.taken & (self.taken - 1) == 0
 
     @property
-    def unprobed(self) -> int:
-        """Steps until it is."""
+    def until_probe(self) -> int:
+        """Steps until the next comparison."""
         return (1 << self.taken.bit_length()) - self.taken
 
 
-def recorded(objective: Objective, live: StepInputs) -> Replay:
-    """The step, captured and held against the program in some draws. Raises NotCaptured."""
+class Replay(NamedTuple):
+    """A recorded step with the tensors that it reads now and the optimiser that updates its leaves."""
+
+    recorded: RecordedStep
+    inputs: StepInputs
+    optimiser: torch.optim.Optimizer
+
+    @property
+    def updated(self) -> list[torch.Tensor]:
+        """The leaves that have a gradient."""
+        return [self.inputs.leaves[i] for i in self.recorded.used]
+
+
+def record_step(step: EagerStep) -> RecordedStep:
+    """The step recorded as a graph, which agrees with its program in PROBES draws. Raises NotCaptured."""
     used: list[int] = []
-    replay = Replay(record(lambda: _values(objective, live, used), live.inputs, live.buffers), used)
-    for probe in range(PROBES):
-        check_against_program(replay, objective, live, probe)
-    return replay
+    inputs = step.inputs
+    recording = record(lambda: _program_values(step, used), inputs.graph_inputs, inputs.buffers)
+    recorded = RecordedStep(recording, used)
+    for seed in range(PROBES):
+        check_against_program(recorded, step, seed)
+    return recorded
 
 
-def check_against_program(replay: Replay, objective: Objective, live: StepInputs, seed: int) -> None:
-    """Raises NotCaptured if graph and program differ in loss or gradient under the same noise. Nothing is changed."""
+def check_against_program(recorded: RecordedStep, step: EagerStep, seed: int) -> None:
+    """Raises NotCaptured if graph and program differ in loss or gradient under the same noise. It changes no state."""
     used: list[int] = []
     known = set(pyro.get_param_store().keys())
     results, generators = [], []
     with generators_kept():
-        for compute in (lambda: graph(replay, live), lambda: _values(objective, live, used)):
-            with kept(live.buffers):
+        for compute in (lambda: _graph_values(recorded, step.inputs), lambda: _program_values(step, used)):
+            with values_kept(step.inputs.buffers):
                 torch.manual_seed(seed)
                 try:
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
-                    raise fails(error) from error
+                    raise graph_failed(error) from error
                 generators.append(torch.get_rng_state())
     if new := sorted(set(pyro.get_param_store().keys()) - known):
-        raise NotCaptured(f"after {replay.taken:,} steps parameter {new[0]!r} appeared")
+        raise NotCaptured(f"after {recorded.taken:,} steps parameter {new[0]!r} appeared")
     if not torch.equal(*generators):
-        raise NotCaptured(f"after {replay.taken:,} steps the program draws other random numbers than were recorded")
+        raise NotCaptured(f"after {recorded.taken:,} steps the program draws other random numbers than its recording")
     one, two = results
     rounding = ROUNDING * two[0].abs().nan_to_num(0, posinf=0).item()
-    if used != replay.used or not all(_same(a, b, rounding) for a, b in zip(one, two, strict=True)):
-        same = _same(one[0], two[0], rounding)
-        what = "gradient" if same else f"-ELBO {one[0].item():g} recorded, {two[0].item():g} now"
-        raise NotCaptured(f"after {replay.taken:,} steps the program does not do what was recorded ({what})")
+    if used != recorded.used or not all(_nearly_equal(a, b, rounding) for a, b in zip(one, two, strict=True)):
+        same_loss = _nearly_equal(one[0], two[0], rounding)
+        what = "gradient" if same_loss else f"loss {one[0].item():g} recorded, {two[0].item():g} now"
+        raise NotCaptured(f"after {recorded.taken:,} steps the program differs from its recording ({what})")
 
 
-def fails(error: Exception) -> NotCaptured:
-    """What is said of a graph that raises this."""
-    return NotCaptured(f"its recorded form fails ({str(error).splitlines()[0][:160]})")
+def graph_failed(error: Exception) -> NotCaptured:
+    """The reason to give when a graph raises `error`."""
+    return NotCaptured(f"its recording fails ({str(error).splitlines()[0][:160]})")
 
 
-def _same(one: torch.Tensor, two: torch.Tensor, rounding: float) -> bool:
-    """Whether two tensors are the same but for this and for what is little beside their largest number; NaN is NaN."""
+def _nearly_equal(one: torch.Tensor, two: torch.Tensor, rounding: float) -> bool:
+    """Whether two tensors are equal up to `rounding` plus CLOSE of the largest magnitude; NaN equals NaN."""
     if one.shape != two.shape:
         return False
     largest = max(one.abs().max().item(), two.abs().max().item()) if one.numel() else 0.0
@@ -120,38 +133,38 @@ def _same(one: torch.Tensor, two: torch.Tensor, rounding: float) -> bool:
     return torch.allclose(one, two, rtol=0, atol=slack, equal_nan=True)
 
 
-def graph(replay: Replay, live: StepInputs) -> list[torch.Tensor]:
-    """The loss, a gradient for each of `used`, the new baselines."""
+def _graph_values(recorded: RecordedStep, inputs: StepInputs) -> list[torch.Tensor]:
+    """Runs the graph: the loss, a gradient for each leaf of `used`, the new baselines."""
     with torch.no_grad():
-        return list(replay.captured.run(*live.inputs, *replay.captured.constants))[
-            : 1 + len(replay.used) + len(live.baselines)
+        return list(recorded.recording.run(*inputs.graph_inputs, *recorded.recording.constants))[
+            : 1 + len(recorded.used) + len(inputs.baselines)
         ]
 
 
-def one_step(replay: Replay, live: StepInputs, optimiser: torch.optim.Optimizer) -> float:
-    """One step of the graph as it is. The loss; if it is not finite, nothing was updated."""
+def _program_values(step: EagerStep, used: list[int]) -> list[torch.Tensor]:
+    """Runs the program: the same values as `_graph_values`. Fills `used`."""
+    baselines = dict(step.inputs.baselines)
+    with torch.enable_grad():
+        value, surrogate = step.loss(baselines)
+        gradients = torch.autograd.grad(surrogate, step.inputs.leaves, allow_unused=True)
+    used[:] = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    return [value, *(g for g in gradients if g is not None), *(baselines[name] for name in step.inputs.baselines)]
+
+
+def one_step(replay: Replay) -> float:
+    """Takes one step by the graph and returns the loss. If the loss is not finite, nothing is updated."""
+    recorded, inputs, optimiser = replay
     begun = time.perf_counter()
-    loss, *rest = graph(replay, live)
+    loss, *rest = _graph_values(recorded, inputs)
     value = loss.item()
     if math.isfinite(value):
-        for leaf in live.leaves:
+        for leaf in inputs.leaves:
             leaf.grad = None
-        for i, gradient in zip(replay.used, rest, strict=False):
-            leaf = live.leaves[i]  # updates read both in the order of memory
+        for leaf, gradient in zip(replay.updated, rest, strict=False):  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
         optimiser.step()
-        for average, new in zip(live.baselines.values(), rest[len(replay.used) :], strict=True):
+        for average, new in zip(inputs.baselines.values(), rest[len(recorded.used) :], strict=True):
             average.copy_(new)
-    replay.taken += 1
-    replay.seconds += time.perf_counter() - begun
+    recorded.taken += 1
+    recorded.seconds += time.perf_counter() - begun
     return value
-
-
-def _values(objective: Objective, live: StepInputs, used: list[int]) -> list[torch.Tensor]:
-    """The program itself; `used` is filled."""
-    baselines = dict(live.baselines)
-    with torch.enable_grad():
-        value, surrogate = objective(baselines)
-        gradients = torch.autograd.grad(surrogate, live.leaves, allow_unused=True)
-    used[:] = [i for i, gradient in enumerate(gradients) if gradient is not None]
-    return [value, *(g for g in gradients if g is not None), *(baselines[name] for name in live.baselines)]

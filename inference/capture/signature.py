@@ -1,4 +1,4 @@
-"""The signature of a step: what it was recorded for. Another signature needs another recording."""
+"""The signature of a step: all that its recording depends on. Another signature needs another recording."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -11,32 +11,43 @@ from torch.utils._pytree import tree_flatten
 from .record import NotCaptured
 from .replay import StepInputs
 
-PLAIN = (bool, int, float, complex, str, Enum, torch.dtype, torch.device)
+PLAIN = (bool, int, float, complex, str, Enum, torch.dtype, torch.device)  # arguments that are compared by value
 
 
 class Signature(NamedTuple):
-    """What a graph is captured for. outside: the numbers that the pair reads from outside of itself."""
+    """What a step is recorded for; equal signatures share a recording."""
 
-    plan: tuple
-    program: tuple
-    outside: tuple
-    data: tuple
+    choices: tuple  # of the caller; a recording for new choices drops all recordings for others
+    settings: tuple  # other settings of the caller; parameters, training modes, names of baselines, per-step shapes
+    outside: tuple  # the numbers that the program reads from outside of itself, see `outside`
+    data: tuple  # the structure of the arguments; shapes, strides, types and devices of tensors; other values
 
 
 def signature_of(
-    plan: tuple, program: tuple, outside: tuple, live: StepInputs, data: Sequence[Any], modules: Sequence[nn.Module]
+    choices: tuple,
+    settings: tuple,
+    outside: tuple,
+    inputs: StepInputs,
+    data: Sequence[Any],
+    modules: Sequence[nn.Module],
 ) -> Signature:
-    """plan, program: whatever else the steps depend on. data: the arguments of the pair, those of `live` and others."""
+    """The signature of a step on these inputs. data: all arguments of the program, tensors or not. Raises NotCaptured.
+
+    choices, settings, outside: see `Signature`. modules: the networks, whose training modes count.
+    """
     parts, structure = tree_flatten(tuple(data))
     ids = [id(part) for part in parts]
-    leaves = tuple((id(p), p.shape) for p in live.leaves)
+    leaves = tuple((id(p), p.shape) for p in inputs.leaves)
     modes = tuple(module.training for module in modules)
     forms = tuple((ids.index(id(part)), *_form(part)) for part in parts)
-    shapes = tuple(t.shape for t in live.each)
-    return Signature(plan, (program, leaves, modes, tuple(live.baselines), shapes), outside, (str(structure), forms))
+    shapes = tuple(t.shape for t in inputs.per_step)
+    return Signature(
+        choices, (settings, leaves, modes, tuple(inputs.baselines), shapes), outside, (str(structure), forms)
+    )
 
 
 def _form(value: Any) -> tuple:
+    """What counts of one argument."""
     if isinstance(value, torch.Tensor):
         if value.layout is not torch.strided:
             raise NotCaptured("an argument is a sparse tensor")
@@ -45,4 +56,4 @@ def _form(value: Any) -> tuple:
         return "network", id(value)
     if value is None or isinstance(value, PLAIN):
         return type(value), value
-    raise NotCaptured(f"an argument is a {type(value).__name__}, which cannot be looked into: pass tensors and numbers")
+    raise NotCaptured(f"an argument is a {type(value).__name__}, which cannot be compared: pass tensors and numbers")

@@ -1,1 +1,15 @@
-"""Functions of one or two distributions. This room knows no trace and no model."""
+"""Functions of one or two distributions. This room knows no trace and no model.
+
+Files, in the order in which to read them:
+
+    unwrap.py       the family of a distribution; the same distribution without wrappers, masks or gradients
+    summaries.py    means, sds, quantiles and labels of scalars
+    finite.py       support, marginals and neighbours of finite distributions
+    gaussian.py     a joint normal distribution conditioned on some of its numbers
+    transformed.py  moments of transformed normals and gammas
+    divergence.py   KL(q || p) in closed form
+    distances.py    KL, Wasserstein and total variation distances of marginals
+    simplex.py      Beta and Dirichlet draws that vmap can batch
+
+Other rooms call: `kind`, `unwrapped`, `values_of`, `mean_and_sd`, `divergence`.
+"""

@@ -31,7 +31,7 @@ POINTS, REACH = 801, 9.0  # of the trapezoid rule for a normal, and its ends in 
 
 
 def is_point(q: Distribution | None, sd: torch.Tensor) -> bool:
-    """Whether the guide believes in a point; a finite site may be sure by rounding, and is none."""
+    """Whether q is a point mass. A finite q is none, even if rounding makes one of its values certain."""
     return kind(q) == "Delta" or (q is None and bool((sd == 0).any()))
 
 
@@ -99,10 +99,7 @@ def as_normal(fn: Any) -> MultivariateNormal | None:
 
 
 def scalar(fn: Any) -> Any:
-    """The marginal of each of its numbers: a distribution without event dimensions, of the site's shape.
-
-    None where it is not known.
-    """
+    """The marginal distribution of each scalar: no event dimensions, batch shape as the site; None if not known."""
     base: Any = unwrapped(fn)
     if not isinstance(base, Distribution):
         return None

@@ -10,7 +10,7 @@ from .unwrap import kind, unwrapped
 
 
 def values_of(fn: Any) -> int:
-    """How many values each row of a distribution can take, if its rows are apart and all have the same; else 0."""
+    """The number of values of each row, if the rows are independent and have the same values; else 0."""
     if not getattr(fn, "has_enumerate_support", False):
         return 0
     try:
@@ -25,7 +25,7 @@ def one_flip_neighbours(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, tor
     """
     base, units = unwrapped(fn), fn.event_shape.numel()
     support = base.enumerate_support(expand=False).flatten()
-    index = (value.unsqueeze(-1) == support).to(torch.int64).argmax(-1)
+    index = index_of(value, support)
     one = torch.eye(units, dtype=torch.bool, device=value.device)
     one = one.reshape(units, *[1] * len(fn.batch_shape), *fn.event_shape)
     values, probabilities = [], []
@@ -38,7 +38,7 @@ def one_flip_neighbours(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 class Finite(dist.Categorical):
-    """These values with these probabilities: probs (*batch, K), values (K,)."""
+    """The distribution of finitely many numbers: values (K,) with probabilities (*batch, K)."""
 
     def __init__(self, values: torch.Tensor, probs: torch.Tensor) -> None:
         self.values = values
@@ -49,10 +49,10 @@ class Finite(dist.Categorical):
         return constraints.real
 
     def _indices(self, value: torch.Tensor) -> torch.Tensor:
-        return (value.unsqueeze(-1) == self.values).to(torch.int64).argmax(-1)
+        return index_of(value, self.values)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        inside = (value.unsqueeze(-1) == self.values).any(-1)
+        inside = indicator(value, self.values).any(0)
         return torch.where(inside, super().log_prob(self._indices(value)), -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
@@ -72,13 +72,13 @@ class Finite(dist.Categorical):
 
 
 def support(fn: Any) -> torch.Tensor:
-    """The values of each row, (K, *event shape)."""
+    """The values of each row of a finite distribution, (K, *event)."""
     values = fn.enumerate_support(expand=False)
     return values.reshape(len(values), *fn.event_shape)
 
 
 def indicator(z: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Whether a value is each of these, (K, *batch). z: (*batch, *event); values: (K, *event)."""
+    """Whether z is each of the values: booleans (K, *batch). z: (*batch, *event). values: (K, *event)."""
     events = values.dim() - 1
     same = z.unsqueeze(0) == values.reshape(len(values), *[1] * (z.dim() - events), *values.shape[1:])
     for _ in range(events):
@@ -86,8 +86,13 @@ def indicator(z: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return same
 
 
+def index_of(z: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Which of the values z is: indices (*batch), 0 where it is none. z: (*batch, *event). values: (K, *event)."""
+    return indicator(z, values).to(torch.int64).argmax(0)
+
+
 def finite_marginal(fn: Any, values: torch.Tensor, probabilities: torch.Tensor) -> Any:
-    """Of a site with these values, (K, *event). probabilities: (K, *batch)."""
+    """The marginal distribution of a site with these values, (K, *event), and probabilities, (K, *batch)."""
     probabilities = probabilities.double().clamp(min=0.0)
     probabilities = probabilities / probabilities.sum(0)
     if fn.event_shape:

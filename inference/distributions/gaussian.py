@@ -8,15 +8,20 @@ import torch
 
 
 def gaussian_conditional(mean: Any, cov: Any, given: Mapping[int, float]) -> dist.MultivariateNormal:
-    """What remains of N(mean, cov) once some of its numbers are known:
+    """The conditional distribution of a joint normal N(mean, cov), given some of its entries:
 
         x | y ~ N(mu_x + S_xy S_yy^-1 (y - mu_y),  S_xx - S_xy S_yy^-1 S_yx)      (Bishop 2006, eq. 2.81-2.82)
 
-    mean: (D,). cov: (D, D), positive definite. given: {index: value}, negative indices from the end. The others stay
-    in their order. Of two numbers it is N(mu_x + rho sigma_x sigma_y / sigma_y^2 (y - mu_y), sigma_x^2 (1 - rho^2)):
-    the lecture's slide has a slip in that coefficient, where sigma_y^2 belongs under rho sigma_x sigma_y.
-    Raises ValueError for shapes that do not fit, a covariance that is none, and indices that are not there, come twice
-    or leave nothing.
+    mean: shape (D,). cov: shape (D, D), symmetric and positive definite. given: {index: value}; negative indices count
+    from the end. Returns a normal of the D - len(given) other entries, in their order, in double precision. For D = 2
+    it is N(mu_x + rho sigma_x / sigma_y (y - mu_y), sigma_x^2 (1 - rho^2)).
+    Raises ValueError for shapes that do not fit, a covariance that is not positive definite, and indices out of range,
+    given twice, or that leave no entry.
+
+    >>> import credo
+    >>> x = credo.gaussian_conditional([1.0, 2.0], [[4.0, 1.2], [1.2, 9.0]], {1: 5.0})
+    >>> round(x.mean.item(), 4), round(x.variance.item(), 4)
+    (1.4, 3.84)
     """
     mean, cov = (torch.as_tensor(t, dtype=torch.float64) for t in (mean, cov))
     D = len(mean) if mean.dim() == 1 else -1

@@ -11,6 +11,7 @@ from .unwrap import kind, unwrapped
 
 
 def is_on_simplex(fn: Any) -> bool:
+    """Whether a distribution is a Beta or a Dirichlet, whatever wraps it."""
     return kind(fn) in ("Beta", "Dirichlet")
 
 

@@ -1,5 +1,6 @@
 """Means, sds, quantiles and labels of the scalars of a site."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 
 def mean_and_sd(fn: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each scalar, in double precision; of a finite distribution by summing over its values."""
+    """(mean, sd) of each scalar of a distribution, in double precision; of a finite one by a sum over its values."""
     probabilities = masses(fn)
     if probabilities is None:
         return fn.mean.double(), fn.variance.double().sqrt()
@@ -27,16 +28,25 @@ def masses(fn: Any) -> torch.Tensor | None:
 
 
 def as_table(found: dict[str, tuple[torch.Tensor, torch.Tensor]], draws: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """A row for each scalar, of {site: (mean, sd)} and draws {site: (n, *shape)}."""
+    """A table with mean, sd and quantiles of each scalar. found: {site: (mean, sd)}. draws: {site: (n, *shape)}."""
     rows = {}
     for name, (mean, sd) in found.items():
-        quantiles = _quantiles(draws[name].double())
+        marks = quantiles(draws[name].double(), QUANTILES)
         for index, label in scalars(name, mean.shape):
-            shown = {f"{q:.0%}": quantiles[i][index].item() for i, q in enumerate(QUANTILES)}
+            shown = {f"{q:.0%}": marks[i][index].item() for i, q in enumerate(QUANTILES)}
             rows[label] = {"mean": mean[index].item(), "sd": sd[index].item(), **shown}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
     return table
+
+
+def quantiles(draws: torch.Tensor, probabilities: Sequence[float]) -> torch.Tensor:
+    """The quantiles of draws (n, *shape) at K probabilities, shape (K, *shape): order statistics, not interpolated.
+
+    By sorting: torch.quantile is limited to 16 million elements.
+    """
+    ordered = draws.sort(dim=0).values
+    return torch.stack([ordered[round(q * (len(draws) - 1))] for q in probabilities])
 
 
 def scalars(name: str, shape: torch.Size) -> list[tuple[tuple[int, ...], str]]:
@@ -44,9 +54,3 @@ def scalars(name: str, shape: torch.Size) -> list[tuple[tuple[int, ...], str]]:
     if not shape:
         return [((), name)]
     return [(index, f"{name}[{','.join(map(str, index))}]") for index in product(*(range(n) for n in shape))]
-
-
-def _quantiles(draws: torch.Tensor) -> torch.Tensor:
-    """Quantiles over the first dimension (by sorting: torch.quantile is limited to 16 million elements)."""
-    ordered = draws.sort(dim=0).values
-    return torch.stack([ordered[round(q * (len(draws) - 1))] for q in QUANTILES])

@@ -1,4 +1,4 @@
-"""Distributions with moments that torch leaves out: of a bijection of a normal or a gamma, and of finite values."""
+"""Transformed distributions with mean and variance, which torch lacks: of a bijection of a normal or of a gamma."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a distribution can be turned into: without its parameters' gradients or paths, seen through a transform."""
+"""Copies of a distribution without gradients, rsample or mask, and the distribution inside its wrappers."""
 
 import copy
 from typing import Any
@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 
 def without_parameters(fn: Any) -> Any:
-    """A copy whose parameters carry no gradient; its density still has one along the value."""
+    """A copy whose parameters carry no gradient; its log_prob still has one in the value."""
     fn = copy.copy(fn)
     for name, value in vars(fn).items():
         if isinstance(value, torch.Tensor):
@@ -19,7 +19,7 @@ def without_parameters(fn: Any) -> Any:
 
 
 def is_plain(fn: Any) -> bool:
-    """Whether a distribution is made of tensors and such distributions alone, so that `without_parameters` is right."""
+    """Whether a distribution holds only tensors and such distributions, so that `without_parameters` is right."""
     plain = True
     for value in vars(fn).values():
         if isinstance(value, Distribution):
@@ -42,7 +42,7 @@ def without_path(fn: Any) -> Any:
 
 
 def unmasked(fn: Any) -> Any:
-    """The distribution that is drawn from, where a mask leaves part of its density out."""
+    """The distribution without its mask."""
     kind = type(fn).__name__
     if kind == "MaskedDistribution":
         return unmasked(fn.base_dist)
@@ -54,6 +54,7 @@ def unmasked(fn: Any) -> Any:
 
 
 def is_masked(*fns: Any) -> bool:
+    """Whether one of the distributions has a mask."""
     return any(
         type(fn).__name__ == "MaskedDistribution" or (hasattr(fn, "base_dist") and is_masked(fn.base_dist))
         for fn in fns
@@ -61,7 +62,7 @@ def is_masked(*fns: Any) -> bool:
 
 
 def kind(fn: Any) -> str:
-    """What the user called the distribution."""
+    """The class name of the distribution without its wrappers: "Normal", say."""
     return type(unwrapped(fn)).__name__
 
 

@@ -17,7 +17,7 @@ from ..pair.costs import DATA, GUIDE, PRIOR, Key, Run, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.probes import differing, parameters_moved, probing
-from ..runtime.sites import Site, drawn, is_index, latent
+from ..runtime.sites import Site, drawn_sites, is_index, latent
 from .provenance import by_provenance
 
 OFF = (0.0, 0.1, 0.1)  # dataflow tests: at the parameters and at two places nearby, sds
@@ -135,5 +135,5 @@ def another(fn: Any, value: torch.Tensor) -> torch.Tensor:
 
 def random_draws(trace: poutine.Trace) -> dict[str, Site]:
     """The sites that the guide draws, without points (Delta) and indices of rows."""
-    sites = drawn(trace).items()
+    sites = drawn_sites(trace).items()
     return {name: s for name, s in sites if not is_index(s) and kind(s["fn"]) != "Delta"}

@@ -40,7 +40,7 @@ def on_grid(
         return run(pair, held, terms)
     where: Plates = {}
     dims: Dims = {}
-    terms = terms._replace(weights=terms.weights | values.keys())
+    terms = terms._replace(unscaled=terms.unscaled | values.keys())
 
     def one(fixed: dict[str, torch.Tensor]) -> tuple[Any, ...]:
         found = run(pair, fixed, terms)

@@ -16,7 +16,7 @@ from ..distributions.unwrap import kind, unwrapped
 from ..pair.costs import WEIGHT, Costs, Plates, Terms, run
 from ..pair.pair import Pair
 from ..runtime.probes import PLACES, nearly_equal, probing
-from ..runtime.sites import Site, drawn
+from ..runtime.sites import Site, drawn_sites
 from ..runtime.vectorise import Differing, each
 from .enumerate import grid
 
@@ -106,11 +106,11 @@ def _coupled_here(
     pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool
 ) -> Cause | None:
     """Rows of mixed values must cost what they cost in equal ones; what stands outside their plate, always the same."""
-    others = {name: site["value"].detach() for name, site in drawn(guide).items() if name not in values}
+    others = {name: site["value"].detach() for name, site in drawn_sites(guide).items() if name not in values}
     plates: Plates = {}
 
     def costs_of(one: dict[str, torch.Tensor]) -> Costs:
-        found = run(pair, others | one, Terms(weights=frozenset(values)))
+        found = run(pair, others | one, Terms(unscaled=frozenset(values)))
         plates.update(found.plates)
         return found.costs
 

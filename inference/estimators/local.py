@@ -22,7 +22,7 @@ from ..pair.local_reparam import LAYERS, bound, spatial
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
 from ..runtime.probes import differing, parameters_moved, probing
-from ..runtime.sites import Site, drawn, has_rsample
+from ..runtime.sites import Site, drawn_sites, has_rsample
 from .estimator import ANALYTIC_KL, Choice, Estimator, Evidence
 from .recipe import Recipe
 
@@ -65,7 +65,7 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
             if name not in q.nodes:
                 why[name] = "the guide does not draw it in every run"
                 continue
-            fn = drawn(q)[name]["fn"]
+            fn = drawn_sites(q)[name]["fn"]
             if kind(fn) != "Normal" or not fn.has_rsample:
                 why[name] = f"its distribution is {kind(fn)}, and sums of draws are known for Normal alone"
             elif name not in kl:
@@ -129,7 +129,7 @@ def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str
 def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
     """Why not, by what moves with the layer's output: one look, at one set of latents."""
     q = poutine.trace(pair.guide).get_trace(*pair.data)
-    sites = drawn(q)
+    sites = drawn_sites(q)
     held = {n: site["value"] for n, site in sites.items()}
     seen: list[tuple[torch.Tensor, int]] = []
 

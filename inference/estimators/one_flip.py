@@ -68,7 +68,7 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
     redrawn = {name: reads.descendants(name) for name in chosen.sites}
     terms = recipe.terms._replace(
         sticking=recipe.terms.sticking | (names - chosen.kl.keys()),
-        weights=recipe.terms.weights | names,
+        unscaled=recipe.terms.unscaled | names,
         flips=recipe.terms.flips | names,
     )
     return recipe._replace(terms=terms, parts=(*recipe.parts, Part(partial(flips, reach, redrawn), _add)))

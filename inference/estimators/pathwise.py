@@ -23,7 +23,7 @@ from ..pair.costs import GUIDE, Costs, Terms, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.probes import without_dropout
-from ..runtime.sites import Site, drawn, has_rsample, latent
+from ..runtime.sites import Site, drawn_sites, has_rsample, latent
 from ..runtime.vectorise import at_once, each
 from .estimator import ANALYTIC_KL, LOG_Q, STICKING, Estimator, Evidence
 
@@ -194,7 +194,7 @@ def not_pathwise(
     pair: Pair, guide: poutine.Trace, fixed: list[str], kl: Mapping[str, str], vectorised: bool
 ) -> dict[str, str]:
     """{site: why its draw must not be differentiated}. guide: a trace. fixed: left out. kl: as for `rough_sites`."""
-    every = {name: site for name, site in drawn(guide).items() if kind(site["fn"]) != "Delta"}
+    every = {name: site for name, site in drawn_sites(guide).items() if kind(site["fn"]) != "Delta"}
     asked = latent(guide, auxiliary=True).keys() - set(fixed)
     sites = {name: site for name, site in every.items() if name in asked and has_rsample(site)}
     held = {name: site["value"] for name, site in every.items() if name not in sites}

@@ -32,7 +32,7 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
     if not chosen.sites:
         return recipe
     names = frozenset(chosen.sites)
-    terms = recipe.terms._replace(weights=recipe.terms.weights | names)
+    terms = recipe.terms._replace(unscaled=recipe.terms.unscaled | names)
     return recipe._replace(terms=terms, parts=(*recipe.parts, Part(partial(_log_q, names), _refuse_parameters)))
 
 

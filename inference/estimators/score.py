@@ -94,7 +94,7 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
     names = frozenset(chosen.sites)
     reach = {name: chosen.facts.reads.moved_by(name, chosen.kl) for name in chosen.sites}
     terms = recipe.terms._replace(
-        sticking=recipe.terms.sticking | (names - chosen.kl.keys()), weights=recipe.terms.weights | names
+        sticking=recipe.terms.sticking | (names - chosen.kl.keys()), unscaled=recipe.terms.unscaled | names
     )
     part = Part(partial(scores, reach, chosen.facts.coupled), _add, partial(without_paths, names=names))
     return recipe._replace(terms=terms, parts=(*recipe.parts, part))

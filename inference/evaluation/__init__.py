@@ -1,1 +1,11 @@
-"""Is the answer right: beside the exact posterior. The public calls stand here, above everything they use."""
+"""Is the answer right: compared with the exact posterior. The public calls stand here, after everything that they use.
+
+Files, in the order in which to read them:
+
+    fit.py       the calls `credo.fit` and `credo.plan`
+    compare.py   the call `credo.compare`: fit and exact posterior, scalar by scalar
+    oracle.py    where the exact posterior comes from
+    evidence.py  the evidence gap, KL(q || p)
+
+Other rooms call: `fit`, `plan`, `compare`.
+"""

@@ -1,9 +1,11 @@
-"""A fit beside the exact posterior, scalar by scalar.
+"""Compares a fit with the exact posterior, scalar by scalar.
 
 KL(q || p) = log p(data) - ELBO      nats: the evidence gap, zero only where the guide is the posterior
 """
 
+import warnings
 from contextlib import suppress
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,24 +24,33 @@ from ..variational.result import Fit
 from .evidence import DRAWS, as_double, evidence_gap
 from .oracle import Oracle, find_oracle, name_of
 
+Columns = dict[str, torch.Tensor | None]
+
 
 def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataFrame:
-    """A row for each scalar: mean, exact mean, sd, exact sd, error in exact sds, sd ratio, KL(q || p) in nats.
+    """KL(q || p) = log p(data) - ELBO >= 0 in nats, and a row for each scalar: the fit compared with the posterior.
 
-    exact: the exact posterior. None finds it: the `posterior` function that stands in the file of the model, else what
-        `credo.exact` derives, with trained parameters of the model held at their values. Of a `credo.reference` the
-        table holds the Monte Carlo errors of "error in sds" and "sd ratio" too, since these are no better known.
-    Columns: kl compares marginals (see `distances.kl`), NaN where no density is known; W2 is the Wasserstein distance
-        in the units of the site, where the exact marginal is normal; total variation is there for finite sites. Latents
-        that the guide leaves to be summed out have no row.
-    `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats) and `gap_in_words`; against, what was compared with;
-        joint: {site: (KL in nats, W2)} of vectors that are Gaussian in both. The gap is KL(q || p) of all latents
-        jointly. For point estimates kl and gap are infinite, for a reference the gap is NaN: draws do not tell p(data).
+    exact: the exact posterior, an object with `.marginals` {site: distribution} and `.log_evidence` (nats). None finds
+        it: the function `posterior` in the file of the model, else `credo.exact`, with the trained parameters of the
+        model fixed. A `credo.reference` adds the Monte Carlo errors of "error in sds" and "sd ratio" as columns.
+    seed: of the draws, where a marginal of the guide or the ELBO has no closed form.
+    Columns: mean, exact mean, sd, exact sd, error in sds (of the mean, in exact sds), sd ratio; kl, in nats, between
+        marginals (NaN without a density); W2, the Wasserstein distance in the units of the site, where the exact
+        marginal is normal; total variation, for finite sites. Latents that were summed out have no row.
+    `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats) and gap_in_words; against, what the fit is compared
+        with; joint, {site: (KL in nats, W2)} of vectors that are Gaussian in both. The gap is KL(q || p) of all latents
+        jointly: infinite for point estimates, NaN for a reference, whose draws do not determine log p(data).
 
-    Warns if the gap is below zero by more than 4 Monte Carlo errors, twice over with independent draws: no KL is
-    negative, so the exact posterior, the model or the ELBO is wrong. A warning and no error, since the table is what
-    shows which: means that differ speak against the posterior, equal ones against its evidence or the ELBO.
-    Raises ValueError if no exact posterior is known, with the reason.
+    Warns if the gap is negative by more than 4 Monte Carlo errors in two independent estimates: then the exact
+    posterior, the model or the ELBO is wrong. If the means differ it is the posterior, if not its evidence or the ELBO.
+    Raises ValueError if no exact posterior is known, with the reason, and if its sites are not those of the fit.
+    Source: Jordan, Ghahramani, Jaakkola and Saul 1999, eq. 34.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> table = credo.compare(credo.fit(pair.model, pair.guide, flips, steps=500, seed=1, compile=False))
+    >>> bool(abs(table.loc["p", "error in sds"]) < 0.2), table.attrs["evidence_gap"] < 0.1
+    (True, True)
     """
     against = name_of(exact)
     if exact is None:
@@ -50,32 +61,18 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     for name, fn in _automatic(fit).items():
         if name not in known:
             known[name] = fn
-            with suppress(NotImplementedError):  # the draws will do
+            with suppress(NotImplementedError):  # taken from draws
                 q[name] = mean_and_sd(fn)
-    beside = {name: p for name, p in exact.marginals.items() if name in q or name not in left_out}
-    if set(beside) ^ set(q):
+    compared = {name: p for name, p in exact.marginals.items() if name in q or name not in left_out}
+    if set(compared) ^ set(q):
         raise ValueError(f"compare: the fit has sites {sorted(q)}, the exact posterior {sorted(exact.marginals)}")
     rows: dict[str, dict[str, float]] = {}
     joint = {}
-    for name, p in beside.items():
+    for name, p in compared.items():
         mean, sd = (t.cpu() for t in q[name])
-        exact_mean, exact_sd = (t.cpu() for t in mean_and_sd(p))
-        ratio = torch.where((sd == 0) & (exact_sd == 0), 1.0, _ratio(sd, exact_sd))
-        columns = {
-            "mean": mean,
-            "exact mean": exact_mean,
-            "sd": sd,
-            "exact sd": exact_sd,
-            "error in sds": _ratio(mean - exact_mean, exact_sd),
-            "sd ratio": ratio,
-            "kl": kl(known.get(name), p, mean, sd),
-            "W2": wasserstein(p, mean, sd),
-            "total variation": total_variation(known.get(name), p),
-        }
+        columns = _columns(known.get(name), p, mean, sd)
         if isinstance(exact, Reference):
-            m = exact.mixing[name]
-            columns["mc error in sds"] = _ratio(m.mean_error, exact_sd)
-            columns["mc error of ratio"] = ratio * _ratio(m.sd_error, exact_sd)
+            columns |= _errors(exact.mixing[name], columns)
         for index, label in scalars(name, mean.shape):
             rows[label] = {column: t[index].item() for column, t in columns.items() if t is not None}
         ours, theirs = as_normal(known.get(name)), as_normal(p)
@@ -84,12 +81,41 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "site"
     points = any(is_point(known.get(name), sd) for name, (_, sd) in q.items())
-    table.attrs = evidence_gap(fit, exact.log_evidence, points, seed) | {"against": against, "joint": joint}
+    gap, impossible = evidence_gap(fit, exact.log_evidence, points, seed)
+    if impossible:
+        warnings.warn(f"compare: {gap.gap_in_words}", stacklevel=2)
+    table.attrs = gap._asdict() | {"against": against, "joint": joint}
     return table
 
 
+def _columns(q: Distribution | None, p: Distribution, mean: torch.Tensor, sd: torch.Tensor) -> Columns:
+    """{column: shape of the site, or None where it does not apply}. q: the guide's marginal, if known; p: the exact."""
+    exact_mean, exact_sd = (t.cpu() for t in mean_and_sd(p))
+    return {
+        "mean": mean,
+        "exact mean": exact_mean,
+        "sd": sd,
+        "exact sd": exact_sd,
+        "error in sds": _ratio(mean - exact_mean, exact_sd),
+        "sd ratio": torch.where((sd == 0) & (exact_sd == 0), 1.0, _ratio(sd, exact_sd)),
+        "kl": kl(q, p, mean, sd),
+        "W2": wasserstein(p, mean, sd),
+        "total variation": total_variation(q, p),
+    }
+
+
+def _errors(mixing: Any, columns: Columns) -> Columns:
+    """The Monte Carlo errors of a reference, in the units of the columns they belong to."""
+    exact_sd, ratio = columns["exact sd"], columns["sd ratio"]
+    assert exact_sd is not None and ratio is not None
+    return {
+        "mc error in sds": _ratio(mixing.mean_error, exact_sd),
+        "mc error of ratio": ratio * _ratio(mixing.sd_error, exact_sd),
+    }
+
+
 def _automatic(fit: Fit) -> dict[str, Distribution]:
-    """{site: distribution} of an AutoNormal, whose sites are points: auxiliary normals, seen through a map."""
+    """{site: distribution} of the autoguide AutoNormal, whose sites are maps of auxiliary normal sites."""
     sites, found = latent(model_trace(fit)), {}
     with reading(fit.state, 1), torch.no_grad():
         one, two = (latent(poutine.trace(fit.guide).get_trace(*fit.data), auxiliary=True) for _ in range(2))
@@ -99,12 +125,14 @@ def _automatic(fit: Fit) -> dict[str, Distribution]:
             continue
         fn, value = one[below]["fn"], one[below]["value"]
         mapped = biject_to(sites[name]["fn"].support)(value)
-        still = torch.equal(fn.log_prob(value), two[below]["fn"].log_prob(value))  # it depends on no draw
+        still = torch.equal(
+            fn.log_prob(value), two[below]["fn"].log_prob(value)
+        )  # its density depends on no other draw
         if still and mapped.shape == one[name]["value"].shape and torch.allclose(mapped, one[name]["value"]):
             found[name] = pushforward(fn, sites[name]["fn"])
     return found
 
 
 def _ratio(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a / b; nothing over nothing is nothing."""
+    """a / b, where 0 / 0 is 0."""
     return torch.where((a == 0) & (b == 0), 0.0, a / b)

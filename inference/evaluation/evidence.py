@@ -1,29 +1,39 @@
-"""The evidence gap: KL(q || p) = log p(data) - ELBO, in nats, with its Monte Carlo error."""
+"""The evidence gap KL(q || p) = log p(data) - ELBO, in nats, with its Monte Carlo error."""
 
 import dataclasses
 import math
-import warnings
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from ..objective.elbo import log_weight
-from ..pair.pair import Pair
+from ..posterior.approximation import pair_of
 from ..runtime.state import reading, snapshot
 from ..runtime.vectorise import draw
 from ..variational.result import Fit
 
 DRAWS = 4096
+SURE = 4  # Monte Carlo errors beyond which a negative gap is no accident
 
 
-SURE = 4  # Monte Carlo errors
+class EvidenceGap(NamedTuple):
+    """log p(data), the ELBO with its Monte Carlo error, and their difference, in nats."""
+
+    log_evidence: float
+    elbo: float
+    elbo_error: float
+    evidence_gap: float
+    gap_in_words: str
 
 
-def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> dict[str, Any]:
-    """log p(data), the ELBO and what is between them; warns where that is less than nothing."""
+def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> tuple[EvidenceGap, bool]:
+    """(the evidence gap, whether it is negative beyond its error, twice over: then one of its parts is wrong).
+
+    points: whether the guide has point estimates, for which the gap is infinite.
+    """
     elbo, error = _elbo(fit, log_evidence, seed)
     gap = math.inf if points else log_evidence - elbo
-    words = f"KL(q || p) = log p(data) - ELBO = {gap:.4g} ± {error:.2g} nats"
+    impossible, words = False, f"KL(q || p) = log p(data) - ELBO = {gap:.4g} ± {error:.2g} nats"
     if points:
         words = "infinite: a point has no density"
     elif math.isnan(log_evidence):
@@ -35,13 +45,12 @@ def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> dict
                 f"log p(data) - ELBO = {gap:.4g} ± {error:.2g} nats, but no KL(q || p) is negative: the exact "
                 f"posterior, the model and the ELBO do not belong together (another model, or other data?)"
             )
-            warnings.warn(f"compare: {words}", stacklevel=4)
-    found = {"log_evidence": log_evidence, "elbo": elbo, "elbo_error": error, "evidence_gap": gap}
-    return {**found, "gap_in_words": words}
+            impossible = True
+    return EvidenceGap(log_evidence, elbo, error, gap, words), impossible
 
 
 def _slack(fit: Fit, log_evidence: float) -> float:
-    """What rounding may take from a sum of this size, nats."""
+    """The rounding error of a log density of this size, nats."""
     floats = [
         v.dtype for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()
     ]
@@ -50,16 +59,14 @@ def _slack(fit: Fit, log_evidence: float) -> float:
 
 
 def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[float, float]:
-    """The ELBO and its Monte Carlo error, nats; draws are added until the error is small beside the evidence gap."""
+    """(ELBO, its Monte Carlo error) in nats; draws are added until the error is small relative to the gap."""
     weights = torch.zeros(0, dtype=torch.float64)
     dtype = next((p.dtype for p in fit.params.values()), torch.float32)
     values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
-    recipe = fit.plan.recipe._replace(values=values)  # what it knows in closed form needs no draws
+    recipe = fit.plan.recipe._replace(values=values)  # terms known in closed form need no draws
     while len(weights) < DRAWS:
         with reading(fit.state, seed + 1000 * len(weights)):
-            more = draw(
-                lambda: log_weight(Pair(fit.model, fit.guide, fit.data, fit.summed), recipe), max(least, len(weights))
-            )
+            more = draw(lambda: log_weight(pair_of(fit), recipe), max(least, len(weights)))
         weights = torch.cat([weights, more.cpu()])
         error = (weights.std() / len(weights) ** 0.5).item()
         if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
@@ -68,12 +75,12 @@ def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[fl
 
 
 def as_double(fit: Fit) -> Fit:
-    """The fit in double precision where its model can work in it: log densities of large data cancel many digits."""
+    """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
     data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
     double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
     try:
         with reading(double.state, 0), torch.no_grad():
-            log_weight(Pair(fit.model, fit.guide, data, fit.summed))
+            log_weight(pair_of(double))
     except RuntimeError:  # constants of the model in single precision
         return fit
     return double

@@ -1,4 +1,4 @@
-"""The calls `credo.fit` and `credo.plan`."""
+"""The public calls `credo.fit` and `credo.plan`: SVI from the first step to the end, and its plan alone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 
 from ..pair.pair import Program
 from ..planning.plan import Plan
+from ..variational.caller import warn_caller
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
 
@@ -27,37 +28,57 @@ def fit(
     compile: bool = True,
     progress: bool = True,
 ) -> Fit:
-    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], nats (Jordan et al. 1999, eq. 34).
+    """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
 
-    model, guide: functions of the data with the same latent sites. guide=None: a mean-field guide is made; "map" and
+    model, guide: functions of the data with the same latent sites. guide=None: a mean-field autoguide; "map" and
         "mle": point estimates with and without the prior.
-    data: tensors, NumPy arrays, pandas Series; one DataFrame alone is matched to the model's arguments by column name.
-    steps: None runs until converged (at most 50,000 steps). A number runs that many. Both return the average of the
-        last iterates.
+    data: tensors, NumPy arrays, pandas Series, with one row for each observation where the model has a plate over
+        rows. One DataFrame alone is matched to the model's arguments by column name.
+    steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
+        are the average of the last iterates.
     lr: the learning rate in unconstrained space.
     optim: an optimiser of torch's by its class, e.g. torch.optim.AdamW, or a functools.partial of it with settings; it
-        is called with the parameters and `lr`. None: Adam with a short memory.
-    particles: draws of the guide in each step; None: up to 32, as many as come at little more work than one (see
-        `race.how_many`).
-    batch_size: rows of the data in each step, scaled to the whole (see `minibatch`); None: all of them.
-    plan: overrides of the estimators, e.g. {site: "score"}; the plan of an earlier fit, which is then kept to; or
-        "fast", which measures nothing and takes the first legal estimator. None: legal estimators compete before the
-        first step, and now and then, on measured variance times work (see `race`). force: an override that makes the
-        gradient biased is warned of, not refused.
-    seed: all randomness of the run. device: None is CUDA if there is one, else the CPU.
-    compile: capture the step once and replay it, in a long run as machine code that is made in the background (see
-        `compiled`); `fit.plan.compiled` says what came of it. False: every step runs the pair's Python.
+        is called with the parameters and `lr`. None: Adam with betas (0.9, 0.99).
+    particles: draws of the guide in each step; None: up to 32, as many as cost little more work than one.
+    batch_size: rows of the data in each step, whose terms are scaled to the whole data set; None: all rows.
+    plan: overrides of the estimators, e.g. {site: "score"}; or the plan of an earlier fit, which is kept; or "fast",
+        which takes the first legal estimator without measurements. None: legal estimators compete on variance times
+        work, before the first step and at times during the run. force: a biased override warns instead of raising.
+    seed: of all randomness in the run. device: where the run computes; None: CUDA if there is one, else the CPU.
+    compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
+        says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
 
-    Where latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
-    first 500 steps; with more than 150 parameters the learning rate falls after 1,000 steps at the latest.
+    If latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
+    first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps at the latest.
 
-    Raises ValueError before the first step for data that cannot be learnt from and for a guide that does not match its
-    model; `Diverged`, with what was learnt until then in `.fit`, if the loss leaves the finite numbers. Ctrl-C returns
-    the fit so far.
+    Raises ValueError before the first step for data or a guide that does not match the model; `Diverged`, whose `.fit`
+    holds the result so far, if the loss becomes infinite or NaN. Ctrl-C returns the fit so far.
+    Source: Jordan, Ghahramani, Jaakkola and Saul 1999, eq. 34; gradients as `fit.plan` names them.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> fit = credo.fit(pair.model, pair.guide, flips, steps=500, seed=1, compile=False)
+    >>> abs(fit.sample(4000)["p"].mean().item() - 5 / 8) < 0.03  # the posterior is Beta(5, 3)
+    True
     """
-    own: dict[str, Any] = {"lr": lr, "optim": optim, "particles": particles, "batch_size": batch_size}
-    own |= {"plan": plan, "force": force, "seed": seed, "device": device, "compile": compile, "progress": progress}
-    return SVI(model, guide, **own).run(*data, steps=steps)
+    runner = SVI(
+        model,
+        guide,
+        optim,
+        lr=lr,
+        particles=particles,
+        batch_size=batch_size,
+        plan=plan,
+        force=force,
+        seed=seed,
+        device=device,
+        compile=compile,
+        progress=progress,
+    )
+    try:
+        return runner._run(data, steps)
+    finally:
+        warn_caller(runner._warnings)
 
 
 def plan(
@@ -70,12 +91,20 @@ def plan(
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> Plan:
-    """The table of site, distribution, plates, estimator, term, baseline, reason, what was ruled out, and the variance
-    of the gradient, without training: legal plans compete at the parameters that a run would start from (see `race`).
+    """The gradient estimator of each latent site, chosen by least variance times work, without training.
 
-    model, guide, data: as for `credo.fit`. plan: overrides, e.g. {"z": "score"}; "fast" measures nothing.
-    force: as for `credo.fit`.
-    Raises ValueError as `credo.fit` does: for bad data, and for a guide that does not match its model.
+    The plan is a table: site, distribution, plates, estimator, term, baseline, reason, what was ruled out and why,
+    and the variance of the gradient in unconstrained space (nats squared). Legal plans compete at the parameters that
+    a run starts from.
+    model, guide, data, force, particles, seed, device: as for `credo.fit`.
+    plan: overrides, e.g. {"z": "score"}; "fast" takes the first legal estimator without measurements.
+    Raises ValueError as `credo.fit` does, for data or a guide that does not match the model.
+    Source: Glynn and Whitt 1992, for variance times work.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> credo.plan(pair.model, pair.guide, flips).estimator("p")
+    'pathwise'
     """
     runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
     return runner.race(*data)

@@ -1,8 +1,7 @@
-"""The exact posterior to compare a fit with, and where it comes from."""
+"""Finds the exact posterior that a fit is compared with."""
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
 from ..mcmc.result import Reference
 from ..posterior.marginals import model_trace
+from ..runtime.beside import beside
 from ..runtime.state import reading
 from ..variational.result import Fit
 
@@ -26,7 +26,7 @@ class Oracle(Protocol):
 
 
 def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
-    """(the exact posterior, where it comes from). Raises ValueError where there is none, with the reason."""
+    """(the exact posterior, where it comes from). Raises ValueError with the reason if there is none."""
     if (posterior := _posterior_beside(fit.model)) is not None:
         with reading(fit.state, seed):  # networks with the weights of the fit
             return posterior(*fit.data), "the function posterior beside the model"
@@ -46,7 +46,7 @@ def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
 
 
 def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Oracle] | None:
-    """The function `posterior` in the model's own file, with the settings of a functools.partial passed on."""
+    """The function `posterior` in the file of the model; it gets the keywords of a functools.partial too."""
     settings: dict[str, Any] = {}
     function = model
     while isinstance(function, functools.partial):
@@ -54,12 +54,14 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Oracle] | None
             break
         settings = {**function.keywords, **settings}
         function = function.func
-    module = sys.modules.get(getattr(function, "__module__", ""), None)
-    posterior = getattr(module, "posterior", None)
-    if not inspect.isfunction(posterior) or getattr(module, "model", None) is not function:
+    posterior = beside(function, "posterior")
+    if isinstance(function, functools.partial) or beside(function, "model") is not function:
+        return None
+    if not inspect.isfunction(posterior):
         return None
     return functools.partial(posterior, **settings)
 
 
 def name_of(exact: Oracle | None) -> str:
+    """What a table says it was compared with."""
     return repr(exact) if isinstance(exact, Reference) else "what was given"

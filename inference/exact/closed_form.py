@@ -1,9 +1,9 @@
-"""Exact posteriors, found and not told.
+"""`credo.exact`: the posterior of a model in closed form, found from its log joint density.
 
-    f(z) = log p(data, z)  is linear in the sufficient statistics of a family    (Diaconis and Ylvisaker 1979)
+    f(z) = log p(data, z)  is linear in the sufficient statistics of a conjugate family    (Diaconis and Ylvisaker 1979)
 
-so slopes of f at a few points determine the natural parameters of q, and then f(z) - log q(z) must be one number at
-points far apart: that number is log p(data), and what it varies by is the refutation.
+Gradients of f at a few points therefore determine the natural parameters of q. Then f(z) - log q(z) must be the same
+number at points far apart: that number is log p(data). If it varies, `NoClosedForm` is raised.
 """
 
 import dataclasses
@@ -17,42 +17,45 @@ from pyro import poutine
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
-from ..runtime.arguments import column_names, tensors
+from ..runtime.arguments import column_names, tensors, to_predict
 from ..runtime.generators import noise
-from ..runtime.held import Held
-from ..runtime.state import State, entered, new_state, refuse_unknown, snapshot
-from .belief import Belief, Point
-from .coordinates import Values, coordinates
+from ..runtime.held import HeldSites
+from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
+from .block_posterior import BlockPosterior, Draws
+from .coordinates import Values, coordinates_of
 from .finite import eliminate
 from .inspection import RUNS, Inspection, inspect_model, refuse_other_sites
 from .joint_normal import joint
 from .log_joint import LogJoint, scored, values_in
-from .mixture import MOST, Component, draws, joint_values, listed, log_prob, mixed
+from .mixture import MOST_VALUES, Component, components_of, joint_values, log_prob, mixture_marginals, sample
 from .no_closed_form import NoClosedForm
 from .precision import in_double, is_narrow
 from .predict import predict
+from .problem import Problem
 from .proof import prove
 from .solve import solve
 
-CPU = torch.device("cpu")  # where double precision is at home
-
-
-MOST_POINTS = 200  # over posterior and prior, in a proof
-
-
-EFFORT = 8_000_000  # numbers that a run of the model touches, times such points, of all closed forms together
-
-
-OVERHEAD = 5_000  # numbers that take as long as one site
+CPU = torch.device("cpu")
+MOST_POINTS = 200  # even points over posterior and prior, at which a closed form is checked
+EFFORT = 8_000_000  # budget of all checks: numbers in a run of the model, times even points, times closed forms
+OVERHEAD = 5_000  # a site costs as much time as so many numbers
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Exact:
-    """The posterior of a model in closed form.
+    """A posterior in closed form: p(z | data) = p(data, z) / p(data). `credo.exact` returns it.
 
-    marginals: {site: Pyro distribution, whose mean and variance have the shape of the site}.
-    log_evidence: log p(data), nats, of all data so far. data: the arguments, as tensors; after `update` the latest.
-    components: the joint posterior, a closed form for each joint value of finite latents that stand beside others.
+    marginals: {site: Pyro distribution}; mean and variance have the shape of the site. log_evidence: log p(data), nats,
+    of all data so far. data: the arguments as tensors; after `update` the latest ones. components: the joint posterior,
+    one closed form for each joint value of finite latents that stand beside continuous ones.
+
+    >>> import credo, torch
+    >>> pair = credo.load("coin_toss")
+    >>> posterior = credo.exact(pair.model, torch.tensor([1.0, 1.0, 0.0]))
+    >>> posterior.sample(5)["p"].shape
+    torch.Size([5])
+    >>> round(posterior.update(torch.ones(7)).marginals["p"].mean.item(), 4)
+    0.7857
     """
 
     model: Callable[..., Any]
@@ -62,64 +65,73 @@ class Exact:
     components: tuple[Component, ...]
     columns: tuple[list[str] | None, ...]
     state: State
-    narrow: bool = False  # whether the model holds tensors of less than double precision
+    narrow: bool = False  # whether the model uses tensors of less than double precision
 
     @functools.cached_property
     def joint(self) -> Any:
-        """The distribution of all latents where they have one: of a single site its marginal; of sites that are all
-        normal one MultivariateNormal of their numbers, site after site in the order of the model, each flattened row
-        by row; else None.
+        """The joint distribution of all latents, or None.
+
+        For a single site it is the marginal; for sites that are all normal, one MultivariateNormal of their numbers,
+        site after site in the order of the model, each flattened row by row.
         """
         return joint(self.marginals, self.components)
 
-    def sample(self, n: int = 1000, *, seed: int = 0) -> Point:
+    def sample(self, n: int = 1000, *, seed: int = 0) -> Draws:
         """n joint draws z ~ p(z | data): {site: shape (n, *shape of the site)}."""
         if n < 1:
-            raise ValueError(f"n: got {n}, wanted at least one draw")
+            raise ValueError(f"n: got {n}, wanted at least 1 draw")
         with noise(seed), torch.no_grad():
-            drawn = draws(self.components, n)
+            drawn = sample(self.components, n)
         return {name: drawn[name] for name in self.marginals}
 
-    def predict(self, n: int, *new: Any, seed: int = 0) -> Point:
-        """n draws of the observed sites for new data (that of the posterior if none is given).
+    def predict(self, n: int, *new: Any, seed: int = 0) -> Draws:
+        """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
-        See `exact_predict.predict`.
+        new: the model's arguments; those left out at the end (the values to predict) become None. Without arguments,
+        the observations of the posterior's own data are drawn again. Latents keep their posterior if they have the same
+        shape; with another number of rows they are drawn from the model given the others. Networks are in evaluation
+        mode. Deterministic sites are returned as well.
+        Raises ValueError for data that `credo.exact` refuses, and for a subsampled plate.
         """
-        return predict(self, n, *new, seed=seed)
+        refuse_unknown(self.state, new)
+        draws = self.sample(n, seed=seed)
+        values = to_predict(tensors(self.model, new, torch.float64, CPU, self.columns) if new else self.data, self.data)
+        with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
+            return predict(self.model, values, draws, n)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
-        """A row for each scalar of each latent: exact mean and sd, and quantiles of n draws."""
-        found = {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
-        return as_table(found, self.sample(n, seed=seed))
+        """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
+        moments = {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
+        return as_table(moments, self.sample(n, seed=seed))
 
     def update(self, *more: Any) -> "Exact":
         """Today's posterior as tomorrow's prior: p(z | data, more) = p(more | z) p(z | data) / p(more | data).
 
-        more: the model's arguments, as for `exact`. log_evidence is then that of all data so far. The latents are the
-        same ones, so a latent with a value for each row of the data cannot meet other rows.
-        Raises NoClosedForm as `exact` does, ValueError for a latent that has another shape with this data.
+        more: the model's arguments, as for `exact`. The log_evidence of the result is log p(data, more). The latents
+        are the same, so a model with one latent for each row cannot be updated with other rows.
+        Raises NoClosedForm as `exact` does; ValueError for a latent that has another shape with this data.
         """
         refuse_unknown(self.state, more)
         values = tensors(self.model, more, torch.float64, CPU, self.columns)
         with entered(snapshot(self.state), seed=0), in_double(self.narrow):
-            looks = inspect_model(self.model, values)
+            inspection = inspect_model(self.model, values)
             for name, fn in self.marginals.items():
-                shape = tuple(looks.latents[name]["fn"].shape()) if name in looks.latents else None
+                shape = tuple(inspection.latents[name]["fn"].shape()) if name in inspection.latents else None
                 if shape != tuple(fn.mean.shape):
                     raise ValueError(
-                        f"site {name!r}: shape {tuple(fn.mean.shape)} so far and {shape} with this data, so these are "
-                        f"other latents; pass all the data to credo.exact at once"
+                        f"site {name!r}: shape {tuple(fn.mean.shape)} so far and {shape} with this data, so they "
+                        f"are other latents; pass all the data to credo.exact at once"
                     )
             components, before = self.components, self.log_evidence
-            if looks.finite and not components[0].held:
+            if inspection.finite and not components[0].held:
                 so_far = inspect_model(self.model, self.data)
-                components = tuple(found(LogJoint(self.model, self.data), so_far, listing=True)[0])
+                components = tuple(posterior_of(LogJoint(self.model, self.data), so_far, by_value=True)[0])
 
             def prior(z: Values) -> torch.Tensor:
                 return before + log_prob(components, z)
 
             f = LogJoint(self.model, values, log_prior=prior)
-            return _exact(f, looks, self.columns, self.state, self.narrow)
+            return _exact(f, inspection, self.columns, self.state, self.narrow)
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{name}: {kind(fn)}" for name, fn in self.marginals.items()) or "no latents"
@@ -127,13 +139,20 @@ class Exact:
 
 
 def exact(model: Callable[..., Any], *data: Any) -> Exact:
-    """p(z | data) = p(data, z) / p(data) in closed form, for a model that has one, with log p(data) in nats.
+    """The exact posterior of a model that has one in closed form, p(z | data) = p(data, z) / p(data), and log p(data).
 
-    model: any Pyro model; data: its arguments, as for `credo.fit`. Families: Beta, Dirichlet, Gamma, InverseGamma,
+    model: any Pyro model. data: its arguments, as for `credo.fit`. Families: Beta, Dirichlet, Gamma, InverseGamma,
     Normal and its bijections, jointly normal sites, normal-gamma, finite sites, and mixtures over few finite values.
-    Works in double precision whatever the model's own, and on the CPU.
-    Raises NoClosedForm naming the site, the nearest family and by how many nats it fails; ValueError for data that
-    `credo.fit` would refuse.
+    Computes in double precision on the CPU, whatever the model's own precision. log_evidence is in nats.
+
+    Raises NoClosedForm, which names the site, the nearest family and its error in nats; ValueError for data that
+    `credo.fit` refuses. Source: Diaconis and Ylvisaker 1979.
+
+    >>> import credo, torch
+    >>> pair = credo.load("coin_toss")
+    >>> posterior = credo.exact(pair.model, torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    >>> posterior
+    Exact: log evidence -2.8622 nats; p: Beta
     """
     values = tensors(model, data, torch.float64, CPU)
     state = snapshot(new_state((model, data), 0, CPU), torch.float64)
@@ -145,59 +164,66 @@ def exact(model: Callable[..., Any], *data: Any) -> Exact:
             )
 
 
-def _exact(f: LogJoint, looks: Inspection, columns: tuple[list[str] | None, ...], state: State, narrow: bool) -> Exact:
-    components, log_evidence = found(f, looks, listing=f.log_prior is not None)
-    marginals = mixed(components, looks)
-    ordered = {name: marginals[name] for name in looks.traces[0].nodes if name in marginals}
+def _exact(
+    f: LogJoint, inspection: Inspection, columns: tuple[list[str] | None, ...], state: State, narrow: bool
+) -> Exact:
+    components, log_evidence = posterior_of(f, inspection, by_value=f.log_prior is not None)
+    marginals = mixture_marginals(components, inspection)
+    ordered = {name: marginals[name] for name in inspection.traces[0].nodes if name in marginals}
     return Exact(f.model, f.data, ordered, log_evidence, tuple(components), columns, state, narrow)
 
 
-def found(f: LogJoint, looks: Inspection, listing: bool = False) -> tuple[list[Component], float]:
-    """(the posterior, log p(data) in nats). listing: finite latents by their joint values, even if they are alone."""
-    if not looks.finite:
-        answer = closed_form(f, looks)
+def posterior_of(f: LogJoint, inspection: Inspection, by_value: bool = False) -> tuple[list[Component], float]:
+    """(the posterior, log p(data) in nats).
+
+    by_value: one component for each joint value of the finite latents, even if there are no continuous ones.
+    """
+    if not inspection.finite:
+        answer = continuous_posterior(f, inspection)
         assert answer is not None
         return [Component({}, 0.0, answer[0])], answer[1]
-    if not looks.continuous and not listing:
+    if not inspection.continuous and not by_value:
         try:
-            belief, log_evidence = eliminate(f, looks)
-            return [Component({}, 0.0, (belief,))], log_evidence
+            block, log_evidence = eliminate(f, inspection)
+            return [Component({}, 0.0, (block,))], log_evidence
         except NoClosedForm:
-            if joint_values(looks) > MOST:
+            if joint_values(inspection) > MOST_VALUES:
                 raise
-    of = round(joint_values(looks))
-    return listed(f, looks, lambda held, which: closed_form(held, looks, which, of))
+    count = round(joint_values(inspection))
+    return components_of(f, inspection, lambda held, index: continuous_posterior(held, inspection, index, count))
 
 
-def closed_form(f: LogJoint, looks: Inspection, which: int = 0, of: int = 1) -> tuple[tuple[Belief, ...], float] | None:
-    """Of the continuous latents, finite ones held; None where the data is impossible.
+def continuous_posterior(
+    f: LogJoint, inspection: Inspection, index: int = 0, count: int = 1
+) -> tuple[tuple[BlockPosterior, ...], float] | None:
+    """(the blocks of the continuous latents, log p(data) in nats); None if the data is impossible.
 
-    which, of: of so many that share the effort, and each looks at other points.
+    index, count: of the joint values of finite latents, which share the effort and are checked at different points.
     """
-    traces = looks.traces
+    traces = inspection.traces
     if f.held:
-        traces = [_drawn(f, seed) for seed in range(RUNS)]
+        traces = [_prior_run(f, seed) for seed in range(RUNS)]
         for trace in traces:
-            refuse_other_sites(looks.traces[0], trace)
+            refuse_other_sites(inspection.traces[0], trace)
     with torch.no_grad():
         costs = [site["log_prob"] for site in scored(traces[0]).nodes.values() if "log_prob" in site]
         if f.held and any((cost == -torch.inf).any() for cost in costs):
-            totals = [f(values_in(trace, looks.continuous)).total.item() for trace in traces]
+            totals = [f(values_in(trace, inspection.continuous)).total.item() for trace in traces]
             if all(total == -torch.inf for total in totals):
                 return None
-        where = coordinates({name: traces[0].nodes[name] for name in looks.continuous})
-        if not where.variables:
+        coordinates = coordinates_of({name: traces[0].nodes[name] for name in inspection.continuous})
+        if not coordinates.variables:
             return (), f({}).total.item()
-        starts = [where.flat(values_in(trace, looks.continuous)) for trace in traces]
-    rows = max(cost.numel() for cost in costs)
+        starts = [coordinates.flat(values_in(trace, inspection.continuous)) for trace in traces]
+    problem = Problem(f, coordinates, starts, rows=max(cost.numel() for cost in costs))
     numbers = sum(cost.numel() for cost in costs) + sum(v.numel() for v in f.data if isinstance(v, torch.Tensor))
-    n = min(MOST_POINTS, EFFORT // (of * (numbers + OVERHEAD * len(costs))))
-    with noise(which):
-        fits = solve(f, where, starts, rows)
-        log_evidence = prove(f, where, fits, starts, n)
-    return tuple(fit.belief for fit in fits if fit.belief is not None), log_evidence
+    points = min(MOST_POINTS, EFFORT // (count * (numbers + OVERHEAD * len(costs))))
+    with noise(index):
+        candidates = solve(problem)
+        log_evidence = prove(problem, candidates, points)
+    return tuple(c.posterior for c in candidates if c.posterior is not None), log_evidence
 
 
-def _drawn(f: LogJoint, seed: int) -> poutine.Trace:
+def _prior_run(f: LogJoint, seed: int) -> poutine.Trace:
     with noise(seed), torch.no_grad():
-        return poutine.trace(Held(f.held)(f.model)).get_trace(*f.data)
+        return poutine.trace(HeldSites(f.held)(f.model)).get_trace(*f.data)

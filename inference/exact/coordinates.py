@@ -1,4 +1,4 @@
-"""The continuous latents of a model as one vector without constraints.
+"""Unconstrained coordinates: the continuous latents of a model as one vector x.
 
 x in R^D,    z = T(x),    log p(x) = log p(z) + log |det dT/dx|      T: torch's `biject_to`, site by site
 """
@@ -14,28 +14,22 @@ from ..runtime.sites import Site
 from .no_closed_form import NoClosedForm
 
 Values = Mapping[str, torch.Tensor]
-
-
 REAL, POSITIVE, INTERVAL, ABOVE, SIMPLEX = "real", "positive", "interval", "above", "simplex"
-
-
-# |x| at which T still knows its digits, and squares are finite
+# the largest |x| at which T keeps its precision and squares stay finite
 FARTHEST = {REAL: 1e60, POSITIVE: 40.0, ABOVE: 20.0, INTERVAL: 30.0, SIMPLEX: 28.0}
-
-
-LEAST = 1e-13  # part of a simplex
+LEAST = 1e-13  # the smallest entry of a point on the simplex
 
 
 class Variable(NamedTuple):
-    """A continuous site: where it stands in x, and how it gets its value from there."""
+    """A continuous site: its slice of x, and the transform from that slice to its value."""
 
     name: str
-    support: str  # one of the words above
-    low: float  # of an interval, or of what lies above it
+    support: str  # REAL, POSITIVE, INTERVAL, ABOVE or SIMPLEX
+    low: float  # lower bound of the support
     high: float
-    transform: Transform
+    transform: Transform  # T, from coordinates to the value
     shape: torch.Size  # of its value
-    event_dim: int  # dimensions of the value that are one event
+    event_dim: int  # event dimensions of the value
     free: torch.Size  # shape of its coordinates: on the simplex the last dimension is one shorter
     start: int
     plates: dict[str, int]  # {plate: its dimension of the value, counted from the left}
@@ -68,25 +62,33 @@ class Coordinates(NamedTuple):
         return total
 
     def flat(self, values: Values) -> torch.Tensor:
-        """x = T^-1(z), away from the edges of each support, where T^-1 is infinite or has lost its digits."""
+        """x = T^-1(z), clamped to where T keeps its precision: at the edges of a support T^-1 is infinite."""
         parts = [v.transform.inv(values[name].double()).reshape(-1) for name, v in self.variables.items()]
         if not parts:
             return torch.zeros(0, dtype=torch.float64)
         return self.inside(torch.cat(parts))
 
-    def partly(self, values: Values, names: Iterable[str]) -> torch.Tensor:
-        """x with the coordinates of these sites alone, zero elsewhere."""
+    def flat_of(self, values: Values, names: Iterable[str]) -> torch.Tensor:
+        """x with T^-1(z) in the coordinates of these sites, zero in all others."""
         x = torch.zeros(self.size, dtype=torch.float64)
         for v in (self.variables[name] for name in names):
             x[v.part] = v.transform.inv(values[v.name]).reshape(-1)
         return x
 
     def only(self, names: Iterable[str]) -> "Coordinates":
-        """The variables of these sites, where they stand in x."""
+        """The variables of these sites, with their places in x unchanged."""
         return Coordinates({name: self.variables[name] for name in names})
 
+    def replaced(self, x: torch.Tensor, names: Iterable[str], other: torch.Tensor) -> torch.Tensor:
+        """x with the coordinates of these sites taken from another point."""
+        point = x.clone()
+        for name in names:
+            part = self.variables[name].part
+            point[part] = other[part]
+        return point
+
     def inside(self, x: torch.Tensor) -> torch.Tensor:
-        """x with each coordinate where T still knows its digits."""
+        """x with each coordinate clamped to where T keeps its precision."""
         far = torch.full_like(x, torch.inf)
         for v in self.variables.values():
             far[v.part] = FARTHEST.get(v.support, torch.inf)
@@ -98,14 +100,14 @@ class Coordinates(NamedTuple):
         return x
 
 
-def coordinates(sites: Mapping[str, Site]) -> Coordinates:
-    """Of these latent sites of a trace. Raises NoClosedForm for a support that no family lives on."""
+def coordinates_of(sites: Mapping[str, Site]) -> Coordinates:
+    """The coordinates of these latent sites of a trace. Raises NoClosedForm for a support without a known family."""
     variables: dict[str, Variable] = {}
     start = 0
     for name, site in sites.items():
         fn = site["fn"]
         base = _base(fn.support)
-        support, low, high = _word(name, base, kind(fn))
+        support, low, high = _classified(name, base, kind(fn))
         shape = torch.Size(fn.batch_shape + fn.event_shape)
         free = (*shape[:-1], shape[-1] - 1) if support == SIMPLEX else shape
         frames = [f for f in site["cond_indep_stack"] if f.vectorized and f.dim is not None]
@@ -123,8 +125,8 @@ def _base(support: Any) -> Any:
     return support
 
 
-def _word(name: str, support: Any, called: str) -> tuple[str, float, float]:
-    """(the kind of support, its ends)."""
+def _classified(name: str, support: Any, family: str) -> tuple[str, float, float]:
+    """(the kind of support, its lower bound, its upper bound)."""
     low, high = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
     if support is constraints.real:
         return REAL, -torch.inf, torch.inf
@@ -133,12 +135,15 @@ def _word(name: str, support: Any, called: str) -> tuple[str, float, float]:
     ends = [torch.as_tensor(end) for end in (low, high) if end is not None]
     if not ends or getattr(support, "is_discrete", False) or any((end != end.flatten()[0]).any() for end in ends):
         raise NoClosedForm(
-            f"site {name!r}: {called} has the support {support}, on which no family of closed forms is known here "
-            f"(real, positive, an interval, the simplex, finite)"
+            f"site {name!r}: {family} has the support {support}, for which credo knows no conjugate family; supported "
+            f"are real, positive, an interval, the simplex and finite sets"
         )
     if high is not None:
         if low is None:
-            raise NoClosedForm(f"site {name!r}: {called} lies below {high}, and no family of closed forms does")
+            raise NoClosedForm(
+                f"site {name!r}: {family} has the support below {high}, for which credo knows no conjugate family; "
+                f"sample its negative instead"
+            )
         return INTERVAL, float(ends[0].flatten()[0]), float(ends[1].flatten()[0])
     bound = float(ends[0].flatten()[0])
     return (POSITIVE if bound == 0 else ABOVE), bound, torch.inf

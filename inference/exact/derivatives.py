@@ -1,4 +1,4 @@
-"""Slopes and curvatures of a log density in its coordinates."""
+"""Gradients and Hessian-vector products of a log density in unconstrained coordinates."""
 
 import warnings
 from collections.abc import Callable
@@ -6,16 +6,12 @@ from collections.abc import Callable
 import torch
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]  # x (D,) to a scalar, nats
+_ELEMENTS = 2**24  # directions times rows of the data in one batch: bounds the memory
+FEW = 8  # up to so many directions, a loop is as fast as vmap
 
 
-_ELEMENTS = 2**24  # of one batch of directions times the rows of the data: bounds the memory
-
-
-FEW = 8  # directions that one by one are as fast as at once
-
-
-def slope(f: LogDensity, x: torch.Tensor) -> torch.Tensor:
-    """df/dx, (D,)."""
+def gradient(f: LogDensity, x: torch.Tensor) -> torch.Tensor:
+    """df/dx, shape (D,)."""
     x = x.detach().requires_grad_()
     value = f(x)
     if not value.requires_grad:
@@ -23,12 +19,12 @@ def slope(f: LogDensity, x: torch.Tensor) -> torch.Tensor:
     return torch.autograd.grad(value, x, materialize_grads=True)[0]
 
 
-def curved(
+def hessian_products(
     f: LogDensity, x: torch.Tensor, directions: torch.Tensor, rows: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(df/dx (D,), H v for each direction v, (m, D)): one pass, and one more backwards for many directions at once.
+    """(gradient (D,), H v for each direction v, (m, D)). directions: (m, D). rows: of the data, bounds the memory.
 
-    rows: of the data, by which memory is judged.
+    One forward pass and one backward pass serve a whole batch of directions.
     """
     x = x.detach().requires_grad_()
     value = f(x)
@@ -49,7 +45,7 @@ def _products(g: torch.Tensor, x: torch.Tensor, directions: torch.Tensor) -> tor
     if len(directions) > FEW:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch says so where it falls back to a loop
+                warnings.simplefilter("ignore")  # torch warns where it falls back to a loop
                 products: torch.Tensor = torch.vmap(back)(directions)
             return products
         except RuntimeError:  # an operation that has no batching rule

@@ -1,4 +1,4 @@
-"""What a few runs of a model show, and why it may have no closed form: moving supports, masks, hidden noise."""
+"""The latent sites of a model, found by running it, and what rules out a closed form: moving supports, masks, noise."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,18 +10,18 @@ from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
 from ..preflight.support import refuse_outside
 from ..runtime.generators import noise
-from ..runtime.sites import Site, latent, observed, refuse_subsampled
-from .coordinates import coordinates
-from .log_joint import LogJoint, scored, unsaid
+from ..runtime.sites import Site, exists_for_some, latent, observed, refuse_subsampled
+from .coordinates import coordinates_of
+from .log_joint import LogJoint, scored, without_wishart_warning
 from .no_closed_form import NoClosedForm
 
 RUNS = 3
 
 
 class Inspection(NamedTuple):
-    """What runs of the model on its own have shown. traces: of the prior, scored on the data."""
+    """The latent sites of a model, and the traces in which they were found."""
 
-    traces: list[poutine.Trace]
+    traces: list[poutine.Trace]  # draws of the prior
     finite: dict[str, Site]
     continuous: dict[str, Site]
 
@@ -31,16 +31,16 @@ class Inspection(NamedTuple):
 
 
 def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspection:
-    """Run the model a few times. Raises NoClosedForm for what is no function of the latents; see the messages."""
+    """Runs the model a few times. Raises NoClosedForm unless its density is a function of a fixed set of latents."""
     traces = []
     for seed in range(RUNS):
-        with noise(seed), torch.no_grad(), unsaid():
+        with noise(seed), torch.no_grad(), without_wishart_warning():
             traces.append(poutine.trace(model).get_trace(*data))
     first = traces[0]
     try:
         refuse_subsampled(latent(first) | observed(first))
     except ValueError as error:
-        raise NoClosedForm(f"{error}; the posterior of a random part of the rows is not that of the data") from None
+        raise NoClosedForm(f"{error}; a random part of the rows has another posterior than the data") from None
     for other in traces[1:]:
         refuse_other_sites(first, other)
     finite = {name: site for name, site in latent(first).items() if values_of(site["fn"])}
@@ -50,7 +50,7 @@ def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspectio
     continuous = {name: site for name, site in latent(first).items() if name not in finite}
     for name, site in finite.items():
         _refuse_masked(name, site)
-    coordinates(continuous)  # refuses supports that no family lives on
+    coordinates_of(continuous)  # refuses supports without a family
     _refuse_moving_supports(traces, continuous)
     _refuse_noise(model, data, first)
     for name in observed(first):
@@ -58,25 +58,25 @@ def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspectio
             refuse_outside(name, first.nodes[name])
         elif not finite:
             raise NoClosedForm(
-                f"site {name!r} ({kind(first.nodes[name]['fn'])}): its support depends on latents, so what is possible "
-                f"does, and no family of closed forms is cut off by the data"
+                f"site {name!r} ({kind(first.nodes[name]['fn'])}): its support depends on latents, so the data "
+                f"truncates their posterior, and credo knows no conjugate family that is truncated"
             )
     return Inspection(traces, finite, continuous)
 
 
 def refuse_other_sites(one: poutine.Trace, two: poutine.Trace) -> None:
-    """Raises NoClosedForm naming a site that is in one run and not in the other, or has another shape there."""
+    """Raises NoClosedForm naming a site that only one of the traces has, or that differs in shape between them."""
     first, second = (latent(t) | observed(t) for t in (one, two))
     if differ := sorted(first.keys() ^ second.keys()):
         raise NoClosedForm(
-            f"site {differ[0]!r} is there for some values of the latents only: the posterior is no one family; draw it "
-            f"in every run and let the branch leave it unread"
+            f"{exists_for_some(differ[0], 'values of the latents')}, so the posterior is no single family; sample it "
+            f"in every run, and ignore it in the branch that does not need it"
         )
     for name, site in first.items():
         if site["fn"].shape() != second[name]["fn"].shape():
             raise NoClosedForm(
                 f"site {name!r} has shape {tuple(site['fn'].shape())} in one run of the model and "
-                f"{tuple(second[name]['fn'].shape())} in another: its size depends on what was drawn"
+                f"{tuple(second[name]['fn'].shape())} in another: its size depends on the latents"
             )
 
 
@@ -84,7 +84,7 @@ def _refuse_discrete(name: str, site: Site) -> None:
     fn = site["fn"]
     if getattr(fn.support, "is_discrete", False):
         why = (
-            "its units are one event, whose values are too many to list: put them into a plate"
+            "its units are one event, which has too many values to list: put them into a plate"
             if fn.event_shape
             else "it has no finite list of values"
         )
@@ -92,7 +92,7 @@ def _refuse_discrete(name: str, site: Site) -> None:
 
 
 def _refuse_noise(model: Callable[..., Any], data: tuple[Any, ...], trace: poutine.Trace) -> None:
-    """Randomness that no site holds, such as dropout: f would not be a function of the latents."""
+    """Refuses randomness outside of sample sites, such as dropout: the density is then no function of the latents."""
     values = {name: site["value"] for name, site in latent(trace).items()}
     with noise(RUNS), torch.no_grad():
         again = scored(LogJoint(model, data).trace(values))
@@ -100,8 +100,9 @@ def _refuse_noise(model: Callable[..., Any], data: tuple[Any, ...], trace: pouti
     for name, site in (latent(trace) | observed(trace)).items():
         if not torch.equal(site["log_prob"].nan_to_num(), again.nodes[name]["log_prob"].nan_to_num()):
             raise NoClosedForm(
-                f"site {name!r}: its density differs between two runs with all latents held, so the model draws "
-                f"randomness that is no site (dropout, torch.rand); call .eval() on its networks, or sample it"
+                f"site {name!r}: its density differs between two runs with the same latents, so the model draws "
+                f"random numbers outside of sample sites (dropout, torch.rand); call .eval() on its networks, or use "
+                f"pyro.sample"
             )
 
 
@@ -112,7 +113,7 @@ def _refuse_masked(name: str, site: Site) -> None:
     if masked or not (total.abs() < 1e-6).all():
         raise NoClosedForm(
             f"site {name!r}: a mask leaves out the probabilities of its {len(values)} values in some rows, so that "
-            f"they do not add up to one; put poutine.mask around what depends on it and not around the site itself"
+            f"they do not add up to one; put poutine.mask around the sites that depend on it, not around this site"
         )
 
 
@@ -125,9 +126,10 @@ def _refuse_moving_supports(traces: list[poutine.Trace], sites: Mapping[str, Sit
 
 
 def _moves(nodes: list[Site]) -> tuple[Any, Any] | None:
-    """An end of a support in two runs, if it differs."""
+    """A bound of a support in two runs, if it differs."""
+    bounds = ("lower_bound", "upper_bound")
     try:
-        ends = [[getattr(_inner(node["fn"].support), end, None) for end in _ENDS] for node in nodes]
+        ends = [[getattr(_inner(node["fn"].support), end, None) for end in bounds] for node in nodes]
     except NotImplementedError:  # no support declared
         return None
     for other in ends[1:]:
@@ -135,9 +137,6 @@ def _moves(nodes: list[Site]) -> tuple[Any, Any] | None:
             if one is not None and not torch.equal(torch.as_tensor(one), torch.as_tensor(two)):
                 return one, two
     return None
-
-
-_ENDS = ("lower_bound", "upper_bound")
 
 
 def _inner(support: Any) -> Any:

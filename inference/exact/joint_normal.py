@@ -1,6 +1,6 @@
-"""Jointly normal vectors: of all latents of a posterior, and given some of their numbers.
+"""The joint posterior of all latents as one multivariate normal, where every block is normal.
 
-x | y ~ N(mu_x + S_xy S_yy^-1 (y - mu_y),  S_xx - S_xy S_yy^-1 S_yx)      (Bishop 2006, eq. 2.81-2.82)
+cov(z_i, z_j) = 0  for sites of different blocks
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from .mixture import Component
 
 
 def joint(marginals: Mapping[str, Any], components: Sequence[Component]) -> Any:
-    """The one distribution of all latents, or None; see `Exact.joint`."""
+    """The joint distribution of all latents: the marginal of a single site, one MultivariateNormal, or None."""
     if len(marginals) == 1:
         return next(iter(marginals.values()))
     if len(components) != 1 or not marginals:
         return None
-    parts = [(list(belief.marginals), belief.gaussian()) for belief in components[0].beliefs]
+    parts = [(list(block.marginals), block.gaussian()) for block in components[0].blocks]
     start, places = 0, {}
     for name, fn in marginals.items():
         places[name] = torch.arange(start, start + fn.mean.numel())

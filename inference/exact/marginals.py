@@ -1,4 +1,4 @@
-"""The marginals of sites whose numbers stand in the rows of a block, each in the shape of its site."""
+"""Marginals of single sites from the rows of a block, each in the shape of its site."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,21 +8,22 @@ import torch
 from torch.distributions.transforms import ReshapeTransform
 
 from ..distributions.transformed import Transformed
-from .belief import Point
+from .block_posterior import Draws
 from .blocks import Block
 from .coordinates import POSITIVE, REAL, Variable
 
-Marginal = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]  # (location, scale, rows)
+Make = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]  # (location, scale, row of the block)
 
 
-def marginal(
-    v: Variable, block: Block, locations: torch.Tensor, squares: torch.Tensor, one: Marginal, many: Marginal
+def site_marginal(
+    v: Variable, block: Block, locations: torch.Tensor, squares: torch.Tensor, one: Make, many: Make
 ) -> Any:
-    """The marginal of a site. locations (R, k) and squares (R, k, k): of each row, with squared scales.
+    """The marginal of a site from the location-scale distributions of the R rows of its block.
 
-    one(location, scale, row): of numbers apart. many(location, squared scale matrix, row): of a vector.
+    locations: (R, k). squares: (R, k, k), squared scale matrices. one(location, scale, row): the distribution of
+    independent numbers. many(location, squared scale matrix, row): the distribution of a vector.
     """
-    at = placed(v, block)
+    at = positions(v, block)
     rows, columns = at // block.width, at % block.width
     location = locations.reshape(-1)[at]
     ordered = rows.sort(-1).values
@@ -34,7 +35,7 @@ def marginal(
         elif v.support != REAL:
             fn = Transformed(fn, v.transform)
         return fn.to_event(v.event_dim) if v.event_dim else fn
-    fn = many(location, spread(rows, columns, squares), rows[..., 0])
+    fn = many(location, matrix_of(rows, columns, squares), rows[..., 0])
     if v.support != REAL:
         fn = Transformed(fn, v.transform)
     if v.event_dim > 1:
@@ -42,21 +43,24 @@ def marginal(
     return fn
 
 
-def placed(v: Variable, block: Block) -> torch.Tensor:
-    """Where each number of a site stands in the block, counted row after row; shape (*batch, numbers of an event)."""
+def positions(v: Variable, block: Block) -> torch.Tensor:
+    """The position of each number of a site in the block, counted row by row; shape (*batch, numbers of an event)."""
     place = torch.empty(int(block.place.max()) + 1, dtype=torch.int64)
     place[block.place.reshape(-1)] = torch.arange(block.place.numel())
     return place[v.part].reshape(*v.free[: len(v.free) - v.event_dim], -1)
 
 
-def spread(rows: torch.Tensor, columns: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """The matrix (..., e, e) of these numbers, from those of the rows of the block: zero between different rows."""
+def matrix_of(rows: torch.Tensor, columns: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    """The matrix (..., e, e) of the numbers at these positions (..., e); zero between different rows of the block.
+
+    squares: (R, k, k), one matrix for each row.
+    """
     r, s = rows[..., :, None], rows[..., None, :]
     return torch.where(r == s, squares[r, columns[..., :, None], columns[..., None, :]], 0.0)
 
 
-def shaped(rows: torch.Tensor, index: torch.Tensor, variables: list[Variable]) -> Point:
-    """Draws (n, R, k) of the coordinates of a block as values of its sites, (n, *shape)."""
+def site_values(rows: torch.Tensor, index: torch.Tensor, variables: list[Variable]) -> Draws:
+    """Draws (n, R, k) of the coordinates of a block, with their indices (R, k) in x, as values of its sites."""
     n = len(rows)
     x = torch.zeros(n, int(index.max()) + 1, dtype=rows.dtype)
     x[:, index.reshape(-1)] = rows.reshape(n, -1)

@@ -1,7 +1,8 @@
-"""A model in double precision, whatever tensors it was written with; and whether its code looks at its latents.
+"""A model in double precision, whatever tensors it was written with.
 
-Tensors that the model makes are double by torch's default. Those that it holds or asks for in single precision (a
-constant of a module, `.float()`) are widened on their way into and out of torch's functions, where there are any.
+Tensors that the model creates are double by torch's default dtype. Tensors that it holds or requests in single
+precision (a constant of a module, `.float()`) are converted on their way into and out of torch's functions, if any
+exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,39 +17,34 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..distributions.finite import values_of
 from ..preflight.support import refuse_unscored
+from ..runtime.escapes import ESCAPES
 from ..runtime.generators import noise
 from ..runtime.precision import default_dtype
 from ..runtime.sites import observed
-from .log_joint import scored, unsaid
+from .log_joint import scored, without_wishart_warning
 from .no_closed_form import NoClosedForm
-
-Program = Callable[..., Any]
-
 
 TO_NARROW = {"float", "half", "bfloat16"}
 
 
-INTO_PYTHON = {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__"}
-
-
 @contextmanager
 def in_double(narrow: bool = False) -> Iterator[None]:
-    """Tensors that are made inside are in double precision; narrow: and so are all that go through a function."""
+    """New tensors are in double precision. narrow: inputs and outputs of torch's functions are converted as well."""
     with default_dtype(torch.float64), _Wide() if narrow else nullcontext():
         yield
 
 
-def is_narrow(model: Program, data: tuple[Any, ...]) -> bool:
-    """Whether the model, run and scored in double precision, still meets tensors of less.
+def is_narrow(model: Callable[..., Any], data: tuple[Any, ...]) -> bool:
+    """Whether the model uses tensors of less than double precision although torch's default dtype is double.
 
-    Raises NoClosedForm for a model whose code branches on the value of a continuous latent.
+    Raises NoClosedForm for a model whose Python code reads the value of a continuous latent, for instance in a branch.
     """
     watch = _Watch()
     try:
-        with noise(0), torch.no_grad(), unsaid(), watch:
+        with noise(0), torch.no_grad(), without_wishart_warning(), watch:
             with _Marking(watch):
                 trace = poutine.trace(model).get_trace(*data)
-            watch.known.clear()  # what a distribution asks of a value when it is scored is no branch of the model
+            watch.known.clear()  # reads by a distribution's own code are no branch of the model
             for name, site in observed(trace).items():
                 refuse_unscored(name, site)
             scored(trace)
@@ -63,20 +59,20 @@ def is_narrow(model: Program, data: tuple[Any, ...]) -> bool:
     if watch.escaped:
         name = sorted(watch.escaped)[0]
         raise NoClosedForm(
-            f"site {name!r}: the model's code looks at its value from Python (an if, an assert, .item(), float()), so "
-            f"its density may be another function elsewhere; write it with tensors alone, e.g. torch.where"
+            f"site {name!r}: the model reads its value from Python (an if, an assert, .item(), float()), so its "
+            f"density may be another function for other values; use tensor operations only, e.g. torch.where"
         )
     return watch.narrow
 
 
 class _Watch(TorchFunctionMode):
-    """Sees tensors of less than double precision, and values of latents that escape into Python."""
+    """Detects tensors of less than double precision, and values of latents that escape into Python."""
 
     def __init__(self) -> None:
         super().__init__()
         self.narrow = False
         self.escaped: set[str] = set()
-        self.known: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}  # held, so that no other takes its id
+        self.known: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}  # keeps the tensor, so that its id stays unique
 
     def mark(self, value: torch.Tensor, names: frozenset[str]) -> None:
         self.known[id(value)] = value, names
@@ -88,7 +84,7 @@ class _Watch(TorchFunctionMode):
         self.narrow |= any(_narrow(t) for t in (*inputs, *outputs))
         names = frozenset().union(*(self.known[id(t)][1] for t in inputs if id(t) in self.known))
         if names:
-            if getattr(func, "__name__", "") in INTO_PYTHON:
+            if getattr(func, "__name__", "") in ESCAPES:
                 self.escaped |= names
             for t in outputs:
                 self.mark(t, names)
@@ -96,7 +92,7 @@ class _Watch(TorchFunctionMode):
 
 
 class _Marking(Messenger):
-    """Tells the watch what is drawn for continuous latents."""
+    """Marks the draws of continuous latents for a _Watch."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -109,7 +105,7 @@ class _Marking(Messenger):
 
 
 class _Wide(TorchFunctionMode):
-    """Every function takes and returns double precision; what writes into a tensor writes into that tensor."""
+    """Every function takes and returns double precision; in-place operations keep the dtype of their tensor."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")

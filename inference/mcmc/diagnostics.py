@@ -1,10 +1,11 @@
-"""Whether chains have mixed, and how much their draws know: R-hat, effective sample sizes, Monte Carlo errors.
+"""Convergence diagnostics of Markov chains: R-hat, effective sample size (ESS) and Monte Carlo errors.
 
     R-hat = sqrt(var+ / W)          var+ = (N-1)/N W + B/N, B between chains, W within; chains split in halves
     ESS   = C N / (-1 + 2 sum_t (rho_2t + rho_2t+1))        C chains of N draws, rho the autocorrelations
 
-of the ranks of the draws, turned into normals: right for heavy tails and any scale (Vehtari, Gelman, Simpson, Carpenter
-and Bürkner 2021, "Rank-normalization, folding, and localization: an improved R-hat", eq. 3-4, 10, 14 and section 4).
+computed from normal scores of the ranks of the draws, hence valid for heavy tails and any scale (Vehtari, Gelman,
+Simpson, Carpenter and Bürkner 2021, "Rank-normalization, folding, and localization: an improved R-hat", eq. 3-4, 10, 14
+and section 4).
 """
 
 import math
@@ -13,26 +14,23 @@ from typing import NamedTuple
 import torch
 from pyro.ops.stats import autocovariance
 
-AT_ONCE = 2**22  # numbers in a table of draws
+from ..distributions.summaries import quantiles
+
+AT_ONCE = 2**22  # draws times scalars in one batch: bounds the memory
 
 
 class Mixing(NamedTuple):
-    """Of one site, each of the site's shape, in double precision.
+    """The diagnostics of one site, each in the shape of the site and in double precision."""
 
-    rhat: the larger of R-hat of ranks and of ranks of |x - median| (chains that differ in scale alone). ess: of the
-    bulk; tail: the smaller one of the 5 % and 95 % quantiles. mean_error, sd_error: Monte Carlo errors of the mean and
-    of the sd of the draws, in the units of the site.
-    """
-
-    rhat: torch.Tensor
-    ess: torch.Tensor
-    tail: torch.Tensor
-    mean_error: torch.Tensor
-    sd_error: torch.Tensor
+    rhat: torch.Tensor  # the larger R-hat of ranks and of ranks of |x - median|, which sees chains that differ in scale
+    ess: torch.Tensor  # of the bulk
+    tail: torch.Tensor  # the smaller effective sample size of the 5 % and 95 % quantiles
+    mean_error: torch.Tensor  # Monte Carlo error of the mean, in the units of the site
+    sd_error: torch.Tensor  # Monte Carlo error of the sd, in the units of the site
 
 
 def mixing(draws: torch.Tensor) -> Mixing:
-    """draws: shape (chains, N, *shape of the site), N of at least 4."""
+    """R-hat, effective sample sizes and Monte Carlo errors. draws: (chains, N, *shape of the site), N at least 4."""
     flat = draws.reshape(*draws.shape[:2], -1).double()
     width = max(1, AT_ONCE // (flat.shape[0] * flat.shape[1]))
     parts = [_mixing(part) for part in flat.split(width, dim=2)]
@@ -43,7 +41,7 @@ def _mixing(x: torch.Tensor) -> Mixing:
     x = _halves(x)  # (2 C, N / 2, D)
     pooled = x.flatten(0, 1)
     z = _normalised(x)
-    low, median, high = (_quantile(pooled, q) for q in (0.05, 0.5, 0.95))
+    low, median, high = quantiles(pooled, (0.05, 0.5, 0.95))
     square = (x - pooled.mean(0)) ** 2
     sd = square.mean((0, 1)).sqrt()
     count = len(pooled)
@@ -64,7 +62,7 @@ def _halves(x: torch.Tensor) -> torch.Tensor:
 
 
 def _normalised(x: torch.Tensor) -> torch.Tensor:
-    """The normal quantiles of the ranks among all chains, ties sharing their mean rank (eq. 14)."""
+    """Normal scores of the ranks among all chains; ties share their mean rank (eq. 14)."""
     flat = x.flatten(0, 1).T.contiguous()  # (D, draws)
     ordered = flat.sort(-1).values
     ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1) / 2
@@ -73,14 +71,14 @@ def _normalised(x: torch.Tensor) -> torch.Tensor:
 
 
 def _rhat(x: torch.Tensor) -> torch.Tensor:
-    """1 where nothing ever changes (a finite site that is sure), infinite where only the chains differ."""
+    """R-hat; 1 where all draws are equal (a finite site that is certain), infinite where only the chains differ."""
     within, both = _variances(x)
     ratio = (both / within).sqrt()
     return torch.where(within > 0, ratio, torch.where(both > 0, math.inf, 1.0))
 
 
 def _ess(x: torch.Tensor) -> torch.Tensor:
-    """By Geyer's initial monotone sequence; at most C N log10(C N), and C N where nothing ever changes."""
+    """ESS by Geyer's initial monotone sequence; at most C N log10(C N), and C N where all draws are equal."""
     chains, n, _ = x.shape
     within, both = _variances(x)
     rho = 1 - (within - autocovariance(x, dim=1).mean(0) * n / (n - 1)) / both  # (N, D), eq. 10
@@ -93,11 +91,7 @@ def _ess(x: torch.Tensor) -> torch.Tensor:
 
 
 def _variances(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(W, var+): within the chains, and what between them adds to it (eq. 1-3)."""
+    """(W, var+): the variance within the chains, and the total variance that includes the one between (eq. 1-3)."""
     n = x.shape[1]
     within = x.var(1).mean(0)
     return within, within * (n - 1) / n + x.mean(1).var(0)
-
-
-def _quantile(x: torch.Tensor, q: float) -> torch.Tensor:
-    return x.sort(0).values[round(q * (len(x) - 1))]

@@ -1,8 +1,8 @@
-"""Chains of Pyro's No-U-Turn sampler on a posterior density, in unconstrained space and in one vector.
+"""Chains of Pyro's No-U-Turn sampler on a posterior density, in one unconstrained vector u.
 
     u ~ p(z(u) | data) |dz/du|         Hoffman and Gelman 2014; Pyro's NUTS with multinomial sampling (Betancourt 2017)
 
-Finite latents are summed out by Pyro, and drawn afterwards given the others (forward filtering, backward sampling).
+Pyro sums finite latents out; they are drawn afterwards given the others (forward filtering, backward sampling).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,38 +17,29 @@ from pyro.infer.mcmc.util import initialize_model
 from ..capture.record import NotCaptured, record
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
-from ..pair.pair import Summed
-from ..pair.summed_out import Program
+from ..pair.pair import Program, Summed
 from ..runtime.generators import noise
 from ..runtime.sites import latent
 
-WIDE = 2.0  # starts are uniform on (-WIDE, WIDE) in unconstrained space, as Stan's
-
-
+WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
 TRIES = 100
-
-
-DENSE = 50  # numbers up to which the mass matrix is dense: it learns correlations, and costs D^2
-
-
-CHECKS = 20  # draws at which a captured density is held against the model
-
-
-Density = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # u (D,) -> (-log density in nats, its gradient)
+DENSE = 50  # largest D with a dense mass matrix, which learns correlations at a cost of D^2
+CHECKS = 20  # draws at which a captured potential is compared with the model
+Potential = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # u (D,) -> (-log density, nats; its gradient)
 
 
 class Target(NamedTuple):
-    """The posterior density of a model on its data, as a function of one vector u."""
+    """The posterior density of a model on its data, as a function of one unconstrained vector u (D,)."""
 
     model: Program
     data: tuple[Any, ...]
     summed: Summed | None
-    names: tuple[str, ...]  # of the latents that are not finite
+    names: tuple[str, ...]  # of the continuous latents
     shapes: tuple[torch.Size, ...]  # of their unconstrained values
     transforms: dict[str, Any]  # constrained to unconstrained
     values: dict[str, int]  # {site: K} of all latents in the order of the model, 0 unless it is on 0, ..., K-1
     first: torch.Tensor  # u (D,), a point of positive density
-    eager: Density
+    eager: Potential
 
     def constrained(self, u: torch.Tensor) -> dict[str, torch.Tensor]:
         """{site: shape (*batch, *shape of the site)} for u of shape (*batch, D)."""
@@ -68,7 +59,7 @@ class Target(NamedTuple):
 
 
 def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Target:
-    """Meet the data; raises ValueError where no point of positive density is found."""
+    """The target of the sampler. Raises ValueError if no starting point with positive density is found."""
     nesting = None if summed is None else summed.nesting
     try:
         first, potential, transforms, trace = initialize_model(model, data, max_plate_nesting=nesting)
@@ -76,8 +67,8 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
         if "initial params" not in str(error):
             raise
         raise ValueError(
-            f"the density of the model is zero or not finite at each of {TRIES} starts (uniform on -2 to 2 in "
-            f"unconstrained space); are observations possible under it, and the numbers of the order of 1?"
+            f"the density of the model is zero or not finite at each of {TRIES} starting points (uniform on -2 to 2 "
+            f"in unconstrained space); check that the model can produce the observations, and scale them to order 1"
         ) from error
     names = tuple(sorted(first))
     shapes = tuple(first[name].shape for name in names)
@@ -92,7 +83,7 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
         return value.detach(), gradient
 
     flat = torch.cat([first[name].detach().reshape(-1) for name in names]).to(torch.get_default_dtype())
-    eager(flat)  # or the error of a model that does not work in this precision
+    eager(flat)  # raises for a model that does not work in this precision
     counted = {
         name: values_of(site["fn"]) if kind(site["fn"]) in ("Bernoulli", "Categorical") else 0
         for name, site in latent(trace).items()
@@ -100,8 +91,8 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
     return Target(model, data, summed, names, shapes, transforms, counted, flat, eager)
 
 
-def captured_density(target: Target) -> Density | None:
-    """The density recorded once as a graph, which is run without the model's Python; None where it cannot be."""
+def captured_potential(target: Target) -> Potential | None:
+    """The potential recorded once as a graph, which runs without the model's Python; None if it cannot be recorded."""
     u = target.first.clone()
     try:
         graph = record(lambda: list(target.eager(u)), [u])
@@ -115,11 +106,11 @@ def captured_density(target: Target) -> Density | None:
     return replayed
 
 
-def same(target: Target, density: Density, points: torch.Tensor) -> bool:
-    """Whether a captured density is that of the model, with other noise outside, at these points (n, D)."""
+def agrees(target: Target, potential: Potential, points: torch.Tensor) -> bool:
+    """Whether a captured potential equals the model's at these points (n, D), for several random states."""
     for i, u in enumerate(points):
         with noise(i):
-            (a, da), (b, db) = density(u), target.eager(u)
+            (a, da), (b, db) = potential(u), target.eager(u)
         slack = 1e-3 if u.dtype == torch.float32 else 1e-8
         scale = max(1.0, b.abs().item() if b.isfinite() else 1.0)
         if not torch.allclose(a, b, rtol=0, atol=slack * scale, equal_nan=True):
@@ -129,10 +120,10 @@ def same(target: Target, density: Density, points: torch.Tensor) -> bool:
     return True
 
 
-def starts(target: Target, chains: int) -> torch.Tensor:
-    """Where the chains begin, (chains, D): uniform at random, each second one at minus the one before.
+def starting_points(target: Target, chains: int) -> torch.Tensor:
+    """Starting points (chains, D): uniform at random, each second one minus the one before.
 
-    So no sign is begun with by all of them: a posterior with modes at z and -z is found out.
+    Chains therefore start on both sides of zero, which reveals a posterior with modes at z and -z.
     """
     found: list[torch.Tensor] = []
     for _ in range(chains):
@@ -148,11 +139,11 @@ def starts(target: Target, chains: int) -> torch.Tensor:
     return torch.stack(found)
 
 
-def chain(start: torch.Tensor, density: Density, warmup: int, accept: float) -> Iterator[tuple[torch.Tensor, int]]:
-    """(u, divergent transitions since the warmup) after each transition, for ever."""
+def chain(start: torch.Tensor, function: Potential, warmup: int, accept: float) -> Iterator[tuple[torch.Tensor, int]]:
+    """Yields (u, number of divergent transitions since the warmup) after each transition, without end."""
 
     def potential(z: dict[str, torch.Tensor]) -> torch.Tensor:
-        value, gradient = density(z["u"])
+        value, gradient = function(z["u"])
         found: torch.Tensor = _Known.apply(z["u"], value, gradient)
         return found
 
@@ -172,7 +163,7 @@ def _uniform(like: torch.Tensor) -> torch.Tensor:
 
 
 class _Known(torch.autograd.Function):
-    """A value whose gradient is known already."""
+    """A scalar function whose value and gradient are computed already."""
 
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

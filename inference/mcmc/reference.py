@@ -1,4 +1,4 @@
-"""A posterior to hold fits against where no closed form exists: draws by NUTS, believed only if the chains agree.
+"""`credo.reference`: draws of a posterior by NUTS, to compare fits with where no closed form exists.
 
 u ~ p(z(u) | data) |dz/du|      u unconstrained; Pyro's No-U-Turn sampler (Hoffman and Gelman 2014)
 """
@@ -10,18 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from ..pair.summed_out import Program
+from ..pair.pair import Program
 from ..runtime.arguments import argument_names, choose_device, tensors, whole_number
 from ..runtime.precision import default_dtype
 from ..runtime.state import State, entered, new_state, snapshot
-from .nuts import CHECKS, Density, Target, captured_density, chain, same, starts, target
+from .nuts import CHECKS, Potential, Target, agrees, captured_potential, chain, starting_points, target
 from .requirements import refuse_unsampleable
 from .result import Reference, UnreliableReference
 
-FEWEST = 4  # draws of each chain that can be looked at
-
-
-SHOWN = 25  # transitions between two looks at the bar
+FEWEST = 4  # draws of each chain that the diagnostics need
+SHOWN = 25  # transitions between two updates of the progress bar
 
 
 def reference(
@@ -35,19 +33,30 @@ def reference(
     device: str | torch.device | None = "cpu",
     progress: bool = True,
 ) -> Reference:
-    """Draws from p(z | data) by NUTS (Hoffman and Gelman 2014), believed only if the chains agree.
+    """Draws z ~ p(z | data) by NUTS (Hoffman and Gelman 2014), with R-hat and effective sample sizes checked.
 
-    model, data: as for `credo.fit`; in double precision where the model can work in it. Finite latents are summed out
-        by Pyro, for which the model must broadcast, and drawn afterwards.
-    draws, warmup: transitions of each chain that are kept, and that come before and adapt steps and mass matrix.
-    chains: taken in turns in this process, from starts far apart, each second one at minus the one before.
-    accept: the acceptance probability that step sizes are adapted to; nearer to 1 is slower and safer.
-    device: None is CUDA if there is one, which pays for large data only: the steps come one after another.
+    model, data: as for `credo.fit`; in double precision if the model can work in it. Pyro sums finite latents out, so
+        the model must broadcast over their values; they are drawn afterwards.
+    draws, warmup: transitions of each chain that are kept, and transitions before them that adapt the step size and the
+        mass matrix.
+    chains: run in turns in this process, from starting points far apart, each second one minus the one before.
+    seed: of the starting points and all draws. accept: acceptance probability for which the step size is adapted; nearer to 1 is slower and safer.
+    device: None means CUDA if there is one, which pays for large data only: transitions run one after another.
+    Returns `Reference`; its draws have shape (chains, draws, *shape of the site). Ctrl-C returns the draws so far, with
+    a warning if they are unreliable.
 
-    Ctrl-C returns the draws so far, with a warning if they are not to be believed.
-    Raises ValueError for a model that a sampler cannot take (subsampled plates, supports that move, parameters without
-    a prior, infinite discrete latents); `UnreliableReference`, with the draws in `.reference`, if R-hat > 1.01 or an
-    effective sample size is below 400 for any scalar, or if more than 0.5 % of the transitions diverged.
+    Raises ValueError for a model that NUTS cannot sample (subsampled plates, supports that depend on latents,
+    parameters without a prior, infinite discrete latents); `UnreliableReference`, with the draws in `.reference`, if
+    R-hat > 1.01 or an effective sample size is below 400 for any scalar, or if more than 0.5 % of the transitions
+    diverged.
+
+    >>> import credo, torch
+    >>> pair = credo.load("coin_toss")
+    >>> found = credo.reference(pair.model, torch.tensor([1.0, 1.0, 0.0, 1.0]), draws=300, warmup=80, progress=False)
+    >>> found.draws["p"].shape
+    torch.Size([4, 300])
+    >>> found.problems
+    ()
     """
     draws, warmup, chains = (
         whole_number("draws", draws, 4),
@@ -55,12 +64,12 @@ def reference(
         whole_number("chains", chains, 2),
     )
     if not 0 < accept < 1:
-        raise ValueError(f"accept: got {accept}, wanted a probability between 0 and 1")
-    where, seed = choose_device(device), whole_number("seed", seed, 0)
+        raise ValueError(f"accept: got {accept}, wanted a probability above 0 and below 1")
+    place, seed = choose_device(device), whole_number("seed", seed, 0)
     try:
-        found, state = _meet(model, data, torch.float64, where, seed)
+        found, state = _prepared(model, data, torch.float64, place, seed)
     except RuntimeError:  # constants of the model in single precision
-        found, state = _meet(model, data, torch.float32, where, seed)
+        found, state = _prepared(model, data, torch.float32, place, seed)
     with entered(state), default_dtype(found.first.dtype):
         result = _run(found, draws, warmup, chains, accept, seed, progress)
     if result.problems and not result.stopped.startswith("interrupted"):
@@ -70,10 +79,10 @@ def reference(
     return result
 
 
-def _meet(
+def _prepared(
     model: Program, data: tuple[Any, ...], dtype: torch.dtype, device: torch.device, seed: int
 ) -> tuple[Target, State]:
-    """The posterior density of the model on its data, and the state to work in."""
+    """(the posterior density of the model on its data, the state to run it in)."""
     values = tensors(model, data, dtype, device)
     state = snapshot(new_state((model, data), seed, device), dtype)
     with entered(state), default_dtype(dtype):
@@ -82,17 +91,17 @@ def _meet(
 
 
 def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:
-    begun = starts(target, chains)
-    density = captured_density(target)
-    if density is not None and not same(target, density, begun):
-        density = None
-    sampled = _sampled(target, begun, density or target.eager, draws, warmup, accept, progress)
-    if density is not None:
+    starts = starting_points(target, chains)
+    potential = captured_potential(target)
+    if potential is not None and not agrees(target, potential, starts):
+        potential = None
+    sampled = _sampled(target, starts, potential or target.eager, draws, warmup, accept, progress)
+    if potential is not None:
         visited = sampled.u.flatten(0, 1)
         visited = visited[:: max(1, len(visited) // CHECKS)]
-        beyond = 2 * visited - visited.mean(0)  # where a recording that is wrong there would not let the chains go
-        if not same(target, density, torch.cat([visited, beyond])):
-            sampled = _sampled(target, begun, target.eager, draws, warmup, accept, progress)
+        beyond = 2 * visited - visited.mean(0)  # a recording that is wrong there could have kept the chains away
+        if not agrees(target, potential, torch.cat([visited, beyond])):
+            sampled = _sampled(target, starts, target.eager, draws, warmup, accept, progress)
     found = target.constrained(sampled.u) | sampled.finite
     return Reference(
         draws={name: found[name].detach().cpu() for name in target.values if name in found},
@@ -111,10 +120,10 @@ class _Sampled(NamedTuple):
 
 
 def _sampled(
-    target: Target, begun: torch.Tensor, density: Density, draws: int, warmup: int, accept: float, progress: bool
+    target: Target, starts: torch.Tensor, potential: Potential, draws: int, warmup: int, accept: float, progress: bool
 ) -> _Sampled:
-    """The chains in turns, so that Ctrl-C finds as many draws of each."""
-    runs = [chain(start, density, warmup, accept) for start in begun]
+    """Runs the chains in turns, so that each has as many draws when Ctrl-C interrupts them."""
+    runs = [chain(start, potential, warmup, accept) for start in starts]
     kept: list[list[torch.Tensor]] = [[] for _ in runs]
     finite: list[list[dict[str, torch.Tensor]]] = [[] for _ in runs]
     divergences, stopped = [0] * len(runs), "all asked for"

@@ -1,4 +1,4 @@
-"""Whether a sampler can draw from the posterior of a model: fixed sites, fixed supports, nothing left to train."""
+"""Which models NUTS can sample: fixed sites, fixed supports, no parameters to train, no hidden noise."""
 
 import math
 from collections.abc import Callable
@@ -12,28 +12,25 @@ from torch.distributions import biject_to
 
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind, unwrapped
-from ..pair.pair import Summed
-from ..pair.summed_out import Program
+from ..pair.pair import Program, Summed
 from ..preflight.check import check
 from ..preflight.support import refuse_unscored
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from ..runtime.sites import Site, is_index, latent, observed, quoted, refuse_subsampled
+from ..runtime.sites import Site, exists_for_some, is_index, latent, observed, quoted, refuse_subsampled
 
-LOOKS = 3
-
-
-TRIES = 100
+RUNS = 3
+TRIES = 100  # starting values of a run, until its density is finite
 
 
 def refuse_unsampleable(model: Program, data: tuple[Any, ...], names: list[str]) -> Summed | None:
-    """The finite latents that are to be summed out. names: of the data arguments, for messages.
+    """The finite latents to sum out; None if there are none. names: of the data arguments, for messages.
 
-    Raises ValueError naming the site or the parameter that stands in the way, and what to do.
+    Raises ValueError naming the site or the parameter that NUTS cannot sample, with a remedy.
     """
-    with pyro.validation_enabled(False), noise(0), torch.no_grad():  # what is invalid `check` says better
-        looks = [_start(model, data) for _ in range(LOOKS)]
-    sites = latent(looks[0])
+    with pyro.validation_enabled(False), noise(0), torch.no_grad():  # `check` has better messages for invalid data
+        runs = [_start(model, data) for _ in range(RUNS)]
+    sites = latent(runs[0])
     for name, site in sites.items():
         if unwrapped(site["fn"]).support.is_discrete and not values_of(site["fn"]):
             raise ValueError(
@@ -41,28 +38,28 @@ def refuse_unsampleable(model: Program, data: tuple[Any, ...], names: list[str])
                 f"units that are one event or differ in their values), and NUTS needs a gradient; write finite ones as "
                 f"Categorical or Bernoulli in a plate, or pass the exact posterior where you have it"
             )
-    refuse_subsampled(sites | observed(looks[0]))
-    for other in looks[1:]:
+    refuse_subsampled(sites | observed(runs[0]))
+    for other in runs[1:]:
         _same_sites(sites, latent(other))
     real = {name: site["value"] for name, site in sites.items() if not values_of(site["fn"])}
     if not real:
         raise ValueError(
-            f"the model has finite latents only ({quoted(sites)}), of which credo.exact knows the posterior; NUTS is "
-            f"for continuous ones"
+            f"the model has finite latents only ({quoted(sites)}), of which credo.exact finds the posterior; NUTS "
+            f"needs a continuous one"
         )
     with torch.no_grad():
         _, summed = check(model, _at(model, real), data, names)
         if trained := sorted(unconstrained()):
             raise ValueError(
-                f"parameter {trained[0]!r}: NUTS trains no parameters, so it would stay at its starting value; give it "
-                f"a prior (pyro.sample), or the value of a fit: poutine.substitute(model, data=fit.params)"
+                f"parameter {trained[0]!r}: NUTS trains no parameters, so it would keep its initial value; give it a "
+                f"prior (pyro.sample), or the value of a fit: poutine.substitute(model, data=fit.params)"
             )
         _deterministic(model, data, real, summed)
     return summed
 
 
 def _start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
-    """A run at values of ordinary size, with a finite density if one is soon found."""
+    """A trace of the model at values of order 1, with a finite density if one is found in so many tries."""
     for _ in range(TRIES):
         trace = poutine.trace(InitMessenger(_near)(model)).get_trace(*data)
         for name, site in observed(trace).items():
@@ -79,7 +76,7 @@ def _near(site: Site) -> torch.Tensor:
 
 
 def _at(model: Program, values: dict[str, torch.Tensor]) -> Callable[..., Any]:
-    """A guide that draws these latents of the model, all of them at these values."""
+    """A guide that samples these latents of the model, each at its given value."""
     alone = poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["name"] not in values)
     guide: Callable[..., Any] = InitMessenger(lambda site: values.get(site["name"], site["fn"]()))(alone)
     return guide
@@ -88,8 +85,8 @@ def _at(model: Program, values: dict[str, torch.Tensor]) -> Callable[..., Any]:
 def _same_sites(one: dict[str, Site], two: dict[str, Site]) -> None:
     if changing := sorted(one.keys() ^ two.keys()):
         raise ValueError(
-            f"site {changing[0]!r} is there for some values of the others only; a sampler of a fixed number of "
-            f"latents cannot do this: sample it always, and mask what it is used for"
+            f"{exists_for_some(changing[0], 'values of the other latents')}; a sampler of a fixed number of latents "
+            f"cannot do this: sample it always, and mask its effect"
         )
     for name, site in one.items():
         a, b = site["fn"], two[name]["fn"]
@@ -97,32 +94,35 @@ def _same_sites(one: dict[str, Site], two: dict[str, Site]) -> None:
             continue
         if a.shape() != b.shape():
             raise ValueError(
-                f"site {name!r} has shape {tuple(a.shape())} or {tuple(b.shape())}, by the values of others; wanted one"
+                f"site {name!r} has shape {tuple(a.shape())} or {tuple(b.shape())}, depending on other latents; "
+                f"wanted one shape"
             )
         maps = [biject_to(fn.support) for fn in (a, b)]
         point = maps[0].inv(site["value"])
         if not torch.equal(maps[0](point), maps[1](point)):
             raise ValueError(
-                f"site {name!r}: its support depends on another latent ({kind(a)}), so the density ends where that one "
-                f"moves; sample it on a fixed support and scale it, z = low + (high - low) * u"
+                f"site {name!r}: its support depends on another latent ({kind(a)}), so the density is cut off where "
+                f"that latent moves; sample it on a fixed support and scale it, z = low + (high - low) * u"
             )
 
 
 def _deterministic(
     model: Program, data: tuple[Any, ...], values: dict[str, torch.Tensor], summed: Summed | None
 ) -> None:
-    """Raises ValueError if the density at one point is not one number: noise that is no site."""
+    """Raises ValueError if the density at one point differs between two runs: noise outside of sample sites."""
     with noise(0):
         draw = poutine.trace(poutine.condition(model, values)).get_trace(*data)
     hidden = summed.sites if summed is not None else frozenset()
     drawn = latent(draw)
     held = {name: drawn[name]["value"] for name in (*values, *hidden) if name in drawn}
-    found = []
+    densities = []
     for seed in range(2):
         with noise(seed), pyro.validation_enabled(False):
-            found.append(float(poutine.trace(poutine.condition(model, values | held)).get_trace(*data).log_prob_sum()))
-    if not (math.isclose(*found, rel_tol=1e-6) or math.isnan(found[0])):
+            densities.append(
+                float(poutine.trace(poutine.condition(model, values | held)).get_trace(*data).log_prob_sum())
+            )
+    if not (math.isclose(*densities, rel_tol=1e-6) or math.isnan(densities[0])):
         raise ValueError(
-            f"the density of the model is {found[0]:.9g} or {found[1]:.9g} nats at one and the same "
+            f"the log density of the model is {densities[0]:.9g} or {densities[1]:.9g} nats at one and the same "
             f"point: it draws noise that is no site (dropout?); put it into pyro.sample, or leave it out"
         )

@@ -1,4 +1,4 @@
-"""Draws from a posterior, and whether to believe them: what `credo.reference` returns."""
+"""Draws of a posterior and their reliability: the result of `credo.reference`."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +9,20 @@ import pandas as pd
 import pyro.distributions as dist
 import torch
 
-from ..distributions.summaries import QUANTILES, scalars
+from ..distributions.summaries import QUANTILES, quantiles, scalars
 from ..runtime.arguments import whole_number
 from .diagnostics import Mixing, mixing
 
-RHAT, ESS, DIVERGENT = 1.01, 400, 0.005  # at most, at least, and the share of all draws that may diverge
+RHAT, ESS, DIVERGENT = (
+    1.01,
+    400,
+    0.005,
+)  # largest R-hat, smallest effective sample size, largest share of divergent transitions
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnMarginal:
-    """The marginal posterior of one site, known by its draws, shape (n, *shape of the site)."""
+class EmpiricalMarginal:
+    """The marginal posterior of one site as the empirical distribution of its draws (n, *shape of the site)."""
 
     draws: torch.Tensor
 
@@ -37,10 +41,17 @@ class DrawnMarginal:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Reference:
-    """Draws from a posterior, and how far they can be believed.
+    """Draws z ~ p(z | data) of all chains, with R-hat and effective sample sizes. `credo.reference` returns it.
 
-    draws: {site: shape (chains, draws, *shape of the site)}, finite latents among them. divergences: of each chain.
-    stopped: why the run ended. finite: {site: K} of the sites on 0, ..., K-1.
+    draws: {site: shape (chains, draws, *shape of the site)}, finite latents included. divergences: divergent
+    transitions of each chain. stopped: why the run ended. finite: {site: K} of the sites with values 0, ..., K-1.
+    Diagnostics: Vehtari et al. 2021, "Rank-normalization, folding, and localization: an improved R-hat".
+
+    >>> import credo, torch
+    >>> draws = torch.randn(4, 500, generator=torch.Generator().manual_seed(0))
+    >>> found = credo.Reference({"z": draws}, (0, 0, 0, 0), "all asked for", seed=0, finite={})
+    >>> found.problems, found.sample(3)["z"].shape
+    ((), torch.Size([3]))
     """
 
     draws: dict[str, torch.Tensor]
@@ -51,29 +62,29 @@ class Reference:
 
     @property
     def log_evidence(self) -> float:
-        """NaN: draws from a posterior do not tell log p(data)."""
+        """NaN: log p(data) cannot be computed from draws of a posterior."""
         return math.nan
 
     @cached_property
     def marginals(self) -> dict[str, Any]:
-        """{site: its marginal, with mean and variance of the site's shape}; of finite sites the values' shares."""
-        found: dict[str, Any] = {}
+        """{site: its empirical marginal}, mean and variance in the site's shape; Bernoulli or Categorical if finite."""
+        marginals: dict[str, Any] = {}
         for name, values in self.draws.items():
             values = values.flatten(0, 1)
-            found[name] = DrawnMarginal(values)
+            marginals[name] = EmpiricalMarginal(values)
             if k := self.finite.get(name):
                 shares = torch.stack([(values == i).double().mean(0) for i in range(k)], -1)
-                found[name] = dist.Bernoulli(shares[..., 1]) if k == 2 else dist.Categorical(shares)
-        return found
+                marginals[name] = dist.Bernoulli(shares[..., 1]) if k == 2 else dist.Categorical(shares)
+        return marginals
 
     @cached_property
     def mixing(self) -> dict[str, Mixing]:
-        """{site: R-hat, effective sample sizes and Monte Carlo errors of each of its numbers}."""
+        """{site: R-hat, effective sample sizes and Monte Carlo errors of each of its scalars}."""
         return {name: mixing(values) for name, values in self.draws.items()}
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
-        """Why these draws are not to be believed, in words; nothing for those that are."""
+        """Why the draws are unreliable, in words; empty if they are reliable."""
         rhat, name = max((_worst(name, m.rhat) for name, m in self.mixing.items()), key=lambda pair: pair[0])
         fewest = [_worst(name, -torch.minimum(m.ess, m.tail)) for name, m in self.mixing.items()]
         ess, scarce = max(fewest, key=lambda pair: pair[0])
@@ -82,14 +93,14 @@ class Reference:
             words
             for holds, words in (
                 (rhat > RHAT, f"the chains disagree: R-hat of {name} is {rhat:.3f}, wanted at most {RHAT}"),
-                (-ess < ESS, f"the draws of {scarce} are worth {-ess:,.0f} independent ones, wanted at least {ESS}"),
+                (-ess < ESS, f"{scarce}: effective sample size {-ess:,.0f}, wanted at least {ESS}"),
                 (bad > DIVERGENT * count, f"{bad} of {count:,} transitions diverged, wanted at most {DIVERGENT:.1%}"),
             )
             if holds
         )
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
-        """n of the draws, jointly: {site: shape (n, *shape)}; none twice unless more are wanted than there are."""
+        """n joint draws: {site: shape (n, *shape)}, chosen without replacement unless n exceeds their number."""
         n = whole_number("n", n, 1)
         generator = torch.Generator().manual_seed(seed)
         rounds = [torch.randperm(self._count, generator=generator) for _ in range(-(-n // self._count))]
@@ -97,13 +108,13 @@ class Reference:
         return {name: values.flatten(0, 1)[index] for name, values in self.draws.items()}
 
     def summary(self) -> pd.DataFrame:
-        """A row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), Monte Carlo error of the mean."""
+        """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean."""
         rows = {}
         for name, values in self.draws.items():
-            drawn, m = DrawnMarginal(values.flatten(0, 1)), self.mixing[name]
-            ordered = drawn.draws.double().sort(0).values
+            drawn, m = EmpiricalMarginal(values.flatten(0, 1)), self.mixing[name]
+            marks = quantiles(drawn.draws.double(), QUANTILES)
             for index, label in scalars(name, values.shape[2:]):
-                shown = {f"{q:.0%}": ordered[(round(q * (len(ordered) - 1)), *index)].item() for q in QUANTILES}
+                shown = {f"{q:.0%}": marks[(i, *index)].item() for i, q in enumerate(QUANTILES)}
                 rows[label] = {
                     "mean": drawn.mean[index].item(),
                     "sd": drawn.stddev[index].item(),
@@ -129,24 +140,35 @@ class Reference:
         return (
             f"Reference: {chains} chains of {n:,} draws by NUTS, {self.stopped}; R-hat at most {rhat:.3f}, ESS at "
             f"least {ess:,.0f}, {sum(self.divergences)} divergences; latents: {', '.join(self.draws)}"
-            + (f"; NOT TO BE BELIEVED: {'; '.join(self.problems)}" if self.problems else "")
+            + (f"; UNRELIABLE: {'; '.join(self.problems)}" if self.problems else "")
         )
 
 
 class UnreliableReference(ArithmeticError):
-    """The draws are not to be believed. `.reference` holds them all the same."""
+    """The draws of `credo.reference` are unreliable: R-hat > 1.01, an effective sample size below 400, or divergences.
+
+    `.reference` holds the draws all the same, a `Reference`.
+
+    >>> import credo, torch
+    >>> pair = credo.load("coin_toss")
+    >>> try:
+    ...     credo.reference(pair.model, torch.tensor([1.0, 0.0]), draws=20, warmup=20, progress=False)
+    ... except credo.UnreliableReference as error:
+    ...     print(error.reference.draws["p"].shape)
+    torch.Size([4, 20])
+    """
 
     def __init__(self, reference: Reference) -> None:
         super().__init__(
             f"{'; '.join(reference.problems)}. .reference holds the draws all the same. More draws and warmup, "
-            f"accept=0.95 or more, or another way to write the model (non-centred: z = mean + sd * e) usually help; "
-            f"of several modes that are far apart no number of draws finds the weights"
+            f"accept=0.95 or more, or another parametrisation (non-centred: z = mean + sd * e) usually help; no number "
+            f"of draws finds the weights of modes that are far apart"
         )
         self.reference = reference
 
 
 def _worst(site: str, values: torch.Tensor) -> tuple[float, str]:
-    """(the largest of the site's numbers, what it is called); what is not a number is infinite."""
+    """(the largest scalar of a site, its label); NaN counts as infinite."""
     values = values.nan_to_num(math.inf, posinf=math.inf)
     labels = scalars(site, values.shape)
     i = int(values.argmax())

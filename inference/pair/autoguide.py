@@ -1,11 +1,10 @@
-"""Guides that need no writing: an automatic mean-field guide, and the two point estimates.
+"""Automatic guides: the mean-field autoguide and two point estimates, MAP and maximum likelihood.
 
 None    q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
 "map"   the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
 "mle"   the point that maximises log p(data | z): the same, with the priors' densities left out
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from pyro import poutine
@@ -13,11 +12,11 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.poutine.messenger import Messenger
 
 from ..distributions.finite import values_of
-from .summed_out import Program
+from .pair import Program
 
 
 def without_finite(model: Program) -> Program:
-    """The model as an automatic guide is to see it: finite latents hidden, which it leaves to be summed out."""
+    """The model without its finite latents, for an autoguide: these are summed out instead."""
 
     def finite(msg: Any) -> bool:
         here = msg["type"] == "sample" and not msg["is_observed"] and not msg["infer"].get("is_auxiliary")
@@ -25,9 +24,6 @@ def without_finite(model: Program) -> Program:
 
     hidden: Program = poutine.block(model, hide_fn=finite)
     return hidden
-
-
-Program = Callable[..., Any]
 
 
 def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Program]:

@@ -1,11 +1,11 @@
-"""Minibatches: some rows of the data at a time, scaled to the whole.
+"""Minibatches: the log densities of some rows of the data, scaled to all rows.
 
     -ELBO = E_q[log q(z) - log p(z) - (N / B) sum_{n in batch} log p(x_n | z)]   for B rows at random
 
 The user's model has a plate over the rows it is given, of whatever number (`pyro.plate("N", len(x))`). Which plates
 those are is found by running the pair on batches of two sizes: the plates whose size follows. Their sites, latent or
-observed, in the model and in the guide, count N / B times (Hoffman et al. 2013, eq. 28). Whatever stands outside them
-must not depend on which rows came: that is looked at too, since it would be silently wrong.
+observed, in the model and in the guide, count N / B times (Hoffman et al. 2013, eq. 28). Sites outside them must not
+depend on which rows are given: `preflight/rows.py` checks this, since the result would be wrong without an error.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from .pair import Pair
 
 
 class Rows(NamedTuple):
-    """What of the data goes by rows. arguments: which; n: rows in all; size: of a batch; plates: over the rows."""
+    """How the data is cut into batches of rows."""
 
-    arguments: tuple[int, ...]
-    n: int
-    size: int
-    plates: frozenset[str]
+    arguments: tuple[int, ...]  # positions of the arguments that have a row for each observation
+    n: int  # rows in all
+    size: int  # rows of a batch
+    plates: frozenset[str]  # names of the plates over the rows
 
 
 def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
@@ -40,18 +40,18 @@ def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
 
 @dataclass
 class Shuffled:
-    """Batches without end: an index of shape (B,) each. A row comes once an epoch, but for those that fill no batch."""
+    """An endless iterator over batches, indices (B,): each row once an epoch, except rows that fill no batch."""
 
     rows: Rows
-    epoch: list[torch.Tensor] = field(default_factory=list)  # what is left of it, the next at the end
+    epoch: list[torch.Tensor] = field(default_factory=list)  # its batches that are left, the next one last
 
     @property
     def left(self) -> int:
-        """How many come before the rows are shuffled again."""
+        """How many batches come before the rows are shuffled again."""
         return len(self.epoch)
 
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
-        """This batch and those that follow it, shape (count, B)."""
+        """The indices of this batch and of the next count - 1, shape (count, B)."""
         return torch.stack([first, *(next(self) for _ in range(count - 1))])
 
     def __iter__(self) -> "Shuffled":
@@ -65,7 +65,7 @@ class Shuffled:
 
 
 def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:
-    """(the arguments that go by rows, how many rows): the length that most tensors share, of equals the first.
+    """(positions of the arguments that have rows, number of rows): the length that most tensors share, else the first.
 
     Raises ValueError for data without a tensor that has rows.
     """

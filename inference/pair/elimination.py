@@ -1,10 +1,10 @@
-"""A sum of products over many finite variables, one variable after another.
+"""Variable elimination: a sum of products over many finite variables, one variable after another.
 
     log sum_{z_1 .. z_T} exp(f_1 + ... + f_M)        f_m a table over some of the z, and over plates; nats
 
-Variables are taken in the order of the smallest table each would make (Koller and Friedman 2009, algorithm 9.4, with
-the min-weight rule): for a chain of K values that is its ends, K^2 numbers at a time. A table is Pyro's packed tensor,
-with a letter for each dimension in `_pyro_dims`. What is impossible is -inf, and stays so without a NaN in a gradient.
+The next variable is the one whose table would be smallest (Koller and Friedman 2009, algorithm 9.4, with the min-weight
+rule): for a chain of K values an end of it, K^2 numbers at a time. A table is Pyro's packed tensor, with a letter for
+each dimension in `_pyro_dims`. An impossible value has the log density -inf, and its gradient is 0, not NaN.
 """
 
 import math
@@ -18,9 +18,9 @@ Table = Any  # a torch.Tensor with `_pyro_dims`, a string
 
 
 class LogSums:
-    """What Pyro's `contract_tensor_tree` asks of a ring: sums over variables, products over the rows of plates.
+    """The ring for Pyro's `contract_tensor_tree`: sums over variables, products over the rows of plates.
 
-    joined: (variable, the table it was summed out of) in the order in which that was done; for draws, see `finite`.
+    joined: (variable, the table that it was summed out of), in that order; `exact/finite.py` draws from these tables.
     """
 
     def __init__(self) -> None:

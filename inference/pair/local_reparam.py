@@ -1,13 +1,13 @@
-"""Noise for each row where the weight of a layer is a Normal latent: the same costs on average, quieter gradients.
+"""Local reparameterisation and flipout: noise for each row where the weight of a layer is a Normal latent.
 
     local     out = mu * x + sqrt(sigma^2 * x^2) eps          eps ~ N(0, 1) for each output of each row
     flipout   out = mu * x + ((W - mu) * (x s)) r             s, r = ±1, fair coins for each channel of each row
 
 `*` is F.linear or a convolution with that weight, W ~ N(mu, sigma^2) elementwise; its bias goes likewise, as the weight
 of an input that is 1. Pathwise all rows share one W and so its noise; here a row's output has the distribution that W
-gives it, and rows do not move together. Where a cost reads one row alone (`local_sites` looks), its mean and the mean
-of its gradient stay as they are. A convolution's places share W as rows do, and so do further leading dimensions of
-F.linear's input: "local" draws each place apart, "flipout" keeps all places of a row together.
+gives it, and the noise of rows is independent. Where a cost reads one row alone (`estimators/local.py` checks it), its
+mean and the mean of its gradient do not change. The places of a convolution share W as rows do, and so do further
+leading dimensions of F.linear's input: "local" draws noise for each place, "flipout" for each row.
 
 Sources: Kingma, Salimans and Welling 2015 (arXiv:1506.02557, eq. 6); Wen et al. 2018 (arXiv:1803.04386, eq. 4).
 """
@@ -24,20 +24,16 @@ from ..distributions.unwrap import unwrapped
 from ..runtime.sites import Site
 
 LAYERS = (functional.linear, torch.conv1d, torch.conv2d, torch.conv3d)  # what nn.Linear and nn.Conv1d, 2d, 3d call
-
-
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-
-
 PER_ROW = ("local", "flipout")
 
 
 @contextmanager
 def per_row_noise(draws: Mapping[str, Site], how: Mapping[str, str]) -> Iterator[None]:
-    """Around a run of the model: layers whose weight or bias is one of these draws get noise for each row.
+    """Gives layers whose weight or bias is one of these draws noise for each row, while the model runs inside.
 
-    draws: sites of the guide's trace, Normal, by name; the model must be given these very tensors (`poutine.replay`
-    does). how: "local" or "flipout" for each of them. Raises ValueError for anything else.
+    draws: Normal sites of a trace of the guide, by name; the model must use these very tensors (`poutine.replay` sees
+    to it). how: "local" or "flipout" for each of them. Raises ValueError for any other word.
     """
     for name, word in how.items():
         if word not in PER_ROW:
@@ -77,7 +73,7 @@ class _Draw(NamedTuple):
 def _noisy(
     layer: Callable[..., torch.Tensor], call: dict[str, Any], weight: _Draw | None, bias: _Draw | None
 ) -> torch.Tensor:
-    """The layer's output with the noise of these two. None: the argument is as it is in the call."""
+    """The layer's output with the noise of its weight and bias. None: that argument has no noise of its own."""
     means = {key: draw.mu for key, draw in (("weight", weight), ("bias", bias)) if draw is not None}
     out = mean = layer(**call | means)
     x, space = call["input"], spatial(layer, call["weight"])
@@ -95,7 +91,7 @@ def _noisy(
 
 
 def _root(var: torch.Tensor) -> torch.Tensor:
-    """sqrt(var), with slope 0 at 0: a row of zeros has no noise, and its infinite slope must not reach the gradient."""
+    """sqrt(var), with derivative 0 at 0: a row of zeros has no noise, and an infinite derivative would make NaN."""
     some = var > 0
     return torch.where(some, torch.where(some, var, 1.0).sqrt(), 0.0)
 

@@ -5,14 +5,11 @@ from typing import Any, NamedTuple
 
 
 class Summed(NamedTuple):
-    """The sites to sum out, and how many dimensions from the right plates and batches take: `nesting`.
-
-    guided: whether there is a guide, which could have them; for messages.
-    """
+    """The finite latents to sum out of a model."""
 
     sites: frozenset[str]
-    nesting: int
-    guided: bool = True
+    nesting: int  # dimensions, from the right, that plates and batches take
+    guided: bool = True  # whether there is a guide that could sample them; for messages
 
 
 Program = Callable[..., Any]

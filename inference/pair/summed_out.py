@@ -1,4 +1,4 @@
-"""Finite latents that the guide leaves to the model: summed out of it exactly, so that no draw and no guide is needed.
+"""Sums finite latents that the guide does not sample out of the model exactly, without draws.
 
     log p(x | theta) = log sum_z p(x, z | theta)     by variable elimination: a mixture, a hidden Markov chain, topics
 
@@ -9,7 +9,6 @@ chain of T steps of K values costs T K^2, not K^T.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -20,18 +19,16 @@ from pyro.ops.contract import contract_tensor_tree
 from pyro.poutine.enum_messenger import EnumMessenger
 
 from ..distributions.finite import values_of
+from ..runtime.components import connected
 from ..runtime.sites import Site, latent, plates, quoted, same_scale
 from .elimination import LogSums
-from .pair import Summed
-
-Program = Callable[..., Any]
-
+from .pair import Program, Summed
 
 SUMMED_OUT = "summed out"  # the plan's word for it
 
 
 class Group(NamedTuple):
-    """Sites that are summed over together, and what is left of them."""
+    """Sites that are summed over together, and the log density that remains."""
 
     sites: tuple[str, ...]  # in the order of the model
     name: str | None  # the first observed one; else the first that the guide has; None: their sum is 1
@@ -42,7 +39,7 @@ class Group(NamedTuple):
 
 
 def to_sum_out(model: poutine.Trace, guide: poutine.Trace) -> Summed | None:
-    """The finite latents of the model that the guide does not have, of a trace of each; None if there are none."""
+    """The finite latents of the model that the guide does not sample, from a trace of each; None if there are none."""
     sites = frozenset(name for name, site in latent(model).items() if name not in guide.nodes and values_of(site["fn"]))
     if not sites:
         return None
@@ -66,11 +63,11 @@ def enumerating(model: Program, summed: Summed) -> Program:
 
 
 def eliminated(trace: poutine.Trace, summed: Summed) -> list[Group]:
-    """The groups of an enumerated trace whose log probabilities are computed; other sites are untouched.
+    """The groups of sites that are summed over together, from an enumerated trace with its log probabilities.
 
-    The mask of a summed site does not count, for its probabilities are to add up to one: that of what depends on it
-    does. The scale stands before the logarithm, so it must be one for a whole group.
-    Raises ValueError naming the sites where it is not, and where a sum would take K^rows terms.
+    The mask of a summed site is ignored, so that its probabilities add up to one; masks of sites that depend on it
+    count. A scale multiplies the logarithm of the sum, so all sites of a group must have the same.
+    Raises ValueError naming sites that have not, and sites whose sum would take K^rows terms.
     """
     trace.symbolize_dims()
     nodes: dict[str, Site] = dict(trace.nodes)
@@ -118,17 +115,6 @@ def densities(trace: poutine.Trace) -> dict[str, Any]:
     }
 
 
-def connected(letters: dict[str, set[str]]) -> list[list[str]]:
-    """The names that share letters, directly or by others, in their order; those without letters left out."""
-    groups: list[tuple[set[str], set[str]]] = []
-    for name, mine in letters.items():
-        if mine:
-            touching = [group for group in groups if group[0] & mine]
-            groups = [group for group in groups if group not in touching]
-            groups.append((mine.union(*(g[0] for g in touching)), {name}.union(*(g[1] for g in touching))))
-    return [[name for name in letters if name in names] for _, names in groups]
-
-
 def _scaled(cost: torch.Tensor, sites: dict[str, Site]) -> torch.Tensor:
     (first, one), *others = ((name, site["scale"]) for name, site in sites.items())
     for name, scale in others:
@@ -153,7 +139,7 @@ def _shown(scale: Any) -> str:
 
 
 class _AllAtOnce(EnumMessenger):
-    """Pyro's, for these sites alone, whatever the model asks for; and under `vmap`, which hides `value.data`."""
+    """Pyro's parallel enumeration for these sites alone, whatever the model asks for; works under `vmap` too."""
 
     def __init__(self, summed: Summed) -> None:
         super().__init__(first_available_dim=-1 - summed.nesting)
@@ -165,5 +151,5 @@ class _AllAtOnce(EnumMessenger):
         super()._pyro_sample(msg)
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if isinstance(msg["value"], torch.Tensor):  # of which Pyro asks the shape
+        if isinstance(msg["value"], torch.Tensor):  # Pyro reads the shape of `value.data`, which `vmap` hides
             super()._pyro_post_sample({**msg, "value": torch.empty(msg["value"].shape, device="meta")})

@@ -1,1 +1,14 @@
-"""Which estimator each latent site gets, why, and the race that measures it."""
+"""Which estimator each latent site gets, why, and the race that measures it.
+
+Files, in the order in which to read them:
+
+    plan.py     the plan: a row for each site
+    table.py    a plan as text and as a table
+    choose.py   the choice among the legal estimators
+    legal.py    the list of estimators; which of them are unbiased at a site
+    reasons.py  the reason for a choice, in words
+    race.py     plans compete by variance times work
+    work.py     the work of a program, counted in operators
+
+Other rooms call: `make_plan`, `Plan`, `race`.
+"""

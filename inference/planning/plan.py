@@ -19,7 +19,7 @@ def recipe_of(entries: Iterable[Entry], facts: Facts, antithetic: bool) -> Recip
     entries = tuple(entries)
     kl = {e.site: facts.kl[e.site] for e in entries if e.term == ANALYTIC_KL}
     sticking = frozenset(e.site for e in entries if e.term == STICKING)
-    terms = Terms(kl=kl, sticking=sticking, again=sticking & facts.again, known=frozenset(e.site for e in entries))
+    terms = Terms(kl=kl, sticking=sticking, rerun=sticking & facts.again, planned=frozenset(e.site for e in entries))
     recipe = Recipe(terms=terms, seen=frozenset(facts.reads.parents), antithetic=antithetic)
     for estimator in ESTIMATORS:
         sites = [e.site for e in entries if e.estimator == estimator.name]
@@ -41,6 +41,12 @@ class Plan(NamedTuple):
     antithetic: whether particles come in pairs whose normal noise has opposite signs (see `antithetic`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
     three are None where nothing was measured. compiled: how the steps of a run are taken (see `captures`), once known.
+
+    >>> import credo, torch
+    >>> pair = credo.load("coin_toss")
+    >>> plan = credo.plan(pair.model, pair.guide, torch.tensor([1.0, 0.0, 1.0]))
+    >>> plan.frame["estimator"].to_dict()
+    {'p': 'pathwise'}
     """
 
     entries: tuple[Entry, ...]

@@ -1,11 +1,11 @@
-"""What every approximation of a posterior has, whatever found it: predictions and summaries ask for no more."""
+"""The Protocol of an approximate posterior: what predictions, summaries and likelihoods need, whatever found it."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
-from ..pair.pair import Summed
+from ..pair.pair import Pair, Summed
 from ..runtime.state import State
 
 
@@ -35,3 +35,8 @@ class Approximation(Protocol):
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws z ~ q: {site: shape (n, *shape of the site)}."""
         ...
+
+
+def pair_of(fit: Approximation) -> Pair:
+    """The model and the guide on the data that they were fitted to."""
+    return Pair(fit.model, fit.guide, fit.data, fit.summed)

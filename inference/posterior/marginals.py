@@ -1,4 +1,4 @@
-"""What a guide believes of each latent, scalar by scalar: exactly where it can be read off, from draws elsewhere."""
+"""Marginals of an approximate posterior: exact where the guide's distribution is one, from draws elsewhere."""
 
 import pandas as pd
 import torch
@@ -6,41 +6,41 @@ from pyro import poutine
 from torch.distributions import Distribution
 
 from ..distributions.summaries import as_table, mean_and_sd
-from ..runtime.sites import unmoved
+from ..runtime.sites import independent_of_draws
 from ..runtime.state import reading
 from .approximation import Approximation
 
 
 def marginals(fit: Approximation) -> dict[str, Distribution]:
-    """The guide's distributions at sites that depend on no other draw: these are its marginals.
+    """{site: the guide's distribution}, at the sites whose distribution depends on no other draw: its exact marginals.
 
-    Found by looking: the guide is run twice with different noise, and a site whose density has not changed is one.
+    They are the sites whose density is the same in two runs of the guide with different noise.
     """
     with reading(fit.state, 1), torch.no_grad():
         one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
-    return {name: site["fn"] for name, site in unmoved(one, two).items()}
+    return {name: site["fn"] for name, site in independent_of_draws(one, two).items()}
 
 
 def priors(fit: Approximation) -> dict[str, Distribution]:
-    """The model's distributions at latents that depend on no other latent: their marginal priors. Found by looking."""
-    sites = unmoved(model_trace(fit, seed=1), model_trace(fit, seed=2))
+    """{site: the model's distribution}, at the latents that depend on no other latent: their marginal priors."""
+    sites = independent_of_draws(model_trace(fit, seed=1), model_trace(fit, seed=2))
     return {name: site["fn"] for name, site in sites.items()}
 
 
 def model_trace(fit: Approximation, seed: int = 0) -> poutine.Trace:
-    """The model run once on the data of the fit, at one draw of the guide."""
+    """The trace of the model on the data of the fit, at one draw of the guide."""
     with reading(fit.state, seed), torch.no_grad():
         guide = poutine.trace(fit.guide).get_trace(*fit.data)
         return poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
 
 
 def means_and_sds(fit: Approximation, n: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """{site: (mean, sd)} of the guide: its own where it knows them, of n draws elsewhere."""
+    """{site: (mean, sd)} of the guide: in closed form where it has one, from n draws elsewhere."""
     result = {}
     for name, fn in marginals(fit).items():
         try:
             result[name] = mean_and_sd(fn)
-        except (NotImplementedError, AttributeError):  # no closed form: the draws will do
+        except (NotImplementedError, AttributeError):  # no closed form: taken from draws
             pass
     draws = fit.sample(1, seed=seed)
     if draws.keys() - result.keys():
@@ -52,5 +52,5 @@ def means_and_sds(fit: Approximation, n: int, seed: int) -> dict[str, tuple[torc
 
 
 def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
-    """Rows: scalars. Columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws."""
+    """A row for each scalar; columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws."""
     return as_table(means_and_sds(fit, n, seed), fit.sample(n, seed=seed))

@@ -1,4 +1,4 @@
-"""The posterior predictive: what the model expects to see, averaged over what the guide believes.
+"""The posterior predictive: draws of the observations, averaged over the approximate posterior.
 
 p(y* | x*, data) = E_q[p(y* | x*, z)],   estimated by draws z ~ q(z), y* ~ p(y* | x*, z)
 """
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pyro import poutine
 
-from ..runtime.arguments import tensors, to_predict
+from ..runtime.arguments import arguments, to_predict
 from ..runtime.sites import latent, refuse_subsampled
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
@@ -16,15 +16,23 @@ from .approximation import Approximation
 
 
 def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
-    """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
+    """p(y* | x*, data) = E_q[p(y* | x*, z)]: n draws of the observed sites, {site: shape (n, *shape of the site)}.
 
-    new: the model's arguments, as for `credo.fit`; those left out at the end (what is to be predicted) are None.
-        Nothing at all: the data of the fit, whose observations are drawn anew. Columns of a table go by name.
-    prior: the latents are drawn from the model's own prior, with the trained parameters, not from the guide; they come
-        along too. So a trained decoder makes up new data.
-    Latents that were summed out of the model are drawn from it given the others, as those of a new row are.
-    Networks are in evaluation mode. Deterministic sites of the model come along.
-    Raises ValueError for data that `credo.fit` would refuse, and for a plate that is subsampled.
+    A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
+    new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
+        given, the observations of the fit are drawn anew. Columns of a table are matched by name.
+    seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
+        parameters, and returns them too: a trained decoder generates new data.
+    Latents that were summed out of the model are drawn from the model given the others, and so are the latents of new
+    rows. Networks are in evaluation mode.
+    Raises ValueError for n below 1, for data that `credo.fit` refuses, and for a plate that is subsampled.
+    Source: Gelman et al. 2013, eq. 1.4.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> fit = credo.fit(pair.model, pair.guide, flips, steps=300, seed=1, compile=False)
+    >>> {site: draws.shape for site, draws in credo.predict(fit, 100, flips).items()}
+    {'flips': torch.Size([100, 4])}
     """
     if n < 1:
         raise ValueError(f"n: got {n}, wanted at least one draw")
@@ -41,9 +49,9 @@ def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = 
 
 
 def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
-    """New data as the fit takes it: on its device, in its precision, tables in its order of columns.
+    """New data as tensors on the device of the fit, in its precision, tables in its order of columns.
 
-    Nothing: the data of the fit. Raises ValueError for a network that the run has not met.
+    If nothing is given, the data of the fit. Raises ValueError for a network that the run has not trained.
     """
     refuse_unknown(fit.state, new)
     tensor = next(
@@ -51,4 +59,4 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
         None,
     )
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
-    return tensors(fit.model, new, dtype, device, fit.columns) if new else fit.data
+    return arguments(fit.model, new, dtype, device, fit.columns).values if new else fit.data

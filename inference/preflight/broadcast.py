@@ -1,35 +1,35 @@
-"""Whether a model says the same with all values of a site at once as with one value at a time.
+"""Checks that a model has the same density with all values of a finite site at once as with one value at a time.
 
-Summing a latent out needs a model that broadcasts: `loc[z]` does, `if z:` and `z.item()` fail, and `z.sum()` goes
-wrong without a word. So the model is run both ways, and the densities are held against each other.
+Summing a latent out needs a model that broadcasts: `loc[z]` does, `if z:` and `z.item()` raise, and `z.sum()` is wrong
+without an error. So the model is run both ways, and the densities are compared.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from pyro import poutine
 from pyro.ops import packed
 
-from ..pair.pair import Summed
-from ..pair.summed_out import Group, Program, densities, eliminated, enumerating
+from ..distributions.finite import index_of, support
+from ..pair.pair import Program, Summed
+from ..pair.summed_out import Group, densities, eliminated, enumerating
 from ..runtime.generators import noise
-from ..runtime.probes import nearly_equal, without_dropout
-from ..runtime.sites import Site, quoted
+from ..runtime.probes import nearly_equal, probing
+from ..runtime.sites import Site, exists_for_some, quoted
 
-LOOKS = 2
+DRAWS = 2  # of the latents, at which the densities are compared
 
 
 def refuse_unbroadcast(model: Program, guide: poutine.Trace, data: tuple[Any, ...], summed: Summed) -> list[Group]:
-    """What is left of the sites summed out. guide: a trace.
+    """The groups of sites that are summed out together, with their costs. guide: a trace of it.
 
-    Raises ValueError naming the site whose density is another one, or the error of the model as its cause; and for a
-    summed site whose probabilities do not add up to one.
+    Raises ValueError naming a site whose density differs, or with the error of the model as its cause; and for a summed
+    site whose probabilities do not add up to one.
     """
-    for look in range(LOOKS):
-        with torch.no_grad(), without_dropout((model, data)):
-            with noise(look):
+    for seed in range(DRAWS):
+        with probing((model, data)):
+            with noise(seed):
                 draw = poutine.trace(poutine.replay(model, trace=guide)).get_trace(*data)
             with noise(0):
                 plain = poutine.trace(poutine.replay(model, trace=draw)).get_trace(*data)
@@ -45,7 +45,7 @@ def refuse_unbroadcast(model: Program, guide: poutine.Trace, data: tuple[Any, ..
 
 
 def all_at_once(model: Program, plain: poutine.Trace, data: tuple[Any, ...], summed: Summed) -> poutine.Trace:
-    """The model run with all values at once, its other latents as in this trace of it.
+    """A trace of the model with all values of the summed sites at once, its other latents as in the trace `plain`.
 
     Raises ValueError for a model that does not broadcast, with its own error as the cause.
     """
@@ -68,7 +68,7 @@ def _explained(summed: Summed) -> Iterator[None]:
 def _same_density(name: str, log_prob: Any, plain: poutine.Trace, enumerated: poutine.Trace, summed: Summed) -> None:
     site: Site = enumerated.nodes[name]
     if name not in plain.nodes:
-        raise ValueError(f"{_remedy(summed)}. Site {name!r} is there for some of its values only")
+        raise ValueError(f"{_remedy(summed)}. There {exists_for_some(name, 'values')}")
     letters = site["infer"]["_dim_to_symbol"]
     if name in summed.sites and site["infer"]["_enumerate_symbol"] in log_prob._pyro_dims:
         total = log_prob.logsumexp(log_prob._pyro_dims.index(site["infer"]["_enumerate_symbol"]))
@@ -87,12 +87,8 @@ def _same_density(name: str, log_prob: Any, plain: poutine.Trace, enumerated: po
 
 
 def _index(plain: Site, enumerated: Site) -> Any:
-    """Which of its values a summed site had, packed."""
-    fn, value = plain["fn"], plain["value"]
-    same = fn.enumerate_support(expand=False) == value
-    for _ in fn.event_shape:
-        same = same.all(-1)
-    return packed.pack(same.int().argmax(0), enumerated["infer"]["_dim_to_symbol"])
+    """The index of the value that a summed site had, as Pyro's packed tensor."""
+    return packed.pack(index_of(plain["value"], support(plain["fn"])), enumerated["infer"]["_dim_to_symbol"])
 
 
 def _remedy(summed: Summed) -> str:

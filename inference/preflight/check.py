@@ -1,6 +1,6 @@
-"""Mistakes found before the first step: the model and the guide are run once, and held against each other.
+"""Finds mistakes before the first step: runs the model and the guide once and compares their sites.
 
-Pyro warns of a guide that misses a site and trains on; here it is an error, with the site's name and the remedy.
+Pyro warns of a guide that misses a site and trains on; credo raises an error with the name of the site and the remedy.
 """
 
 import difflib
@@ -21,11 +21,11 @@ from .support import refuse_outside, refuse_single_class
 def check(
     model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
 ) -> tuple[poutine.Trace, Summed | None]:
-    """Run the pair once on the data: (the guide's trace, what is summed out of the model).
+    """Runs the pair once on the data and checks it: (a trace of the guide, the sites to sum out of the model).
 
-    names: the names of the data arguments, for messages. whole: whether this is all of the data, not a batch or new
-    rows, which may be of one class. Parameters are created by this run.
-    Raises ValueError naming the site and what is wrong with it.
+    names: of the data arguments, for messages. whole: whether this is all of the data; a batch or new rows may be of
+    one class. This run creates the parameters.
+    Raises ValueError naming a site, what is wrong with it and the remedy.
     """
     given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
     with pyro.validation_enabled(True):
@@ -48,7 +48,7 @@ def check(
         if name not in absent:
             _shapes_agree(name, site, believed[name])
     with pyro.validation_enabled(False):
-        if summed is not None:  # at values of its own choice the data may be impossible, which validation refuses
+        if summed is not None:  # the data may be impossible at the values drawn, which validation refuses
             model_trace = _run("model", poutine.replay(model, trace=model_trace), data, given)
             latents, seen = latent(model_trace), observed(model_trace)
         model_trace.compute_log_prob()
@@ -80,7 +80,7 @@ def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> pou
 
 
 def _as_raised(error: Exception) -> Exception:
-    """The error as the pair's own code raised it; where Pyro or torch did, Pyro's table of shapes says more."""
+    """The error that the pair's own code raised; if Pyro or torch raised it, the error with Pyro's table of shapes."""
     inner = error
     while "Trace Shapes:" in str(inner) and isinstance(inner.__cause__, Exception):
         inner = inner.__cause__

@@ -1,6 +1,6 @@
-"""Rows of a minibatch that look at each other: what a row costs must not depend on which others came with it.
+"""Finds the plates over rows, and checks that the density of a row does not depend on the other rows of its batch.
 
-A model may centre its inputs, or its network may hold batch norm: then the mean over batches is not the whole.
+A model that centres its inputs, or whose network has batch norm, fails: the mean over its batches is not the whole.
 """
 
 from typing import Any
@@ -10,19 +10,19 @@ from pyro import poutine
 
 from ..pair.batches import Rows, batch, rows_of
 from ..pair.costs import DATA, GUIDE, run
-from ..pair.pair import Pair, Summed
-from ..pair.summed_out import Program, eliminated, enumerating
+from ..pair.pair import Pair, Program, Summed
+from ..pair.summed_out import eliminated, enumerating
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from ..runtime.probes import nearly_equal, parameters_moved, without_dropout
-from ..runtime.sites import drawn, plates, quoted
+from ..runtime.probes import PLACES, nearly_equal, probing
+from ..runtime.sites import drawn_sites, exists_for_some, plates, quoted
 from .check import check
 
 
 def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
-    """How this pair is cut into batches of `size` rows. names: of the data arguments, for messages.
+    """How to cut the data of this pair into batches of `size` rows. names: of the data arguments, for messages.
 
-    Raises ValueError for a size above the number of rows, and for a pair that would be scaled wrongly.
+    Raises ValueError for a size above the number of rows, and for a pair whose batches would be scaled wrongly.
     """
     arguments, n = rows_of(pair.data)
     rows = Rows(arguments, n, size, frozenset())
@@ -34,8 +34,8 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
     with noise(0):  # at random: data may be sorted
         order = torch.randperm(n)
     one, two = (batch(pair, rows, index) for index in (order[:size], order.flip(0).repeat(2)[:other]))
-    (sizes, scales), (fewer, others) = (_look(p, names, n) for p in (one, two))
-    plates = _row_plates({size: sizes, other: fewer, n: _look(pair, names, n)[0]})
+    (sizes, scales), (fewer, others) = (_sizes_and_scales(p, names, n) for p in (one, two))
+    plates = _row_plates({size: sizes, other: fewer, n: _sizes_and_scales(pair, names, n)[0]})
     if not plates:
         raise ValueError(
             f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes or 'none'}), so "
@@ -45,8 +45,8 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
         name = next(k for k in scales | others if scales.get(k) != others.get(k))
         if name not in scales or name not in others:
             raise ValueError(
-                f"batch_size: site {name!r} is there for some batches and not for others; write the plate over rows as "
-                f"one, with pyro.plate('N', len(x)), not as a loop"
+                f"batch_size: {exists_for_some(name, 'batches')}; write the plate over rows as one, with "
+                f"pyro.plate('N', len(x)), not as a loop"
             )
         raise ValueError(
             f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[name]:.4g} and "
@@ -55,21 +55,21 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
     if pair.summed is not None:
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
         refuse_shared(pair.model, guide, pair.data, pair.summed, plates, "a batch cannot be scaled to the whole")
-    _independent(one, two, plates)
+    _refuse_outside_rows(one, two, plates)
     if (several := min(max(2, size), n - 1)) > 1:
         changed = torch.cat([order[: several - 1], order[several : several + 1]])
         refuse_coupled_rows(batch(pair, rows, order[:several]), batch(pair, rows, changed), plates, several)
     return rows._replace(plates=plates)
 
 
-def _row_plates(looks: dict[int, dict[str, int]]) -> frozenset[str]:
-    """The plates that grow with the rows. looks: {number of rows: {plate: its size}}.
+def _row_plates(sizes_of: dict[int, dict[str, int]]) -> frozenset[str]:
+    """The names of the plates that grow with the rows. sizes_of: {number of rows: {plate: its size}}.
 
-    Raises ValueError for one that grows otherwise than in proportion: N / B would be the wrong scale for it.
+    Raises ValueError for a plate that does not grow in proportion: N / B would be the wrong scale for it.
     """
     found = set()
-    for name in sorted(set.intersection(*(set(sizes) for sizes in looks.values()))):
-        length = {n: sizes[name] for n, sizes in looks.items()}
+    for name in sorted(set.intersection(*(set(sizes) for sizes in sizes_of.values()))):
+        length = {n: sizes[name] for n, sizes in sizes_of.items()}
         if len(set(length.values())) == 1 and len(length) > 1:
             continue
         rows, first = next(iter(length.items()))
@@ -83,8 +83,8 @@ def _row_plates(looks: dict[int, dict[str, int]]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _look(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[str, float]]:
-    """({plate: its size}, {site: its scale}) on a batch. Raises what the pair raises, with a note about the batch."""
+def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[str, float]]:
+    """({plate: its size}, {site: its scale}) on a batch. An error of the pair gets a note about the batch."""
     length = rows_of(pair.data)[1]
     try:
         with noise(0), torch.no_grad():
@@ -112,20 +112,21 @@ def _look(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[st
     return sizes, scales
 
 
-def _independent(one: Pair, two: Pair, plates: frozenset[str]) -> None:
-    """Raises ValueError unless what stands outside the plates over rows is the same for two batches."""
-    for off in (0.0, 0.1):
-        with noise(0), parameters_moved(off), torch.no_grad():
-            _outside_is_the_same(one, two, plates)
+def _refuse_outside_rows(one: Pair, two: Pair, plates: frozenset[str]) -> None:
+    """Raises ValueError for a site outside the plates over rows whose density depends on which rows are given."""
+    for off in PLACES:
+        with noise(0), probing(tuple(one), off):
+            _refuse_outside_rows_here(one, two, plates)
 
 
-def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
+def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     with torch.no_grad():
         z, _, where, _, _ = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
         costs = run(one, shared).costs
         there = {
-            name: site["value"].shape for name, site in drawn(poutine.trace(two.guide).get_trace(*two.data)).items()
+            name: site["value"].shape
+            for name, site in drawn_sites(poutine.trace(two.guide).get_trace(*two.data)).items()
         }
         for name, value in shared.items():
             if there.get(name) != value.shape:
@@ -159,12 +160,13 @@ def _outside_is_the_same(one: Pair, two: Pair, plates: frozenset[str]) -> None:
 
 
 def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int) -> None:
-    """Raises ValueError naming a site. one, two: batches of `size` rows that differ in their last row alone.
+    """Raises ValueError for a site whose density of a row depends on the other rows: by batch norm, say.
 
-    plates: those over the rows. Looked at with one set of latents, where the parameters are and a little off.
+    one, two: batches of `size` rows that differ in their last row alone. plates: the plates over rows. Both are scored
+    at the same latents, at the parameters and a little off.
     """
-    for off in (0.0, 0.1):
-        with torch.no_grad(), parameters_moved(off), without_dropout(tuple(one)):
+    for off in PLACES:
+        with probing(tuple(one), off):
             with noise(0):
                 held = run(one).z
             with noise(0):
@@ -188,7 +190,10 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
 def refuse_shared(
     model: Program, guide: poutine.Trace, data: tuple[Any, ...], summed: Summed, over: frozenset[str], so: str
 ) -> None:
-    """Raises ValueError for sites in a plate over rows whose group leaves it. guide: a trace; so: what follows."""
+    """Raises ValueError for a summed site that rows share: it stands outside a plate over rows that it reaches into.
+
+    guide: a trace of it. over: the plates over rows. so: the consequence, for the message.
+    """
     with torch.no_grad():
         trace = poutine.trace(poutine.replay(enumerating(model, summed), trace=guide)).get_trace(*data)
         trace.compute_log_prob()

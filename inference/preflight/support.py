@@ -1,4 +1,4 @@
-"""Observed values outside of the support of their distribution, or of a type that it does not take."""
+"""Refuses observed values outside the support of their distribution, or of a dtype that it does not take."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ..runtime.sites import Site
 
 
 def refuse_unscored(name: str, site: Site) -> None:
-    """Raises ValueError for observed whole numbers and flags that the distribution does not take: Bernoulli, say."""
+    """Raises ValueError for observed integers or booleans that the distribution (Bernoulli, say) does not take."""
     value = site["value"]
     if value.is_floating_point():
         return
@@ -18,7 +18,7 @@ def refuse_unscored(name: str, site: Site) -> None:
     except (RuntimeError, ValueError) as error:
         try:
             site["fn"].log_prob(value.to(torch.get_default_dtype()))
-        except (RuntimeError, ValueError):  # it is not the type: they lie outside of the support, say
+        except (RuntimeError, ValueError):  # the dtype is not the reason
             return
         raise ValueError(
             f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
@@ -27,13 +27,13 @@ def refuse_unscored(name: str, site: Site) -> None:
 
 
 def refuse_outside(name: str, site: Site) -> None:
-    """Raises ValueError for observed values outside of the support."""
-    fn, value = unwrapped(site["fn"]), site["value"]  # entry by entry, whatever belongs to an event
+    """Raises ValueError for observed values outside the support of their distribution."""
+    fn, value = unwrapped(site["fn"]), site["value"]  # without to_event: the support is checked for each entry
     try:
         inside = fn.support.check(value)
-    except (NotImplementedError, RuntimeError):  # no support declared, or shapes that the next check explains
+    except (NotImplementedError, RuntimeError):  # no support declared, or shapes that a later check explains
         return
-    while inside.dim() > value.dim():  # all values of a site that is summed out: one of them is enough
+    while inside.dim() > value.dim():  # all values of a summed site at once: one value inside is enough
         inside = inside.any(0)
     if inside.all():
         return refuse_unscored(name, site)
@@ -55,7 +55,10 @@ def _support(fn: Any) -> str:
 
 
 def refuse_single_class(name: str, site: Site) -> None:
-    """Of a classifier: probabilities that differ by row. (Three equal draws of one categorical are data enough.)"""
+    """Raises ValueError for a classifier, whose probabilities differ by row, that observes a single class.
+
+    Equal draws from one categorical distribution are fine.
+    """
     fn, value = unwrapped(site["fn"]), site["value"]
     if type(fn).__name__ != "Categorical" or value.numel() < 2 or (value != value.flatten()[0]).any():
         return

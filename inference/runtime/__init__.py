@@ -1,1 +1,22 @@
-"""A user's program run so that nothing leaks: sites, state, generators, parameters, arguments, vmap, probes."""
+"""A user's program run so that nothing leaks: sites, state, generators, parameters, arguments, vmap, probes.
+
+Files, in the order in which to read them:
+
+    sites.py       the sites of a trace: latent, observed, plates
+    arguments.py   the user's data converted to tensors on one device
+    beside.py      the other functions in the file of a function
+    reachable.py   the objects that a program can reach
+    components.py  connected components of names
+    parameters.py  the parameters of the current store
+    generators.py  random generators, saved and restored
+    precision.py   torch's default dtype, set for a while
+    state.py       what a run owns: parameters, modules, generators
+    held.py        sites held at given values
+    replaced.py    an attribute replaced for a while
+    escapes.py     tensor methods by which a value escapes into Python
+    antithetic.py  antithetic noise
+    vectorise.py   many runs of a program, by vmap where it works
+    probes.py      small changes of a pair that show how it behaves
+
+Other rooms call: `latent`, `observed`, `plates`, `noise`, `entered`, `reading`, `unconstrained`, `draw`, `arguments`.
+"""

@@ -1,6 +1,6 @@
-"""Antithetic noise: the second half of the particles gets the noise of the first with its sign turned.
+"""Antithetic noise: the second half of the particles gets the noise of the first half with the sign turned.
 
-    z_i = loc + scale eps_i,   z_{i + n/2} = loc - scale eps_i       each is a draw of q; what is odd in eps cancels
+    z_i = loc + scale eps_i,   z_{i + n/2} = loc - scale eps_i       each is a draw of q; terms odd in eps cancel
 
 (Hammersley and Morton 1956.) The mean of the gradient stays as it is, its variance falls where the gradient is nearly
 linear in the noise, and at worst doubles.
@@ -12,9 +12,9 @@ import torch
 
 
 def antithetic(noise: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
-    """Standard normal noise, inside of a `vmap` over n runs: that of run i + n // 2 is minus that of run i.
+    """Antithetic standard normal noise, inside a `vmap` over n runs: run i + n // 2 gets minus the noise of run i.
 
-    run: any tensor that this `vmap` batches, and no other inside of it does.
+    run: any tensor that this `vmap` batches and no inner `vmap` does.
     """
     found: torch.Tensor = _Mirror.apply(noise, run)
     return found

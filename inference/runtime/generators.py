@@ -1,4 +1,4 @@
-"""The random generators of torch, NumPy and Python, put back as they were."""
+"""Saves and restores the random generators of torch, NumPy and Python."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from pyro.util import get_rng_state, set_rng_state
 
 @contextmanager
 def noise(seed: int) -> Iterator[None]:
-    """The torch generators start from `seed` inside and are as they were outside: common random numbers."""
+    """Starts torch's generators from `seed` inside and restores them outside: common random numbers."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -19,7 +19,7 @@ def noise(seed: int) -> Iterator[None]:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """All generators, Python's and NumPy's too, are afterwards as they were: what is run inside leaves no trace."""
+    """Restores the generators of torch, NumPy and Python afterwards, whatever is drawn inside."""
     before = generator_states()
     try:
         yield
@@ -28,11 +28,13 @@ def generators_kept() -> Iterator[None]:
 
 
 def generator_states() -> dict[str, Any]:
+    """The states of the generators of torch (CPU and CUDA), NumPy and Python."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     return {"cpu": get_rng_state(), "cuda": cuda}
 
 
 def set_generator_states(state: dict[str, Any]) -> None:
+    """Puts all generators into the states that `generator_states` returned."""
     set_rng_state(state["cpu"])
     if state["cuda"] is not None:
         torch.cuda.set_rng_state_all(state["cuda"])

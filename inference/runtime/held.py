@@ -1,4 +1,4 @@
-"""Runs a program with some of its sites held at given values."""
+"""Holds sites of a program at given values, as pyro.condition does, but they stay latent."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from pyro.poutine.messenger import Messenger
 
 
-class Held(Messenger):
-    """Gives each named site its value, in all its rows, instead of drawing it."""
+class HeldSites(Messenger):
+    """Gives each named latent site its value, broadcast over its rows, instead of drawing it."""
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
         super().__init__()

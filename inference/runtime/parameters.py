@@ -7,7 +7,7 @@ import torch
 
 
 def unconstrained() -> dict[str, torch.Tensor]:
-    """The trainable leaves of the current store by name. Pyro's running baselines live there too and are left out."""
+    """The trainable leaf tensors of the current store by name, without the running baselines that Pyro keeps there."""
     found: dict[int, tuple[str, torch.Tensor]] = {}
     for name, p in pyro.get_param_store().named_parameters():
         if not name.startswith("__baseline"):
@@ -16,12 +16,12 @@ def unconstrained() -> dict[str, torch.Tensor]:
 
 
 def flat_parameters(leaves: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The point at which these leaves are, a copy, shape (P,)."""
+    """A copy of all these parameters as one vector, shape (P,)."""
     return torch.cat([p.detach().flatten() for p in leaves])  # torch's own wants them contiguous
 
 
 def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> None:
-    """Writes a flat point, shape (P,), into these leaves, each in its own precision."""
+    """Writes one vector, shape (P,), into these parameters, each in its own precision."""
     leaves = list(leaves)
     with torch.no_grad():
         for leaf, piece in zip(leaves, point.split([p.numel() for p in leaves]), strict=True):
@@ -29,6 +29,6 @@ def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> Non
 
 
 def constrained() -> dict[str, torch.Tensor]:
-    """The parameters of the current store as the user sees them: constrained, detached copies."""
+    """The parameters of the current store in their constrained space: detached copies by name."""
     store = pyro.get_param_store()
     return {name: store[name].detach().clone() for name in unconstrained()}

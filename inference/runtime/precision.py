@@ -1,4 +1,4 @@
-"""The default precision of torch, set for a while."""
+"""The default dtype of torch, set for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Numbers that are made inside are of this precision, where nothing else is said."""
+    """Sets torch's default dtype inside and puts back the one before, also after an error."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

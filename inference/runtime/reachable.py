@@ -1,4 +1,4 @@
-"""What a program can reach: the things it is given, closes over, is bound to, or names beside itself."""
+"""Finds the objects that a program can reach: arguments, closures, bound methods, globals of its file."""
 
 import functools
 import inspect
@@ -10,16 +10,24 @@ from torch import nn
 
 
 def find_modules(things: Any) -> list[nn.Module]:
-    """The torch modules a pair can reach: given as arguments, bound to its methods, closed over, or named beside it."""
+    """The torch modules that these things can reach: as arguments, methods, closures or globals of their file."""
     return [thing for thing in reachable(things) if isinstance(thing, nn.Module)]
 
 
-LIBRARIES = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "tqdm"}  # packages not looked into
+LIBRARIES = {
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "tqdm",
+}  # packages not entered
 FEW = 100  # entries
 
 
 def reachable(things: Any) -> Iterator[Any]:
-    """Every thing once: networks (not entered), functions, containers, numbers, objects of the user's own."""
+    """Yields each reachable object once: networks (not entered), functions, containers, numbers, other objects."""
     seen: set[int] = set()
     todo = [things]
     while todo:
@@ -54,7 +62,7 @@ def reachable(things: Any) -> Iterator[Any]:
 
 
 def is_the_users(thing: Any) -> bool:
-    """Whether it is an object of a class of the user's own."""
+    """Whether an object is of a class that the user wrote, not of the standard library or one of LIBRARIES."""
     package = type(thing).__module__.split(".")[0]
     known = inspect.ismodule(thing) or isinstance(thing, type) or package in sys.stdlib_module_names
     return not known and package not in LIBRARIES

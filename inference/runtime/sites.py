@@ -1,4 +1,4 @@
-"""The sites of a Pyro trace: which are latent, which observed, and what the user called their distributions."""
+"""The sites of a Pyro trace: latent, observed and drawn sites, their plates, and how messages name them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from pyro import poutine
 
 
 def quoted(names: Iterable[str]) -> str:
-    """`site 'z'`, `sites 'z', 'x'`, or the first of many."""
+    """The names of sites in words: `site 'z'`, `sites 'z', 'x'`; of many the first four and how many more."""
     quoted = [repr(name) for name in names]
     some = ", ".join(quoted[:4]) + (f" and {len(quoted) - 4} more" if len(quoted) > 4 else "")
     return f"site{'s' if len(quoted) > 1 else ''} {some}"
@@ -18,7 +18,7 @@ Site = Any  # Pyro's message: a mapping with "fn", "value", "infer", "cond_indep
 
 
 def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
-    """The latent sites by name. Auxiliary ones (an autoguide's own) only if asked for; subsample indices never."""
+    """The latent sites by name, without subsample indices; auxiliary sites (of an autoguide) only if asked for."""
     return {
         name: site
         for name, site in _samples(trace).items()
@@ -26,14 +26,14 @@ def latent(trace: poutine.Trace, auxiliary: bool = False) -> dict[str, Site]:
     }
 
 
-def drawn(trace: poutine.Trace) -> dict[str, Site]:
-    """All that the program drew: latent sites, auxiliary ones, and the indices of subsampled plates."""
+def drawn_sites(trace: poutine.Trace) -> dict[str, Site]:
+    """Every site that the program drew: latent sites, auxiliary sites, and the indices of subsampled plates."""
     nodes: dict[str, Site] = dict(trace.nodes)
     return {n: s for n, s in nodes.items() if s["type"] == "sample" and not s["is_observed"] and not _whole(s)}
 
 
 def observed(trace: poutine.Trace) -> dict[str, Site]:
-    """The observed sites by name; deterministic ones left out."""
+    """The observed sites by name, without deterministic sites."""
     return {
         name: site
         for name, site in _samples(trace).items()
@@ -42,12 +42,12 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
 
 
 def is_index(site: Site) -> bool:
-    """Whether a site is a plate's own: the indices of its rows."""
+    """Whether a site is the one that Pyro adds for a plate, the indices of its rows."""
     return type(site["fn"]).__name__ == "_Subsample"
 
 
 def _whole(site: Site) -> bool:
-    """Whether a site is a plate's own, which takes all of its rows: nothing is drawn."""
+    """Whether a site is the indices of a plate that takes all of its rows, so that nothing is drawn."""
     return is_index(site) and site["fn"].subsample_size in (None, site["fn"].size)
 
 
@@ -56,8 +56,8 @@ def plates(site: Site) -> frozenset[str]:
     return frozenset(frame.name for frame in site["cond_indep_stack"])
 
 
-def unmoved(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
-    """The latent sites whose distribution is the same in two runs with different noise: it depends on no draw."""
+def independent_of_draws(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
+    """The latent sites whose distribution depends on no draw: it is the same in two traces with different noise."""
     found: dict[str, Site] = {}
     others = latent(two)
     for name, site in latent(one).items():
@@ -76,14 +76,14 @@ def exists_for_some(name: str, cases: str) -> str:
 
 
 def same_scale(one: Any, two: Any) -> bool:
-    """Scales are numbers, or tensors with a value for each row."""
+    """Whether two scales of sites are equal. A scale is a number, or a tensor with a value for each row."""
     if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
         return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
     return bool(one == two)
 
 
 def refuse_subsampled(sites: dict[str, Site]) -> None:
-    """Raises ValueError naming a plate that holds a random part of its rows: draws of it would mix the rows."""
+    """Raises ValueError naming a subsampled plate: draws from it would lack or mix rows."""
     for name, site in sites.items():
         for plate in site["cond_indep_stack"]:
             if plate.full_size is not None and plate.full_size > plate.size:
@@ -94,12 +94,12 @@ def refuse_subsampled(sites: dict[str, Site]) -> None:
 
 
 def has_rsample(site: Site) -> bool:
-    """Whether a draw can be differentiated: what is no torch distribution may not say."""
+    """Whether a draw of the site can be differentiated; False for an object that does not say."""
     return bool(getattr(site["fn"], "has_rsample", False))
 
 
 def shown_plates(site: Site, none: str = "-") -> str:
-    """The plates that hold a site and their sizes, in words."""
+    """The plates that hold a site and their sizes, in words: "N (100)". none: the words where there is no plate."""
     return ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or none
 
 

@@ -1,8 +1,8 @@
-"""What a run owns: its parameters, its copies of the modules it was given, its random generators.
+"""The state of a run: its parameters, its copies of the modules it was given, its random generators.
 
 Pyro keeps parameters in one store for the whole process, modules keep theirs in themselves, and the generators
-are global too. A run works on its own of all three: `entered(state)` puts them in place and, on the way out, also
-after an error, puts back what was there. No tensor is copied on either way, so a single step can afford it.
+are global too. A run has its own of all three: `entered(state)` puts them in place and, on the way out, also after an
+error, restores the ones before. It copies no tensor, so that a single step can afford it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from .reachable import find_modules
 
 @dataclass
 class State:
-    """The parts of a run that Pyro and torch would otherwise share between all runs of a process."""
+    """Parameters, modules and generators of one run, which Pyro and torch otherwise share within a process."""
 
     store: dict[str, Any] = field(default_factory=lambda: {"params": {}, "constraints": {}})
     modules: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)  # module -> its attributes in the run
@@ -48,7 +48,7 @@ def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State
 
 @contextmanager
 def entered(state: State, *, seed: int | None = None, validate: bool = False) -> Iterator[None]:
-    """Work inside `state`; outside, nothing has happened. `seed` restarts the generators for this entry alone."""
+    """Puts `state` in place inside; the process is unchanged outside. `seed` restarts the generators for this entry."""
     outside = {m: dict(m.__dict__) for m in state.modules}
     generators = generator_states()
     store = pyro.get_param_store()
@@ -71,7 +71,7 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
 
 
 def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
-    """A copy that further training does not reach, in `dtype` if given: what a finished fit keeps."""
+    """A copy of the state that further training does not change, in `dtype` if given; a finished fit keeps it."""
     copies: dict[int, torch.Tensor] = {}
     tensors = list(state.store["params"].values())
     for attributes in state.modules.values():
@@ -91,7 +91,7 @@ def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
 
 @contextmanager
 def reading(state: State, seed: int) -> Iterator[None]:
-    """Work inside a copy of `state`, networks in evaluation mode: whatever is run there, the state stays as it is."""
+    """Puts a copy of `state` in place inside, networks in evaluation mode; `state` itself does not change."""
     copy = snapshot(state)
     for attributes in copy.modules.values():
         attributes["training"] = False
@@ -100,12 +100,12 @@ def reading(state: State, seed: int) -> Iterator[None]:
 
 
 def own_modules(roots: Iterable[nn.Module]) -> dict[nn.Module, dict[str, Any]]:
-    """The attributes, as they are now, of these modules and of all below them."""
+    """The current attributes of these modules and of all their submodules."""
     return {m: dict(m.__dict__) for root in roots for m in root.modules()}
 
 
 def refuse_unknown(state: State, data: tuple) -> None:
-    """Raises ValueError for a network in the data that the run has not trained: Pyro would pass over its weights."""
+    """Raises ValueError for a network in the data that the run has not trained: Pyro would ignore its weights."""
     for module in find_modules(data):
         if module not in state.modules:
             raise ValueError(

@@ -1,7 +1,7 @@
-"""A stochastic program run n times: all at once under `vmap` where it can be, one after another where it cannot.
+"""Runs a stochastic program n times: at once under `vmap` where that works, else one run after another.
 
-`vmap` batches whatever the program does, without asking its code for a plate (`z.sum(-1)` stays right). Programs that
-look at values from Python, or sample what has no batching rule, run in a loop with the same distribution.
+`vmap` batches whatever the program does and needs no plate in its code (`z.sum(-1)` stays right). Programs that read
+values from Python, or draw from a distribution without a batching rule, run in a loop with the same distribution.
 """
 
 import operator
@@ -21,13 +21,13 @@ from .antithetic import antithetic
 
 R = TypeVar("R")
 T = TypeVar("T")
-_ELEMENTS = 2**24  # of all outputs of a chunk, and of the largest tensor on the way: bounds the memory
+_ELEMENTS = 2**24  # of the outputs of a chunk, and of its largest intermediate tensor: bounds the memory
 
 
 def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool = False) -> T:
     """n runs of `program`; each tensor it returns gains a leading dimension of length n.
 
-    antithetic: runs in pairs that share their normal noise but for its sign (see `mirror`), where they are vectorised.
+    antithetic: vectorised runs come in pairs whose normal noise differs in its sign alone (see `antithetic.py`).
     """
     if vectorised and n > 1:
 
@@ -40,7 +40,7 @@ def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool 
 
 
 def each(program: Callable[[R], T], runs: R, vectorised: bool) -> T:
-    """`program` applied to each run of a `repeat`: to the slices of its tensors along their first dimension."""
+    """`program` applied to each run that `repeat` returned: to slices of its tensors along the first dimension."""
     if vectorised:
         around = (m.paired for m in reversed(_PYRO_STACK) if isinstance(m, _SampleBatched))
         with _SampleBatched(next(around, None)):
@@ -50,30 +50,42 @@ def each(program: Callable[[R], T], runs: R, vectorised: bool) -> T:
 
 
 def draw(program: Callable[[], T], n: int) -> T:
-    """n draws without gradients, in chunks of bounded memory, vectorised if the program allows it."""
+    """n draws of a program without gradients, in chunks of bounded memory, vectorised if the program allows it."""
     with torch.no_grad():
         if n == 1:
             return _stack([program()])
-        chunk = min(n, at_once(program))
-        vectorised = chunk > 1 and can_vectorise(program)
-        counts = [chunk] * (n // chunk) + ([n % chunk] if n % chunk else [])
-        parts = [repeat(program, count, vectorised) for count in counts]
+        return draw_each(lambda run: program(), torch.zeros(n))
+
+
+def draw_each(program: Callable[[R], T], runs: R) -> T:
+    """One draw of `program`, as by `draw`, for each slice of the tensors of `runs` along their first dimension."""
+    n = len(tree_leaves(runs)[0])
+    with torch.no_grad():
+        chunk = min(n, at_once(lambda: program(tree_map(operator.itemgetter(0), runs))))
+        two = tree_map(operator.itemgetter(slice(2)), runs)
+        vectorised = chunk > 1 and _accepted(lambda: each(program, two, vectorised=True))
+        slices = [operator.itemgetter(slice(i, i + chunk)) for i in range(0, n, chunk)]
+        parts = [each(program, tree_map(part, runs), vectorised) for part in slices]
         return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
 
 
 def at_once(program: Callable[[], Any]) -> int:
-    """How many runs without gradients fit into memory at once, by the largest tensor of one run, at least 1."""
+    """How many runs without gradients fit into memory at once, estimated from the largest tensor of one; at least 1."""
     with _Largest() as seen:
         outputs = sum(leaf.numel() for leaf in tree_leaves(program()))
     return max(1, _ELEMENTS // max(seen.numel, outputs, 1))
 
 
 def can_vectorise(program: Callable[[], Any]) -> bool:
-    """Whether `vmap` accepts the program. A slow fallback of torch's (it warns of them) counts as no."""
+    """Whether `vmap` accepts the program; False also where torch would fall back on a slow loop, with a warning."""
+    return _accepted(lambda: repeat(program, 2, vectorised=True))
+
+
+def _accepted(vectorised: Callable[[], Any]) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            repeat(program, 2, vectorised=True)
+            vectorised()
         except Exception:
             return False
     return True
@@ -84,7 +96,7 @@ class _SampleBatched(Messenger):
 
     def __init__(self, paired: torch.Tensor | None) -> None:
         super().__init__()
-        self.paired = paired  # of the runs that are to have antithetic noise, see `mirrored`
+        self.paired = paired  # the runs that get antithetic noise; None: independent noise
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["done"] or msg["is_observed"] or msg["value"] is not None:
@@ -98,7 +110,7 @@ class _SampleBatched(Messenger):
 
 
 class _Largest(TorchDispatchMode):
-    """Watches a program for the largest tensor that it computes."""
+    """Records the size of the largest tensor that a program computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +125,7 @@ class _Largest(TorchDispatchMode):
 
 
 class _NewNoise(TorchFunctionMode):
-    """In-place calls of torch's samplers that `vmap` refuses, in a form it takes: they use what the calls return."""
+    """Replaces in-place samplers, which `vmap` refuses, by functions; torch's samplers use the value returned."""
 
     def __init__(self, paired: torch.Tensor | None) -> None:
         super().__init__()
@@ -131,7 +143,7 @@ class _NewNoise(TorchFunctionMode):
 
 
 class Differing(ValueError):
-    """Two runs of a program do not return the same things: its sites depend on the values that it draws."""
+    """Two runs of a program return different sites: which sites it has depends on its draws."""
 
 
 def _stack(runs: list[T]) -> T:

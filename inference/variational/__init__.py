@@ -1,1 +1,22 @@
-"""Stochastic variational inference: prepare, step, loop, stop, result."""
+"""Stochastic variational inference: prepare, step, loop, stop, result.
+
+Files, in the order in which to read them:
+
+    svi.py          the runner, `credo.SVI`
+    settings.py     the arguments of a run, checked
+    prepare.py      parameters, checks, plan and batches of a run
+    optimiser.py    the optimiser of a run
+    steps.py        the steps of a run
+    update.py       one update of the parameters
+    races.py        when plans compete in the course of a run
+    loop.py         the loop: progress bar, Ctrl-C, losses that are not finite
+    endings.py      when a run ends, and with which average
+    convergence.py  when to stop, and the average of the iterates
+    gain.py         the gain in ELBO between two points
+    recheck.py      pathwise sites checked again at the end
+    result.py       the result: Fit, and the error Diverged
+    pyro_svi.py     the runner for programs written for Pyro's SVI
+    caller.py       warnings at the caller's line
+
+Other rooms call: `SVI`, `Fit`, `Diverged`.
+"""

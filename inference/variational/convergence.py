@@ -19,26 +19,12 @@ from typing import Literal, NamedTuple
 import torch
 
 TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
-
-
 ANNEAL = 0.3  # the rate of a stage over that of the one before
-
-
 MAX_STAGES = 5
-
-
 NOISE = 5  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
-
-
 COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
-
-
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
-
-
 _FIRST_CHECK = 12  # blocks
-
-
 _MAX_BLOCKS = 24
 
 
@@ -128,13 +114,13 @@ class Convergence:
     stages: int = 1
     verdict: str = ""  # in words, once stopped
     _before: torch.Tensor | None = None  # the average of the stage before
-    _next: float = _FIRST_CHECK * 25  # steps in this stage at which to look again
+    _next: float = _FIRST_CHECK * 25  # steps in this stage at which to check again
     _steps: int = 0
 
-    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "look", "anneal", "stop"]:
+    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "replan", "anneal", "stop"]:
         """Take one iterate, or the sum of several, at most `iterates.room`.
 
-        "look": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
+        "replan": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
         "stop": the average is the answer.
         """
         self._steps += count
@@ -143,13 +129,13 @@ class Convergence:
         over = self._steps >= self.longest
         self._next = min(self._steps * 1.3, self.longest)
         if not over and not self._at_rest():
-            return "look"
+            return "replan"
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))
         little = max(NOISE * noise.tolerance, noise.error)
         if not over and noise.nats > COARSE * little:
-            return "look"
+            return "replan"
         before, last = self._before, self.stages >= MAX_STAGES
         if before is not None and before.shape == average.shape:
             gain = self.gain(average, before)
@@ -157,7 +143,7 @@ class Convergence:
             if still and noise.nats <= little:
                 self.verdict = f"converged: the last of {self.stages} stages gained nothing beyond its error"
             elif last and not over and noise.nats > little:
-                return "look"
+                return "replan"
             elif last:
                 change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
                 self.verdict = (
@@ -177,7 +163,7 @@ class Convergence:
     def _at_rest(self) -> bool:
         new, old = self.iterates.quarter(1), self.iterates.quarter(2)
         gain = self.gain(new.mean(0), old.mean(0))
-        # Thousands of weights that only jitter hide the few that still move: the ELBO has its say too.
+        # Thousands of weights that only jitter hide the few that still move: so the ELBO decides too.
         still = _drift(new, old) <= MAX_DRIFT and gain.nats <= 2 * gain.error + gain.tolerance
         return still or gain.nats <= gain.tolerance
 

@@ -1,7 +1,9 @@
-"""Measurements on a running pair: what the ELBO gains between two points, and gradients.
+"""The gain in ELBO between two points of a run's parameters.
 
-Both leave the parameters and the generators as they were.
+The measurement leaves the parameters and the generators as they were.
 """
+
+from typing import NamedTuple
 
 import torch
 
@@ -15,41 +17,37 @@ from ..runtime.vectorise import at_once
 from .convergence import TOLERANCE, Gain
 
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
-
-
-# Eight times as many chunks for few latent numbers, whose ELBO can be told to a hundredth of a nat.
-CHUNKS, FEW = 4, 150
-
-
+CHUNKS = 4  # at most
+FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though the steps take batches
 
 
-def elbo_gain(
-    pair: Pair,
-    rows: Rows | None,
-    plan: Plan,
-    vectorised: bool,
-    new: torch.Tensor,
-    old: torch.Tensor,
-    *,
-    seed: int,
-    latents: int = 1,
-) -> Gain:
-    """ELBO(new) - ELBO(old), from draws that share their noise. new, old: flat unconstrained parameters, (P,).
+class Elbo(NamedTuple):
+    """The ELBO as a function of the parameters, and how to estimate it."""
 
-    rows: how the data is cut into batches; if it is large, each draw sees a batch of its own.
-    latents: how many latent numbers there are, for the tolerance.
+    pair: Pair  # on all data
+    plan: Plan
+    vectorised: bool  # whether `vmap` makes the draws at once
+    rows: Rows | None = None  # how the data is cut into batches; if it is large, each draw sees its own batch
+    latents: int = 1  # how many latent numbers there are, for the tolerance
+
+
+def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) -> Gain:
+    """ELBO(new) - ELBO(old) in nats, estimated from draws that share their noise.
+
+    new, old: flat unconstrained parameters, shape (P,).
     """
+    pair, plan, vectorised, rows, latents = elbo
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
     if rows is not None and sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) <= WHOLE:
         rows = None
     draws = DRAWS if rows is None else 1
-    chunks = (CHUNKS if latents > FEW else 8 * CHUNKS) if rows is None else 2 * DRAWS
+    chunks = (CHUNKS if latents > FEW else MORE * CHUNKS) if rows is None else 2 * DRAWS
     quiet = plan.with_term("analytic KL").recipe
 
-    def elbo(point: torch.Tensor, chunk: int) -> torch.Tensor:
+    def log_weights_at(point: torch.Tensor, chunk: int) -> torch.Tensor:
         place_parameters(point, leaves)
         with noise(seed + chunk):
             part = pair if rows is None else batch(pair, rows, torch.randperm(rows.n)[: rows.size])
@@ -61,15 +59,17 @@ def elbo_gain(
         with torch.no_grad():
             with noise(seed):
                 fitting = at_once(lambda: log_weights(pair, 1, False, quiet)) if draws > 1 else 1
-            first = elbo(old, 0)
+            first = log_weights_at(old, 0)
             for chunk in range(chunks):
-                differences.append(elbo(new, chunk) - (first if chunk == 0 else elbo(old, chunk)))
+                after = log_weights_at(new, chunk)
+                differences.append(after - (first if chunk == 0 else log_weights_at(old, chunk)))
                 d = torch.cat(differences)
                 error = (d.std() / len(d) ** 0.5).item() if len(d) >= DRAWS else torch.inf
                 if d.mean().abs() > 4 * error or error < TOLERANCE:
                     break
-            # What one unit in the last place of the parameters does to the ELBO is not gain but rounding.
-            rounding = (elbo(old * (1 + 2 * torch.finfo(old.dtype).eps), 0) - first).mean().abs().item()
+            # A change by one unit in the last place of the parameters is no gain but rounding.
+            rounded = log_weights_at(old * (1 + 2 * torch.finfo(old.dtype).eps), 0)
+            rounding = (rounded - first).mean().abs().item()
     finally:
         place_parameters(now, leaves)
     rounding = max(rounding, torch.finfo(now.dtype).eps * first.mean().abs().item())

@@ -1,7 +1,6 @@
-"""The loop over steps: progress, Ctrl-C, and when to stop.
+"""The loop over steps: the progress bar, Ctrl-C, and a loss that is not finite.
 
-Without a number of steps `Convergence` decides; with one, the learning rate stays as it is. Either way the answer is
-the average of the last iterates, and Ctrl-C or a loss that is not finite loses nothing.
+When the loop ends is for `endings` to say. However it ends, the average of the last iterates is not lost.
 """
 
 import math
@@ -11,76 +10,54 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from .convergence import ANNEAL, Convergence, Gain, Mean
-from .steps import Block
+from .endings import Ending
+from .steps import StepBlock
 
-MAX_STEPS = 50_000
-
-
-SHOWN = 25  # steps between two looks at the loss
+SHOWN = 25  # steps after which the progress bar shows the loss again
 
 
 class NotFinite(ArithmeticError):
-    """The loss left the finite numbers; `.average` is the mean of the last finite iterates, or None."""
+    """The loss became infinite or NaN. `.average`: the mean of the last finite iterates, shape (P,), or None."""
 
     average: torch.Tensor | None = None
 
 
 def loop(
-    advance: Callable[[int], Block],
-    gain: Callable[[torch.Tensor, torch.Tensor], Gain] | None,
-    look: Callable[[float], None] = lambda rate: None,
-    *,
-    steps: int | None,
-    warmup: int = 0,
-    longest: float = math.inf,
-    progress: bool = True,
+    take_steps: Callable[[int], StepBlock], ending: Ending, *, total: int | None, progress: bool = True
 ) -> tuple[torch.Tensor | None, str]:
-    """(the average of the last iterates, shape (P,), or None if there were too few; why the loop ended).
+    """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
 
-    advance: takes one step or more, at most so many.
-    gain: of one iterate over another, for steps=None.
-    look: called now and then with the factor for the learning rate, to choose estimators anew.
-    warmup: so many first steps have another objective and do not count. longest: steps of a stage (`Convergence`).
+    The average has shape (P,); it is None if there were too few iterates.
+    take_steps: takes at least one step and at most the number given. total: steps for the progress bar, if known.
     Raises NotFinite, with the average so far.
     """
-    if steps is None and gain is None:
-        raise ValueError("steps: got None, but without a measure of gain a run does not stop by itself")
-    watch = Convergence(gain, longest) if steps is None and gain is not None else None
-    tail = Mean()  # of the last quarter of so many steps
-    average = watch.average if watch else tail.value
-    shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    done, limit = 0, MAX_STEPS if steps is None else steps
-    last = limit - max(1, limit // 4)  # with a number of steps the iterates from here on are averaged
-    with tqdm(total=steps, disable=not shown, unit=" steps", leave=False) as bar:
+    done = 0
+    with _progress_bar(total, progress) as bar:
         try:
-            while done < limit:
-                stops = [warmup, done + watch.iterates.room] if watch else [limit // 2, last]
-                block = advance(min(stop for stop in (*stops, limit) if stop > done) - done)
-                before, done, loss = done, done + len(block.losses), block.losses[-1]
-                bar.update(len(block.losses))
-                if before // SHOWN != done // SHOWN or not before:
-                    bar.set_postfix_str(f"-ELBO {loss:,.2f} nats")
-                if not math.isfinite(loss):
-                    raise NotFinite(f"-ELBO became {loss} at step {done:,}")
-                if watch is None:
-                    if done == limit // 2:
-                        look(1.0)
-                    if done > last:
-                        tail.add(block.total, len(block.losses))
-                    continue
-                if done <= warmup:
-                    continue
-                action = watch.add(block.total, len(block.losses))
-                if action == "stop":
-                    return average(), watch.verdict
-                if action != "go on":
-                    look(ANNEAL ** (watch.stages - 1))
+            while done < ending.limit:
+                block = take_steps(ending.pause(done) - done)
+                before, done = done, done + len(block.losses)
+                _show(bar, block, before, done)
+                if not math.isfinite(block.losses[-1]):
+                    raise NotFinite(f"-ELBO became {block.losses[-1]} at step {done:,}")
+                if stopped := ending.after(block, done):
+                    return ending.average(), stopped
         except KeyboardInterrupt:
-            return average(), f"interrupted after {done:,} steps (Ctrl-C)"
+            return ending.average(), f"interrupted after {done:,} steps (Ctrl-C)"
         except NotFinite as error:
-            error.average = average()
+            error.average = ending.average()
             raise
-    if steps is None:
-        return average(), f"not converged in {MAX_STEPS:,} steps"
-    return average(), f"after the {steps:,} steps asked for"
+    return ending.average(), ending.at_limit
+
+
+def _progress_bar(total: int | None, progress: bool) -> tqdm:
+    """A progress bar over steps, visible in a terminal and in a notebook only."""
+    shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return tqdm(total=total, disable=not shown, unit=" steps", leave=False)
+
+
+def _show(bar: tqdm, block: StepBlock, before: int, done: int) -> None:
+    """Moves the bar on by a block of steps. before, done: the numbers of steps before and after the block."""
+    bar.update(len(block.losses))
+    if before // SHOWN != done // SHOWN or not before:
+        bar.set_postfix_str(f"-ELBO {block.losses[-1]:,.2f} nats")

@@ -1,7 +1,8 @@
-"""What a run returns."""
+"""The result of a run: `Fit`, and `Diverged` when the loss is no longer finite."""
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,18 @@ from ..runtime.vectorise import draw
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Fit:
-    """A guide with the parameters a run found, cut loose from the run: nothing trained later changes it.
+    """An approximate posterior q(z): a guide with the parameters that a run found. Later training does not change it.
 
-    params: {name: constrained value}. losses: -ELBO at each step, nats. plan: the estimators at the end of the run.
-    stopped: why the run ended. data: the arguments it was run on, as tensors. seed: of the run.
-    columns: the column names of each argument that came as a table.
+    params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
+    plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
+    model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
+    Methods that draw raise ValueError for fewer than one draw.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> fit = credo.fit(pair.model, pair.guide, flips, steps=500, seed=1, compile=False)
+    >>> fit.sample(10)["p"].shape, fit.predict(10)["flips"].shape, list(fit.summary().columns)
+    (torch.Size([10]), torch.Size([10, 4]), ['mean', 'sd', '5%', '50%', '95%'])
     """
 
     model: Callable[..., Any]
@@ -56,21 +64,27 @@ class Fit:
         return predict(self, n, *new, seed=seed, prior=prior)
 
     def trained(self, net: nn.Module) -> nn.Module:
-        """A copy of this network with the weights the run gave it, in evaluation mode; the fit does not change with it.
+        """A copy of this network with its trained weights, in evaluation mode; changes to it leave the fit as it is.
 
-        Raises ValueError for a network the run has not met.
+        Raises ValueError for a network that the run has not trained.
         """
         refuse_unknown(self.state, (net,))
         with reading(self.state, 0):
             return copy.deepcopy(net)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
-        """A row for each scalar of each latent: mean and sd (exact where the guide knows them), and quantiles."""
+        """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles."""
         return summary(self, n, seed)
 
+    @property
+    def final_loss(self) -> float:
+        """The mean of the last tenth of the losses, nats; NaN before the first step."""
+        last = self.losses[-last_tenth(self.losses) :]
+        return sum(last) / len(last) if last else math.nan
+
     def __repr__(self) -> str:
-        tail = self.losses[-max(1, len(self.losses) // 10) :]
-        loss = f"-ELBO {sum(tail) / len(tail):,.2f} nats (mean of the last {len(tail):,} steps)" if tail else "no step"
+        steps = f"mean of the last {last_tenth(self.losses):,} steps"
+        loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
         sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
         return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}"
 
@@ -78,7 +92,7 @@ class Fit:
 def finished(
     model: Callable[..., Any], pair: Pair, losses: list[float], plan: Plan, stopped: str, seed: int, columns: tuple
 ) -> Fit:
-    """The fit of a run that is entered now: a copy of the current store and of the modules of the pair."""
+    """The fit of the run that is entered now: it copies the current parameter store and the modules of the pair."""
     modules = own_modules(find_modules((pair.model, pair.guide, pair.data)))
     return Fit(
         model=model,
@@ -96,14 +110,27 @@ def finished(
 
 
 class Diverged(ArithmeticError):
-    """The loss left the finite numbers. `.fit` is the fit with the last finite average of the parameters."""
+    """Raised when -ELBO becomes infinite or NaN. `.fit` holds the last finite average of the parameters.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> try:
+    ...     fit = credo.fit(pair.model, pair.guide, flips)
+    ... except credo.Diverged as error:
+    ...     fit = error.fit
+    """
 
     def __init__(self, message: str, fit: Fit) -> None:
         super().__init__(
-            f"{message}; .fit holds what was learnt until then. A smaller lr, more particles, or starting values "
+            f"{message}; .fit holds the result until then. A smaller lr, more particles, or starting values "
             f"nearer to the data usually help"
         )
         self.fit = fit
+
+
+def last_tenth(losses: Sequence[float]) -> int:
+    """How many losses the last tenth of a run has, at least one."""
+    return max(1, len(losses) // 10)
 
 
 def _values(trace: poutine.Trace) -> dict[str, torch.Tensor]:

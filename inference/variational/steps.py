@@ -1,6 +1,6 @@
-"""The steps of a run: batch, gradient, update; one by one, or many in a call.
+"""The steps of a run (batch, gradient, update), taken one by one or many in a call.
 
-However a step is taken, eager, replayed or compiled, it draws the same random numbers and gives the same loss.
+Eager, replayed and compiled steps draw the same random numbers and give the same losses.
 """
 
 import math
@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..capture.captures import Captures
 from ..capture.native import NativeLoop, many_steps
-from ..capture.optimiser_state import fits
-from ..capture.outside import values
+from ..capture.optimiser_state import is_evenly_updated
+from ..capture.outside import current_values
 from ..capture.record import NotCaptured
-from ..capture.replay import Objective, StepInputs, fails, one_step
+from ..capture.replay import EagerStep, LossFunction, StepInputs, graph_failed, one_step
 from ..capture.signature import Signature, signature_of
 from ..objective.elbo import differentiable_loss, objective
 from ..pair.batches import Shuffled, batch
@@ -25,58 +25,58 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.parameters import flat_parameters, unconstrained
 from ..runtime.state import State
-from .update import update
+from .update import update, without_gradient
 
 T = TypeVar("T")
+EAGER = 20  # eager steps before a capture
+FEW = 8  # particles where they are made one by one, if the user asked for no number
 
 
-EAGER, LONG = 20, 200  # eager steps before a capture; of a run that is long enough for one after its first step
+class StepBlock(NamedTuple):
+    """The outcome of consecutive steps."""
 
-
-FEW = 8  # particles where they are made one by one, if no number was asked for
-
-
-class Block(NamedTuple):
-    """Some steps: the loss of each in nats, before its update, and the sum of the iterates after each, flat, (P,)."""
-
-    losses: list[float]
-    total: torch.Tensor
+    losses: list[float]  # nats, of each step before its update
+    total: torch.Tensor  # the sum of the flat parameters after each step, shape (P,)
 
 
 @dataclass
 class Steps:
-    """How a run takes its steps, and what it keeps between them. compiled: None if all are to be eager."""
+    """Takes the steps of a run and keeps what lasts between them: optimiser, recordings, batches, baselines."""
 
     optimiser: torch.optim.Optimizer
-    compiled: Captures | None
+    captures: Captures | None  # None: every step is eager
     state: State
     particles: int
     asked: int | None  # the particles that the user asked for
-    vectorised: bool
+    vectorised: bool  # whether `vmap` makes the particles at once
     batches: Shuffled | None
+    warnings: list[str]  # for the user, at the end of the call
     baselines: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
+    rate: float = 1.0  # the factor that the learning rate has fallen to
 
     @property
     def few(self) -> int:
-        """Particles where they are made one by one."""
+        """The number of particles where they are made one by one."""
         return self.asked or min(self.particles, FEW)
 
-    def take(self, pair: Pair, plan: Plan, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
-        """One step or more, at most so many. pair: on all data. patience: eager steps before a capture. warmup: steps
-        in which log q(z) - log p(z) gains its weight.
+    def take_steps(self, pair: Pair, plan: Plan, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
+        """Takes at least one step and at most `most`.
+
+        pair: on all data. patience: eager steps before a capture. warmup: the number of first steps over which the
+        weight of log q(z) - log p(z) rises to 1.
         """
         index = None if self.batches is None else next(self.batches)
         block = None
-        if self.compiled is not None:
-            block = self._replayed(self.compiled, pair, plan, index, most, patience, warmup)
+        if self.captures is not None:
+            block = self._replayed(self.captures, pair, plan, index, most, patience, warmup)
         if block is None:
             block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
         return block
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
-        """See `differentiable_loss`. pair: on one batch."""
+        """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
         return self.batched(
             lambda n, together: differentiable_loss(plan.recipe, pair, n, together, kl_weight, self.baselines)
         )
@@ -86,7 +86,7 @@ class Steps:
         return self._part(pair, None if self.batches is None else next(self.batches))
 
     def batched(self, compute: Callable[[int, bool], T]) -> T:
-        """What it computes from so many particles; from fewer, one by one, once a program bears `vmap` no longer."""
+        """The result of `compute(particles, vectorised)`; one by one once a program failed under `vmap`."""
         if self.vectorised:
             try:
                 return compute(self.particles, True)
@@ -95,83 +95,97 @@ class Steps:
                     raise
                 known = len(unconstrained())
                 compute(1, False)
-                if len(unconstrained()) > known:  # it made a parameter, which it cannot under vmap: now it is there
+                if len(unconstrained()) > known:  # no parameter can be created under vmap; now this one exists
                     return compute(self.particles, True)
                 self.vectorised = False
         return compute(self.few, False)
 
-    def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> Block:
+    def set_rate(self, rate: float) -> None:
+        """Sets the learning rate of every parameter to `rate` times the rate that the run began with."""
+        for group in self.optimiser.param_groups:
+            group["lr"] *= rate / self.rate
+        self.rate = rate
+
+    def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> StepBlock:
         before = dict(self.baselines)
-        loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), first=not self.taken)
-        if not math.isfinite(loss):  # nothing is updated by such a step
+        loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
+        if not math.isfinite(loss):  # such a step must change nothing
             self.baselines.clear()
             self.baselines.update(before)
-        return Block([loss], iterate())
+        elif not self.taken:
+            self.warnings += without_gradient()
+        return StepBlock([loss], iterate())
 
     def _replayed(
         self,
-        compiled: Captures,
+        captures: Captures,
         pair: Pair,
         plan: Plan,
         index: torch.Tensor | None,
         most: int,
         patience: int,
         warmup: int,
-    ) -> Block | None:
-        """Steps of the graph for such data: one, or many where it is machine code. None if this one is to be eager."""
-        live = self._live(pair, index, warmup)
+    ) -> StepBlock | None:
+        """Steps replayed from a recording: one, or many if it is compiled. None if this step must be eager."""
+        inputs = self._inputs(pair, index, warmup)
         try:
-            kind = self._kind(compiled, pair, plan, live)
+            signature = self._signature(captures, pair, plan, inputs)
         except NotCaptured as reason:
-            compiled.give_up(reason)
+            captures.give_up(reason)
             return None
-        replay = compiled.find(kind, live, self._objective(pair, plan, live), self.optimiser, patience)
+        step = EagerStep(self._objective(pair, plan, inputs), inputs, self.optimiser)
+        replay = captures.find(signature, step, patience)
         if replay is None:
             return None
-        if isinstance(replay.machine, NativeLoop) and fits(replay, live, self.optimiser):
+        native = replay.recorded.native
+        if isinstance(native, NativeLoop) and is_evenly_updated(replay):
             known = most if self.batches is None else 1 + self.batches.left  # without shuffling the rows again
-            count = min(most, known, replay.machine.at_once, replay.unprobed)
+            count = min(most, known, native.at_once, replay.recorded.until_probe)
             try:
-                stacked = live._replace(each=self._each(index, warmup, count, live.leaves[0].device))
-                return Block(*many_steps(replay, stacked, self.optimiser, count))
+                stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
+                return StepBlock(*many_steps(replay._replace(inputs=stacked), count))
             except RuntimeError as error:
-                replay.machine = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
+                replay.recorded.native = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
         try:
-            return Block([one_step(replay, live, self.optimiser)], iterate())
-        except (RuntimeError, IndexError) as error:  # a shape that it has only now, say
-            compiled.give_up(fails(error))
+            return StepBlock([one_step(replay)], iterate())
+        except (RuntimeError, IndexError) as error:  # e.g. a shape that appears only now
+            captures.give_up(graph_failed(error))
             return None
 
-    def _live(self, pair: Pair, index: torch.Tensor | None, warmup: int) -> StepInputs:
+    def _inputs(self, pair: Pair, index: torch.Tensor | None, warmup: int) -> StepInputs:
         leaves = list(unconstrained().values())
         return StepInputs(
             leaves=leaves,
             baselines=self.baselines,
-            each=[t[0] for t in self._each(index, warmup, 1, leaves[0].device)],
+            per_step=[t[0] for t in self._per_step(index, warmup, 1, leaves[0].device)],
             data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
             buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
         )
 
-    def _objective(self, pair: Pair, plan: Plan, live: StepInputs) -> Objective:
-        """The program of a step, as a function of what is in `live`."""
+    def _objective(self, pair: Pair, plan: Plan, inputs: StepInputs) -> LossFunction:
+        """The loss of a step, as a function that reads the tensors in `inputs`."""
 
         def value(baselines: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            each = list(live.each)
-            part = pair if self.batches is None else self._part(pair, each.pop(0))
-            return objective(plan.recipe, part, self._now, self.vectorised, each.pop() if each else None, baselines)
+            changing = list(inputs.per_step)
+            part = pair if self.batches is None else self._part(pair, changing.pop(0))
+            weight = changing.pop() if changing else None
+            return objective(plan.recipe, part, self._particles_now, self.vectorised, weight, baselines)
 
         return value
 
-    def _kind(self, compiled: Captures, pair: Pair, plan: Plan, live: StepInputs) -> Signature:
+    def _signature(self, captures: Captures, pair: Pair, plan: Plan, inputs: StepInputs) -> Signature:
+        """What two steps must have in common to share a recording."""
         choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
         around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
         size = None if self.batches is None else self.batches.rows.size
-        program = (self._now, self.vectorised, size, around)
-        outside = values(compiled.outside)
-        return signature_of((*choices, plan.antithetic), program, outside, live, pair.data, list(self.state.modules))
+        program = (self._particles_now, self.vectorised, size, around)
+        outside = current_values(captures.outside)
+        return signature_of((*choices, plan.antithetic), program, outside, inputs, pair.data, list(self.state.modules))
 
-    def _each(self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device) -> list[torch.Tensor]:
-        """What is another in every step, stacked for so many: the rows of the batch, the kl_weight."""
+    def _per_step(
+        self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device
+    ) -> list[torch.Tensor]:
+        """The inputs that change with every step, stacked over `count` steps: rows of the batch, `kl_weight`."""
         rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
         warm = [torch.tensor([self._kl_weight(warmup, k) for k in range(count)])] if warmup else []
         return [t.to(device) for t in (*rows, *warm)]
@@ -184,11 +198,11 @@ class Steps:
         return min(1.0, (self.taken + k + 1) / (warmup + 1))
 
     @property
-    def _now(self) -> int:
-        """Particles of a step, if it bears them."""
+    def _particles_now(self) -> int:
+        """The number of particles of the next step."""
         return self.particles if self.vectorised else self.few
 
 
 def iterate() -> torch.Tensor:
-    """The parameters as they are, flat, shape (P,), in double precision, in which they are added up."""
+    """The present parameters, flat, shape (P,), in double precision, since iterates are summed."""
     return flat_parameters(unconstrained().values()).double()

@@ -2,80 +2,77 @@
 
     minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-A run owns its parameters and its random state (see `scope`), meets its data (`prepare`: the pair is checked and each
-latent gets an estimator), stops when it has come to rest (`convergence`), and returns a `Fit`.
+A run owns its parameters and its random state (`runtime.state`), is prepared on its data (`prepare`), takes steps
+(`steps`) until they end (`endings`), and returns a `Fit` (`result`).
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from ..capture.captures import Captures
-from ..capture.outside import place, scalars
+from ..capture.outside import definition_line, outside_scalars
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
 from ..pair.batches import Shuffled
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
-from ..planning.race import SECOND, race
 from ..preflight.check import check
-from ..runtime.arguments import argument_names, choose_device, column_names, tensors, whole_number, works_in_double
+from ..runtime.arguments import Arguments, arguments, whole_number
 from ..runtime.parameters import constrained, place_parameters, unconstrained
-from ..runtime.reachable import find_modules
 from ..runtime.state import entered, refuse_unknown
-from .convergence import Gain
-from .gain import elbo_gain
+from .caller import warn_caller
+from .convergence import Convergence, Gain
+from .endings import FixedSteps, UntilConverged
+from .gain import Elbo, elbo_gain
 from .loop import NotFinite, loop
 from .optimiser import is_torchs, optimiser
-from .prepare import InDouble, Prepared, prepare
+from .prepare import Prepared, prepare
 from .pyro_svi import PyroSVI
-from .recheck import warn_of_jumps
+from .races import START, Races
+from .recheck import jumps
 from .result import Diverged, Fit, finished
-from .steps import EAGER, LONG, Block, Steps
-
-T = TypeVar("T")
-
+from .settings import checked
+from .steps import EAGER, StepBlock, Steps
 
 LR = 0.02  # of Adam, in unconstrained space
-
-
-SHARE, START = 0.05, 200  # of a run's work may go into races on the way; steps for which one is worth its while
-
-
-AT_A_FALL = 64  # gradients for a race where the learning rate falls
-
-
-MANY, LONGEST = 150, 1000  # parameters from which on a stage has a longest length, and that length in steps
-
-
-OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # not Pyro's
+LONG = 200  # steps of a run that is long enough for a capture after its first step
+MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
 
 
 class SVI:
-    """The runner for a loop of one's own: `.step(*data)` and, at any time, `.run(*data)` to go on until converged.
+    """The runner for a loop of one's own: stochastic variational inference, step by step.
 
-    Takes what `credo.fit` takes. With a `pyro.optim` optimiser and `loss` it is `pyro.infer.SVI` to the letter (see
-    `pyro_svi`), so that a Pyro program runs after changing one import.
+        minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
+
+    model, guide, lr, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
+    optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
+        `pyro.optim` optimiser the runner is `pyro.infer.SVI` to the letter, so that the program runs after changing
+        one import. It is an instance of both classes, takes all arguments of `pyro.infer.SVI`, none of credo's, and
+        `loss` is Trace_ELBO if left out.
+    `.params`, {name: constrained value}; `.losses`, -ELBO at each step so far in nats; `.plan`, None before the data.
+    Raises ValueError naming the argument that is out of range.
+    Source: Hoffman, Blei, Wang and Paisley 2013; Kingma and Welling 2014, eq. 3.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> svi = credo.SVI(pair.model, pair.guide, seed=1, compile=False)
+    >>> losses = [svi.step(flips) for _ in range(100)]
+    >>> losses == svi.losses
+    True
+    >>> svi.run(flips, steps=50).stopped
+    'after the 50 steps asked for'
     """
-
-    def __new__(cls, model: Program, guide: Any = None, optim: Any = None, loss: Any = None, **options: Any) -> Any:
-        if optim is None or is_torchs(optim):
-            return super().__new__(cls)
-        if own := options.keys() & OWN:
-            raise ValueError(
-                f"optim: with a Pyro optimiser the runner is Pyro's, which takes no {min(own)}=; pass an optimiser of "
-                f"torch's by its class (torch.optim.Adam), or leave out {', '.join(sorted(own))}"
-            )
-        return PyroSVI(model, guide, optim, loss, **options)
 
     def __init__(
         self,
         model: Program,
         guide: Program | str | None = None,
-        optim: Callable[..., torch.optim.Optimizer] | None = None,
-        loss: None = None,
+        optim: Any = None,
+        loss: Any = None,
         *,
         lr: float = LR,
         particles: int | None = None,
@@ -89,177 +86,158 @@ class SVI:
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        if isinstance(plan, str) and plan != "fast":
-            raise ValueError(f"plan: got {plan!r}, wanted 'fast', a Plan, or a mapping of sites to estimators")
-        if not lr > 0:
-            raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
-        self._particles = None if particles is None else whole_number("particles", particles, 1)
-        self._batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
-        self._user_model, self._seed = model, whole_number("seed", seed, 0)
-        self._racing, self._overrides = not isinstance(plan, Plan | str), None if isinstance(plan, str) else plan
-        self._progress, self._force = progress, force
-        self._raced, self._rate = 0.0, 1.0  # microseconds of races; what the learning rate has fallen to
-        self._device = choose_device(device)
+        self._races = Races(self._settings.races, self._settings.seed)
         self._optim = optimiser(optim, lr)
-        self._compiled = Captures(scalars((model, self.guide)), place(model)) if compile else None
-        self._ready: Prepared | None = None
+        self._captures = Captures(outside_scalars((model, self.guide)), definition_line(model)) if compile else None
+        self._prepared: Prepared | None = None
+        self._warnings: list[str] = []
 
-    @property
-    def _chosen(self) -> Plan:
-        assert self.plan is not None
-        return self.plan
+    # wraps: so that inspect.signature(SVI) and help(SVI) show the arguments of __init__
+    @functools.wraps(__init__, assigned=())  # type: ignore[misc]  # mypy: no decorated constructors
+    def __new__(cls, model: Program, guide: Any = None, optim: Any = None, *rest: Any, **options: Any) -> "SVI":
+        if optim is None or is_torchs(optim):
+            return super().__new__(cls)
+        if cls is not SVI:
+            raise TypeError(f"optim: {cls.__name__} is a class of its own, which a Pyro optimiser cannot run")
+        return super().__new__(_SVIOfPyro)
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
-        """The parameters as they are now, constrained and detached; empty before the first step."""
-        if self._ready is None:
+        """The present parameters, constrained and detached: {name: value}. Empty before the first step."""
+        if self._prepared is None:
             return {}
-        with entered(self._ready.state):
+        with entered(self._prepared.state):
             return constrained()
 
     def prepare(self, *data: Any) -> Plan:
-        """Meet the data: make the parameters, check the pair, choose the estimators. The first step does so too."""
-        if self._ready is None:
-            double = works_in_double(find_modules((self.model, self.guide, data)))
-            try:
-                self._meet(data, torch.float64 if double else torch.float32)
-            except InDouble:
-                self._meet(data, torch.float64)
-        return self._chosen
+        """Creates the parameters, checks the pair on its data, and chooses estimators. The first step does so too."""
+        if self._prepared is None:
+            self._prepare(data)
+        return self._current_plan
 
     def race(self, *data: Any) -> Plan:
-        """Choose the estimators anew by measured variance times work at the parameters as they are (see `race`)."""
-        pair, ready = self._begin(data)
-        with entered(ready.state):
-            self._race(self._steps.batch(pair), SECOND)
-        return self._chosen
+        """Chooses the estimators anew: legal plans compete at the present parameters on variance times work."""
+        pair, prepared, _ = self._begin(data)
+        with entered(prepared.state):
+            self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
+        return self._current_plan
 
     def step(self, *data: Any) -> float:
-        """One update of the parameters. The estimate of -ELBO before it, nats; if not finite, nothing was updated."""
-        pair, ready = self._begin(data)
-        with entered(ready.state):
-            return self._advance(pair).losses[0]
+        """One update of the parameters. Returns the estimate of -ELBO before it, nats; if not finite, no update."""
+        try:
+            pair, prepared, _ = self._begin(data)
+            with entered(prepared.state):
+                return self._take_steps(pair).losses[0]
+        finally:
+            warn_caller(self._warnings)
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
-        """Go on from where the parameters are, until converged or for so many steps; see `credo.fit`."""
-        steps, new = None if steps is None else whole_number("steps", steps, 0), self.plan is not None
-        pair, ready = self._begin(data)
-        warmup = ready.warmup if steps is None else min(ready.warmup, steps // 4)
-        with entered(ready.state):
-            if new:  # data that nothing has looked at yet
-                check(self.model, self.guide, pair.data, argument_names(self._user_model, len(pair.data)))
-            self._set_rate(1.0)
-            racing = steps is None or steps >= START
-
-            def advance(most: int) -> Block:
-                if racing and not self.losses:
-                    self._race(self._steps.batch(pair), SECOND)
-                return self._advance(pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
-
-            try:
-                average, stopped = loop(
-                    advance,
-                    gain=lambda new, old: self._gain(pair, ready, new, old),
-                    look=lambda rate: self._look(pair, ready, rate, racing),
-                    steps=steps,
-                    warmup=max(0, warmup - len(self.losses)),
-                    longest=LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf,
-                    progress=self._progress,
-                )
-            except NotFinite as error:
-                raise Diverged(str(error), self._fit(pair, error.average, str(error), data)) from None
-            fit = self._fit(pair, average, stopped, data)
-            if steps is None:
-                warn_of_jumps(self._steps.batch(pair), fit.plan, self._steps.vectorised)
-            return fit
+        """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
+        try:
+            return self._run(data, steps)
+        finally:
+            warn_caller(self._warnings)
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
-        pair, ready = self._begin(data)
-        with entered(ready.state):
-            return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._chosen)[1])
+        pair, prepared, _ = self._begin(data)
+        with entered(prepared.state):
+            return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
-        pair, ready = self._begin(data)
-        with entered(ready.state), torch.no_grad():
-            return self._steps.loss(self._steps.batch(pair), self._chosen)[0]
+        pair, prepared, _ = self._begin(data)
+        with entered(prepared.state), torch.no_grad():
+            return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
 
-    def _begin(self, data: tuple) -> tuple[Pair, Prepared]:
-        """The pair on the data as tensors, and what the run knows."""
-        self.prepare(*data)
-        assert self._ready is not None
-        refuse_unknown(self._ready.state, data)
-        values = tensors(self._user_model, data, self._ready.dtype, self._device)
-        return Pair(self.model, self.guide, values, self._ready.summed), self._ready
+    @property
+    def _current_plan(self) -> Plan:
+        assert self.plan is not None
+        return self.plan
 
-    def _meet(self, data: tuple, dtype: torch.dtype) -> None:
-        self._ready = prepare(
-            self.model,
-            self.guide,
-            self._user_model,
-            data,
-            seed=self._seed,
-            device=self._device,
-            dtype=dtype,
-            overrides=self._overrides,
-            force=self._force,
-            particles=self._particles,
-            batch_size=self._batch_size,
-        )
-        self.plan, ready = self._ready.plan, self._ready
-        with entered(ready.state):
+    def _begin(self, data: tuple) -> tuple[Pair, Prepared, Arguments]:
+        """(the pair on the data as tensors, what the run knows, the data with its names)."""
+        if self._prepared is None:
+            given, prepared = self._prepare(data)
+        else:
+            prepared = self._prepared
+            refuse_unknown(prepared.state, data)
+            given = arguments(self._settings.model, data, prepared.dtype, self._settings.device)
+        return Pair(self.model, self.guide, given.values, prepared.summed), prepared, given
+
+    def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
+        prepared, given = prepare(self.model, self.guide, self._settings, data)
+        self._prepared, self.plan = prepared, prepared.plan
+        with entered(prepared.state):
             self._steps = Steps(
                 optimiser=self._optim(unconstrained().values()),
-                compiled=self._compiled,
-                state=ready.state,
-                particles=ready.particles,
-                asked=self._particles,
-                vectorised=ready.vectorised,
-                batches=None if ready.rows is None else Shuffled(ready.rows),
+                captures=self._captures,
+                state=prepared.state,
+                particles=prepared.particles,
+                asked=self._settings.particles,
+                vectorised=prepared.vectorised,
+                batches=None if prepared.rows is None else Shuffled(prepared.rows),
+                warnings=self._warnings,
             )
+        return given, prepared
 
-    def _advance(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> Block:
-        block = self._steps.take(pair, self._chosen, most, patience, warmup)
+    def _take_steps(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
+        block = self._steps.take_steps(pair, self._current_plan, most, patience, warmup)
         self.losses += [loss for loss in block.losses if math.isfinite(loss)]
-        words = "eager: compile=False" if self._compiled is None else self._compiled.words
-        if words != self._chosen.compiled:
-            self.plan = self._chosen._replace(compiled=words)
+        words = "eager: compile=False" if self._captures is None else self._captures.summary
+        if words != self._current_plan.compiled:
+            self.plan = self._current_plan._replace(compiled=words)
         return block
 
-    def _gain(self, pair: Pair, ready: Prepared, new: torch.Tensor, old: torch.Tensor) -> Gain:
-        seed = self._seed * 1000 + len(self.losses)
-        return elbo_gain(
-            pair, ready.rows, self._chosen, self._steps.vectorised, new, old, seed=seed, latents=ready.latents
-        )
+    def _run(self, data: tuple, steps: int | None) -> Fit:
+        """`run`, whose caller raises the warnings collected."""
+        steps, again = None if steps is None else whole_number("steps", steps, 0), self.plan is not None
+        pair, prepared, given = self._begin(data)
+        warmup = prepared.warmup if steps is None else min(prepared.warmup, steps // 4)
+        racing = steps is None or steps >= START
 
-    def _look(self, pair: Pair, ready: Prepared, rate: float, racing: bool) -> None:
-        if racing:
-            falls = rate < self._rate
-            share = SHARE * len(self.losses) * (self._chosen.microseconds or 0.0) - self._raced
-            self._race(self._steps.batch(pair), share, AT_A_FALL * falls)
-        self._set_rate(rate)
+        def take_steps(most: int) -> StepBlock:
+            if racing and not self.losses:
+                self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
+            return self._take_steps(pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
 
-    def _race(self, pair: Pair, microseconds: float, least: int = 0) -> None:
-        if not self._racing:
-            return
-        before = self._chosen
-        self.plan = self._steps.batched(
-            lambda particles, together: race(pair, before, particles, together, microseconds, self._seed, least)
-        )
-        if self.losses and self.plan is not before:
-            self._raced += microseconds
+        def replan(rate: float) -> None:
+            falls = rate < self._steps.rate
+            if racing:
+                part = self._steps.batch(pair)
+                self.plan = self._races.race_on_the_way(self._steps, part, self._current_plan, falls)
+            self._steps.set_rate(rate)
 
-    def _set_rate(self, rate: float) -> None:
-        for group in self._steps.optimiser.param_groups:
-            group["lr"] *= rate / self._rate
-        self._rate = rate
+        def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
+            elbo = Elbo(pair, self._current_plan, self._steps.vectorised, prepared.rows, prepared.latents)
+            return elbo_gain(elbo, new, old, seed=self._settings.seed * 1000 + len(self.losses))
 
-    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, data: tuple) -> Fit:
+        with entered(prepared.state):
+            if again:  # this data has not been checked yet
+                check(self.model, self.guide, pair.data, given.names)
+            self._steps.set_rate(1.0)
+            longest = LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf
+            converged = UntilConverged(Convergence(gain, longest), replan, max(0, warmup - len(self.losses)))
+            ending = converged if steps is None else FixedSteps(steps, replan)
+            try:
+                average, stopped = loop(take_steps, ending, total=steps, progress=self._settings.progress)
+            except NotFinite as error:
+                raise Diverged(str(error), self._fit(pair, error.average, str(error), given)) from None
+            fit = self._fit(pair, average, stopped, given)
+            if steps is None:
+                self._warnings += jumps(self._steps.batch(pair), fit.plan, self._steps.vectorised)
+            return fit
+
+    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, given: Arguments) -> Fit:
         if average is not None:
             place_parameters(average, unconstrained().values())
-        columns = column_names(self._user_model, data)
-        return finished(self._user_model, pair, self.losses, self._chosen, stopped, self._seed, columns)
+        settings = self._settings
+        return finished(settings.model, pair, self.losses, self._current_plan, stopped, settings.seed, given.columns)
+
+
+class _SVIOfPyro(PyroSVI, SVI):
+    """What `SVI` makes of a Pyro optimiser: Pyro's runner, an instance of both classes."""

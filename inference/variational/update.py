@@ -1,7 +1,6 @@
 """One update of the parameters by the gradient of a loss."""
 
 import math
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,12 +8,11 @@ import torch
 from ..runtime.parameters import unconstrained
 
 
-def update(
-    optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]], first: bool = False
-) -> float:
-    """The value of `loss()`, nats. If it is not finite, nothing is updated. first: warn of parameters without gradient.
+def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]]) -> float:
+    """Takes one gradient step and returns the value of `loss()`, nats. If that is not finite, nothing is updated.
 
-    Parameters that this call of the guide made join the optimiser.
+    loss: returns (its value, the scalar whose gradient is the step's). It may create parameters, as a guide does at
+    its first call: they are added to the optimiser.
     """
     optimiser.zero_grad()
     value, surrogate = loss()
@@ -22,10 +20,17 @@ def update(
         return value
     surrogate.backward()
     known = {id(p) for group in optimiser.param_groups for p in group["params"]}
-    for name, p in unconstrained().items():
+    for p in unconstrained().values():
         if id(p) not in known:
             optimiser.add_param_group({"params": [p]})
-        if p.grad is None and first:
-            warnings.warn(f"parameter {name!r} gets no gradient: is it detached, or used by no site?", stacklevel=6)
     optimiser.step()
     return value
+
+
+def without_gradient() -> list[str]:
+    """A warning for each parameter that got no gradient in the last update."""
+    return [
+        f"parameter {name!r} gets no gradient: is it detached, or used by no site?"
+        for name, p in unconstrained().items()
+        if p.grad is None
+    ]

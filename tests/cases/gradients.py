@@ -25,7 +25,7 @@ def draws_and_exact(
     """
     found = [(runner.evaluate_loss(*data), runner.gradients(*data)) for _ in range(n)]
     rows = torch.stack([torch.cat([torch.tensor([loss]), *(v.flatten() for v in g.values())]) for loss, g in found])
-    constraints = runner._ready.state.store["constraints"]
+    constraints = runner._prepared.state.store["constraints"]
     to = {name: transform_to(constraints[name]) for name in runner.params}
     start = {name: to[name].inv(p.double()).requires_grad_() for name, p in runner.params.items()}
     loss = -elbo({name: to[name](u) for name, u in start.items()})

@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 
 import credo
-from credo.cli import _data, main
+from credo.cli import main
+from credo.report.analysis import arguments
 
 OWN = """
 import pyro, torch, pyro.distributions as dist
@@ -270,5 +271,5 @@ def test_a_file_goes_to_data_only_where_it_takes_a_table(tmp_path: Path) -> None
     csv = Path(write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
     for signature, kind in (("n=3", pd.DataFrame), ("table=None", torch.Tensor)):
         code = WIDE + f"\ndef data({signature}):\n    return (torch.ones(3),)\n"
-        (found,) = _data(credo.load(str(write(tmp_path, f"{kind.__name__}.py", code))), csv)
+        (found,) = arguments(credo.load(str(write(tmp_path, f"{kind.__name__}.py", code))), csv)
         assert isinstance(found, kind)

@@ -222,12 +222,12 @@ GOOD = torch.full((4, 3), 1 / 3)
 @pytest.mark.parametrize(
     ("probs", "y", "said"),
     [
-        (torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), HAND_Y, r"probs: .*logits take \.softmax"),
-        (GOOD.log(), HAND_Y, r"probs: .*log-probabilities \.exp"),
+        (torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), HAND_Y, r"probs: .*logits use \.softmax"),
+        (GOOD.log(), HAND_Y, r"probs: .*log probabilities \.exp"),
         (torch.tensor([[1.5, -0.5, 0.0]] * 4), HAND_Y, "probs: the smallest entry is -0.5"),
         (GOOD * 1.001, HAND_Y, "probs: .*a row sums to 1.001"),
         (GOOD.index_fill(0, torch.tensor([2]), math.nan), HAND_Y, "probs: .*nan"),
-        (torch.full((4,), 0.5), HAND_Y, r"probs: got a tensor of shape \(4,\).*both, 1 - p and p"),
+        (torch.full((4,), 0.5), HAND_Y, r"probs: got a tensor of shape \(4,\).*give 1 - p and p"),
         (GOOD[:0], HAND_Y[:0], r"probs: got a tensor of shape \(0, 3\)"),
         (torch.ones(4, 1, dtype=torch.int64), HAND_Y, "probs: .*int64"),
         (GOOD.numpy(), HAND_Y, "probs: got ndarray"),
@@ -238,11 +238,11 @@ GOOD = torch.full((4, 3), 1 / 3)
         (
             GOOD,
             torch.tensor([0, 1, 3, 2]),
-            "y: 1 of 4 labels are no class, the first is 3; wanted whole numbers from 0 to 2",
+            "y: 1 of 4 labels are not classes, the first is 3; wanted whole numbers from 0 to 2",
         ),
-        (GOOD, torch.tensor([0, -1, 3, 2]), "y: 2 of 4 labels are no class, the first is -1"),
-        (GOOD, torch.tensor([0, 0.5, 1, 2]), "y: 1 of 4 labels are no class, the first is 0.5"),
-        (GOOD, torch.tensor([0, math.nan, 1, 2]), "y: 1 of 4 labels are no class, the first is nan"),
+        (GOOD, torch.tensor([0, -1, 3, 2]), "y: 2 of 4 labels are not classes, the first is -1"),
+        (GOOD, torch.tensor([0, 0.5, 1, 2]), "y: 1 of 4 labels are not classes, the first is 0.5"),
+        (GOOD, torch.tensor([0, math.nan, 1, 2]), "y: 1 of 4 labels are not classes, the first is nan"),
     ],
 )
 @pytest.mark.parametrize("metric", [metrics.classification, metrics.reliability])

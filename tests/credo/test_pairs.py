@@ -89,5 +89,5 @@ def test_an_unknown_pair_is_refused_with_what_there_is(name: str, words: list[st
 
 def test_a_file_that_lacks_one_of_the_two_is_refused(tmp_path) -> None:
     (tmp_path / "half.py").write_text("def model(x):\n    pass\n")
-    with pytest.raises(ValueError, match=r"half\.py: holds no function 'guide'"):
+    with pytest.raises(ValueError, match=r"half\.py: defines no function 'guide'"):
         credo.load(str(tmp_path / "half.py"))

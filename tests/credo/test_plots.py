@@ -57,7 +57,7 @@ def test_belief_smooths_draws_where_no_density_is_known(regression):
     ax = credo.plots.belief(regression, "b", ax=axes())
     assert area(next(line for line in ax.lines if line.get_label() == "fit")) == pytest.approx(1, abs=0.02)
     assert credo.plots.belief(regression, "theta", (0,), ax=axes()).get_xlabel() == "theta[0]"
-    with pytest.raises(ValueError, match="'c' is no latent"):
+    with pytest.raises(ValueError, match="'c' is not a latent"):
         credo.plots.belief(regression, "c", ax=axes())
 
 
@@ -180,7 +180,7 @@ def test_images_in_colour_and_of_any_range():
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"x": torch.rand(2, 7)}, r"x: got shape \(2, 7\).*no square.*shape="),
+    ({"x": torch.rand(2, 7)}, r"x: got shape \(2, 7\).*not a square number.*shape="),
     ({"x": torch.rand(4)}, r"x: got shape \(4,\), wanted images"),
     ({"x": torch.rand(0, 4)}, "at least one"),
     ({"x": torch.rand(1, 2, 4, 4)}, "1 or 3 channels"),
@@ -235,7 +235,7 @@ def test_plane_draws_images_in_the_place_of_points():
     (torch.rand(3, 4), None, r"z: got shape \(3, 4\), wanted \(N, 2\)"),
     (torch.rand(0, 2), None, "z: got shape"),
     (torch.rand(3, 2), torch.zeros(2), "labels: got 2, wanted 3"),
-    (torch.rand(11, 2), torch.arange(11), "11 different ones"),
+    (torch.rand(11, 2), torch.arange(11), "11 different labels"),
 ])  # fmt: skip
 def test_plane_names_what_is_wrong(z, labels, words):
     with pytest.raises(ValueError, match=words):

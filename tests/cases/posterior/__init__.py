@@ -1,4 +1,4 @@
-"""Models with their exact posteriors, by theme in `_exact_models_*`."""
+"""Models with their exact posteriors, one file for each theme."""
 
 from tests.cases.posterior.chains import CHAINS
 from tests.cases.posterior.counts import COUNTED, COUNTED_EITHER
@@ -12,7 +12,7 @@ from tests.cases.posterior.plates import PLATED, PLATED_EITHER
 from tests.cases.posterior.scales import SCALES, SCALES_EITHER
 
 ACCEPTED: dict[str, Case] = COUNTED | SCALES | NORMALS | MODULES | PLATED | CHAINS | FINITE | MIXTURES
-EITHER: dict[str, Case] = {  # solved rightly, or refused
+EITHER: dict[str, Case] = {  # either solved correctly or refused
     **COUNTED_EITHER,
     **SCALES_EITHER,
     **PLATED_EITHER,

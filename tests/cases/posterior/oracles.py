@@ -1,4 +1,4 @@
-"""What a posterior is held against: closed forms written by hand in float64, in nats.
+"""The oracles that a posterior is compared with: closed forms written by hand in float64, in nats.
 
 log int x^(a-1) e^(-bx) dx = log Gamma(a) - a log b               of gammas and, with x = 1/v, of inverse gammas
 log int p^(a-1) (1-p)^(b-1) dp = log B(a, b)

@@ -103,7 +103,7 @@ def test_a_classifier_of_images(load, drawn, tmp_path, unchanged):
     assert shown[2] == f"inverted (AUROC {metrics.auroc(entropy, inverted):.2f})"
 
 
-def test_the_surest_and_the_least_sure(load, drawn, tmp_path):
+def test_the_most_and_the_least_certain(load, drawn, tmp_path):
     pair, (x, y) = load(CLASSIFIER), rows()
     fit = credo.fit(pair.model, pair.guide, x, y, steps=20, progress=False)
     captions = dict(gallery(fit, tmp_path))
@@ -176,13 +176,13 @@ def test_images_with_latents_of_their_own(load, drawn, tmp_path):
     captions = dict(gallery(fit, tmp_path))
     assert set(captions) == {"images.png", "plane.png", "loss.png"}
     images = [torch.as_tensor(i.get_array().data) for i in drawn["images"].images]
-    assert [t.get_text() for t in drawn["images"].texts] == ["held-out", "reconstructed", "made up", "and drawn"]
+    assert [t.get_text() for t in drawn["images"].texts] == ["held-out", "reconstructed", "prior mean", "prior draw"]
     assert len(images) == 40 and torch.equal(torch.stack(images[:10]), x.flip(0)[:10].reshape(10, 4, 4))
     assert all(len(i.unique()) == 1 for i in images[20:30])  # one probability for all pixels: the mean
     assert set(torch.stack(images[30:]).unique().tolist()) == {0, 1}  # and a draw
     found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).reshape(-1, 2, 2).mean(-1)
     assert torch.allclose(found, fit.params["a"] * x.flip(0)[:, :2], atol=1e-5)
-    assert captions["plane.png"].endswith("the means of z.")
+    assert captions["plane.png"].endswith("the means of z for 30 held-out images.")
 
 
 def test_the_plane_of_many_latents_is_that_of_the_largest_spread(load, drawn, tmp_path):
@@ -193,13 +193,13 @@ def test_the_plane_of_many_latents_is_that_of_the_largest_spread(load, drawn, tm
     variances = torch.linalg.eigvalsh(torch.cov(z.T)).flip(0)
     found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).double().reshape(-1, 2, 2).mean(-1)
     assert torch.allclose(torch.cov(found.T), variances[:2].diag(), atol=1e-4)
-    assert f"({variances[:2].sum() / variances.sum():.0%})" in caption
+    assert f"({variances[:2].sum() / variances.sum():.0%} of the variance)" in caption
 
 
-def test_made_up_images_come_from_the_prior(load):
+def test_prior_samples_come_from_the_prior(load):
     pair = load(CODER)
     fit = credo.fit(pair.model, pair.guide, torch.ones(2000, 16), steps=1, progress=False)
-    mean, draw = held_out.made_up(fit, "x")
+    mean, draw = held_out.prior_samples(fit, "x")
     # z1 + z2 ~ N(0, 2): as likely below as above 0, and E sigmoid(z)^2 by quadrature; the guide has z near (1, 1).
     grid = torch.linspace(-15, 15, 3001, dtype=torch.float64)
     second = torch.trapezoid(dist.Normal(0.0, 2**0.5).log_prob(grid).exp() * grid.sigmoid() ** 2, grid).item()

@@ -85,7 +85,7 @@ def test_everything_that_is_known_of_a_pair_is_said(fit, tmp_path):
         fit=fit,
         seconds=12.34,
         scores=pd.Series({"accuracy": 0.975, "nll": 0.1234, "brier": 0.1, "ece": 0.0456}, name="360 held-out rows"),
-        tables={"Beside the exact posterior": compared},
+        tables={"Compared with the exact posterior": compared},
         gap="log evidence -3, ELBO -3: the guide is 0.0 nats away",
         pictures=[("loss.png", "the loss"), ("strip.png", "images"), ("gone.png", "was never drawn")],
     )

@@ -7,10 +7,10 @@ import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
 import credo
-from credo.inference.capture import native as machine
-from credo.inference.capture.aot import RULES, inputs, step
-from credo.inference.capture.optimiser_state import read_state, refused, settings
-from credo.inference.capture.replay import StepInputs
+from credo.inference.capture import native
+from credo.inference.capture.aot import RULES, step_function, unflatten
+from credo.inference.capture.optimiser_state import read_state, settings, unsupported
+from credo.inference.capture.replay import Replay, StepInputs
 from credo.inference.runtime.generators import noise
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
@@ -37,7 +37,7 @@ def test_the_update_is_the_optimisers_own(make):
     sizes = 10.0 ** torch.arange(-9.0, 5.0, 2.0, dtype=torch.float64)
     leaf.grad = torch.randn(7, dtype=torch.float64) * sizes
     optimiser.step()
-    assert refused(optimiser) is None
+    assert unsupported(optimiser) is None
     options = settings(optimiser)
     names = [n for n in ("exp_avg", "exp_avg_sq", "momentum_buffer") if n in optimiser.state[leaf]]
     state = (leaf.detach().clone(), *(optimiser.state[leaf][name].clone() for name in names))
@@ -54,49 +54,43 @@ def test_the_update_is_the_optimisers_own(make):
         torch.testing.assert_close(mine, optimiser.state[leaf][name], rtol=1e-9, atol=1e-30)
 
 
-def test_what_no_rule_knows_is_refused_by_name():
-    leaf, other = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
-    assert "RMSprop" in refused(torch.optim.RMSprop([leaf]))
-    assert "amsgrad" in refused(torch.optim.Adam([leaf], amsgrad=True))
-    assert "several" in refused(torch.optim.Adam([{"params": [leaf], "lr": 0.1}, {"params": [other], "lr": 0.2}]))
-
-
 def captured(name="linear_regression", rows=50):
-    """(a runner after 25 steps on some rows, of which the last are replayed; its replay; the data)."""
+    """(a runner after 25 steps on some rows, of which the last are replayed; its recorded step; the data)."""
     pair = credo.load(name)
     data = tuple(d[:rows] if isinstance(d, torch.Tensor) else d for d in pair.data())
     runner = credo.SVI(pair.model, pair.guide, progress=False, plan="fast")
     for _ in range(25):
         runner.step(*data)
-    (replay,) = runner._compiled.replays.values()
-    return runner, replay, data
+    (recorded,) = runner._captures.recorded.values()
+    return runner, recorded, data
 
 
-def live_of(runner, data):
+def replay_of(runner, recorded, data):
     values = [v for v in runner._begin(data)[0].data if isinstance(v, torch.Tensor)]
-    return StepInputs(list(unconstrained().values()), runner._steps.baselines, [], values, [])
+    inputs = StepInputs(list(unconstrained().values()), runner._steps.baselines, [], values, [])
+    return Replay(recorded, inputs, runner._steps.optimiser)
 
 
 @pytest.mark.parametrize("small", [0, 10**6])
 @pytest.mark.parametrize("name", ["coin_toss", "linear_regression"])
 def test_the_step_that_is_compiled_is_the_step_of_the_run(name, small, monkeypatch):
     """Carried out by torch as it is, from the same state and noise: loss, parameters, moments, sums of iterates."""
-    monkeypatch.setattr(machine, "SMALL", small)
-    runner, replay, data = captured(name)
-    with entered(runner._ready.state):
-        live, optimiser = live_of(runner, data), runner._steps.optimiser
-        job = machine.job_of(replay, live, optimiser)
+    monkeypatch.setattr(native, "SMALL", small)
+    runner, recorded, data = captured(name)
+    with entered(runner._prepared.state):
+        replay = replay_of(runner, recorded, data)
+        job = native.compile_job(replay)
         assert (job.shapes is not None) is (small > 0)
-        flat = [t.clone() for part in read_state(replay, live, optimiser, small > 0) for t in part]
+        flat = [t.clone() for part in read_state(replay, small > 0) for t in part]
         with noise(7), torch.no_grad():
-            losses = [step(job)(*flat)[0].item() for _ in range(5)]
+            losses = [step_function(job)(*flat)[0].item() for _ in range(5)]
         torch.manual_seed(7)
         totals, wanted = 0.0, []
         for _ in range(5):
-            wanted.append(runner._advance(runner._begin(data)[0]).losses[0])
-            totals = totals + torch.cat([p.detach().flatten() for p in live.leaves]).double()
+            wanted.append(runner._take_steps(runner._begin(data)[0]).losses[0])
+            totals = totals + torch.cat([p.detach().flatten() for p in replay.inputs.leaves]).double()
         assert losses == pytest.approx(wanted, rel=1e-6)
-        x, expected = inputs(flat, job.sizes), read_state(replay, live, optimiser, True)
+        x, expected = unflatten(flat, job.sizes), read_state(replay, True)
         for kind in ("leaves", "first", "second"):
             found = torch.cat([t.flatten() for t in getattr(x, kind)])
             torch.testing.assert_close(found, getattr(expected, kind)[0], rtol=1e-4, atol=1e-6)
@@ -105,16 +99,17 @@ def test_the_step_that_is_compiled_is_the_step_of_the_run(name, small, monkeypat
 
 
 def test_a_step_whose_loss_is_not_finite_changes_nothing():
-    runner, replay, data = captured()
-    with entered(runner._ready.state):
-        live = live_of(runner, data)
-        live = live._replace(data=[d * float("nan") for d in live.data])
-        job = machine.job_of(replay, live, runner._steps.optimiser)
-        flat = [t.clone() for part in read_state(replay, live, runner._steps.optimiser, True) for t in part]
-        before = inputs([t.clone() for t in flat], job.sizes)
+    runner, recorded, data = captured()
+    with entered(runner._prepared.state):
+        replay = replay_of(runner, recorded, data)
+        inputs = replay.inputs
+        replay = replay._replace(inputs=inputs._replace(data=[d * float("nan") for d in inputs.data]))
+        job = native.compile_job(replay)
+        flat = [t.clone() for part in read_state(replay, True) for t in part]
+        before = unflatten([t.clone() for t in flat], job.sizes)
         with torch.no_grad():
-            assert not step(job)(*flat)[0].isfinite()
-        after = inputs(flat, job.sizes)
+            assert not step_function(job)(*flat)[0].isfinite()
+        after = unflatten(flat, job.sizes)
         for kind in ("leaves", "first", "second", "clock"):
             for a, b in zip(getattr(before, kind), getattr(after, kind), strict=True):
                 assert torch.equal(a, b), kind

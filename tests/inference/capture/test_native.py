@@ -17,7 +17,7 @@ from credo.inference.capture.aot import CompileJob
 from credo.inference.capture.compiler import Compiling
 from credo.inference.capture.native import NativeLoop
 
-needs_compiler = pytest.mark.skipif(not compiler._compiler(), reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(not compiler.has_compiler(), reason="no C++ compiler here")
 FLIPS = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
 
 
@@ -26,16 +26,16 @@ def runner(compile=True, **options):
     return credo.SVI(pair.model, pair.guide, progress=False, plan="fast", particles=2, compile=compile, **options)
 
 
-def machine_of(svi):
-    (replay,) = svi._compiled.replays.values()
-    return replay.machine
+def native_of(svi):
+    (recorded,) = svi._captures.recorded.values()
+    return recorded.native
 
 
 def compiled(svi, seconds=240):
     """Goes on with a run until it is compiled, or is not going to be."""
     svi.run(FLIPS, steps=200)
     end = time.monotonic() + seconds
-    while isinstance(machine_of(svi), Compiling | CompileJob) and time.monotonic() < end:
+    while isinstance(native_of(svi), Compiling | CompileJob) and time.monotonic() < end:
         svi.run(FLIPS, steps=200)
         time.sleep(0.1)
     return svi
@@ -50,7 +50,7 @@ def library(tmp_path_factory):
         patch.setattr("credo.inference.capture.native.PATIENCE", 0.0)
         torch.set_num_threads(1)
         svi = compiled(runner())
-    assert isinstance(machine_of(svi), NativeLoop), machine_of(svi)
+    assert isinstance(native_of(svi), NativeLoop), native_of(svi)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_a_compiled_run_is_the_eager_one(here):
     """From the library on disk at once; its sums of iterates too, of which the answer is made."""
     svi, eager = runner(), runner(compile=False)
     fits = [one.run(FLIPS, steps=1000) for one in (svi, eager)]
-    assert isinstance(machine_of(svi), NativeLoop) and fits[0].plan.compiled == "captured once, compiled"
+    assert isinstance(native_of(svi), NativeLoop) and fits[0].plan.compiled == "captured once, compiled"
     assert svi.losses[:50] == pytest.approx(eager.losses[:50], rel=1e-5)
     assert svi.losses == pytest.approx(eager.losses, rel=1e-3)
     for name, value in fits[1].params.items():
@@ -91,7 +91,7 @@ def test_compiled_and_eager_steps_go_on_from_each_other(here):
         fit = svi.run(FLIPS)
         runs.append((svi, fit))
     (svi, fit), (eager, wanted) = runs
-    assert any(isinstance(r.machine, NativeLoop) for r in svi._compiled.replays.values())
+    assert any(isinstance(r.native, NativeLoop) for r in svi._captures.recorded.values())
     assert svi.losses[:200] == pytest.approx(eager.losses[:200], rel=1e-4)
     assert fit.stopped.split(":")[0] == wanted.stopped.split(":")[0]
     exact = credo.compare(fit)
@@ -110,7 +110,7 @@ def test_a_broken_library_is_not_opened(here, harm):
         (library.parent / "sha256").unlink()
     svi = runner()
     svi.run(FLIPS, steps=300)
-    assert isinstance(machine_of(svi), NativeLoop if harm == "nothing" else CompileJob)
+    assert isinstance(native_of(svi), NativeLoop if harm == "nothing" else CompileJob)
     assert svi.losses[:50] == pytest.approx(runner(compile=False).run(FLIPS, steps=50).losses, rel=1e-5)
 
 
@@ -121,12 +121,12 @@ def test_a_library_that_does_something_else_is_found_out(here, monkeypatch):
 
     def other(job):
         loop = real(job)
-        return lambda inputs, each, count: [2 * loss for loss in loop(inputs, each, count)]
+        return lambda inputs, stacked, count: [2 * loss for loss in loop(inputs, stacked, count)]
 
     monkeypatch.setattr(native, "open_library", other)
     svi = runner()
     svi.run(FLIPS, steps=300)
-    assert isinstance(machine_of(svi), CompileJob)
+    assert isinstance(native_of(svi), CompileJob)
 
 
 def test_without_a_compiler_the_graph_is_replayed_and_the_plan_says_so(monkeypatch):
@@ -160,11 +160,3 @@ def test_a_compiler_that_fails_is_said(monkeypatch, tmp_path):
     svi = compiled(runner())
     assert "the compiler failed" in svi.plan.compiled
     assert not list((tmp_path / "cache").glob("*/step.so")) and not list((tmp_path / "cache").glob("making*"))
-
-
-def test_where_libraries_are_kept(monkeypatch):
-    monkeypatch.setenv("CREDO_CACHE", "/somewhere")
-    assert str(compiler.cache()) == "/somewhere"
-    monkeypatch.delenv("CREDO_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert str(compiler.cache()) == "/elsewhere/credo"

@@ -1,5 +1,7 @@
 """What is recorded of a program, and what is refused. Oracle: the program itself."""
 
+import importlib.util
+import inspect
 import os
 from pathlib import Path
 
@@ -7,18 +9,18 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch.distributions import constraints
 from torch.fx.experimental import proxy_tensor
 
-import credo
-from credo.inference.capture.record import NotCaptured, record
+from credo.inference.capture.record import NotCaptured, is_the_users_file, record
 from tests.cases.elbo.expectations import observe, param
+from tests.cases.replay.compared import check_equal_runs
 
 X = torch.tensor([1.0, 2.0, 3.0])
+ENGINE = Path(inspect.getfile(NotCaptured)).parents[1]  # the folder of all rooms
 
 
 def test_what_is_private_to_torch_is_there():
-    """`capture` leaves out the metadata of nodes through it, `native` draws on the rest; tried with torch 2.13."""
+    """`record` uses the first three, `aot` the fourth, `optimiser_state` the last; tried with torch 2.13."""
     assert callable(proxy_tensor.set_meta)
     assert callable(torch._C._create_graph_by_tracing) and callable(torch._C._create_function_from_graph)
     assert callable(torch._inductor.aot_compile) if hasattr(torch, "_inductor") else True
@@ -67,7 +69,7 @@ def test_a_draw_that_nothing_uses_moves_the_generator_all_the_same():
         (lambda y, t: [t.add_(1).sum() + y.sum()], "in place"),
         (lambda y, t: [t[0].add_(1).sum() + y.sum()], "in place"),
         (lambda y, t: [t.view(3, 1).t().mul_(2).sum() + y.sum()], "in place"),
-        (lambda y, t: [y.sum() * float(y[0])], "Python looks"),
+        (lambda y, t: [y.sum() * float(y[0])], "Python reads"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(change, words):
@@ -75,37 +77,6 @@ def test_what_cannot_be_recorded_is_refused(change, words):
     sparse = t
     with pytest.raises(NotCaptured, match=words):
         record(lambda: change(y, sparse), [y])
-
-
-def runs(model, guide, data, **options):
-    found = []
-    for compile in (True, False):
-        svi = credo.SVI(model, guide, compile=compile, progress=False, **options)
-        for _ in range(50):
-            svi.step(*data)
-        found.append(svi)
-    one, two = found
-    assert one.losses == pytest.approx(two.losses, rel=1e-5)
-    for name, value in two.params.items():
-        torch.testing.assert_close(one.params[name], value, rtol=1e-4, atol=1e-5)
-    return one
-
-
-def test_gradients_that_are_laid_out_otherwise_than_their_parameter_update_it_rightly():
-    """The gradient of a sum is one number, expanded; of a transposed parameter, transposed. Updates go by memory."""
-
-    def model(y):
-        b, c = param("b", torch.zeros(5, 3)), param("c", torch.zeros(2, 3))
-        pyro.sample("s", dist.LogNormal(0.0, 1.0))
-        observe(y, b.sum() + (c.T * torch.arange(6.0).reshape(3, 2)).sum())
-
-    def guide(y):
-        pyro.sample("s", dist.LogNormal(param("m", 0.0), pyro.param("t", torch.tensor(1.0), constraints.positive)))
-
-    svi = runs(model, guide, (X,))
-    assert svi.plan.compiled.startswith("captured")
-    b = svi.params["b"]
-    assert torch.allclose(b, b[0, 0]) and b[0, 0] != 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how else to ask for the memory of a process")
@@ -138,73 +109,78 @@ def test_a_sparse_tensor_in_the_model_is_borne():
     def guide(y):
         pyro.sample("z", dist.Normal(param("loc", [0.0] * 3), 1.0).to_event(1))
 
-    assert runs(model, guide, (X,)).plan.compiled.startswith("eager")
+    assert check_equal_runs(model, guide, (X,)).plan.compiled.startswith("eager")
 
 
-def test_an_argument_that_cannot_be_looked_into_is_not_replayed():
-    class Settings:
-        heat = 1.0
-
-    settings = Settings()
-
-    def model(y, settings):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        observe(y, z * settings.heat)
-
-    def guide(y, settings):
-        pyro.sample("z", dist.Normal(param("loc", 0.0), 1.0))
-
-    assert "Settings, which cannot be looked into" in runs(model, guide, (X, settings)).plan.compiled
+HELPER = """
+import torch
 
 
-def test_handlers_around_a_step_are_part_of_it():
+def branch(z):
+    return z if z > 0 else -z  # here
+
+
+def mistyped(z):
+    return z.absent  # here
+
+
+def wrong_shape(z):
+    return z.expand(2) + torch.zeros(3)  # here
+
+
+def item(z):
+    return torch.func.vmap(lambda x: x * z.item())(torch.ones(2)).sum()  # here
+"""
+
+
+def helper_module(folder, name="helper"):
+    """A file of the user's, imported."""
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(HELPER)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def line_of(function):
+    """` at FILE:LINE: `text`` of the line of a helper that is marked."""
+    lines, first = inspect.getsourcelines(function)
+    (i,) = (i for i, line in enumerate(lines) if "# here" in line)
+    return f" at helper.py:{first + i}: `{lines[i].strip()}`"
+
+
+@pytest.mark.parametrize("name", ["branch", "mistyped", "wrong_shape", "item"])
+def test_an_error_in_a_users_helper_file_names_its_line(name, tmp_path):
+    function = getattr(helper_module(tmp_path / "helpers"), name)
+    y = X.clone()
+    with pytest.raises(NotCaptured) as found:
+        record(lambda: [function(y.sum()).sum()], [y])
+    assert str(found.value).endswith(line_of(function))
+
+
+@pytest.mark.parametrize("name", ["branch", "item"])
+def test_a_model_that_fails_in_a_helper_file_runs_eagerly_and_names_its_line(name, tmp_path):
+    function = getattr(helper_module(tmp_path / "helpers"), name)
+
     def model(y):
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        observe(y, z)
+        observe(y, function(z))
 
     def guide(y):
         pyro.sample("z", dist.Normal(param("loc", 0.0), 1.0))
 
-    losses = []
-    for compile in (True, False):
-        svi = credo.SVI(model, guide, compile=compile, progress=False)
-        for _ in range(40):
-            svi.step(X)
-        with pyro.poutine.scale(scale=0.1):
-            losses.append([svi.step(X) for _ in range(3)])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    plan = check_equal_runs(model, guide, (X,)).plan.compiled
+    assert plan.startswith("eager: ") and plan.endswith(line_of(function))
 
 
-def test_a_loss_that_is_not_finite_leaves_the_baseline_alone():
-    def model(y):
-        k = pyro.sample("k", dist.Poisson(2.0))
-        observe(y, k)
-
-    def guide(y):
-        pyro.sample("k", dist.Poisson(pyro.param("rate", torch.tensor(2.0), constraints.positive)))
-
-    for compile in (True, False):
-        svi = credo.SVI(model, guide, compile=compile, progress=False, particles=1)
-        for step in range(60):
-            svi.step(X * 1e30 if step in (5, 45) else X)
-        assert svi._steps.baselines["k"].isfinite() and torch.isfinite(svi.params["rate"])
+def test_no_file_of_the_engine_torch_pyro_or_python_is_the_users():
+    ours = sorted(ENGINE.rglob("*.py"))
+    assert len({path.parent for path in ours}) > 10
+    assert not any(is_the_users_file(str(path)) for path in ours)
+    assert not any(is_the_users_file(module.__file__) for module in (torch, pyro, dist, proxy_tensor, inspect))
 
 
-def test_the_learning_rate_of_a_partial_goes_first():
-    from functools import partial
-
-    def model(y):
-        observe(y, pyro.sample("z", dist.Normal(0.0, 1.0)))
-
-    def guide(y):
-        pyro.sample("z", dist.Normal(param("loc", 0.0), 1.0))
-
-    svi = credo.SVI(model, guide, partial(torch.optim.SGD, lr=0.123), progress=False)
-    svi.step(X)
-    assert svi._steps.optimiser.param_groups[0]["lr"] == 0.123
-    with pytest.raises(ValueError, match="LBFGS"):
-        credo.fit(model, guide, X, optim=torch.optim.LBFGS)
-    with pytest.raises(ValueError, match="'adam'"):
-        credo.fit(model, guide, X, optim="adam")
-    with pytest.raises(ValueError, match="optim"):
-        credo.fit(model, guide, X, optim=pyro.optim.Adam({"lr": 0.1}))
+def test_a_folder_whose_name_begins_like_the_engines_is_the_users():
+    assert is_the_users_file(f"{ENGINE}_helpers{os.sep}helper.py")
+    assert is_the_users_file(__file__)

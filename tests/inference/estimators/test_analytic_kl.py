@@ -58,7 +58,7 @@ def test_where_the_data_says_nothing_the_loss_and_gradient_are_exact(vectorised)
         and plan.term == "analytic KL"
         and list(plan.frame["term"]) == ["analytic KL", "analytic KL"]
     )
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         loss, surrogate = differentiable_loss(plan.recipe, pair, 3, vectorised)
         found = gradients(lambda: surrogate)
         noisy = {differentiable_loss(plan.with_term("log q").recipe, pair, 3, vectorised)[0] for _ in range(3)}
@@ -149,7 +149,7 @@ def crossed_exact(p):
 def test_a_crossed_pair_is_unbiased(seed):
     runner, pair = credo.SVI(crossed_finite, guide_ahead, seed=seed), Pair(crossed_finite, guide_ahead, (Y,))
     plan, rows = runner.prepare(Y), []
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         for _ in range(60):
             loss, surrogate = differentiable_loss(plan.recipe, pair, 200, True)
             rows.append(torch.stack([torch.tensor(loss), *gradients(lambda s=surrogate: s).values()]).double())
@@ -234,7 +234,7 @@ def test_a_weight_for_each_row_is_no_error():
 def test_looking_moves_no_parameter():
     runner = credo.SVI(one_model, one_guide)
     runner.prepare(Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         before = {name: leaf.detach().clone() for name, leaf in unconstrained().items()}
         found = examine(Pair(one_model, one_guide, (Y,)), poutine.trace(one_guide).get_trace(Y), True).facts
         assert found.kl == {"z": "z"} and not found.improper

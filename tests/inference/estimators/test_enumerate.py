@@ -183,7 +183,7 @@ def test_loss_and_gradient_are_those_of_the_sum_over_all_joint_values(name, vect
     discrete = [e.site for e in plan.entries if e.distribution != "Delta"]
     assert finite_sites(plan) == discrete
     assert runner._steps.vectorised is (name != "branching")
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         exact = expectation(pair, discrete)
         slopes = gradients(lambda: exact)
         loss, surrogate = differentiable_loss(plan.recipe, pair, 2, vectorised and runner._steps.vectorised)
@@ -198,7 +198,7 @@ def test_loss_and_gradient_are_those_of_the_sum_over_all_joint_values(name, vect
 def test_the_runner_reports_the_exact_loss_at_every_call():
     runner, plan, pair = begun(*EXACT["a chain"])
     losses = {runner.evaluate_loss(Y) for _ in range(3)}
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         exact = expectation(pair, finite_sites(plan)).item()
     assert len(losses) == 1 and close(losses.pop(), exact)
     assert runner.step(Y) == pytest.approx(exact, rel=1e-5)
@@ -209,9 +209,9 @@ def test_the_scale_of_a_minibatch_does_not_enter_the_weights(name):
     """Every row is in as many batches as any other: the mean over all batches is the loss on all rows."""
     model, guide, y = EXACT[name]
     runner, plan, pair = begun(model, guide, y, batch_size=2, particles=1)
-    rows = runner._ready.rows
+    rows = runner._prepared.rows
     assert rows.plates == {"N"} and finite_sites(plan)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         exact = expectation(pair, finite_sites(plan))
         slopes = gradients(lambda: exact)
         parts = [batch(pair, rows, torch.tensor(index)) for index in combinations(range(3), 2)]

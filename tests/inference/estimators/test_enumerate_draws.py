@@ -144,7 +144,7 @@ def test_the_mean_is_exact(name, vectorised):
     runner, pair = credo.SVI(model, guide), Pair(model, guide, (Y,))
     plan = runner.prepare(Y)
     assert {e.site: e.estimator for e in plan.entries} == estimators
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         exact = exact_row(elbo, unconstrained())
         for term in plan.terms:
             one = partial(differentiable_loss, plan.with_term(term).recipe, pair, 100 if vectorised else 8, vectorised)
@@ -159,8 +159,8 @@ def test_the_mean_over_the_batches_is_exact(name, size):
     plan = runner.prepare(Y)
     assert {e.site: e.estimator for e in plan.entries} == estimators
     found = []
-    with entered(runner._ready.state):
-        parts = [batch(pair, runner._ready.rows, torch.tensor(i)) for i in combinations(range(3), size)]
+    with entered(runner._prepared.state):
+        parts = [batch(pair, runner._prepared.rows, torch.tensor(i)) for i in combinations(range(3), size)]
         for _ in range(BATCHES):
             found.append(drawn_row([differentiable_loss(plan.recipe, part, 50, True) for part in parts]))
         agree(found, exact_row(elbo, unconstrained()))

@@ -58,7 +58,7 @@ def test_a_support_that_moves_with_a_parameter_is_refused_and_draws_carry_no_pat
         credo.plan(model, uniform, x, plan={"z": "score"})
     runner = credo.SVI(model, normal, plan={"z": "score"}, progress=False)
     plan, pair = runner.prepare(x), Pair(model, normal, (x,))
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         slopes = [_slope(plan, pair) for _ in range(50)]
     # KL(N(m, .6) || N(0, 1)) - E[log N(x | z, 1)] has slope m - (x - m) in m; two particles agree on it on average
     mean, sd = torch.tensor(slopes).mean(), torch.tensor(slopes).std()

@@ -42,7 +42,7 @@ def test_the_landing_is_not_stuck_to_where_log_q_is_no_function_of_the_draw(vect
         runner, pair = credo.SVI(local, encoder), Pair(local, encoder, (Y,))
         plan = runner.prepare(Y)
         assert plan.terms == ["log q", "analytic KL", "sticking the landing"][: 3 if legal else 2]
-        with entered(runner._ready.state):
+        with entered(runner._prepared.state):
             assert (why_not(pair) is None) is legal
             for start in plan.terms:
                 term = race(Contest(pair, 1, vectorised), plan.with_term(start)).term

@@ -101,7 +101,7 @@ def improper_rate(x):
     [
         (two_factors, "'w', 'v'.*depend on each other"),
         (mean_apart_from_precision, "'tau', 'mu'.*normal-gamma"),
-        (some_values_only, "'a' is there for some values"),
+        (some_values_only, "'a' exists for some values"),
         (many_assignments, "'k'.*too many"),
         (part_of_the_rows, "subsampled to 5 of 20"),
         (improper_rate, "'rate': the posterior is improper"),

@@ -1,4 +1,4 @@
-"""R-hat, effective sample sizes and Monte Carlo errors, held against chains whose autocorrelation is known."""
+"""R-hat, effective sample sizes and Monte Carlo errors, compared with chains whose autocorrelation is known."""
 
 import math
 

@@ -66,7 +66,7 @@ REFUSED = {
     "code of one value": (unbroadcast, "'k'.*must broadcast"),
     "finite only": (lambda: pyro.sample("k", dist.Bernoulli(0.5)), "finite latents only .*'k'.*credo.exact"),
     "moving support": (interval, "site 'z': its support depends on another latent"),
-    "comes and goes": (sometimes, "site 'late' is there for some values"),
+    "comes and goes": (sometimes, "site 'late' exists for some values"),
     "of many sizes": (sized, "site 'z' has shape"),
     "noise": (noisy, "draws noise that is no site"),
     "a parameter": (lambda: pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0)), "parameter 'm'"),

@@ -212,7 +212,7 @@ def batches(overrides, term, model, guide, data):
     assert plan.term == term
     vectorised = runner._steps.vectorised and not plan.needs_score
     rows = []
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         start = {name: p.detach().double() for name, p in unconstrained().items()}
         for _ in range(BATCHES):
             n = 200 if vectorised else 20

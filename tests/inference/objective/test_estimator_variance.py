@@ -42,7 +42,7 @@ AT_THE_POSTERIOR = {
 
 
 def gradient_draws(runner, plan, pair, n, particles=1, vectorised=True):
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         pair = Pair(*pair[:2], pair[2:])
         loss = lambda: differentiable_loss(plan.recipe, pair, particles, vectorised)[1]  # noqa: E731
         return torch.stack([flat_gradient(loss) for _ in range(n)]).double()
@@ -59,7 +59,7 @@ def test_at_the_posterior_sticking_the_landing_leaves_no_variance_and_is_chosen(
     }
     assert draws["log q"].std(0).max() > 0.1
     assert draws["sticking the landing"].abs().max() < 1e-4  # zero at each draw, up to the rounding of single precision
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         assert race(Contest(Pair(*pair[:2], pair[2:]), 4, vectorised), plan).term == "sticking the landing"
 
 
@@ -74,7 +74,7 @@ def test_the_variance_falls_with_the_number_of_particles():
 def test_draws_at_once_and_one_by_one_have_the_same_distribution():
     runner = credo.SVI(model, guide)
     plan, pair = runner.prepare(Y), Pair(model, guide, (Y,))
-    with entered(runner._ready.state), torch.no_grad():
+    with entered(runner._prepared.state), torch.no_grad():
         assert can_vectorise(lambda: log_weight(pair))
         weights = [log_weights(pair, 1000, vectorised) for vectorised in (True, False)]
     assert ks_2samp(*weights).pvalue > 1e-3

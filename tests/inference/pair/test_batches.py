@@ -66,7 +66,7 @@ def local_elbo(p):
 
 
 def all_batches(runner, pair, size):
-    return [batch(pair, runner._ready.rows, torch.tensor(index)) for index in combinations(range(len(X)), size)]
+    return [batch(pair, runner._prepared.rows, torch.tensor(index)) for index in combinations(range(len(X)), size)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -75,7 +75,7 @@ def test_the_mean_over_all_batches_is_the_loss_on_all_rows(guide, size):
     """Each batch sees the same draw, so that nothing but the rows differs."""
     runner, pair = credo.SVI(line, guide, batch_size=size), Pair(line, guide, (X, Y))
     plan = runner.prepare(X, Y)
-    rows = runner._ready.rows
+    rows = runner._prepared.rows
     assert (rows.arguments, rows.n, rows.size, rows.plates) == ((0, 1), 5, size, {"N"})
 
     def at(part):
@@ -83,7 +83,7 @@ def test_the_mean_over_all_batches_is_the_loss_on_all_rows(guide, size):
         loss, surrogate = differentiable_loss(plan.recipe, part, 2, False)
         return loss, gradients(lambda: surrogate)
 
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         loss, slopes = at(pair)
         parts = [at(part) for part in all_batches(runner, pair, size)]
     assert len({value for value, _ in parts}) == len(parts)
@@ -97,8 +97,8 @@ def test_the_mean_over_all_batches_is_the_loss_on_all_rows(guide, size):
 def test_local_latents_are_scaled_in_the_model_and_in_the_guide(term):
     runner, pair = credo.SVI(local_line, local_point, batch_size=2), Pair(local_line, local_point, (X, Y))
     plan = runner.prepare(X, Y)
-    assert runner._ready.latents == 1 + 5  # numbers, for all rows
-    with entered(runner._ready.state):
+    assert runner._prepared.latents == 1 + 5  # numbers, for all rows
+    with entered(runner._prepared.state):
         parts = all_batches(runner, pair, 2)
         if term not in plan.terms:
             raise AssertionError(plan.terms)
@@ -145,7 +145,7 @@ def test_every_row_comes_once_an_epoch(n, size):
     data = torch.arange(float(n)) + 1
     runner = credo.SVI(line, normal, batch_size=size if size < n else size - 1)
     runner.prepare(data, data)
-    rows = runner._ready.rows._replace(size=size)
+    rows = runner._prepared.rows._replace(size=size)
     batches = Shuffled(rows)
     epochs = []
     for _ in range(40):
@@ -192,7 +192,7 @@ def test_a_batch_of_all_rows_is_the_full_fit():
     assert whole.params.keys() == none.params.keys()
     runner = credo.SVI(line, normal, batch_size=5)
     runner.prepare(X, Y)
-    assert runner._ready.rows is None
+    assert runner._prepared.rows is None
     assert whole.losses == none.losses
 
 

@@ -19,7 +19,7 @@ from credo.inference.pair.costs import DATA, GUIDE, Terms, run
 from credo.inference.pair.local_reparam import mean_and_sd_of
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import unconstrained
-from credo.inference.runtime.sites import drawn, latent
+from credo.inference.runtime.sites import drawn_sites, latent
 from credo.inference.runtime.vectorise import repeat
 from tests.cases.gradients import kl_of
 
@@ -155,7 +155,7 @@ def test_the_mean_gradient_is_the_closed_form_of_a_linear_model(case, how, vecto
     pair = Pair(model, guide_of(w=weight, b=bias), (x, y))
     poutine.trace(pair.guide).get_trace(x, y)
     kl = kl_of(pair)
-    assert local_sites(pair, ["w", "b"], kl)[how] == {"w": None, "b": None}
+    assert local_sites(pair, ["w", "b"], kl, how) == {"w": None, "b": None}
     found = gradients(pair, how, 40 if vectorised else 2, vectorised, 40)
     assert_mean(found, exact_of(layer, x, y))
 
@@ -188,8 +188,8 @@ def test_flipout_is_right_where_the_places_of_a_row_meet():
     pair = Pair(model, guide_of(w=(2, 1, 2, 2)), (x, y))
     poutine.trace(pair.guide).get_trace(*pair.data)
     kl = kl_of(pair)
-    assert local_sites(pair, ["w"], kl)["flipout"] == {"w": None}
-    assert "several places of its layer's output" in local_sites(pair, ["w"], kl)["local"]["w"]
+    assert local_sites(pair, ["w"], kl, "flipout") == {"w": None}
+    assert "several places of its layer's output" in local_sites(pair, ["w"], kl, "local")["w"]
     plain = gradients(pair, None, 500, True, 40)
     assert_mean(gradients(pair, "flipout", 500, True, 40), plain.mean(0), plain.std(0) / 40**0.5)
     with pytest.raises(AssertionError):
@@ -283,7 +283,7 @@ def test_the_moments_are_those_of_the_draw_whatever_wraps_its_distribution(shape
                 pyro.sample("b", fn.to_event(1))
         pyro.sample("c", dist.ExpandedDistribution(fn, torch.Size([2, 3])).to_event(2))
 
-    for name, site in drawn(poutine.trace(program).get_trace()).items():
+    for name, site in drawn_sites(poutine.trace(program).get_trace()).items():
         if name in ("a", "b", "c"):
             mu, sigma = mean_and_sd_of(site)
             assert mu.shape == sigma.shape == site["value"].shape == (2, 3)

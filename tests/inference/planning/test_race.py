@@ -11,7 +11,7 @@ from credo.inference.pair.pair import Pair
 from credo.inference.planning import race as racing
 from credo.inference.planning.race import Contest, how_many, measured, race, with_measured
 from credo.inference.runtime.state import entered
-from credo.inference.variational import svi
+from credo.inference.variational import races
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 N = len(Y)
@@ -55,7 +55,7 @@ def wide_guide(y):
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """A race may take a fifth of a second's work here."""
-    monkeypatch.setattr(svi, "SECOND", 2e5)
+    monkeypatch.setattr(races, "SECOND", 2e5)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def ready(model, guide, *data, particles=4, plan="fast", seed=0):
 
 
 def test_the_same_seed_gives_the_same_plan(monkeypatch):
-    monkeypatch.setattr(svi, "SECOND", 1e6)
+    monkeypatch.setattr(races, "SECOND", 1e6)
     one, two, other = (credo.plan(model, guide, Y, seed=seed, particles=2) for seed in (3, 3, 4))
     assert one == two and one.frame.equals(two.frame)
     assert (one.variance, one.microseconds) == (two.variance, two.microseconds)
@@ -109,7 +109,7 @@ VARIANCE = {  # of the gradient by m: z = m + s eps in it N times with the KL, N
 def test_the_variance_measured_is_the_one_that_it_has(term, particles):
     runner, pair = ready(model, guide, Y)
     plan = runner.plan.with_term(term)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         result = measured(Contest(pair, particles, True), plan, 400, 0)
         noted = with_measured(pair, plan, result)
     exact = VARIANCE[term] / particles
@@ -128,7 +128,7 @@ def test_to_a_site_belongs_the_variance_of_its_own_parameters():
         guide(y)
 
     runner, pair = ready(two, two_guide, Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         plan = runner.plan.with_term("log q")
         noted = with_measured(pair, plan, measured(Contest(pair, 1, True), plan, 400, 0)).frame["variance"]
     assert noted["w"] == pytest.approx(0.3**2, rel=0.3)  # of w alone, which no data sees
@@ -139,7 +139,7 @@ def test_antithetic_pairs_win_where_the_gradient_is_linear_in_the_noise():
     plan = credo.plan(model, guide_of(0.3, 0.4), Y, particles=8)
     assert plan.antithetic or plan.frame["term"]["z"] == "sticking the landing"
     runner, pair = ready(model, guide, Y, particles=8)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         plan = runner.plan.with_term("log q")._replace(asked=frozenset("z"))
         pairs, single = (measured(Contest(pair, 8, True), plan.with_antithetic(a), 20, 0) for a in (True, False))
     assert pairs.draws.var(0).sum() < 1e-9 < single.draws.var(0).sum()
@@ -148,7 +148,7 @@ def test_antithetic_pairs_win_where_the_gradient_is_linear_in_the_noise():
 @pytest.mark.parametrize("budget", [40, 100, 400])
 def test_a_race_keeps_to_its_budget(budget, counted):
     runner, pair = ready(wide_model, wide_guide, Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         rivals = [racing._rivals(runner.plan, sites) for sites in racing._alike(runner.plan)]
         runners = sum(len(r) for r in rivals if len(r) > 1) + 2
         one = racing.work(racing._gradient(Contest(pair, 4, True), runner.plan)).eager
@@ -162,7 +162,7 @@ def test_a_race_keeps_to_its_budget(budget, counted):
 
 def test_a_race_that_would_cost_too_much_is_not_run(counted):
     runner, pair = ready(wide_model, wide_guide, Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         one = racing.work(racing._gradient(Contest(pair, 4, True), runner.plan)).eager
         counted.clear()
         found = race(Contest(pair, 4, True), runner.plan, 10 * one)
@@ -173,12 +173,12 @@ def test_fast_measures_nothing(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(svi, "race", refuse)
+    monkeypatch.setattr(races, "race", refuse)
     monkeypatch.setattr(racing, "measured", refuse)
     plan = credo.plan(wide_model, wide_guide, Y, plan="fast")
     assert plan.variance is None and plan.frame["variance"].isna().all()
     assert list(plan.frame["estimator"]) == ["pathwise", "score", "enumerate", "one-flip"]
-    fit = credo.fit(wide_model, wide_guide, Y, plan="fast", particles=2, steps=svi.START, progress=False)
+    fit = credo.fit(wide_model, wide_guide, Y, plan="fast", particles=2, steps=races.START, progress=False)
     assert fit.plan == plan
 
 
@@ -188,8 +188,8 @@ def test_a_plan_given_is_repeated_exactly():
     runner = credo.SVI(wide_model, wide_guide, plan=made, progress=False)
     again = runner.prepare(Y)
     assert again == made and again.entries == made.entries and again.antithetic and again.particles == 6
-    assert runner._ready.particles == 6
-    fit = runner.run(Y, steps=svi.START)
+    assert runner._prepared.particles == 6
+    fit = runner.run(Y, steps=races.START)
     assert fit.plan == made and fit.plan.particles == 6  # no race during the run
 
 
@@ -197,7 +197,7 @@ def test_more_data_fewer_particles():
     found = []
     for n in (3, 200_000):
         runner, pair = ready(model, guide, torch.ones(n))
-        with entered(runner._ready.state):
+        with entered(runner._prepared.state):
             found.append(how_many(pair, runner.plan, True))
             assert how_many(pair, runner.plan, False) == 1
     assert found == sorted(found, reverse=True) and found[0] > found[-1]
@@ -207,6 +207,6 @@ def test_more_data_fewer_particles():
 def test_a_score_site_has_two_particles_at_least():
     """The baseline of one is the other."""
     runner, pair = ready(wide_model, wide_guide, Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         assert runner.plan.needs_score
         assert how_many(pair, runner.plan, False) == 2 <= how_many(pair, runner.plan, True)

@@ -94,7 +94,7 @@ def test_observations_outside_their_support_are_refused():
 
 
 def test_a_point_for_each_row_is_refused():
-    with pytest.raises(ValueError, match="site 'z': the guide has a point for each row"):
+    with pytest.raises(ValueError, match="site 'z': the guide has a point estimate for each row"):
         credo.log_likelihood(fitted(model, point, X), 10)
 
 

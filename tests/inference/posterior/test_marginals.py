@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import credo
+from credo.inference.variational.endings import FixedSteps
 from credo.inference.variational.loop import loop
-from credo.inference.variational.steps import Block
+from credo.inference.variational.steps import StepBlock
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame({"age": RNG.normal(size=30), "bmi": RNG.normal(size=30)})
@@ -146,9 +147,9 @@ def test_so_many_steps_return_the_mean_of_the_last_quarter(steps):
     """Iterates 1, 2, ..., n: the mean of the last k is n - (k - 1) / 2."""
     done = []
     average, stopped = loop(
-        lambda most: done.append(1.0) or Block([0.0], torch.tensor([float(len(done))])),
-        gain=None,
-        steps=steps,
+        lambda most: done.append(1.0) or StepBlock([0.0], torch.tensor([float(len(done))])),
+        FixedSteps(steps),
+        total=steps,
     )
     assert len(done) == steps and str(steps) in stopped
     assert average.item() == pytest.approx(steps - (max(1, steps // 4) - 1) / 2)

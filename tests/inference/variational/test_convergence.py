@@ -87,7 +87,7 @@ def test_no_stop_while_the_way_is_long():
     """At 0.0005 a step the minimum is 10,000 steps away: not to be taken for rest."""
     watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))
     for step in range(3000):
-        assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "look")
+        assert watch.add(torch.tensor([5.0 - 0.0005 * step])) in ("go on", "replan")
 
 
 def at_rest(gain: Gain, until: tuple[str, ...], longest: float = math.inf) -> tuple[Convergence, str]:
@@ -169,7 +169,7 @@ def test_ctrl_c_returns_what_was_learnt(steps, unchanged):
     with unchanged():
         runner = credo.SVI(model, interrupted, particles=1, plan="fast")
         runner.prepare(FLIPS)
-        interrupted.calls = 0  # from here each is a step, or one of a few looks
+        interrupted.calls = 0  # from here each is a step, or one of a few measurements
         fit = runner.run(FLIPS, steps=steps)
     assert "Ctrl-C" in fit.stopped and str(len(fit.losses)) in fit.stopped
     assert 50 < len(fit.losses) < 100

@@ -13,7 +13,7 @@ from credo.inference.pair.pair import Pair
 from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.gain import elbo_gain
+from credo.inference.variational.gain import Elbo, elbo_gain
 
 Y = torch.tensor([1.0, 2.0, 0.3])
 
@@ -40,7 +40,7 @@ def elbo(point):
 def inside():
     runner = credo.SVI(model, guide)
     plan = runner.prepare(Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         yield Pair(model, guide, (Y,)), plan
 
 
@@ -50,9 +50,7 @@ NOW, FAR, NEAR = torch.tensor([0.3, -0.7]), torch.tensor([0.8, -0.5]), torch.ten
 @pytest.mark.parametrize("vectorised", [True, False])
 @pytest.mark.parametrize("other", [FAR, NEAR])
 def test_the_gain_is_the_difference_of_the_elbos_and_changes_its_sign_with_them(inside, other, vectorised):
-    there, back = (
-        elbo_gain(inside[0], None, inside[1], vectorised, *points, seed=3) for points in ((other, NOW), (NOW, other))
-    )
+    there, back = (elbo_gain(Elbo(*inside, vectorised), *points, seed=3) for points in ((other, NOW), (NOW, other)))
     exact = elbo(other) - elbo(NOW)
     assert there.nats == pytest.approx(exact, abs=5 * there.error + there.tolerance)
     assert back.nats == pytest.approx(-there.nats)
@@ -61,7 +59,7 @@ def test_the_gain_is_the_difference_of_the_elbos_and_changes_its_sign_with_them(
 
 
 def test_a_point_gains_nothing_over_itself(inside):
-    found = elbo_gain(inside[0], None, inside[1], True, NOW, NOW, seed=3)
+    found = elbo_gain(Elbo(*inside, True), NOW, NOW, seed=3)
     assert (found.nats, found.error) == (0.0, 0.0)
     assert 0 < found.rounding < 1e-4
 
@@ -69,7 +67,7 @@ def test_a_point_gains_nothing_over_itself(inside):
 def test_measuring_moves_neither_parameters_nor_generators(inside):
     pair, plan = inside
     before = [p.detach().clone() for p in unconstrained().values()], torch.get_rng_state()
-    elbo_gain(pair, None, plan, True, FAR, NEAR, seed=3)
+    elbo_gain(Elbo(pair, plan, True), FAR, NEAR, seed=3)
     assert torch.equal(torch.get_rng_state(), before[1])
     race(Contest(pair, 2, True), plan)
     assert all(torch.equal(a, b) for a, b in zip(before[0], unconstrained().values(), strict=True))

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from credo.inference.variational.convergence import ANNEAL, MAX_STAGES, Convergence, Gain
+from credo.inference.variational.endings import UntilConverged
 from credo.inference.variational.loop import loop
-from credo.inference.variational.steps import Block
+from credo.inference.variational.steps import StepBlock
 
 
 @pytest.mark.parametrize(("longest", "ends"), [(1000, 1000), (400, 400), (310, 325), (25, 300)])
 def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, ends):
-    """Steps of a stage, in whole blocks of 25; the first look is at 300."""
+    """Steps of a stage, in whole blocks of 25; the first check is at 300."""
     watch = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), longest)
     lengths, length, actions = [], 0, []
     for step in range(20_000):
@@ -26,7 +27,7 @@ def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, ends):
 
 def test_without_a_longest_length_such_a_stage_goes_on():
     watch = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0))
-    assert {watch.add(torch.tensor([0.1 * step])) for step in range(20_000)} == {"go on", "look"}
+    assert {watch.add(torch.tensor([0.1 * step])) for step in range(20_000)} == {"go on", "replan"}
 
 
 def test_a_stage_that_comes_to_rest_earlier_does_not_wait_for_its_longest_length():
@@ -36,23 +37,16 @@ def test_a_stage_that_comes_to_rest_earlier_does_not_wait_for_its_longest_length
     assert actions.index("anneal") < 2000
 
 
-def run_loop(**options):
+def run_loop(warmup=0):
     """(average, why it ended, factors of the learning rate, steps taken) of iterates 0, 1, 2, ... that never rest."""
     steps, rates = [], []
 
-    def advance(most):
+    def take_steps(most):
         steps.append(len(steps))
-        return Block([1.0], torch.tensor([float(steps[-1])]))
+        return StepBlock([1.0], torch.tensor([float(steps[-1])]))
 
-    average, stopped = loop(
-        advance,
-        lambda new, old: Gain(1.0, 0.0, 0.0),
-        rates.append,
-        steps=None,
-        longest=400,
-        progress=False,
-        **options,
-    )
+    convergence = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), longest=400)
+    average, stopped = loop(take_steps, UntilConverged(convergence, rates.append, warmup), total=None, progress=False)
     return average.item(), stopped, rates, len(steps)
 
 
@@ -61,5 +55,5 @@ def test_the_steps_of_a_warmup_come_before_the_first_stage():
     assert plain[3] == MAX_STAGES * 400 and warmed[3] == plain[3] + 130
     assert warmed[0] == plain[0] + 130 and warmed[1] == plain[1] and "lowest" in plain[1]
     assert warmed[2] == plain[2]
-    # a stage looks once at 300 steps on its way and ends at 400, but for the last
+    # a stage is checked once at 300 steps on its way and ends at 400, but for the last
     assert plain[2] == pytest.approx([ANNEAL ** ((i + 1) // 2) for i in range(2 * MAX_STAGES - 1)])

@@ -31,10 +31,10 @@ def guide(y):
     pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)), scale))
 
 
-def ready(model, guide, *data, **options):
+def prepared(model, guide, *data, **options):
     runner = credo.SVI(model, guide, **options)
     runner.prepare(*data)
-    return runner._ready
+    return runner._prepared
 
 
 def multiplying(n):
@@ -69,7 +69,7 @@ def branching(y):
     ids=["cheap", "asked for", "score", "branching", "branching by score", "much work", "many data", "in batches"],
 )
 def test_the_number_of_draws_is_counted_not_timed(program, y, options, particles):
-    assert ready(program, guide, y, **options).particles == particles
+    assert prepared(program, guide, y, **options).particles == particles
 
 
 def rows_model(y):
@@ -96,23 +96,23 @@ def flat_guide(y, latents):
 
 def test_latents_are_counted_for_all_rows():
     y = torch.arange(10.0)
-    assert ready(model, guide, y).latents == 1
-    assert ready(rows_model, rows_guide, y).latents == 20
-    assert ready(rows_model, rows_guide, y, batch_size=4).latents == 20
-    assert ready(rows_model, rows_guide, y, batch_size=3).latents == 20
+    assert prepared(model, guide, y).latents == 1
+    assert prepared(rows_model, rows_guide, y).latents == 20
+    assert prepared(rows_model, rows_guide, y, batch_size=4).latents == 20
+    assert prepared(rows_model, rows_guide, y, batch_size=3).latents == 20
 
 
 @pytest.mark.parametrize(("latents", "warmup"), [(1, 0), (3, 0), (4, WARMUP), (50, WARMUP)])
 def test_a_run_warms_up_where_latents_outnumber_the_observations(latents, warmup):
-    found = ready(lambda y: flat_model(y, latents), lambda y: flat_guide(y, latents), Y)
+    found = prepared(lambda y: flat_model(y, latents), lambda y: flat_guide(y, latents), Y)
     assert found.latents == latents and found.warmup == warmup
 
 
 def test_in_batches_too_and_with_the_score_function():
     y = torch.arange(10.0)
-    assert ready(rows_model, rows_guide, y, batch_size=3).warmup == WARMUP
-    assert ready(rows_model, rows_guide, y, plan={"z": "score"}).warmup == WARMUP
-    three = ready(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), y, batch_size=3)
+    assert prepared(rows_model, rows_guide, y, batch_size=3).warmup == WARMUP
+    assert prepared(rows_model, rows_guide, y, plan={"z": "score"}).warmup == WARMUP
+    three = prepared(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), y, batch_size=3)
     assert three.warmup == 0  # five latents, ten observations, of which a step sees three
 
 
@@ -130,7 +130,7 @@ def coin_guide(y):
 def test_warming_up_weights_the_gradient_of_the_divergence_and_reports_the_loss_as_it_is(kl_weight):
     runner, pair = credo.SVI(coin_model, coin_guide), Pair(coin_model, coin_guide, (Y,))
     plan = runner.prepare(Y)
-    with entered(runner._ready.state):
+    with entered(runner._prepared.state):
         loss, surrogate = differentiable_loss(plan.recipe, pair, 2, True, kl_weight)
         found = gradients(lambda: surrogate)["logit"].item()
         logit = unconstrained()["logit"].detach().double().requires_grad_()
@@ -142,7 +142,7 @@ def test_warming_up_weights_the_gradient_of_the_divergence_and_reports_the_loss_
 
 
 @pytest.mark.parametrize("steps", [None, 400, 3000])
-def test_the_warmth_rises_to_one_and_stays(steps, monkeypatch):
+def test_the_weight_of_the_divergence_rises_to_one_and_stays(steps, monkeypatch):
     """By 1 / (warmup + 1) a step; a run of a given number of steps spends at most a quarter on it."""
     runner = credo.SVI(lambda y: flat_model(y, 5), lambda y: flat_guide(y, 5), particles=1, compile=False)
     seen, loss = [], Steps.loss
@@ -165,8 +165,8 @@ def test_the_warmth_rises_to_one_and_stays(steps, monkeypatch):
 def test_with_many_parameters_a_stage_has_a_longest_length(numbers, longest, monkeypatch):
     given = []
 
-    def loop(advance, gain, look, *, longest, **options):
-        given.append(longest)
+    def loop(take_steps, ending, **options):
+        given.append(ending.convergence.longest)
         return iterate(), "stopped"
 
     monkeypatch.setattr("credo.inference.variational.svi.loop", loop)

@@ -1,5 +1,7 @@
 """Pyro programs run after changing one import, and give Pyro's own losses to the last digit."""
 
+import inspect
+import pydoc
 from functools import partial
 
 import pyro
@@ -196,3 +198,35 @@ def test_an_optimiser_with_parameters_of_its_own_is_refused():
 def test_a_run_without_a_number_of_steps_is_refused():
     with pytest.raises(ValueError, match="steps"):
         credo.SVI(lambda: None, lambda: None, Adam({"lr": 0.1})).run()
+
+
+@pytest.mark.parametrize("optim", [Adam({"lr": 0.1}), torch.optim.Adam, None], ids=["Pyro's", "torch's", "none"])
+def test_every_runner_is_an_svi(optim):
+    runner = credo.SVI(lambda: None, lambda: None, optim)
+    assert isinstance(runner, credo.SVI)
+    assert isinstance(runner, pyro.infer.SVI) == isinstance(optim, pyro.optim.PyroOptim)
+
+
+def test_the_signature_shows_the_real_arguments():
+    names = list(inspect.signature(credo.SVI).parameters)
+    assert names[:5] == ["model", "guide", "optim", "loss", "lr"]
+    of_a_fit = set(inspect.signature(credo.fit).parameters) - {"data", "steps"}
+    assert set(names) == of_a_fit | {"loss"}
+    assert names[2] in pydoc.render_doc(credo.SVI, renderer=pydoc.plaintext).split("Methods defined here")[0]
+
+
+def test_a_runner_of_pyros_says_that_it_has_no_plan():
+    runner = credo.SVI(lambda: None, lambda: None, Adam({"lr": 0.1}))
+    assert runner.plan is None and runner.losses == [] and runner.params == {}
+    for call in (runner.prepare, runner.race, runner.gradients):
+        with pytest.raises(TypeError, match="no plan"):
+            call()
+
+
+def test_a_class_of_ones_own_is_not_run_by_pyro():
+    class Own(credo.SVI):
+        pass
+
+    assert isinstance(Own(lambda: None, lambda: None, torch.optim.Adam), Own)
+    with pytest.raises(TypeError, match="Own"):
+        Own(lambda: None, lambda: None, Adam({"lr": 0.1}))

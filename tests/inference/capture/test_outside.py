@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from credo.inference.capture.outside import place, scalars, values
+from credo.inference.capture.outside import current_values, definition_line, outside_scalars
 
 beside = 1.0
 unread = 2.0
@@ -38,30 +38,30 @@ def make():
 @pytest.mark.parametrize("new", [{"inner": 2.0}, {"heat": 0.2}, {"last": 7}])
 def test_a_number_that_changes_is_seen(new):
     model, change = make()
-    found = scalars((model, functools.partial(model, 1)))
-    before = values(found)
-    assert values(found) == before
+    found = outside_scalars((model, functools.partial(model, 1)))
+    before = current_values(found)
+    assert current_values(found) == before
     change(**new)
-    after = values(found)
+    after = current_values(found)
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
 
 
 def test_a_global_of_the_same_file_counts_and_others_do_not(monkeypatch):
     model, _ = make()
-    found = scalars((model,))
-    before = values(found)
+    found = outside_scalars((model,))
+    before = current_values(found)
     monkeypatch.setitem(globals(), "unread", 5.0)
-    assert values(found) == before
+    assert current_values(found) == before
     monkeypatch.setitem(globals(), "beside", 5.0)
-    assert values(found) != before
+    assert current_values(found) != before
 
 
 def test_attributes_of_the_users_objects_count():
     holder = Holder()
-    found = scalars((holder.model,))
-    before = values(found)
+    found = outside_scalars((holder.model,))
+    before = current_values(found)
     holder.model()
-    assert values(found) != before
+    assert current_values(found) != before
     assert {name.split(".")[-1] for name in found} >= {"kept", "calls"}
 
 
@@ -74,14 +74,14 @@ def test_what_holds_no_number_is_left_out_and_what_goes_away_is_borne():
             return self.number
 
     model = Model()
-    found = scalars((model,))
+    found = outside_scalars((model,))
     assert {name.split(".")[-1] for name in found} == {"number"}
     del model.number
-    assert values(found) == (None,)
+    assert current_values(found) == (None,)
 
 
 def test_the_place_of_a_program_is_its_first_line():
     model, _ = make()
-    assert place(functools.partial(model, 1)).startswith(" at test_reach.py:")
-    assert place(model).endswith(": `def model(x):`")
-    assert place(3) == place(Holder()) == ""
+    assert definition_line(functools.partial(model, 1)).startswith(" at test_outside.py:")
+    assert definition_line(model).endswith(": `def model(x):`")
+    assert definition_line(3) == definition_line(Holder()) == ""

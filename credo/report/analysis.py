@@ -1,0 +1,121 @@
+"""One pair from data to report, as the command line runs it: fit, tables, scores and pictures."""
+
+import inspect
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+import credo
+from credo.inference.posterior.marginals import means_and_sds
+from credo.inference.runtime.beside import beside
+from credo.inference.runtime.state import reading
+from credo.pairs import Pair
+from credo.report.gallery import gallery
+from credo.report.held_out import scores
+from credo.report.page import Section
+
+LONGEST = 40  # scalars of a fit that get a row each
+
+
+def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
+    """The model's arguments: the built-in data, or a CSV file, which goes through `data(table)` if the pair has it.
+
+    Raises ValueError for a pair without built-in data, and for a file that cannot be read or has no rows.
+    """
+    if path is None:
+        if pair.data is None:
+            raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
+        return pair.data()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a CSV file ({error})") from None
+    if table.empty:
+        raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
+    if pair.data is not None and "table" in inspect.signature(pair.data).parameters:
+        return pair.data(table=table)
+    return (table,)
+
+
+def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: Any) -> credo.Fit:
+    """Fits the pair, prints the fit, and stores it with its seconds in the section; settings go to `credo.fit`."""
+    start = time.perf_counter()
+    section.fit = credo.fit(pair.model, pair.guide, *data, **settings)
+    section.seconds = time.perf_counter() - start
+    click.echo(section.fit)
+    return section.fit
+
+
+def analyse(pair: Pair, section: Section, out: Path | None, exact: bool) -> None:
+    """Prints all tables of the section's fit, stores them in the section, and saves tables and pictures to `out`.
+
+    exact: compare with the pair's exact posterior, where it has one. out: None saves nothing.
+    """
+    fit, posterior, compared = section.fit, None, None
+    assert fit is not None
+
+    def keep(heading: str, name: str, table: pd.DataFrame) -> None:
+        section.tables[heading] = table
+        show(table)
+        save(table, out, name)
+
+    if exact and pair.posterior is not None:
+        with reading(fit.state, fit.seed):  # networks with the weights of the fit
+            posterior = pair.posterior(*fit.data)
+        compared = credo.compare(fit, posterior)
+        keep("Compared with the exact posterior", "compare", compared)
+        a = compared.attrs
+        section.gap = (
+            f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
+            f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+        )
+        click.echo(section.gap)
+    else:
+        keep("Posterior summary", "summary", _summary(fit))
+    section.scores = scores(fit)
+    if section.scores is not None:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())
+        click.echo(f"{section.scores.name}: {values}")
+    lesson, report = beside(pair.model, "lesson"), beside(pair.guide, "report")
+    table = None
+    if lesson is not None:
+        with reading(fit.state, fit.seed):
+            table = lesson(*fit.data)
+        keep("Lesson", "lesson", table)
+    if report is not None:
+        keep("Report", "report", report(fit.params))
+    if out is not None:
+        section.pictures = gallery(fit, out, posterior, compared, table)
+
+
+def show(table: pd.DataFrame) -> None:
+    """Prints a table, numbers to four digits, at most 40 rows."""
+    with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", None):
+        click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40))
+
+
+def save(table: pd.DataFrame, out: Path | None, name: str) -> None:
+    """Writes a table to `out/name.csv`; None writes nothing."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        table.to_csv(out / f"{name}.csv")
+        click.echo(f"written: {out / name}.csv")
+
+
+def _summary(fit: credo.Fit) -> pd.DataFrame:
+    """A row for each scalar; with more than LONGEST scalars, a row for each site."""
+    shapes = {name: values.shape[1:] for name, values in fit.sample(1).items()}
+    if sum(shape.numel() for shape in shapes.values()) <= LONGEST:
+        return fit.summary()
+    moments = means_and_sds(fit, 400, 0)
+    table = pd.DataFrame(
+        {
+            "numbers": {name: shape.numel() for name, shape in shapes.items()},
+            "mean |mean|": {name: mean.abs().mean().item() for name, (mean, _) in moments.items()},
+            "mean sd": {name: sd.mean().item() for name, (_, sd) in moments.items()},
+        }
+    )
+    return table.rename_axis("site")

@@ -1,0 +1,53 @@
+"""The arguments of a run, checked once."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+
+from ..pair.pair import Program
+from ..planning.plan import Plan
+from ..runtime.arguments import choose_device, whole_number
+
+
+class Settings(NamedTuple):
+    """The arguments of `credo.fit` and `credo.SVI` that a run keeps; None where the run is to choose."""
+
+    model: Program  # as the user wrote it: its signature names the data
+    particles: int | None
+    batch_size: int | None
+    overrides: Mapping[str, str] | Plan | None  # {site: estimator}, or the plan to repeat
+    races: bool  # whether legal plans compete
+    force: bool
+    seed: int
+    device: torch.device
+    progress: bool
+
+
+def checked(
+    model: Program,
+    lr: float,
+    particles: int | None,
+    batch_size: int | None,
+    plan: Mapping[str, str] | Plan | str | None,
+    force: bool,
+    seed: int,
+    device: str | torch.device | None,
+    progress: bool,
+) -> Settings:
+    """The settings of a run. Raises ValueError naming the argument that is out of range."""
+    if isinstance(plan, str) and plan != "fast":
+        raise ValueError(f"plan: got {plan!r}, wanted 'fast', a Plan, or a mapping of sites to estimators")
+    if not lr > 0:
+        raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
+    return Settings(
+        model=model,
+        particles=None if particles is None else whole_number("particles", particles, 1),
+        batch_size=None if batch_size is None else whole_number("batch_size", batch_size, 1),
+        overrides=None if isinstance(plan, str) else plan,
+        races=not isinstance(plan, Plan | str),
+        force=force,
+        seed=whole_number("seed", seed, 0),
+        device=choose_device(device),
+        progress=progress,
+    )

@@ -1,0 +1,41 @@
+"""A probe leaves the pair as it found it, and two tensors are compared up to rounding."""
+
+import pyro
+import pytest
+import torch
+from torch import nn
+
+from credo.inference.runtime.probes import PLACES, differing, nearly_equal, probing
+
+
+@pytest.mark.parametrize("off", [None, *PLACES])
+def test_a_probe_moves_parameters_and_stops_dropout_and_gradients_inside_alone(off):
+    w, layer = pyro.param("w", torch.zeros(3)), nn.Dropout(0.5)
+    with pytest.raises(ZeroDivisionError), probing((layer,), off):
+        assert bool((w != 0).all()) == bool(off)
+        assert not layer.training and not torch.is_grad_enabled()
+        1 / 0  # noqa: B018
+    assert (w == 0).all() and layer.training and torch.is_grad_enabled()
+
+
+def test_a_probe_draws_the_same_numbers_wherever_it_goes_and_none_if_told_so():
+    pyro.param("w", torch.zeros(3))
+    after = {}
+    for off in (None, *PLACES):
+        torch.manual_seed(0)
+        with probing((), off):
+            after[off] = torch.rand(()).item()
+    torch.manual_seed(0)
+    assert after[None] == torch.rand(()).item() != after[0.0] == after[0.1]
+
+
+def test_nearly_equal_bears_rounding_and_nan_but_no_more():
+    x = torch.tensor([1e6, 1.0, torch.nan, torch.inf])
+    assert nearly_equal(x + torch.tensor([1.0, 5.0, 0.0, 0.0]), x)
+    assert not nearly_equal(x * 1.001, x) and not nearly_equal(torch.zeros(1), torch.full((1,), 2e-5))
+
+
+def test_tensors_differ_to_the_last_bit():
+    x = torch.tensor([1.0, 2.0, torch.nan])
+    assert differing(x, x + torch.tensor([0.0, 1e-6, 0.0])).tolist() == [False, True, False]
+    assert differing(x, None).all() and differing(x, x[:2]).all()

@@ -1,0 +1,67 @@
+"""Warnings of a run show the user's line, also when the run ends early."""
+
+import warnings
+from pathlib import Path
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from tests.cases.interruptions import Armed, breaking, interrupting
+
+Y = torch.tensor([1.0, 2.0, 0.3])
+
+
+def model(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def detached(y):
+    """`loc` gets no gradient."""
+    loc = pyro.param("loc", torch.tensor(0.3))
+    pyro.sample("z", dist.Normal(loc.detach(), pyro.param("scale", torch.tensor(0.0)).exp()))
+
+
+CALLS = {
+    "fit": lambda program: credo.fit(program, detached, Y, steps=3, compile=False),
+    "run": lambda program: credo.SVI(program, detached, compile=False).run(Y, steps=3),
+    "step": lambda program: credo.SVI(program, detached, compile=False).step(Y),
+    "until converged": lambda program: credo.fit(program, detached, Y, compile=False, particles=1),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_warning_shows_the_line_of_the_user_once(call):
+    with pytest.warns(UserWarning, match="'loc' gets no gradient") as caught:
+        CALLS[call](model)
+    assert [Path(w.filename) for w in caught] == [Path(__file__)]
+    line = Path(__file__).read_text().splitlines()[caught[0].lineno - 1]
+    assert line.strip().startswith(f'"{call}": lambda')
+
+
+def test_a_runner_warns_of_a_parameter_at_its_first_step_only():
+    runner = credo.SVI(model, detached, compile=False)
+    with pytest.warns(UserWarning, match="'loc' gets no gradient"):
+        runner.step(Y)
+    runner.step(Y)  # a warning would be an error here
+    runner.run(Y, steps=3)
+
+
+def test_a_warning_is_not_lost_when_the_run_fails_or_is_interrupted():
+    for strike, fails in ((breaking(after=30), True), (interrupting(at=30), False)):
+        program = Armed(model, strike)
+        runner = credo.SVI(program, detached, compile=False, plan="fast", particles=1)
+        runner.prepare(Y)
+        program.calls = 0  # from here each run of the model is a check or a step
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if fails:
+                with pytest.raises(credo.Diverged):
+                    runner.run(Y, steps=50)
+            else:
+                assert "interrupted" in runner.run(Y, steps=50).stopped
+        assert [Path(w.filename) for w in caught] == [Path(__file__)]
