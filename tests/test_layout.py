@@ -88,7 +88,7 @@ def test_the_pages_state_the_length_that_is_checked():
         for number in re.findall(r"(?:under|fewer than) (\d+)\s+lines", (ROOT / path).read_text(encoding="utf-8"))
     ]
     assert stated, "CONTRIBUTING.md: state the rule 'fewer than 250 lines'"
-    check([f"{path}: got {n} lines, wanted {LINES}, the number that test_layout.py checks." for path, n in stated if n != LINES])
+    check([f"{path}: got {n} lines, wanted {LINES}, as in test_layout.py." for path, n in stated if n != LINES])
 
 
 def test_nothing_that_is_shipped_imports_a_mock():

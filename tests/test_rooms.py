@@ -24,12 +24,11 @@ ELSEWHERE = {"log q": "objective/elbo.py", "summed out": "pair/summed_out.py"}
 # Files of inference/ without a test file of their own, and the test in tests/ that covers them. Shrink this list.
 TESTED_IN: dict[str, str] = {
     "capture/cuda_graph.py": "inference/variational/test_device.py",
-    "distributions/gaussian.py": "inference/exact/test_closed_form.py",
     "distributions/simplex.py": "inference/runtime/test_vectorise.py",
-    "distributions/transformed.py": "inference/distributions/test_divergence.py",
+    "distributions/transformed.py": "inference/evaluation/test_compare.py",
     "distributions/unwrap.py": "inference/distributions/test_divergence.py",
     "estimators/estimator.py": "test_new_estimator.py",
-    "estimators/flipout.py": "inference/estimators/test_local.py",
+    "estimators/flipout.py": "inference/pair/test_local_reparam.py",
     "estimators/recipe.py": "inference/planning/test_legal.py",
     "evaluation/evidence.py": "inference/evaluation/test_compare.py",
     "evaluation/fit.py": "inference/variational/test_svi.py",
@@ -64,8 +63,6 @@ TESTED_IN: dict[str, str] = {
     "posterior/approximation.py": "inference/posterior/test_predict.py",
     "preflight/support.py": "inference/preflight/test_check.py",
     "runtime/escapes.py": "inference/capture/test_record.py",
-    "runtime/generators.py": "inference/pair/test_summed_out_fits.py",
-    "runtime/held.py": "inference/runtime/test_state.py",
     "runtime/parameters.py": "inference/variational/test_gain.py",
     "runtime/precision.py": "inference/runtime/test_state.py",
     "runtime/reachable.py": "inference/runtime/test_state_modules.py",
@@ -75,7 +72,7 @@ TESTED_IN: dict[str, str] = {
     "variational/recheck.py": "inference/variational/test_svi.py",
     "variational/settings.py": "inference/variational/test_svi.py",
     "variational/steps.py": "inference/variational/test_prepare.py",
-    "variational/update.py": "inference/objective/test_gradients.py",
+    "variational/update.py": "inference/variational/test_svi.py",
 }
 
 

@@ -137,7 +137,8 @@ def _overview(sections: list[Section]) -> str:
         elif s.scores is not None:
             said = f"{s.scores['accuracy']:.1%} of {s.scores.name} right"
         else:
-            said = s.gap.rpartition(": ")[2] or (f"−ELBO {s.fit.final_loss:,.2f} nats" if s.fit and s.fit.losses else "")
+            loss = f"−ELBO {s.fit.final_loss:,.2f} nats" if s.fit and s.fit.losses else ""
+            said = s.gap.rpartition(": ")[2] or loss
         cells = (f'<a href="#{_text(s.name)}">{_text(s.name)}</a>', _text(title), _prose(said))
         time = "" if math.isnan(s.seconds) else f"{s.seconds:.1f} s"
         lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + f'<td class="n">{time}</td></tr>')

@@ -7,7 +7,7 @@ import torch
 
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..variational.caller import warn_caller
+from ..variational.caller import warning_caller
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
 
@@ -75,10 +75,8 @@ def fit(
         compile=compile,
         progress=progress,
     )
-    try:
+    with warning_caller(runner._warnings):
         return runner._run(data, steps)
-    finally:
-        warn_caller(runner._warnings)
 
 
 def plan(
@@ -107,4 +105,5 @@ def plan(
     'pathwise'
     """
     runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
-    return runner.race(*data)
+    with warning_caller(runner._warnings):
+        return runner._race(data)

@@ -66,6 +66,14 @@ class Plan(NamedTuple):
         return pd.DataFrame(rows, columns=list(Entry._fields)).set_index("site")
 
     @property
+    def biased(self) -> list[str]:
+        """A warning for each site whose estimator was forced though its gradient is biased."""
+        found = ((e.site, e.estimator, self.facts.options.get(e.site, {}).get(e.estimator)) for e in self.entries)
+        return [
+            f"plan: {site!r}: {word!r} was forced, its gradient is biased: {why}" for site, word, why in found if why
+        ]
+
+    @property
     def needs_score(self) -> bool:
         """Whether a site has a baseline of its own, for which two particles are the fewest."""
         return any(BY_NAME[e.estimator].baseline != "-" for e in self.entries if e.estimator in BY_NAME)

@@ -1,6 +1,5 @@
 """Why a site got its estimator, and why it must not have another: in words that a student understands."""
 
-import warnings
 from collections.abc import Mapping
 
 from ..distributions.unwrap import kind
@@ -30,13 +29,12 @@ def ruled_out(site: Site, options: Mapping[str, str | None]) -> tuple[str, ...]:
 
 
 def refuse_illegal(name: str, wanted: str, seen: Evidence, force: bool) -> None:
-    """Raises ValueError for an estimator that is not legal at this site. force: warns, if it can be carried out."""
+    """Raises ValueError for an estimator that is not legal at this site, unless `force` can carry it out anyway."""
     site, options = seen.sites[name], seen.facts.options[name]
     cause = options[wanted]
     if cause is None:
         return
     if force and BY_NAME[wanted].can_be_forced(site):
-        warnings.warn(f"plan: {name!r}: {wanted!r} was forced, its gradient is biased: {cause}", stacklevel=2)
         return
     legal = [word for word, why in options.items() if why is None]
     auxiliary = [other for other, s in seen.sites.items() if s["infer"].get("is_auxiliary")]

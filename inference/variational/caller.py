@@ -1,13 +1,19 @@
 """Warnings of a run, raised at the line of the user's program that called it."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def warn_caller(collected: list[str]) -> None:
-    """Warns of everything collected and empties the list. The line shown is that of the caller's caller.
+@contextmanager
+def warning_caller(collected: list[str]) -> Iterator[None]:
+    """Around the whole body of a public call: warns of everything collected, at the line that made the call.
 
-    A public call collects its warnings on the way and calls this at its end, also after an error: the number of
-    frames to the user's line is then always the same.
+    The warnings come at the end of the call, also after an error, so that the number of frames to the user's line is
+    always the same.
     """
-    while collected:
-        warnings.warn(collected.pop(0), stacklevel=3)
+    try:
+        yield
+    finally:
+        while collected:
+            warnings.warn(collected.pop(0), stacklevel=4)  # this function, contextlib's exit, the call, the user

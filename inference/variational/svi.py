@@ -24,7 +24,7 @@ from ..preflight.check import check
 from ..runtime.arguments import Arguments, arguments, whole_number
 from ..runtime.parameters import constrained, place_parameters, unconstrained
 from ..runtime.state import entered, refuse_unknown
-from .caller import warn_caller
+from .caller import warning_caller
 from .convergence import Convergence, Gain
 from .endings import FixedSteps, UntilConverged
 from .gain import Elbo, elbo_gain
@@ -115,44 +115,41 @@ class SVI:
 
     def prepare(self, *data: Any) -> Plan:
         """Creates the parameters, checks the pair on its data, and chooses estimators. The first step does so too."""
-        if self._prepared is None:
-            self._prepare(data)
-        return self._current_plan
+        with warning_caller(self._warnings):
+            if self._prepared is None:
+                self._prepare(data)
+            return self._current_plan
 
     def race(self, *data: Any) -> Plan:
         """Chooses the estimators anew: legal plans compete at the present parameters on variance times work."""
-        pair, prepared, _ = self._begin(data)
-        with entered(prepared.state):
-            self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
-        return self._current_plan
+        with warning_caller(self._warnings):
+            return self._race(data)
 
     def step(self, *data: Any) -> float:
         """One update of the parameters. Returns the estimate of -ELBO before it, nats; if not finite, no update."""
-        try:
+        with warning_caller(self._warnings):
             pair, prepared, _ = self._begin(data)
             with entered(prepared.state):
                 return self._take_steps(pair).losses[0]
-        finally:
-            warn_caller(self._warnings)
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
-        try:
+        with warning_caller(self._warnings):
             return self._run(data, steps)
-        finally:
-            warn_caller(self._warnings)
 
     def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
-        pair, prepared, _ = self._begin(data)
-        with entered(prepared.state):
-            return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
+        with warning_caller(self._warnings):
+            pair, prepared, _ = self._begin(data)
+            with entered(prepared.state):
+                return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
-        pair, prepared, _ = self._begin(data)
-        with entered(prepared.state), torch.no_grad():
-            return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
+        with warning_caller(self._warnings):
+            pair, prepared, _ = self._begin(data)
+            with entered(prepared.state), torch.no_grad():
+                return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
 
     @property
     def _current_plan(self) -> Plan:
@@ -172,6 +169,7 @@ class SVI:
     def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
         prepared, given = prepare(self.model, self.guide, self._settings, data)
         self._prepared, self.plan = prepared, prepared.plan
+        self._warnings += prepared.plan.biased
         with entered(prepared.state):
             self._steps = Steps(
                 optimiser=self._optim(unconstrained().values()),
@@ -192,6 +190,13 @@ class SVI:
         if words != self._current_plan.compiled:
             self.plan = self._current_plan._replace(compiled=words)
         return block
+
+    def _race(self, data: tuple) -> Plan:
+        """`race`, whose caller raises the warnings collected."""
+        pair, prepared, _ = self._begin(data)
+        with entered(prepared.state):
+            self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
+        return self._current_plan
 
     def _run(self, data: tuple, steps: int | None) -> Fit:
         """`run`, whose caller raises the warnings collected."""

@@ -65,3 +65,31 @@ def test_a_warning_is_not_lost_when_the_run_fails_or_is_interrupted():
             else:
                 assert "interrupted" in runner.run(Y, steps=50).stopped
         assert [Path(w.filename) for w in caught] == [Path(__file__)]
+
+
+def stepping(y):
+    """The log density jumps in z."""
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal((z > 0).float(), 1.0), obs=y)
+
+
+def normal(y):
+    pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.3)), 1.0))
+
+
+FORCED = {
+    "plan": lambda options: credo.plan(stepping, normal, Y, **options),
+    "prepare": lambda options: credo.SVI(stepping, normal, **options).prepare(Y),
+    "race": lambda options: credo.SVI(stepping, normal, **options).race(Y),
+    "gradients": lambda options: credo.SVI(stepping, normal, **options).gradients(Y),
+    "evaluate_loss": lambda options: credo.SVI(stepping, normal, **options).evaluate_loss(Y),
+}
+
+
+@pytest.mark.parametrize("call", FORCED)
+def test_a_forced_estimator_is_warned_of_at_the_line_of_the_user(call):
+    with pytest.warns(UserWarning, match="'z': 'pathwise' was forced, its gradient is biased") as caught:
+        FORCED[call]({"plan": {"z": "pathwise"}, "force": True})
+    assert [Path(w.filename) for w in caught] == [Path(__file__)]
+    assert f'"{call}": lambda' in Path(__file__).read_text().splitlines()[caught[0].lineno - 1]
