@@ -29,7 +29,6 @@ ORDER = (
     "planning",
     "posterior",
     "exact",
-    "gaussian",
     "mcmc",
     "variational",
     "evaluation",

@@ -18,5 +18,5 @@ Files, in the order in which to read them:
     coupled.py               plates whose rows depend on each other
     finite_sites.py          finite sites that can be summed over row by row
 
-Other rooms call: `ESTIMATOR` of each estimator, `Recipe`, `Evidence`, `dependencies`.
+Other rooms call: `ESTIMATOR` of each estimator, `Recipe`, `Findings`, `dependencies`.
 """

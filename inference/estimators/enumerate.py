@@ -17,7 +17,7 @@ from ..pair.costs import WEIGHT, Costs, Dims, Key, Plates, Run, Terms, run
 from ..pair.pair import Pair
 from ..runtime.sites import Site, has_rsample
 from ..runtime.vectorise import each
-from .estimator import LOG_Q, Choice, Estimator, Evidence
+from .estimator import LOG_Q, Choice, Estimator, Findings
 from .recipe import Recipe
 
 
@@ -82,7 +82,7 @@ def grid(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: v[index[:, i].to(v.device)] for i, (name, v) in enumerate(values.items())}
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if it may be summed over, else why not}."""
     return {
         name: None
@@ -92,7 +92,7 @@ def why_not(seen: Evidence) -> dict[str, str | None]:
     }
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     return f"{len(seen.facts.values[name])} values, each tried and weighted by its probability"
 
 

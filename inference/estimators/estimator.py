@@ -37,7 +37,7 @@ class Facts(NamedTuple):
     coupled: Mapping[str, frozenset[str]] = {}
 
 
-class Evidence(NamedTuple):
+class Findings(NamedTuple):
     """What the checks of a pair have found, for estimators to judge by.
 
     guide: a trace of the guide; sites: its latent sites, auxiliary ones too. vectorised: whether `vmap` accepts the
@@ -84,7 +84,7 @@ class Estimator(NamedTuple):
 
     name: the word that a plan prints; the file has the same name. terms: how log q may enter beside it.
     why_not: {latent site: None where the estimator is unbiased, else why it is not}, of all sites at once.
-    because: (site, evidence, {estimator: why not} of the site) -> the reason that a plan prints.
+    because: (site, findings, {estimator: why not} of the site) -> the reason that a plan prints.
     enter: adds the sites that take it to a recipe. baseline: what is subtracted from its costs, as a plan prints it.
     paired: whether antithetic pairs of particles quiet it.
     along_draw: whether its gradient is taken along the draw. comes_to_mind: whether a plan says why a site does not get
@@ -94,8 +94,8 @@ class Estimator(NamedTuple):
 
     name: str
     terms: tuple[str, ...]
-    why_not: Callable[[Evidence], Mapping[str, str | None]]
-    because: Callable[[str, Evidence, Mapping[str, str | None]], str]
+    why_not: Callable[[Findings], Mapping[str, str | None]]
+    because: Callable[[str, Findings, Mapping[str, str | None]], str]
     enter: Callable[[Recipe, Choice], Recipe] = as_it_is
     baseline: str = "-"
     paired: bool = False

@@ -7,17 +7,17 @@ Source: Wen et al. 2018 (arXiv:1803.04386, eq. 4).
 
 from collections.abc import Mapping
 
-from .estimator import ANALYTIC_KL, Choice, Estimator, Evidence
+from .estimator import ANALYTIC_KL, Choice, Estimator, Findings
 from .local import enter_as, is_normal, per_row
 from .recipe import Recipe
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if flipout is unbiased, else why not}."""
     return per_row(seen, "flipout")
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     return "a weight of one layer: its noise gets random signs for each row, so that rows do not share it"
 
 

@@ -23,10 +23,10 @@ from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
 from ..runtime.probes import differing, parameters_moved, probing
 from ..runtime.sites import Site, drawn_sites, has_rsample
-from .estimator import ANALYTIC_KL, Choice, Estimator, Evidence
+from .estimator import ANALYTIC_KL, Choice, Estimator, Findings
 from .recipe import Recipe
 
-LOOKS = 6  # two rows that are read together fall into different halves in every second one
+CHECKS = 6  # two rows that are read together fall into different halves in every second one
 _LAYER = "layer"
 _READS_NOTHING = {  # asks for nothing of a tensor's value
     *("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_sparse"),
@@ -36,12 +36,12 @@ _READS_NOTHING = {  # asks for nothing of a tensor's value
 Instead = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if "local" is unbiased, else why not}."""
     return per_row(seen, "local")
 
 
-def per_row(seen: Evidence, how: str) -> dict[str, str | None]:
+def per_row(seen: Findings, how: str) -> dict[str, str | None]:
     """{site: None if its weight may act on each row with noise of its own, else why not}. how: "local" or "flipout"."""
     paths = [
         name
@@ -76,7 +76,7 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
         return {name: why[name] or _coupled_rows(pair, name, kl, how) for name in names}
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     return "a weight of one layer: the layer's outputs are drawn for each row, so rows do not share its noise"
 
 
@@ -116,8 +116,8 @@ def _reason(guide: list[str], model: list[str]) -> str | None:
 def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
     """Why not, by what comes of running it: as it is, then a little off."""
     try:
-        for look in range(LOOKS):
-            with parameters_moved(0.1 if look else 0.0):
+        for check in range(CHECKS):
+            with parameters_moved(0.1 if check else 0.0):
                 if reason := _coupled(pair, name, kl, how):
                     return reason
         run(pair, terms=Terms(kl=kl, local={name: how}))

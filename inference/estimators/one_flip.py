@@ -15,14 +15,14 @@ from ..distributions.unwrap import kind, unwrapped
 from ..pair.costs import WEIGHT, Key
 from ..runtime.sites import Site, has_rsample, plates
 from ..runtime.vectorise import each
-from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Evidence
+from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Findings
 from .recipe import Draw, Part, Recipe
 from .score import depth, moved, trimmed
 
 MOST_FLIPS = 256  # runs
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if its units may be summed over one by one, else why not}."""
     return {
         name: _why_not(name, site, seen) if name in seen.finite else _no_units(site)
@@ -30,7 +30,7 @@ def why_not(seen: Evidence) -> dict[str, str | None]:
     }
 
 
-def _why_not(name: str, site: Site, seen: Evidence) -> str | None:
+def _why_not(name: str, site: Site, seen: Findings) -> str | None:
     base = unwrapped(site["fn"])
     if not getattr(base, "has_enumerate_support", False) or base.event_shape:
         return _no_units(site)
@@ -54,7 +54,7 @@ def _no_units(site: Site) -> str:
     return f"{kind(site['fn'])} has no units of finite support"
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     word = kind(seen.sites[name]["fn"])
     return f"each unit of this {word} is tried at its other values, the others as drawn: {options['enumerate']}"
 

@@ -25,7 +25,7 @@ from ..runtime.generators import noise
 from ..runtime.probes import without_dropout
 from ..runtime.sites import Site, drawn_sites, has_rsample, latent
 from ..runtime.vectorise import at_once, each
-from .estimator import ANALYTIC_KL, LOG_Q, STICKING, Estimator, Evidence
+from .estimator import ANALYTIC_KL, LOG_Q, STICKING, Estimator, Findings
 
 BEYOND = (0.5, 0.5, 1.0, 3.0)  # how far the way between two draws goes on at both ends, relative to its length
 POINTS, FINE, BISECTIONS = 65, 1025, 200
@@ -171,7 +171,7 @@ IMPLICIT = {
 }
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if its draw may be differentiated, else why not}."""
     return {
         name: seen.jumps.get(name) if has_rsample(site) else f"{kind(site['fn'])} has no rsample"
@@ -179,7 +179,7 @@ def why_not(seen: Evidence) -> dict[str, str | None]:
     }
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     word = kind(seen.sites[name]["fn"])
     if word == "Delta" and (drawn_before := seen.facts.reads.ancestors(name)):
         return f"follows the guide's own draw of {', '.join(sorted(drawn_before))}"

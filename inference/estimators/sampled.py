@@ -9,11 +9,11 @@ import torch
 from ..distributions.unwrap import kind
 from ..pair.costs import WEIGHT
 from ..runtime.sites import has_rsample
-from .estimator import LOG_Q, Choice, Estimator, Evidence, never
+from .estimator import LOG_Q, Choice, Estimator, Findings, never
 from .recipe import Draw, Part, Recipe
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if it has no parameters and no path, else why a draw alone would lose its gradient}."""
     return {
         name: None
@@ -23,7 +23,7 @@ def why_not(seen: Evidence) -> dict[str, str | None]:
     }
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     return f"this {kind(seen.sites[name]['fn'])} has no parameters: it is drawn, and no gradient is due"
 
 

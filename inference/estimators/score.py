@@ -21,14 +21,14 @@ from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
 from ..runtime.probes import parameters_moved
 from ..runtime.sites import has_rsample
-from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Evidence
+from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Findings
 from .recipe import Draw, Part, Recipe
 
 DECAY = 0.9  # of the moving averages
 PLACES, VALUES = 4, 50  # places of the parameters, and draws there, at which supports are compared
 
 
-def why_not(seen: Evidence) -> dict[str, str | None]:
+def why_not(seen: Findings) -> dict[str, str | None]:
     """{site: None if the score function is unbiased, else why not}: its support must not move with the parameters.
 
     The score is the derivative of a draw's probability: it misses draws that a parameter makes impossible.
@@ -76,7 +76,7 @@ def _excludes(fn: Any, drawn: tuple[torch.Tensor, torch.Tensor] | None) -> bool:
         return False
 
 
-def because(name: str, seen: Evidence, options: Mapping[str, str | None]) -> str:
+def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
     site = seen.sites[name]
     word = kind(site["fn"])
     if has_rsample(site):

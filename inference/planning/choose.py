@@ -7,7 +7,7 @@ from pyro import poutine
 
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
-from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Evidence
+from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Findings
 from ..pair.pair import Pair
 from ..pair.summed_out import SUMMED_OUT
 from ..runtime.sites import latent, shown_plates
@@ -82,7 +82,7 @@ def _summed_entries(pair: Pair, guide: poutine.Trace) -> list[Entry]:
     return rows
 
 
-def _entry(name: str, wanted: str | None, reasons: Mapping[tuple[str, str], str], seen: Evidence) -> Entry:
+def _entry(name: str, wanted: str | None, reasons: Mapping[tuple[str, str], str], seen: Findings) -> Entry:
     """The row of one site: what is wanted, else the first legal estimator."""
     site, options = seen.sites[name], seen.facts.options[name]
     estimator = wanted or next((word for word, why in options.items() if why is None), None)

@@ -1,7 +1,7 @@
 """Which estimators are legal at each latent site, and why the others are not: found by running the pair.
 
-The list below is in the order of choice where nothing is measured. A new estimator is one file in `estimators/` and one
-line here.
+The list below is in the order of choice where nothing is measured. A new estimator is one file in `estimators/`, its
+import and one line in the list.
 """
 
 import torch
@@ -12,7 +12,7 @@ from ..estimators import enumerate, flipout, local, one_flip, pathwise, sampled,
 from ..estimators.analytic_kl import known_kl
 from ..estimators.coupled import coupled_plates
 from ..estimators.dependencies import dependencies
-from ..estimators.estimator import Estimator, Evidence, Facts
+from ..estimators.estimator import Estimator, Facts, Findings
 from ..estimators.finite_sites import finite_sites
 from ..estimators.pathwise import not_pathwise
 from ..estimators.sticking_the_landing import why_not as why_not_sticking
@@ -32,19 +32,19 @@ ESTIMATORS: tuple[Estimator, ...] = (
 BY_NAME = {estimator.name: estimator for estimator in ESTIMATORS}
 
 
-def examine(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str] = frozenset()) -> Evidence:
+def examine(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str] = frozenset()) -> Findings:
     """What running the pair shows about its sites, the legal estimators of each among it (`.facts.options`).
 
     guide: a trace of the guide. drawn: finite sites that must not be summed over. vectorised: whether `vmap` accepts
     the pair.
     """
-    seen = _evidence(pair, guide, vectorised, drawn)
+    seen = _findings(pair, guide, vectorised, drawn)
     found = {estimator.name: estimator.why_not(seen) for estimator in ESTIMATORS}
     options = {name: {word: why[name] for word, why in found.items()} for name in seen.sites}
     return seen._replace(facts=seen.facts._replace(options=options))
 
 
-def _evidence(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str]) -> Evidence:
+def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str]) -> Findings:
     """What estimators judge by, before any of them has."""
     sites = latent(guide, auxiliary=True)
     model = poutine.trace(poutine.replay(summed_model(pair), trace=guide)).get_trace(*pair.data)
@@ -60,7 +60,7 @@ def _evidence(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     again = frozenset(name for name, site in sites.items() if reads.ancestors(name) or not is_plain(site["fn"]))
     facts = Facts({}, reads, *known, why_not_sticking(pair), again, summable.values, coupled)
     where = run(pair).plates if finite else {}
-    return Evidence(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
+    return Findings(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
 
 
 def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:

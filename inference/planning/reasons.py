@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from ..distributions.unwrap import kind
-from ..estimators.estimator import Evidence
+from ..estimators.estimator import Findings
 from ..runtime.sites import Site
 from .legal import BY_NAME, ESTIMATORS
 
 
-def reason(name: str, estimator: str, asked: bool, seen: Evidence) -> str:
+def reason(name: str, estimator: str, asked: bool, seen: Findings) -> str:
     """Why the site has this estimator. asked: whether the user named it."""
     options = seen.facts.options[name]
     if asked and options[estimator] is not None:
@@ -28,7 +28,7 @@ def ruled_out(site: Site, options: Mapping[str, str | None]) -> tuple[str, ...]:
     return tuple(f"{', '.join(estimators)}: {why}" for why, estimators in causes.items())
 
 
-def refuse_illegal(name: str, wanted: str, seen: Evidence, force: bool) -> None:
+def refuse_illegal(name: str, wanted: str, seen: Findings, force: bool) -> None:
     """Raises ValueError for an estimator that is not legal at this site, unless `force` can carry it out anyway."""
     site, options = seen.sites[name], seen.facts.options[name]
     cause = options[wanted]

@@ -16,7 +16,7 @@ Files, in the order in which to read them:
     escapes.py     tensor methods by which a value escapes into Python
     antithetic.py  antithetic noise
     vectorise.py   many runs of a program, by vmap where it works
-    probes.py      small changes of a pair that show how it behaves
+    probes.py      parameters moved and dropout off for a while, to see how a pair behaves
 
 Other rooms call: `latent`, `observed`, `plates`, `noise`, `entered`, `reading`, `unconstrained`, `draw`, `arguments`.
 """

@@ -1,4 +1,7 @@
-"""Changes a pair for a moment, to see how it behaves, and puts it back; compares what came of it."""
+"""Moves parameters and turns dropout off for a while, to see how a pair behaves; compares what came of it.
+
+Random generators are put back by `generators`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
