@@ -13,7 +13,7 @@ from pyro.infer import config_enumerate
 
 import credo
 from tests.cases.posterior import ACCEPTED, EITHER
-from tests.cases.posterior.oracles import check, close, t
+from tests.cases.posterior.oracles import check, close
 
 SINGULAR = "ignore:Singular sample detected"  # torch says so of every Wishart draw
 
@@ -74,27 +74,6 @@ def test_the_result_is_frozen():
     assert dataclasses.is_dataclass(exact) and isinstance(exact.log_evidence, float)
     with pytest.raises(dataclasses.FrozenInstanceError):
         exact.log_evidence = 0.0
-
-
-JOINT = ["sum of two", "regression", "eight schools, known sd", "crossed effects", "random walk of 100 sites"]
-
-
-@pytest.mark.parametrize("name", JOINT)
-def test_the_joint_of_a_gaussian_has_its_evidence_covariance_and_marginals(name):
-    """In whatever order its sites are laid out: the sorted variances, and every covariance, are there."""
-    case = ACCEPTED[name]
-    joint = credo.exact(case.model, *case.data).joint
-    variances = torch.cat([fn.variance.reshape(-1) for fn in case.marginals.values()])
-    close("variances", joint.variance.reshape(-1).sort().values, variances.sort().values, 1e-8 * variances.max())
-    entries = joint.covariance_matrix.flatten()
-    for cov in case.covariances.values():
-        distance = (entries[:, None] - cov.flatten()).abs().min(0).values
-        assert distance.max() <= 1e-8 * variances.max()
-
-
-def test_there_is_no_joint_of_different_families():
-    for name in ("two unrelated latents", "fair or biased"):
-        assert credo.exact(ACCEPTED[name].model, *ACCEPTED[name].data).joint is None
 
 
 @pytest.mark.parametrize("sigma", [0.7, None])
@@ -163,16 +142,3 @@ def test_a_model_of_many_plated_latents_is_solved_at_once():
     prior = math.lgamma(1.5) + math.lgamma(2.0) - math.lgamma(3.5)
     ways = torch.lgamma(trials + 1) - torch.lgamma(hits + 1) - torch.lgamma(trials - hits + 1)
     assert abs(exact.log_evidence - (log_beta - prior + ways).sum().item()) <= 1e-6
-
-
-def test_conditioning_a_gaussian():
-    """Three coordinates given the second: m + S S_2/S_22 (x - m_2), S - S_2 S_2'/S_22 (Bishop 2006, eq. 2.81-2.82)."""
-    mean, cov = t(1.0, -2.0, 0.5), t([2.0, 0.6, -0.3], [0.6, 1.5, 0.4], [-0.3, 0.4, 1.0])
-    found = credo.gaussian_conditional(mean, cov, {1: 0.25})
-    slope = cov[[0, 2], 1] / 1.5
-    close("mean", found.mean, mean[[0, 2]] + slope * 2.25, 1e-12)
-    close("cov", found.covariance_matrix, cov[[0, 2]][:, [0, 2]] - 1.5 * torch.outer(slope, slope), 1e-12)
-    both = credo.gaussian_conditional(mean, cov, {0: 1.5, 2: 0.0})
-    rest = torch.linalg.solve(cov[[0, 2]][:, [0, 2]], cov[[0, 2], 1])
-    close("mean of one", both.mean, (-2.0 + rest @ t(0.5, -0.5)).reshape(1), 1e-12)
-    close("variance of one", both.variance, (1.5 - rest @ cov[[0, 2], 1]).reshape(1), 1e-12)

@@ -1,12 +1,9 @@
 """Models without a closed form are refused, by the name of the site and with a true reason."""
 
-from contextlib import nullcontext
-
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 from torch.nn.functional import softplus
 
 import credo
@@ -110,105 +107,6 @@ def improper_rate(x):
 def test_the_reason_names_the_site(model, words):
     with pytest.raises(credo.NoClosedForm, match=words):
         credo.exact(model, NOISE)
-
-
-def kernel_of_unknown_length(x):
-    length = pyro.sample("length", dist.Gamma(2.0, 1.0))
-    t = torch.arange(20) / 10
-    K = torch.exp(-((t[:, None] - t) ** 2) / length**2)
-    pyro.sample("x", dist.MultivariateNormal(torch.zeros(20), K + 1e-9 * torch.eye(20)), obs=x)
-
-
-def test_a_model_that_raises_far_out_is_refused():
-    with pytest.raises(credo.NoClosedForm, match="'length'"):
-        credo.exact(kernel_of_unknown_length, NOISE)
-
-
-def test_two_rows_that_touch_are_no_rows():
-    def model(x):
-        with pyro.plate("J", 4):
-            p = pyro.sample("p", dist.Beta(2.0, 2.0))
-        pyro.sample("x", dist.Bernoulli(p.mean()), obs=torch.ones(()))
-
-    with pytest.raises(credo.NoClosedForm, match="'p'"):
-        credo.exact(model, NOISE)
-
-
-def masked_by_distribution(x):
-    with pyro.plate("N", len(x)):
-        k = pyro.sample("k", dist.Bernoulli(0.3).mask(torch.arange(len(x)) < 2))
-        pyro.sample("x", dist.Normal(k, 1.0), obs=x)
-
-
-def masked_by_handler(x):
-    with pyro.plate("N", len(x)), poutine.mask(mask=torch.arange(len(x)) < 2):
-        k = pyro.sample("k", dist.Bernoulli(0.3))
-        pyro.sample("x", dist.Normal(k, 1.0), obs=x)
-
-
-def masked_beside_a_mean(x):
-    m = pyro.sample("m", dist.Normal(0.0, 1.0))
-    with poutine.mask(mask=torch.tensor(False)):
-        k = pyro.sample("k", dist.Categorical(torch.ones(3) / 3))
-    with pyro.plate("N", len(x)):
-        pyro.sample("x", dist.Normal(m + k, 1.0), obs=x)
-
-
-@pytest.mark.parametrize("model", [masked_by_distribution, masked_by_handler, masked_beside_a_mean])
-def test_a_mask_around_a_finite_latent_is_refused(model):
-    with pytest.raises(credo.NoClosedForm, match="'k': a mask"):
-        credo.exact(model, NOISE[:4])
-
-
-@pytest.mark.parametrize("mean", [lambda k: 0.0, lambda k: k])
-def test_a_wishart_is_refused_without_a_warning(mean):
-    def model(x):
-        k = pyro.sample("k", dist.Bernoulli(0.5))
-        W = pyro.sample("W", dist.Wishart(torch.tensor(4.0), torch.eye(2)))
-        with pyro.plate("N", 10):
-            loc = mean(k) * torch.ones(2)
-            pyro.sample("x", dist.MultivariateNormal(loc, precision_matrix=W), obs=x.reshape(10, 2))
-
-    with pytest.raises(credo.NoClosedForm, match="'W': Wishart has the support"):
-        credo.exact(model, NOISE)
-
-
-def neighbours(x):
-    """Rows of a plate that look at each other: nothing broadcasts, and 2^20 values are too many."""
-    with pyro.plate("N", len(x)):
-        k = pyro.sample("k", dist.Bernoulli(0.5))
-        pyro.sample("x", dist.Normal(k + torch.roll(k, 1, -1), 1.0), obs=x)
-
-
-def test_a_refusal_of_finite_latents_speaks_of_no_guide():
-    with pytest.raises(credo.NoClosedForm, match="'k'") as refused:
-        credo.exact(neighbours, NOISE)
-    assert "guide" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "prior", [lambda: dist.Normal(torch.zeros(20), 1.0).to_event(1), lambda: dist.Normal(0.0, 1.0).expand([20])]
-)
-@pytest.mark.parametrize("place", [-1.5, 0.0, 2.0])
-def test_a_dent_in_one_of_twenty_numbers_is_found(prior, place):
-    def model():
-        with nullcontext() if prior().event_shape else pyro.plate("N", 20):
-            z = pyro.sample("z", prior())
-        pyro.factor("dent", -0.1 * torch.exp(-(((z[7] - place) / 0.05) ** 2)))
-
-    with pytest.raises(credo.NoClosedForm, match="'z'"):
-        credo.exact(model)
-
-
-@pytest.mark.parametrize("place", [-1.5, 0.0, 2.0])
-def test_a_dent_in_each_component_of_a_mixture_is_found(place):
-    def model():
-        pyro.sample("k", dist.Categorical(torch.ones(50) / 50))
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.factor("dent", -0.1 * torch.exp(-(((z - place) / 0.05) ** 2)))
-
-    with pytest.raises(credo.NoClosedForm, match="'z'"):
-        credo.exact(model)
 
 
 def beside(x):

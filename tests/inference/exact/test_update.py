@@ -149,42 +149,6 @@ def test_the_same_seed_gives_the_same_draws(unchanged):
         exact.sample(0)
 
 
-def test_predictions_for_new_rows_are_those_of_bishop_eq_3_58():
-    """y* ~ N(x*.m + m_b, noise^2 + a*' V a*)."""
-    case = ACCEPTED["regression"]
-    exact = credo.exact(case.model, *case.data)
-    new = torch.tensor([[1.0, 0.0, -2.0, 0.5], [0.0, 0.0, 0.0, 0.0], [3.0, 1.0, 1.0, -1.0]], dtype=torch.float64)
-    draws = exact.predict(N, new, seed=2)
-    assert set(draws) == {"y"} and draws["y"].shape == (N, 3)
-    w, b = case.marginals["w"], case.marginals["b"]
-    cov = torch.zeros(5, 5, dtype=torch.float64)
-    cov[:4, :4], cov[4, 4] = w.covariance_matrix, b.variance
-    cov[:4, 4:], cov[4:, :4] = case.covariances["w", "b"], case.covariances["w", "b"].T
-    A = torch.cat([new, torch.ones(3, 1).double()], 1)
-    mean, sd = A @ torch.cat([w.mean, b.mean[None]]), (0.36 + (A @ cov * A).sum(1)).sqrt()
-    got, spread = moments(draws["y"])
-    assert ((got - mean).abs() <= 5 * sd / N**0.5).all() and ((spread / sd - 1).abs() <= 0.04).all()
-
-
-def test_predictions_without_new_data_are_for_the_rows_of_the_data():
-    """A flip drawn anew is heads with probability a / (a + b), and two of them hang together through p."""
-    case = ACCEPTED["coin"]
-    p = case.marginals["p"]
-    flips = credo.exact(case.model, *case.data).predict(N, seed=3)["flip"].double()
-    assert flips.shape == (N, len(case.data[0]))
-    assert ((flips.mean(0) - p.mean).abs() <= 5 * 0.5 / N**0.5).all()
-    between = ((flips[:, 0] - p.mean) * (flips[:, 1] - p.mean)).mean()
-    assert abs(between - p.variance) <= 5 * 0.25 / N**0.5
-
-
-def test_predictions_after_an_update_are_of_all_data():
-    case = ACCEPTED["coin"]
-    (flips,) = case.data
-    exact = credo.exact(case.model, flips[:2]).update(flips[2:])
-    drawn = exact.predict(N, flips[:4], seed=3)["flip"].double()
-    assert drawn.shape == (N, 4) and ((drawn.mean(0) - case.marginals["p"].mean).abs() <= 5 * 0.5 / N**0.5).all()
-
-
 @pytest.mark.parametrize(
     "name", ["coin", "regression", "normal-gamma", "which sd", "gammas in a plate", "crossed effects"]
 )

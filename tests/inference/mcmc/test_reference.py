@@ -157,18 +157,6 @@ def test_too_few_draws_are_refused_and_kept():
     assert kept.draws["p"].shape == (4, 20) and kept.problems and "UNRELIABLE" in repr(kept)
 
 
-def test_two_modes_are_refused():
-    """Seen by any seed: each second chain starts at minus the one before."""
-
-    def square(y):
-        z = pyro.sample("z", dist.Normal(0.0, 3.0))
-        pyro.sample("y", dist.Normal(z * z, 0.3), obs=y)
-
-    for seed in range(2):
-        with pytest.raises(credo.UnreliableReference, match="R-hat of z is"):
-            credo.reference(square, torch.tensor(4.0), draws=50, warmup=50, seed=seed, progress=False)
-
-
 @pytest.mark.slow
 def test_a_funnel_is_refused():
     """Neal 2003: no step size is right in its mouth and in its neck."""
@@ -250,45 +238,6 @@ def test_constants_in_single_precision_are_worked_with():
     with pytest.raises(credo.UnreliableReference) as caught:
         credo.reference(single, Y[:2], **FEWER)
     assert caught.value.reference.draws["w"].dtype == torch.float32
-
-
-def test_a_model_that_looks_at_its_values_is_run_as_it_is_written():
-    """|z| by a branch: it cannot be recorded, and comes out the same."""
-
-    def branch(y):
-        z = pyro.sample("z", dist.Normal(1.0, 1.0))
-        pyro.sample("y", dist.Normal(z if z.item() > 0 else -z, 1.0), obs=y)
-
-    def plain(y):
-        z = pyro.sample("z", dist.Normal(1.0, 1.0))
-        pyro.sample("y", dist.Normal(z.abs(), 1.0), obs=y)
-
-    found = []
-    for model in (branch, plain):
-        with pytest.raises(credo.UnreliableReference) as caught:
-            credo.reference(model, torch.tensor(0.5), **FEWER)
-        found.append(caught.value.reference.draws["z"])
-    torch.testing.assert_close(found[0][:, :5], found[1][:, :5])
-
-
-def test_a_recording_that_is_another_model_is_not_used(monkeypatch):
-    """It agrees where the chains start, and keeps them from where the posterior is."""
-
-    def far(y):
-        z = pyro.sample("z", dist.Normal(0.0, 10.0))
-        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-
-    def captured(target):
-        def density(u):
-            value, gradient = target.eager(u.clamp(max=2.5))
-            return value + 100 * (u - 2.5).clamp(min=0).sum(), torch.where(u > 2.5, 100.0, gradient)
-
-        return density
-
-    monkeypatch.setattr(module, "captured_potential", captured)
-    with pytest.raises(credo.UnreliableReference) as caught:
-        credo.reference(far, torch.tensor(5.0), **FEWER)
-    assert caught.value.reference.marginals["z"].mean.item() == pytest.approx(5.0, abs=1.0)
 
 
 @pytest.mark.slow

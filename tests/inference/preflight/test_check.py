@@ -111,27 +111,3 @@ def test_a_parameter_without_gradient_is_warned_of():
 
     with pytest.warns(UserWarning, match="'m' gets no gradient"):
         credo.fit(world, detached, Y, steps=2)
-
-
-@pytest.mark.parametrize("guide", ["mpa", 3])
-def test_a_guide_that_is_none_is_refused(guide):
-    with pytest.raises(ValueError, match="guide: got"):
-        credo.fit(world, guide, Y)
-
-
-@pytest.mark.parametrize(("option", "value"), [("particles", 0), ("lr", 0.0), ("lr", float("nan")), ("device", "no")])
-def test_options_out_of_range_are_refused(option, value):
-    with pytest.raises(ValueError, match=option):
-        credo.fit(world, belief, Y, **{option: value})
-
-
-@pytest.mark.parametrize("values", [torch.tensor([1, 0, 1]), torch.tensor([True, False])], ids=["int", "bool"])
-@pytest.mark.parametrize("call", [credo.exact, credo.reference, lambda *a: credo.fit(a[0], None, *a[1:], steps=1)])
-def test_whole_numbers_that_a_distribution_does_not_take_are_refused_by_the_site(call, values):
-    def model(x):
-        p = pyro.sample("p", dist.Beta(2.0, 2.0))
-        with pyro.plate("N", len(x)):
-            pyro.sample("flips", dist.Bernoulli(p), obs=x)
-
-    with pytest.raises(ValueError, match=r"site 'flips'.*Bernoulli does not take.*x\.float\(\)"):
-        call(model, values)

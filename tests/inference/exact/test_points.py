@@ -1,0 +1,50 @@
+"""Points at which a closed form is checked: how wide, how even and how far out they are."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from credo.inference.exact.points import even, near, wide
+from credo.inference.exact.solve import solve
+from tests.cases.posterior.problems import problem_of
+
+
+@pytest.fixture
+def solved(double):
+    """A posterior N(0.8, 0.2) of z, and Beta(3, 3) of p beside it."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        p = pyro.sample("p", dist.Beta(2.0, 3.0))
+        pyro.sample("y", dist.Normal(z, 0.5), obs=torch.tensor(1.0))
+        pyro.sample("flip", dist.Bernoulli(p), obs=torch.tensor(1.0))
+
+    problem = problem_of(model)
+    return problem, solve(problem)
+
+
+@pytest.mark.parametrize("width", [1.0, 3.0])
+def test_draws_are_of_the_posterior_times_the_width(width, solved):
+    z = torch.stack([near(*solved, width)["z"] for _ in range(1000)])
+    sd = width * 0.2**0.5
+    assert abs(z.mean() - 0.8) < 5 * sd / 1000**0.5 and abs(z.std() / sd - 1) < 0.12
+
+
+def test_even_points_leave_no_gap_in_any_coordinate(solved):
+    """Within two sds of the posterior."""
+    assert even(*solved, 0) == []
+    points = torch.stack(even(*solved, 200))
+    assert points.shape == (200, 2) and points.isfinite().all()
+    z = points[:, 0].sort().values
+    inside = z[(z > 0.8 - 2 * 0.2**0.5) & (z < 0.8 + 2 * 0.2**0.5)]
+    assert len(inside) > 50 and inside.diff().max() < 0.1
+
+
+def test_far_points_lie_on_both_sides_of_each_coordinate(solved):
+    points = torch.stack(wide(*solved))
+    assert points.isfinite().all()
+    assert (points[:, 0].max() > 1e2) and (points[:, 0].min() < -1e2)  # thousands of sds away
+    assert (points[:, 1].max() > 20) and (points[:, 1].min() < -20)  # logits
+    p = solved[0].coordinates.values(points[0])["p"]
+    assert 0 < p < 1

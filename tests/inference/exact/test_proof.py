@@ -1,0 +1,126 @@
+"""Dents, kinks and light parts of a density that fit no family: each is found, and the model refused."""
+
+from contextlib import nullcontext
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from tests.cases.posterior.oracles import randn, refused, t
+
+WEIGHTS = [1.0, 0.1, 0.01, 1e-3]
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_a_part_of_the_likelihood_that_fits_no_family_is_found_however_light(weight):
+    """One row of a t beside 20 normal ones, its log density weighted."""
+
+    def model(y):
+        z = pyro.sample("z", dist.Normal(0.0, 2.0))
+        with pyro.plate("row", len(y)):
+            pyro.sample("y", dist.Normal(z, 0.7), obs=y)
+        pyro.factor("t", weight * dist.StudentT(4.0, z, 1.0).log_prob(torch.tensor(0.5)))
+
+    assert "'z'" in refused(model, (torch.linspace(-1, 2, 20, dtype=torch.float64),))
+
+
+def test_one_row_of_a_plate_that_fits_no_family_is_found():
+    """A thousand normal rows, and one of Student's t."""
+
+    def model(y):
+        with pyro.plate("row", len(y)):
+            z = pyro.sample("z", dist.Normal(0.0, 2.0))
+            odd = torch.arange(len(y)) == 617
+            with pyro.poutine.mask(mask=~odd):
+                pyro.sample("y", dist.Normal(z, 0.7), obs=y)
+            with pyro.poutine.mask(mask=odd):
+                pyro.sample("t", dist.StudentT(4.0, z, 1.0), obs=y)
+
+    assert "'z'" in refused(model, (torch.linspace(-1, 2, 1000, dtype=torch.float64),))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("i", range(20))
+def test_a_kink_five_sds_away_in_one_of_twenty_coefficients_is_found(i, sign):
+    def model(X, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(20, dtype=X.dtype), 1.0).to_event(1))
+        with pyro.plate("row", len(y)):
+            pyro.sample("y", dist.Normal(X @ w + torch.relu(sign * w[i] - 5), 1.0), obs=y)
+
+    assert "'w'" in refused(model, (randn(71, 40, 20), randn(72, 40)))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("i", [0, 250, 500, 999])
+def test_a_kink_five_sds_away_in_one_row_of_a_thousand_is_found(i, sign):
+    def model(y):
+        odd = (torch.arange(len(y)) == i).to(y.dtype)
+        with pyro.plate("row", len(y)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(z + odd * torch.relu(sign * z - 5), 1.0), obs=y)
+
+    assert "'z'" in refused(model, (randn(73, 1000),))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_latent_that_matters_only_four_sds_out_is_found(sign):
+    """The evidence of the jointly normal model would be wrong by 4e-6 nats."""
+
+    def model(y):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("row", len(y)):
+            pyro.sample("y", dist.Normal(a + torch.relu(sign * b - 4), 0.7), obs=y)
+
+    refused(model, (t(1.3, 0.2, 2.0, -0.7, 0.9, 1.1),))
+
+
+@pytest.mark.parametrize("width", [0.3, 0.1, 0.05])
+@pytest.mark.parametrize("place", [0.0, 1.0, -1.5, 2.0])
+def test_a_dent_in_the_density_is_found(place, width):
+    """A tenth of a nat deep. The evidence would be wrong by 5e-4 nats where it is narrowest and farthest out."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("dent", -0.1 * torch.exp(-(((z - place) / width) ** 2)))
+
+    assert "'z'" in refused(model, ())
+
+
+@pytest.mark.parametrize("counts", [t(0, 0, 1), t(0, 0, 0)])
+def test_a_rate_that_is_held_from_below_is_refused(counts):
+    """The evidence would be wrong by 5e-6 and 8e-6 nats."""
+
+    def model(counts):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
+        with pyro.plate("row", len(counts)):
+            pyro.sample("count", dist.Poisson(rate.clamp(min=0.01)), obs=counts)
+
+    assert "'rate'" in refused(model, (counts,))
+
+
+@pytest.mark.parametrize(
+    "prior", [lambda: dist.Normal(torch.zeros(20), 1.0).to_event(1), lambda: dist.Normal(0.0, 1.0).expand([20])]
+)
+@pytest.mark.parametrize("place", [-1.5, 0.0, 2.0])
+def test_a_dent_in_one_of_twenty_numbers_is_found(prior, place):
+    def model():
+        with nullcontext() if prior().event_shape else pyro.plate("N", 20):
+            z = pyro.sample("z", prior())
+        pyro.factor("dent", -0.1 * torch.exp(-(((z[7] - place) / 0.05) ** 2)))
+
+    with pytest.raises(credo.NoClosedForm, match="'z'"):
+        credo.exact(model)
+
+
+@pytest.mark.parametrize("place", [-1.5, 0.0, 2.0])
+def test_a_dent_in_each_component_of_a_mixture_is_found(place):
+    def model():
+        pyro.sample("k", dist.Categorical(torch.ones(50) / 50))
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("dent", -0.1 * torch.exp(-(((z - place) / 0.05) ** 2)))
+
+    with pytest.raises(credo.NoClosedForm, match="'z'"):
+        credo.exact(model)

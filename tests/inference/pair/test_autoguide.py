@@ -1,0 +1,62 @@
+"""The automatic guides: what they sample, and where their optimum lies, compared with closed forms."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+import credo
+from credo.inference.pair.autoguide import with_guide, without_finite
+from credo.inference.runtime.sites import latent
+
+Y = torch.tensor([0.5, 1.5, -0.3])
+
+
+def world(y):
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+
+def finite(y):
+    k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+    loc = pyro.sample("loc", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    pyro.sample("y", dist.Normal(loc[k], 1.0).expand([len(y)]).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("guide", "loc"), [("map", Y.sum().item() / 4), ("mle", Y.mean().item()), (None, Y.sum().item() / 4)]
+)
+def test_the_optimum_is_that_of_the_posterior_or_of_the_likelihood(guide, loc):
+    """log p(y | z) + log p(z) of a unit normal: the maximum and the posterior mean are sum y / (n + 1)."""
+    fit = credo.fit(world, guide, Y, steps=600, lr=0.05, progress=False)
+    draws = fit.sample(4000)["loc"]
+    assert draws.mean().item() == pytest.approx(loc, abs=0.04)
+    assert draws.std().item() == pytest.approx(0.5 if guide is None else 0.0, abs=0.04)
+
+
+def test_without_priors_the_density_of_the_data_is_left():
+    program, guide = with_guide(world, "mle")
+    drawn = poutine.trace(guide).get_trace(Y)
+    found = poutine.trace(poutine.replay(program, trace=drawn)).get_trace(Y)
+    wanted = dist.Normal(found.nodes["loc"]["value"], 1.0).log_prob(Y).sum()
+    torch.testing.assert_close(found.log_prob_sum(), wanted)
+    assert with_guide(world, "map")[0] is world and with_guide(world, None)[0] is world
+
+
+def test_finite_latents_are_not_in_the_guide():
+    assert latent(poutine.trace(without_finite(finite)).get_trace(Y)).keys() == {"loc"}
+    for name in (None, "map", "mle"):
+        assert poutine.trace(with_guide(finite, name)[1]).get_trace(Y).nodes.keys() & {"k", "loc"} == {"loc"}
+
+
+def test_a_guide_of_ones_own_is_kept():
+    own = (lambda y: None, world)
+    assert all(with_guide(world, guide) == (world, guide) for guide in own)
+
+
+@pytest.mark.parametrize("guide", ["mpa", 3])
+def test_a_guide_that_is_none_is_refused(guide):
+    with pytest.raises(ValueError, match="guide: got"):
+        credo.fit(world, guide, Y)

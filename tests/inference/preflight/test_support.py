@@ -1,0 +1,65 @@
+"""Observed values outside the support of their distribution, of another dtype or of a single class are refused."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+import credo
+from credo.inference.preflight.support import refuse_outside, refuse_single_class
+
+
+def site(fn, value):
+    """The observed site "x" with this distribution and these values."""
+    return poutine.trace(lambda: pyro.sample("x", fn, obs=value)).get_trace().nodes["x"]
+
+
+OUTSIDE = {
+    "a count below zero": (dist.Poisson(torch.ones(3)), torch.tensor([1.0, -2.0, 3.0]), ["1 of 3", "-2.0", "(1,)"]),
+    "a class too many": (dist.Categorical(torch.ones(2, 3)), torch.tensor([0, 3]), ["1 of 2", "classes 0 to 2", "3"]),
+    "a vector": (dist.Beta(torch.ones(2, 2), 1.0).to_event(1), torch.full((2, 2), 1.5), ["4 of 4", "Beta", "(0, 0)"]),
+    "off the simplex": (dist.Dirichlet(torch.ones(2)), torch.tensor([0.5, 0.6]), ["1 of 1", "Dirichlet"]),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+@pytest.mark.filterwarnings("ignore")
+def test_a_value_outside_the_support_is_named_with_its_place(case):
+    fn, value, words = OUTSIDE[case]
+    with pytest.raises(ValueError, match="site 'x'") as caught:
+        refuse_outside("x", {"fn": fn, "value": value})
+    for word in words:
+        assert word in str(caught.value)
+    draw = fn.sample()
+    refuse_outside("x", site(fn, draw))  # what it draws itself lies inside
+
+
+def test_one_value_of_a_summed_site_that_has_the_value_inside_is_enough():
+    """A uniform distribution around each of two values of a summed site: a row outside of both is refused."""
+    low = torch.tensor([[0.0], [2.0]])
+    fn, value = dist.Uniform(low, low + 1.0).expand([2, 3]), torch.tensor([0.5, 2.5, 0.1])
+    refuse_outside("x", {"fn": fn, "value": value})
+    with pytest.raises(ValueError, match="1 of 3"):
+        refuse_outside("x", {"fn": fn, "value": torch.tensor([0.5, 1.5, 0.1])})
+
+
+def test_a_single_class_is_refused_where_the_probabilities_differ_by_row():
+    logits, ones = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.ones(2)
+    with pytest.raises(ValueError, match="all 2 observations are of class 1"):
+        refuse_single_class("x", site(dist.Categorical(logits=logits), ones))
+    refuse_single_class("x", site(dist.Categorical(logits=logits), torch.tensor([0.0, 1.0])))
+    refuse_single_class("x", site(dist.Categorical(logits=logits[:1].expand(2, 2)), ones))  # draws of one distribution
+    refuse_single_class("x", site(dist.Bernoulli(logits=logits[0]), ones))
+
+
+@pytest.mark.parametrize("values", [torch.tensor([1, 0, 1]), torch.tensor([True, False])], ids=["int", "bool"])
+@pytest.mark.parametrize("call", [credo.exact, credo.reference, lambda *a: credo.fit(a[0], None, *a[1:], steps=1)])
+def test_whole_numbers_that_a_distribution_does_not_take_are_refused_by_the_site(call, values):
+    def model(x):
+        p = pyro.sample("p", dist.Beta(2.0, 2.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("flips", dist.Bernoulli(p), obs=x)
+
+    with pytest.raises(ValueError, match=r"site 'flips'.*Bernoulli does not take.*x\.float\(\)"):
+        call(model, values)
