@@ -52,7 +52,7 @@ clean:  ## remove what was built or cached; the environment .venv stays
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first, pinned: unpinned it brings several gigabytes of CUDA packages.
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/credo_first.pth
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/link.py
 	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "credo needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that: try 'apt install python3-venv', or 'make PYTHON=/path/to/python3'." >&2; \
 	    exit 1; }
@@ -60,5 +60,5 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/credo_first.pth
 	@$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
-	@cp .ci/credo_first.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@$(BIN)/python .ci/link.py
 	@touch $@

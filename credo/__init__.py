@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if not (_Path(__file__).parent / "models").is_dir():
     # In a checkout, unlike in an install, models/, guides/ and inference/ stand beside this folder.
-    __path__.append(str(_Path(__file__).parents[1]))
+    __path__.append(str(_Path(__file__).resolve().parents[1]))
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ _MODULE_OF = {
     "reference": "credo.inference.mcmc.reference",
 }
 __all__ = list(_MODULE_OF)
+_PARTS = ("cli", "guides", "inference", "models", "pairs", "report")  # submodules that are no public names
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from credo import data as data
@@ -71,6 +72,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
 else:  # hidden from type checkers, for which it would make every name exist
 
     def __getattr__(name):
+        if name in _PARTS:
+            return _importlib.import_module(f"credo.{name}")
         if name not in _MODULE_OF:
             from difflib import get_close_matches
 

@@ -21,6 +21,7 @@ def clone(tmp_path_factory) -> tuple[Path, Path]:
     """
     clone = tmp_path_factory.mktemp("above") / "credo"
     shutil.copytree(ROOT, clone, ignore=left_out)
+    shutil.copytree(ROOT / ".ci", clone / ".ci")
     venv.create(clone / ".venv", with_pip=False)
     python = clone / ".venv/bin/python"
     site = Path(output(python, clone, "import sysconfig; print(sysconfig.get_path('purelib'))"))
@@ -28,7 +29,8 @@ def clone(tmp_path_factory) -> tuple[Path, Path]:
     pip = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed", "--editable", str(clone)]
     run = subprocess.run([python, "-m", "pip", *pip], cwd=clone, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    shutil.copy(ROOT / ".ci/credo_first.pth", site)
+    run = subprocess.run([python, ".ci/link.py"], cwd=clone, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
     return clone, python
 
 
@@ -46,24 +48,23 @@ def test_credo_is_found_from_every_folder(clone, folder: str) -> None:
     assert names == "credo.pairs bnn_classifier"
 
 
-def test_the_line_is_needed(clone) -> None:
-    """Without credo_first.pth the folder above finds the clone itself, an empty package: once not, drop the file."""
+def test_the_link_is_needed(clone) -> None:
+    """Without the link the folder above finds the clone itself, an empty package: if it does not, drop .ci/link.py."""
     tree, python = clone
-    program = "import sys; sys.meta_path.sort(key=lambda f: '__editable__' in f.__module__); import credo"
+    program = "import sys; sys.path = [p for p in sys.path if not p.endswith('credo_link')]; import credo"
     assert output(python, tree.parent, program + "; print(credo.__file__)") == "None"
 
 
-def test_make_installs_the_line() -> None:
+def test_a_copy_of_the_tree_is_found_where_it_is_asked_for(clone, tmp_path) -> None:
+    """The current folder and PYTHONPATH come first, as ever: another clone is not shadowed by the installed one."""
+    tree, python = clone
+    shutil.copytree(tree / "credo", tmp_path / "credo")
+    where = output(python, tmp_path, "import credo; print(credo.__file__)")
+    assert Path(where).resolve() == (tmp_path / "credo/__init__.py").resolve()
+
+
+def test_make_makes_the_link() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (recipe,) = [part for part in makefile.split("\n\n") if "$(INSTALLED):" in part]
-    editable, line = recipe.index('-e ".[test]"'), recipe.index("cp .ci/credo_first.pth")
-    assert editable < line, "Makefile: copy .ci/credo_first.pth after the editable install"
-
-
-def test_nothing_else_changes_its_place(clone) -> None:
-    tree, python = clone
-    finders = output(
-        python, tree, "import sys; print([getattr(f, '__name__', type(f).__name__) for f in sys.meta_path])"
-    )
-    assert finders.startswith("['_EditableFinder', ") and finders.count("_EditableFinder") == 1
-    assert finders.index("BuiltinImporter") < finders.index("PathFinder")
+    editable, link = recipe.index('-e ".[test]"'), recipe.index("python .ci/link.py")
+    assert editable < link, "Makefile: run .ci/link.py after the editable install"

@@ -32,7 +32,7 @@ def pushforward(q: Any, p: Any) -> Any:
 def divergence(q: Any, p: Any) -> torch.Tensor:
     """KL(q || p) for each row, nats. Raises NotImplementedError where no closed form is known.
 
-    torch's own for Bernoulli and Categorical writes through a mask, which `vmap` does not bear.
+    torch's own for Bernoulli and Categorical writes through a mask, which `vmap` refuses.
     """
     q = pushforward(q, p)
     one, two = unwrapped(q), unwrapped(p)

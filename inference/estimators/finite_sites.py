@@ -24,7 +24,7 @@ MOST = 256  # runs: the product of the sizes of all supports
 
 
 class FiniteSites(NamedTuple):
-    """values: {site that may be summed over: its support, shape (K, *event)}. why_not: {site: why it may not be}.
+    """values: {site that may be summed over: its support, shape (K, *event)}. why_not: {site: why it must not be}.
 
     tied: sites among the latter for which rows of one plate move each other's costs.
     """
@@ -43,7 +43,7 @@ class Cause(NamedTuple):
 
 
 def finite_sites(pair: Pair, guide: poutine.Trace, names: Iterable[str], vectorised: bool) -> FiniteSites:
-    """Which of these sites of the guide may be summed over row by row, and why the others may not. guide: a trace."""
+    """The sites that may be summed over row by row, and why the others must not be. guide: a trace of the guide."""
     values: dict[str, torch.Tensor] = {}
     why: dict[str, str] = {}
     for name in names:

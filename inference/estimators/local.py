@@ -114,14 +114,14 @@ def _reason(guide: list[str], model: list[str]) -> str | None:
 
 
 def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
-    """Why not, by what comes of running it: as it is, then a little off."""
+    """Why not, found by running it at the parameters and near them."""
     try:
         for check in range(CHECKS):
             with parameters_moved(0.1 if check else 0.0):
                 if reason := _coupled(pair, name, kl, how):
                     return reason
         run(pair, terms=Terms(kl=kl, local={name: how}))
-    except Exception as error:  # whatever a user's own layer does not bear: the pair itself has run before
+    except Exception as error:  # a layer of the user's own may raise anything: the pair itself has run before
         return f"its layer cannot be run with noise for each row ({str(error).splitlines()[0]})"
     return None
 

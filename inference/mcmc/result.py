@@ -147,7 +147,7 @@ class Reference:
 class UnreliableReference(ArithmeticError):
     """The draws of `credo.reference` are unreliable: R-hat > 1.01, an effective sample size below 400, or divergences.
 
-    `.reference` holds the draws all the same, a `Reference`.
+    `.reference` still holds the draws, a `Reference`.
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
@@ -160,7 +160,7 @@ class UnreliableReference(ArithmeticError):
 
     def __init__(self, reference: Reference) -> None:
         super().__init__(
-            f"{'; '.join(reference.problems)}. .reference holds the draws all the same. More draws and warmup, "
+            f"{'; '.join(reference.problems)}. .reference still holds the draws. More draws and warmup, "
             f"accept=0.95 or more, or another parametrisation (non-centred: z = mean + sd * e) usually help; no number "
             f"of draws finds the weights of modes that are far apart"
         )

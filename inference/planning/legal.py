@@ -74,8 +74,8 @@ def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:
         for name, site in latent(trace, auxiliary=True).items():
             if name not in best.nodes and not has_rsample(site) and _is_trained(site):
                 raise ValueError(
-                    f"site {name!r}: the guide draws it in some runs, and in others what those lack, so that no plan "
-                    f"holds them all; draw it in every run and let the model's branch leave it unread"
+                    f"site {name!r}: the guide draws it in some runs only, and no run draws all sites, so that no "
+                    f"plan holds them all; draw it in every run and let the model's branch leave it unread"
                 )
     return best
 

@@ -13,6 +13,8 @@ from ..pair.summed_out import SUMMED_OUT
 from .legal import BY_NAME, ESTIMATORS
 from .table import Entry, as_html, as_text
 
+TERMS = (LOG_Q, ANALYTIC_KL, STICKING)
+
 
 def recipe_of(entries: Iterable[Entry], facts: Facts, antithetic: bool) -> Recipe:
     """How the sites of a plan enter the objective: the terms of log q, then what each estimator adds."""
@@ -125,7 +127,12 @@ class Plan(NamedTuple):
         return next((e.estimator for e in self.entries if e.site == site), None)
 
     def with_term(self, term: str) -> "Plan":
-        """The same estimators, with this term wherever it is legal, and plain log q elsewhere."""
+        """The same estimators, with this term wherever it is legal, and plain log q elsewhere.
+
+        Raises ValueError for a word that is no term.
+        """
+        if term not in TERMS:
+            raise ValueError(f"term: got {term!r}, wanted one of {', '.join(map(repr, TERMS))}")
         return self.with_entries(
             [
                 e._replace(term=term if term in self.legal_terms(e.site) else self.legal_terms(e.site)[0])
@@ -134,7 +141,7 @@ class Plan(NamedTuple):
         )
 
     def with_choice(self, site: str, estimator: str, term: str) -> "Plan":
-        """The same but for one site."""
+        """The same plan with another choice at one site."""
         reason = self.reasons.get((site, estimator), "")
 
         def chosen(e: Entry) -> Entry:

@@ -36,7 +36,10 @@ def is_torchs(optim: Any) -> bool:
             f"or functools.partial(torch.optim.{name}, ...)"
         )
     if inner is torch.optim.LBFGS:
-        raise ValueError("optim: LBFGS calls the loss again within a step, which noise would mislead; pass Adam, say")
+        raise ValueError(
+            "optim: LBFGS evaluates the loss several times in a step, and noise misleads its line search; pass "
+            "torch.optim.Adam"
+        )
     if not callable(inner):
         raise ValueError(f"optim: got {optim!r}, wanted a class of torch's like torch.optim.Adam, or None")
     return isinstance(inner, type) and issubclass(inner, torch.optim.Optimizer)

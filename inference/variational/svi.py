@@ -50,8 +50,8 @@ class SVI:
 
     model, guide, lr, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
     optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
-        `pyro.optim` optimiser the runner is `pyro.infer.SVI` to the letter, so that the program runs after changing
-        one import. It is an instance of both classes, takes all arguments of `pyro.infer.SVI`, none of credo's, and
+        `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
+        import. It is an instance of both classes, takes all arguments of `pyro.infer.SVI`, none of credo's, and
         `loss` is Trace_ELBO if left out.
     `.params`, {name: constrained value}; `.losses`, -ELBO at each step so far in nats; `.plan`, None before the data.
     Raises ValueError naming the argument that is out of range.
@@ -98,11 +98,11 @@ class SVI:
 
     # wraps: so that inspect.signature(SVI) and help(SVI) show the arguments of __init__
     @functools.wraps(__init__, assigned=())  # type: ignore[misc]  # mypy: no decorated constructors
-    def __new__(cls, model: Program, guide: Any = None, optim: Any = None, *rest: Any, **options: Any) -> "SVI":
+    def __new__(cls, model: Any = None, guide: Any = None, optim: Any = None, *rest: Any, **options: Any) -> "SVI":
         if optim is None or is_torchs(optim):
             return super().__new__(cls)
         if cls is not SVI:
-            raise TypeError(f"optim: {cls.__name__} is a class of its own, which a Pyro optimiser cannot run")
+            raise TypeError(f"optim: {cls.__name__} is a credo.SVI; for Pyro optimisers derive it from pyro.infer.SVI")
         return super().__new__(_SVIOfPyro)
 
     @property

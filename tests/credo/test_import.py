@@ -66,3 +66,8 @@ def test_help_lists_the_public_names() -> None:
     text = output("import pydoc, credo; print(pydoc.render_doc(credo, renderer=pydoc.plaintext))")
     for name in credo.__all__:
         assert name in text
+
+
+@pytest.mark.parametrize("name", ["models", "guides", "inference", "pairs", "report"])
+def test_folders_are_found_as_attributes(name):
+    assert output(f"import credo; print(credo.{name}.__name__)").strip() == f"credo.{name}"

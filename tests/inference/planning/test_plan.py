@@ -81,3 +81,10 @@ def test_a_site_that_the_plan_does_not_know_is_refused():
     runner.step(x, y)
     with pytest.raises(ValueError, match="'k': the guide draws it now"):
         runner.step(x)
+
+
+def test_a_word_that_is_no_term_is_refused():
+    with pytest.raises(
+        ValueError, match="term: got 'KL', wanted one of 'log q', 'analytic KL', 'sticking the landing'"
+    ):
+        credo.plan(model, guide, X, plan="fast").with_term("KL")

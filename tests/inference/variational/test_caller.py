@@ -93,3 +93,19 @@ def test_a_forced_estimator_is_warned_of_at_the_line_of_the_user(call):
         FORCED[call]({"plan": {"z": "pathwise"}, "force": True})
     assert [Path(w.filename) for w in caught] == [Path(__file__)]
     assert f'"{call}": lambda' in Path(__file__).read_text().splitlines()[caught[0].lineno - 1]
+
+
+@pytest.mark.parametrize("error", [credo.Diverged, RuntimeError])
+def test_a_warning_that_is_an_error_does_not_replace_an_error(error):
+    def failing(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        if error is RuntimeError and runner.losses:
+            raise RuntimeError("of the user")
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z * (1.0 if not runner.losses else torch.nan), 1.0), obs=y)
+
+    runner = credo.SVI(failing, detached, compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(error):
+            runner.run(Y, steps=5)

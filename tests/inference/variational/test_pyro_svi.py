@@ -1,5 +1,6 @@
 """Pyro programs run after changing one import, and give Pyro's own losses to the last digit."""
 
+import copy
 import inspect
 import pydoc
 from functools import partial
@@ -230,3 +231,14 @@ def test_a_class_of_ones_own_is_not_run_by_pyro():
     assert isinstance(Own(lambda: None, lambda: None, torch.optim.Adam), Own)
     with pytest.raises(TypeError, match="Own"):
         Own(lambda: None, lambda: None, Adam({"lr": 0.1}))
+
+
+def test_a_runner_can_be_copied():
+    def model(x):
+        pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+
+    runner = credo.SVI(model, guide, Adam({"lr": 0.01}), Trace_ELBO())
+    assert copy.copy(runner).model is runner.model and isinstance(copy.deepcopy(runner), credo.SVI)
