@@ -15,9 +15,8 @@ import torch
 from ..distributions.unwrap import kind
 from ..pair.costs import WEIGHT, Costs, Dims, Key, Plates, Run, Terms, run
 from ..pair.pair import Pair
-from ..runtime.sites import Site, has_rsample
 from ..runtime.vectorise import each
-from .estimator import LOG_Q, Choice, Estimator, Findings
+from .estimator import LOG_Q, Choice, Estimator, Findings, lacks_rsample
 from .recipe import Recipe
 
 
@@ -104,8 +103,4 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
     return recipe._replace(values={name: facts.values[name] for name in names}, unmoved=unmoved)
 
 
-def _comes_to_mind(site: Site) -> bool:
-    return not has_rsample(site)
-
-
-ESTIMATOR = Estimator("enumerate", (LOG_Q,), why_not, because, enter, comes_to_mind=_comes_to_mind)
+ESTIMATOR = Estimator("enumerate", (LOG_Q,), why_not, because, enter, comes_to_mind=lacks_rsample)

@@ -8,7 +8,7 @@ from pyro import poutine
 
 from ..pair.costs import Plates
 from ..pair.pair import Pair
-from ..runtime.sites import Site
+from ..runtime.sites import Site, has_rsample
 from .dependencies import Dependencies
 from .recipe import Recipe
 
@@ -68,6 +68,10 @@ class Choice(NamedTuple):
 
 def always(site: Site) -> bool:
     return True
+
+
+def lacks_rsample(site: Site) -> bool:
+    return not has_rsample(site)
 
 
 def never(*_: object) -> bool:

@@ -13,9 +13,9 @@ import torch
 
 from ..distributions.unwrap import kind, unwrapped
 from ..pair.costs import WEIGHT, Key
-from ..runtime.sites import Site, has_rsample, plates
+from ..runtime.sites import Site, plates
 from ..runtime.vectorise import each
-from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Findings
+from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Findings, lacks_rsample
 from .recipe import Draw, Part, Recipe
 from .score import depth, moved, trimmed
 
@@ -107,16 +107,12 @@ def _add(
     return loss
 
 
-def _comes_to_mind(site: Site) -> bool:
-    return not has_rsample(site)
-
-
 ESTIMATOR = Estimator(
     "one-flip",
     (LOG_Q, ANALYTIC_KL),
     why_not,
     because,
     enter,
-    comes_to_mind=_comes_to_mind,
+    comes_to_mind=lacks_rsample,
     beaten_by=lambda other: other == "enumerate",
 )
