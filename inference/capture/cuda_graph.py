@@ -15,25 +15,28 @@ from .compiler import Loop
 WARMUP = 3  # steps before the capture, as torch's manual asks for
 
 
-def cuda_graph(job: CompileJob, x: CompiledInputs) -> Loop:
-    """A loop over steps of a CUDA graph. x: the inputs of the first step, not changed.
+def cuda_graph(job: CompileJob, x: CompiledInputs, buffers: list[torch.Tensor]) -> Loop:
+    """A loop over steps of a CUDA graph. x: the inputs of the first step, not changed. buffers: of networks.
 
     Raises RuntimeError if the step cannot be captured: it waits for the GPU, or draws on the CPU.
     """
     own = [t.clone() for part in x for t in part]
+    module = torch.get_device_module(own[0].device)
     program = step_function(job)
     with generators_kept(), torch.no_grad():
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        stream = module.Stream()
+        stream.wait_stream(module.current_stream())
+        with module.stream(stream):
             for _ in range(WARMUP):
                 program(*own)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        module.current_stream().wait_stream(stream)
+        graph = module.CUDAGraph()
+        with module.graph(graph):
             loss = program(*own)[0]
     changed = CompiledInputs._fields[1 : CompiledInputs._fields.index("others")]  # then come those that are only read
     end = job.sizes["per_step"] + sum(job.sizes[name] for name in changed)
+    places = {buffer.data_ptr() for buffer in buffers}
+    written = [end + i for i, t in enumerate(sum(x, [])[end:]) if t.data_ptr() in places]  # read, and changed too
     last_read: list[tuple[int, int]] = []  # the tensors copied last: copied again only if replaced or changed
 
     def steps(flat: list[torch.Tensor], stacked: int, count: int) -> list[float]:
@@ -50,6 +53,8 @@ def cuda_graph(job: CompileJob, x: CompiledInputs) -> Loop:
                 graph.replay()
                 losses[k] = loss
             torch._foreach_copy_(flat[stacked:end], own[stacked:end])
+            for i in written:
+                flat[i].copy_(own[i])
         found: list[float] = losses.tolist()
         stop = next((k for k, value in enumerate(found) if not math.isfinite(value)), count - 1)
         return found[: stop + 1]

@@ -11,6 +11,7 @@ more. Each refusal is a `NotCaptured`.
 
 import linecache
 import os
+import math
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -118,7 +119,9 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         node.replace_all_uses_with(by_id[id(tensor)])
         graph.erase_node(node)
     _refuse_writes(graph, read_only)
+    _fail_as_nan(graph)
     graph.eliminate_dead_code()
+    constants = _used(graph, constants, list(by_id.values())[len(places) :])
     module.recompile()
     code = module.code
     # An unused draw still advances the generator. As an output of the graph, no optimisation removes it.
@@ -128,6 +131,30 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         output.args = ([*output.args[0], *unused],)
         module.recompile()
     return Recording(code, module.forward, constants)
+
+
+def _fail_as_nan(graph: torch.fx.Graph) -> None:
+    """Lets the loss, the first output, be NaN where the program would raise, as for a matrix that is not positive.
+
+    torch's check reads its outcome in Python, which a GPU must wait for and a CUDA graph refuses.
+    """
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    loss, *rest = output.args[0]
+    for check in [node for node in graph.nodes if node.target is torch.ops.aten._linalg_check_errors.default]:
+        with graph.inserting_before(output):
+            failed = graph.call_function(torch.ops.aten.any.default, (check.args[0],))
+            loss = graph.call_function(torch.ops.aten.masked_fill.Scalar, (loss, failed, math.nan))
+        graph.erase_node(check)
+    output.args = ([loss, *rest],)
+
+
+def _used(graph: torch.fx.Graph, constants: list[torch.Tensor], nodes: list[torch.fx.Node]) -> list[torch.Tensor]:
+    """The constants that the graph reads; the others leave it, as the empty tensor that each pyro.plate makes."""
+    used = [tensor for tensor, node in zip(constants, nodes, strict=True) if node.users]
+    for node in nodes:
+        if not node.users:
+            graph.erase_node(node)
+    return used
 
 
 def _refuse_writes(graph: torch.fx.Graph, read_only: set[torch.fx.Node]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 
-from ..runtime.generators import generators_kept
+from ..runtime.default_device import on_cpu
+from ..runtime.generators import generators_kept, torch_states
 from .record import NotCaptured, Recording, record, values_kept
 
 # Of the baselines: (the loss, a scalar; a scalar whose gradient is the step's). It writes the new baselines into them.
@@ -106,10 +107,10 @@ def check_against_program(recorded: RecordedStep, step: EagerStep, seed: int) ->
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
                     raise graph_failed(error) from error
-                generators.append(torch.get_rng_state())
+                generators.append(torch_states())
     if new := sorted(set(pyro.get_param_store().keys()) - known):
         raise NotCaptured(f"after {recorded.taken:,} steps parameter {new[0]!r} appeared")
-    if not torch.equal(*generators):
+    if not all(map(torch.equal, *generators)):
         raise NotCaptured(f"after {recorded.taken:,} steps the program draws other random numbers than its recording")
     one, two = results
     rounding = ROUNDING * two[0].abs().nan_to_num(0, posinf=0).item()
@@ -162,7 +163,8 @@ def one_step(replay: Replay) -> float:
             leaf.grad = None
         for leaf, gradient in zip(replay.updated, rest, strict=False):  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
-        optimiser.step()
+        with on_cpu(loss.device):
+            optimiser.step()
         for average, new in zip(inputs.baselines.values(), rest[len(recorded.used) :], strict=True):
             average.copy_(new)
     recorded.taken += 1

@@ -104,8 +104,8 @@ def _along(
         df = torch.zeros(len(t), dtype=torch.float64)
         for g, (_, velocity) in zip(gradients, speed.values(), strict=True):
             if g is not None:
-                df = df + (g * velocity).double().reshape(len(t), -1).sum(1).cpu()
-        return f.detach().double().cpu(), df
+                df = df + (g * velocity).double().reshape(len(t), -1).sum(1)
+        return f.detach().double(), df
 
     return slopes
 

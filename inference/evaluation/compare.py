@@ -21,7 +21,7 @@ from ..posterior.marginals import marginals, means_and_sds, model_trace
 from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
-from .evidence import DRAWS, as_double, evidence_gap
+from .evidence import DRAWS, as_double, evidence_gap, on_cpu
 from .oracle import Oracle, find_oracle, name_of
 
 Columns = dict[str, torch.Tensor | None]
@@ -53,6 +53,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     (True, True)
     """
     against = name_of(exact)
+    fit = on_cpu(fit)
     if exact is None:
         exact, against = find_oracle(fit, seed)
     left_out = fit.summed.sites if fit.summed is not None else frozenset()

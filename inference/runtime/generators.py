@@ -11,8 +11,9 @@ from pyro.util import get_rng_state, set_rng_state
 @contextmanager
 def noise(seed: int) -> Iterator[None]:
     """Starts torch's generators from `seed` inside and restores them outside: common random numbers."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
+    module = accelerator()
+    devices = range(module.device_count()) if module else []
+    with torch.random.fork_rng(devices, device_type=_kind() or "cuda"):
         torch.manual_seed(seed)
         yield
 
@@ -28,13 +29,29 @@ def generators_kept() -> Iterator[None]:
 
 
 def generator_states() -> dict[str, Any]:
-    """The states of the generators of torch (CPU and CUDA), NumPy and Python."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    return {"cpu": get_rng_state(), "cuda": cuda}
+    """The states of the generators of torch (CPU and accelerator), NumPy and Python."""
+    return {"cpu": get_rng_state(), "accelerator": torch_states()[1:]}
+
+
+def torch_states() -> list[torch.Tensor]:
+    """The states of torch's generators: the CPU's, then the accelerator's."""
+    module = accelerator()
+    return [torch.get_rng_state(), *([module.get_rng_state(i) for i in range(module.device_count())] if module else [])]
 
 
 def set_generator_states(state: dict[str, Any]) -> None:
     """Puts all generators into the states that `generator_states` returned."""
     set_rng_state(state["cpu"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    module = accelerator()
+    for i, one in enumerate(state["accelerator"]):
+        module.set_rng_state(one, i)
+
+
+def accelerator() -> Any:
+    """torch's module of the accelerator (torch.cuda) once a tensor was made there; None before, and without one."""
+    module = torch.get_device_module(_kind()) if _kind() else None
+    return module if module is not None and module.is_initialized() else None
+
+
+def _kind() -> str | None:
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None

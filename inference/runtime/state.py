@@ -14,6 +14,7 @@ import pyro
 import torch
 from torch import nn
 
+from .default_device import CPU, Moved, default_device
 from .generators import generator_states, set_generator_states
 from .reachable import find_modules
 
@@ -25,6 +26,8 @@ class State:
     store: dict[str, Any] = field(default_factory=lambda: {"params": {}, "constraints": {}})
     modules: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)  # module -> its attributes in the run
     generators: dict[str, Any] = field(default_factory=dict)
+    device: torch.device = CPU  # where programs make tensors that name no device
+    moved: Moved = field(default_factory=dict)  # copies on the device of constants that were made elsewhere
 
 
 def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State:
@@ -35,12 +38,14 @@ def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None and id(tensor) not in copies:  # tied weights stay tied
                 copies[id(tensor)] = _copy(tensor, device)
+    torch.empty(0, device=device)  # so that the device has generators, to be restored
     before = generator_states()
     try:
         pyro.set_rng_seed(seed)
         return State(
             modules={m: {k: _own(v, copies) for k, v in m.__dict__.items()} for m in modules},
             generators=generator_states(),
+            device=device,
         )
     finally:
         set_generator_states(before)
@@ -59,7 +64,8 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
                 set_generator_states(state.generators)
             else:
                 pyro.set_rng_seed(seed)
-            yield
+            with default_device(state.device, state.moved):
+                yield
         finally:
             state.store = dict(store.get_state())
             # A guide may have grown submodules (autoguides do at their first call): they belong to the run too.
@@ -70,15 +76,18 @@ def entered(state: State, *, seed: int | None = None, validate: bool = False) ->
             set_generator_states(generators)
 
 
-def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
-    """A copy of the state that further training does not change, in `dtype` if given; a finished fit keeps it."""
+def snapshot(state: State, dtype: torch.dtype | None = None, device: torch.device | None = None) -> State:
+    """A copy of the state that further training does not change; a finished fit keeps it.
+
+    dtype, device: of its tensors; None: as they are.
+    """
     copies: dict[int, torch.Tensor] = {}
     tensors = list(state.store["params"].values())
     for attributes in state.modules.values():
         tensors += [*attributes["_parameters"].values(), *attributes["_buffers"].values()]
     for tensor in tensors:
         if tensor is not None and id(tensor) not in copies:
-            copies[id(tensor)] = _copy(tensor, tensor.device, dtype)
+            copies[id(tensor)] = _copy(tensor, device or tensor.device, dtype)
     return State(
         store={
             "params": {name: copies[id(p)] for name, p in state.store["params"].items()},
@@ -86,6 +95,8 @@ def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
         },
         modules={m: {k: _own(v, copies) for k, v in attributes.items()} for m, attributes in state.modules.items()},
         generators=dict(state.generators),
+        device=device or state.device,
+        moved={} if device else state.moved,
     )
 
 

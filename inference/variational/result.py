@@ -104,7 +104,7 @@ def finished(
         stopped=stopped,
         seed=seed,
         columns=columns,
-        state=snapshot(State(dict(pyro.get_param_store().get_state()), modules)),
+        state=snapshot(State(dict(pyro.get_param_store().get_state()), modules, device=torch.get_default_device())),
         summed=pair.summed,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..runtime.default_device import on_cpu
 from ..runtime.parameters import unconstrained
 
 
@@ -23,7 +24,8 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
     for p in unconstrained().values():
         if id(p) not in known:
             optimiser.add_param_group({"params": [p]})
-    optimiser.step()
+    with on_cpu(surrogate.device):
+        optimiser.step()
     return value
 
 

@@ -1,0 +1,72 @@
+"""The device of a run, for programs that name none: new tensors are made there, constants made elsewhere are moved.
+
+A model that says `dist.Normal(0.0, 5.0)` or `torch.zeros(2)`, or that closes over a tensor, then runs on a GPU as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+CPU = torch.device("cpu")
+Moved = dict[int, tuple[torch.Tensor, int, torch.Tensor]]  # id: (a tensor on the CPU, its version, its copy elsewhere)
+
+
+@contextmanager
+def default_device(device: torch.device, moved: Moved) -> Iterator[None]:
+    """Tensors that name no device are made on this one inside. On the CPU nothing is done, since it costs time.
+
+    moved: where the copies of constants are kept, so that each is copied once in a run.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    with device, _Moving(device, moved):
+        yield
+
+
+@contextmanager
+def on_cpu(device: torch.device) -> Iterator[None]:
+    """Inside `default_device` of this device, tensors are made on the CPU again, as optimisers make their counters."""
+    if device.type == "cpu":
+        yield
+        return
+    with CPU:
+        yield
+
+
+class _Moving(TorchFunctionMode):
+    """Moves tensors of the CPU to the device where an operation mixes the two; torch itself allows it of scalars."""
+
+    def __init__(self, device: torch.device, moved: Moved) -> None:
+        super().__init__()
+        self.device, self.moved = device, moved
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        mixed = any(map(self._is_constant, tensors)) and any(t.device.type == self.device.type for t in tensors)
+        if mixed and not _writes(func):
+            args, kwargs = tree_map(self._there, (args, kwargs))
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _is_constant(thing: Any) -> bool:
+        return isinstance(thing, torch.Tensor) and thing.device.type == "cpu" and thing.dim() > 0
+
+    def _there(self, thing: Any) -> Any:
+        if not self._is_constant(thing):
+            return thing
+        known = self.moved.get(id(thing))
+        if known is None or known[0] is not thing or known[1] != thing._version:
+            known = self.moved[id(thing)] = (thing, thing._version, thing.to(self.device))
+        return known[2]
+
+
+def _writes(func: Any) -> bool:
+    """Whether an operation changes a tensor in place: a write into a moved copy would be lost."""
+    name = getattr(func, "__name__", "")
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
