@@ -5,6 +5,7 @@ None    q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
 "mle"   the point that maximises log p(data | z): the same, with the priors' densities left out
 """
 
+from functools import partial
 from typing import Any
 
 from pyro import poutine
@@ -17,13 +18,13 @@ from .pair import Program
 
 def without_finite(model: Program) -> Program:
     """The model without its finite latents, for an autoguide: these are summed out instead."""
-
-    def finite(msg: Any) -> bool:
-        here = msg["type"] == "sample" and not msg["is_observed"] and not msg["infer"].get("is_auxiliary")
-        return here and values_of(msg["fn"]) > 0
-
-    hidden: Program = poutine.block(model, hide_fn=finite)
+    hidden: Program = poutine.block(model, hide_fn=_is_finite)  # a function of this file: a fit must pickle
     return hidden
+
+
+def _is_finite(msg: Any) -> bool:
+    here = msg["type"] == "sample" and not msg["is_observed"] and not msg["infer"].get("is_auxiliary")
+    return here and values_of(msg["fn"]) > 0
 
 
 def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Program]:
@@ -42,11 +43,12 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
 
 
 def _without_priors(model: Program) -> Program:
-    def likelihood(*args: Any, **kwargs: Any) -> Any:
-        with _WithoutPriors():
-            return model(*args, **kwargs)
+    return partial(_likelihood, model)
 
-    return likelihood
+
+def _likelihood(model: Program, *args: Any, **kwargs: Any) -> Any:
+    with _WithoutPriors():
+        return model(*args, **kwargs)
 
 
 class _WithoutPriors(Messenger):

@@ -11,6 +11,7 @@ Files, in the order in which to read them:
     generators.py  random generators, saved and restored
     precision.py   torch's default dtype, set for a while
     state.py       what a run owns: parameters, modules, generators
+    own_store.py   a Pyro module with a parameter store of its own
     held.py        sites held at given values
     replaced.py    an attribute replaced for a while
     escapes.py     tensor methods by which a value escapes into Python

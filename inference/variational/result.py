@@ -17,6 +17,7 @@ from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
 from ..posterior.marginals import summary
 from ..posterior.predict import predict
+from ..runtime.own_store import with_own_store
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, refuse_subsampled
@@ -64,13 +65,16 @@ class Fit:
         return predict(self, n, *new, seed=seed, prior=prior)
 
     def trained(self, net: nn.Module) -> nn.Module:
-        """A copy of this network with its trained weights, in evaluation mode; changes to it leave the fit as it is.
+        """A copy of this network or autoguide with its trained parameters, in evaluation mode.
+
+        Changes to it leave the fit as it is. A Pyro module keeps its parameters in a store of its own, so that
+        `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
 
         Raises ValueError for a network that the run has not trained.
         """
         refuse_unknown(self.state, (net,))
         with reading(self.state, 0):
-            return copy.deepcopy(net)
+            return with_own_store(copy.deepcopy(net), pyro.get_param_store().get_state())
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles."""
