@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     parameters.py  the parameters of the current store
     generators.py  random generators, saved and restored
     precision.py   torch's default dtype, set for a while
+    whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
     own_store.py   a Pyro module with a parameter store of its own
     held.py        sites held at given values

@@ -16,6 +16,7 @@ from torch import nn
 
 from .generators import generator_states, set_generator_states
 from .reachable import find_modules
+from .whole_plates import whole_plates
 
 
 @dataclass
@@ -91,11 +92,14 @@ def snapshot(state: State, dtype: torch.dtype | None = None) -> State:
 
 @contextmanager
 def reading(state: State, seed: int) -> Iterator[None]:
-    """Puts a copy of `state` in place inside, networks in evaluation mode; `state` itself does not change."""
+    """Puts a copy of `state` in place inside, networks in evaluation mode, plates with all of their rows.
+
+    `state` itself does not change.
+    """
     copy = snapshot(state)
     for attributes in copy.modules.values():
         attributes["training"] = False
-    with entered(copy, seed=seed):
+    with entered(copy, seed=seed), whole_plates():
         yield
 
 
