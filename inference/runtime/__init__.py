@@ -14,7 +14,10 @@ Files, in the order in which to read them:
     state.py       what a run owns: parameters, modules, generators
     own_store.py   a Pyro module with a parameter store of its own
     held.py        sites held at given values
+    anew.py        observed sites drawn anew
+    interrupts.py  Ctrl-C during a call
     replaced.py    an attribute replaced for a while
+    traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python
     antithetic.py  antithetic noise
     vectorise.py   many runs of a program, by vmap where it works
