@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from pyro import poutine
 
+from ..runtime.anew import Anew
 from ..runtime.held import HeldSites
-from ..runtime.sites import latent, refuse_subsampled
+from ..runtime.sites import deterministic, latent, refuse_subsampled
 from ..runtime.vectorise import draw_each
 from .block_posterior import Draws
 
@@ -21,11 +22,13 @@ def predict(model: Callable[..., Any], data: tuple[Any, ...], draws: Draws, n: i
     draws: n draws of all latents. Latents whose shape differs on this data (another number of rows) are drawn from the
     model given the others. Raises ValueError for a subsampled plate.
     """
-    program = poutine.uncondition(model)
+    program = Anew()(model)
 
     def one(point: Draws) -> Draws:
         trace = poutine.trace(HeldSites(point)(program)).get_trace(*data)
-        return {name: site["value"] for name, site in latent(trace).items() if name not in draws}
+        return {
+            name: site["value"] for name, site in (latent(trace) | deterministic(trace)).items() if name not in draws
+        }
 
     sites = latent(poutine.trace(program).get_trace(*data))
     refuse_subsampled(sites)

@@ -3,7 +3,10 @@
 Files, in the order in which to read them:
 
     approximation.py  the Protocol of an approximate posterior
-    marginals.py      marginals, means and sds, the summary table
+    sample.py         draws of the latents, summed ones given the data, and of deterministic sites
+    marginals.py      marginals, means and sds
+    summary.py        the summary table
+    finite_latents.py finite latents of a prediction, given the observations of its rows
     predict.py        posterior predictive draws
     likelihood.py     log predictive density of each row
 

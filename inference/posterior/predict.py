@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from pyro import poutine
 
-from ..runtime.arguments import arguments, to_predict
-from ..runtime.sites import latent, refuse_subsampled
+from ..runtime.anew import Anew
+from ..runtime.arguments import arguments, gaps_of, to_predict
+from ..runtime.sites import deterministic, latent, observed, refuse_subsampled
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
 from .approximation import Approximation
+from .finite_latents import finite_given
+from .marginals import model_trace
 
 
 def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
@@ -23,8 +26,9 @@ def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = 
         given, the observations of the fit are drawn anew. Columns of a table are matched by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
-    Latents that were summed out of the model are drawn from the model given the others, and so are the latents of new
-    rows. Networks are in evaluation mode.
+    Finite latents that were summed out are drawn given the data, and y* given them, at the rows of the fit. At other
+    rows they are drawn given the observations that are passed, from their prior if none is, but y* never depends on a
+    value that is passed for y. Networks are in evaluation mode.
     Raises ValueError for n below 1, for data that `credo.fit` refuses, and for a plate that is subsampled.
     Source: Gelman et al. 2013, eq. 1.4.
 
@@ -40,10 +44,13 @@ def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = 
 
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)
-        model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
+        model = poutine.trace(Anew()(poutine.replay(fit.model, trace=guide))).get_trace(*values)
         refuse_subsampled(latent(model))
-        return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
+        sites = latent(model) | deterministic(model)
+        drawn = {name: sites[name]["value"] for name in model.nodes if name in sites and name not in guide.nodes}
+        return drawn if prior or fit.summed is None else drawn | finite_given(fit, guide, values, trained)
 
+    trained = observed(model_trace(fit)).keys()
     with reading(fit.state, seed):
         return draw(one, n)
 
@@ -59,4 +66,6 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
         None,
     )
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
-    return arguments(fit.model, new, dtype, device, fit.columns).values if new else fit.data
+    if not new:
+        return fit.data
+    return arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data)).values

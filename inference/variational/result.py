@@ -9,20 +9,18 @@ from typing import Any
 import pandas as pd
 import pyro
 import torch
-from pyro import poutine
 from torch import nn
 
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
-from ..posterior.marginals import summary
 from ..posterior.predict import predict
+from ..posterior.sample import sample
+from ..posterior.summary import summary
 from ..runtime.own_store import with_own_store
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
-from ..runtime.sites import latent, refuse_subsampled
 from ..runtime.state import State, own_modules, reading, refuse_unknown, snapshot
-from ..runtime.vectorise import draw
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -54,11 +52,11 @@ class Fit:
     summed: Summed | None = None  # the model's latents that the guide does not have
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
-        """n draws z ~ q: {site: shape (n, *shape of the site)}."""
-        if n < 1:
-            raise ValueError(f"n: got {n}, wanted at least one draw")
-        with reading(self.state, seed):
-            return draw(lambda: _values(poutine.trace(self.guide).get_trace(*self.data)), n)
+        """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
+
+        Finite latents that were summed out are drawn given the data; see `inference/posterior/sample.py`.
+        """
+        return sample(self, n, seed=seed)
 
     def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
@@ -77,7 +75,11 @@ class Fit:
             return with_own_store(copy.deepcopy(net), pyro.get_param_store().get_state())
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
-        """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles."""
+        """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
+
+        Then rows for finite latents that were summed out, with their likeliest value, and for deterministic sites. Of
+        a large finite site they are shares of its rows, a large deterministic one has none.
+        """
         return summary(self, n, seed)
 
     @property
@@ -135,9 +137,3 @@ class Diverged(ArithmeticError):
 def last_tenth(losses: Sequence[float]) -> int:
     """How many losses the last tenth of a run has, at least one."""
     return max(1, len(losses) // 10)
-
-
-def _values(trace: poutine.Trace) -> dict[str, torch.Tensor]:
-    sites = latent(trace)
-    refuse_subsampled(sites)
-    return {name: site["value"] for name, site in sites.items()}
