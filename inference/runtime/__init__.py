@@ -3,6 +3,11 @@
 Files, in the order in which to read them:
 
     sites.py       the sites of a trace: latent, observed, plates
+    call.py        the call of a model: names of its arguments, data by name, missing ones
+    columns.py     one argument's data as an array of numbers, whatever type it came in
+    tables.py      tables: columns for arguments, rows of several tables paired
+    datasets.py    torch's DataLoader and Dataset as tensors
+    rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
     beside.py      the other functions in the file of a function
     reachable.py   the objects that a program can reach
