@@ -9,7 +9,8 @@ import torch
 from pyro import poutine
 
 from ..runtime.anew import Anew
-from ..runtime.arguments import arguments, gaps_of, to_predict
+from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
+from ..runtime.call import by_name
 from ..runtime.sites import deterministic, latent, observed, refuse_subsampled
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
@@ -18,12 +19,15 @@ from .finite_latents import finite_given
 from .marginals import model_trace
 
 
-def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
+def predict(
+    fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any
+) -> dict[str, torch.Tensor]:
     """p(y* | x*, data) = E_q[p(y* | x*, z)]: n draws of the observed sites, {site: shape (n, *shape of the site)}.
 
     A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
     new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
-        given, the observations of the fit are drawn anew. Columns of a table are matched by name.
+        given, the observations of the fit are drawn anew. Columns of a table are matched by name. named: arguments
+        of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
     Finite latents that were summed out are drawn given the data, and y* given them, at the rows of the fit. At other
@@ -38,9 +42,8 @@ def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = 
     >>> {site: draws.shape for site, draws in credo.predict(fit, 100, flips).items()}
     {'flips': torch.Size([100, 4])}
     """
-    if n < 1:
-        raise ValueError(f"n: got {n}, wanted at least one draw")
-    values = to_predict(new_arguments(fit, new), fit.data)
+    n = number_of_draws("predict", n)
+    values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior"))), fit.data)
 
     def one() -> dict[str, torch.Tensor]:
         guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)

@@ -127,6 +127,23 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return number
 
 
+def number_of_draws(call: str, n: Any, least: int = 1) -> int:
+    """The number n of draws as an int. Raises ValueError for data, or the name of a site, in its place.
+
+    call: the name of the method, for messages.
+    """
+    if isinstance(n, str):
+        raise ValueError(
+            f"n: got {n!r}, wanted the number of draws; take a site from the result: sample()[{n!r}], "
+            f"summary().loc[{n!r}]"
+        )
+    if hasattr(n, "shape") or isinstance(n, (list, dict)):
+        raise ValueError(f"n: got {shown(n)}, wanted the number of draws before the data: {call}(1000, x)")
+    if not hasattr(n, "__index__") or operator.index(n) < least:
+        raise ValueError(f"n: got {shown(n)}, wanted at least {'one draw' if least == 1 else f'{least} draws'}")
+    return operator.index(n)
+
+
 def shown(value: Any) -> str:
     """A value in a message: as Python writes it, arrays by their type and shape."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):

@@ -58,9 +58,9 @@ class Fit:
         """
         return sample(self, n, seed=seed)
 
-    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
+    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any) -> dict[str, torch.Tensor]:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
-        return predict(self, n, *new, seed=seed, prior=prior)
+        return predict(self, n, *new, seed=seed, prior=prior, **named)
 
     def trained(self, net: nn.Module) -> nn.Module:
         """A copy of this network or autoguide with its trained parameters, in evaluation mode.
