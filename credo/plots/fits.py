@@ -75,7 +75,7 @@ def belief(
     ['prior', 'fit', 'MLE 0.6667']
     """
     fit = as_double(fit)
-    draws = fit.sample(4000)
+    draws = guide_draws(fit, 4000)
     if site not in draws:
         raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")
     ax = axes(ax)

@@ -10,6 +10,7 @@ import pandas as pd
 
 import credo
 from credo.inference.posterior.marginals import means_and_sds
+from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.beside import beside
 from credo.inference.runtime.state import reading
 from credo.pairs import Pair
@@ -107,7 +108,7 @@ def save(table: pd.DataFrame, out: Path | None, name: str) -> None:
 
 def _summary(fit: credo.Fit) -> pd.DataFrame:
     """A row for each scalar; with more than LONGEST scalars, a row for each site."""
-    shapes = {name: values.shape[1:] for name, values in fit.sample(1).items()}
+    shapes = {name: values.shape[1:] for name, values in guide_draws(fit, 1).items()}
     if sum(shape.numel() for shape in shapes.values()) <= LONGEST:
         return fit.summary()
     moments = means_and_sds(fit, 400, 0)

@@ -30,15 +30,14 @@ def finite_given(
     """
     assert fit.summed is not None
     own = same_rows(values, fit.data)
-    given = poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*values)
+    model = poutine.replay(fit.model, trace=guide)
+    given = poutine.trace(model).get_trace(*values)
     unseen = latent(given).keys() - guide.nodes.keys() - fit.summed.sites
     if not own and (unseen - trained or not observed(given)):
         return {}
     data, left_out = (fit.data, frozenset()) if own else (values, frozenset(unseen))
-    program = HeldSites(draw_summed(fit.model, guide, data, fit.summed, left_out))(
-        poutine.replay(fit.model, trace=guide)
-    )
-    trace = poutine.trace(Anew()(program) if own else program).get_trace(*values)
+    model = HeldSites(draw_summed(model, data, fit.summed, left_out))(model)
+    trace = poutine.trace(Anew()(model) if own else model).get_trace(*values)
     sites = latent(trace) | deterministic(trace)
     return {name: site["value"] for name, site in sites.items() if name not in guide.nodes}
 

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 
 from ..pair.backward import draw_summed
+from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading
@@ -29,15 +30,19 @@ def sample(fit: Approximation, n: int, *, seed: int = 0) -> Values:
     """
     refuse_none(n)
     wanted = {name for name, site in beyond_the_guide(fit, seed).items() if n * site["value"].numel() <= MOST}
-    with reading(fit.state, seed):
-        return draw(lambda: joint_draw(fit, wanted), n)
+    return draws_of(fit, n, wanted, seed=seed)
 
 
 def guide_draws(fit: Approximation, n: int, *, seed: int = 0) -> Values:
     """n draws z ~ q of the latents of the guide alone, {site: (n, *shape of the site)}: the model does not run."""
     refuse_none(n)
+    return draws_of(fit, n, frozenset(), seed=seed)
+
+
+def draws_of(fit: Approximation, n: int, wanted: Set[str], *, seed: int = 0) -> Values:
+    """n draws of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`: {site: (n, *shape)}."""
     with reading(fit.state, seed):
-        return draw(lambda: joint_draw(fit, frozenset()), n)
+        return draw(lambda: joint_draw(fit, wanted), n)
 
 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
@@ -51,7 +56,7 @@ def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
     if wanted:
         model = poutine.replay(fit.model, trace=guide)
         if fit.summed is not None:
-            model = HeldSites(draw_summed(fit.model, guide, fit.data, fit.summed))(model)
+            model = HeldSites(draw_summed(model, fit.data, fit.summed))(model)
         nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
         sites |= {name: site for name, site in nodes.items() if name in wanted}
     return {name: site["value"] for name, site in sites.items()}
@@ -74,5 +79,4 @@ def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
 
 def refuse_none(n: int) -> None:
     """Raises ValueError for fewer than one draw."""
-    if n < 1:
-        raise ValueError(f"n: got {n}, wanted at least one draw")
+    number_of_draws("sample", n)

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 
 from ..distributions.finite import indicator, support, values_of
-from ..distributions.summaries import as_table, scalars
+from ..distributions.summaries import LONGEST, as_table, scalars
+from ..runtime.arguments import number_of_draws
 from ..runtime.sites import Site
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
@@ -16,7 +17,6 @@ from .approximation import Approximation
 from .marginals import means_and_sds
 from .sample import Values, beyond_the_guide, guide_draws, joint_draw
 
-LONGEST = 50  # scalars of a site beyond the guide that have a row each
 MOST = 2**25  # numbers of the largest site of the model in all draws; there may be 100 draws in any case
 
 
@@ -27,6 +27,7 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     `mode` and `P(mode)`, and deterministic sites. Of these, a finite latent with more than 50 scalars has a row for
     each of its values, the share of its rows; a longer deterministic site has none.
     """
+    n = number_of_draws("summary", n)
     table = as_table(means_and_sds(fit, n, seed), guide_draws(fit, n, seed=seed))
     found = beyond_the_guide(fit, seed)
     shares = {name for name, site in found.items() if _is_finite(site) and _long(site)}

@@ -53,8 +53,8 @@ def test_joint_draws_have_the_probabilities_of_enumeration(case):
     pyro.set_rng_seed(3)
     q, p, summed = begin(model, guide, data)
     with pyro.validation_enabled(False), torch.no_grad():
-        drawn = draw(lambda: draw_summed(model, q, tuple(data), summed), N)
-        assert can_vectorise(lambda: draw_summed(model, q, tuple(data), summed))
+        drawn = draw(lambda: draw_summed(poutine.replay(model, trace=q), tuple(data), summed), N)
+        assert can_vectorise(lambda: draw_summed(poutine.replay(model, trace=q), tuple(data), summed))
         values, probabilities = by_enumeration(model, q, p, summed, data)
     for name, z in drawn.items():
         plain = p.nodes[name]["value"]
@@ -76,9 +76,9 @@ def two_of_a_row(x):  # a one-hot site, a site given it, and a site of one value
 
 def test_sites_of_nested_plates_keep_their_shape_and_type():
     x = torch.tensor([0.1, 2.5, 1.2])
-    q, p, summed = begin(two_of_a_row, lambda x: None, (x,))
+    _, p, summed = begin(two_of_a_row, lambda x: None, (x,))
     with torch.no_grad():
-        drawn = draw(lambda: draw_summed(two_of_a_row, q, (x,), summed), N)
+        drawn = draw(lambda: draw_summed(two_of_a_row, (x,), summed), N)
     assert {name: (z.shape[1:], z.dtype) for name, z in drawn.items()} == {
         name: (p.nodes[name]["value"].shape, p.nodes[name]["value"].dtype) for name in ("a", "b", "one")
     }
@@ -102,9 +102,9 @@ def test_a_value_without_probability_is_never_drawn():
             pyro.sample("x", dist.Normal(1.0 * k, 1.0), obs=x)
 
     x = torch.tensor([-50.0, 0.0, 2.0, 4.0, 90.0])
-    q, _, summed = begin(model, lambda x: None, (x,))
+    _, _, summed = begin(model, lambda x: None, (x,))
     with torch.no_grad():
-        k = draw(lambda: draw_summed(model, q, (x,), summed), N)["k"]
+        k = draw(lambda: draw_summed(model, (x,), summed), N)["k"]
     assert set(k.unique().tolist()) == {1, 3} and k[:, 0].max() == 1 and k[:, -1].min() == 3
 
 
@@ -116,10 +116,10 @@ def test_an_observation_to_predict_tells_nothing():
             pyro.sample("y", dist.Normal(40 * k, 1.0), obs=y)
 
     x = torch.tensor([0.3, 1.0])
-    q, _, summed = begin(model, lambda *data: None, (x, torch.tensor([40.0, 0.0])))
+    _, _, summed = begin(model, lambda *data: None, (x, torch.tensor([40.0, 0.0])))
     with torch.no_grad():
-        seen = draw(lambda: draw_summed(model, q, (x, torch.tensor([40.0, 0.0])), summed), 100)["k"]
-        k = draw(lambda: draw_summed(model, q, (x, None), summed, unseen=frozenset({"y"})), N)["k"]
+        seen = draw(lambda: draw_summed(model, (x, torch.tensor([40.0, 0.0])), summed), 100)["k"]
+        k = draw(lambda: draw_summed(model, (x, None), summed, unseen=frozenset({"y"})), N)["k"]
     assert seen.mean(0).tolist() == [1.0, 0.0]
     wanted = (2 * x - 2).sigmoid()  # log N(x; 2, 1) - log N(x; 0, 1)
     assert ((k.mean(0) - wanted).abs() < 4.5 * 0.5 / N**0.5).all()
