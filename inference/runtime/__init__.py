@@ -17,6 +17,7 @@ Files, in the order in which to read them:
     precision.py   torch's default dtype, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
+    places.py      lines of the user's program, and how a message names them
     own_store.py   a Pyro module with a parameter store of its own
     held.py        sites held at given values
     anew.py        observed sites drawn anew
