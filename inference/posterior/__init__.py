@@ -7,6 +7,9 @@ Files, in the order in which to read them:
     marginals.py      marginals, means and sds
     summary.py        the summary table
     finite_latents.py finite latents of a prediction, given the observations of its rows
+    continued.py      sites held at given values, continued where a plate has grown
+    local_latents.py  which latents a prediction keeps, and which it draws anew
+    explained.py      errors of a model on new data, in words that name the argument
     predict.py        posterior predictive draws
     likelihood.py     log predictive density of each row
 

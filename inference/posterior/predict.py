@@ -11,11 +11,15 @@ from pyro import poutine
 from ..runtime.anew import Anew
 from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..runtime.call import by_name
+from ..runtime.generators import noise
 from ..runtime.sites import deterministic, latent, observed, refuse_subsampled
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
 from .approximation import Approximation
+from .continued import ContinuedSites
+from .explained import explained
 from .finite_latents import finite_given
+from .local_latents import Sources, believed, sources
 from .marginals import model_trace
 
 
@@ -30,10 +34,16 @@ def predict(
         of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
+    Latents that all rows share come from the guide. Latents of the rows (in a plate over the rows, or with an entry for
+        each row) belong to those rows: the guide's are kept if the new data begins with all rows of the fit. Other rows
+        have latents of their own, from the guide where it computes them from the data of the rows (amortised), else
+        from the model given the shared latents; these are returned too. A plate over groups keeps its groups; further
+        ones, if it grows, are drawn from the model.
     Finite latents that were summed out are drawn given the data, and y* given them, at the rows of the fit. At other
     rows they are drawn given the observations that are passed, from their prior if none is, but y* never depends on a
     value that is passed for y. Networks are in evaluation mode.
-    Raises ValueError for n below 1, for data that `credo.fit` refuses, and for a plate that is subsampled.
+    Raises ValueError for n below 1, for data that `credo.fit` refuses, for rows that the pair chooses itself by
+    `subsample=`, for an index or a shape that the model cannot take, and for other rows of one joint draw.
     Source: Gelman et al. 2013, eq. 1.4.
 
     >>> import credo, torch
@@ -46,15 +56,22 @@ def predict(
     values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior"))), fit.data)
 
     def one() -> dict[str, torch.Tensor]:
-        guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)
-        model = poutine.trace(Anew()(poutine.replay(fit.model, trace=guide))).get_trace(*values)
+        held = {} if prior else believed(fit, values, found)
+        with ContinuedSites(held, found):
+            model = poutine.trace(Anew()(fit.model)).get_trace(*values)
         refuse_subsampled(latent(model))
         sites = latent(model) | deterministic(model)
-        drawn = {name: sites[name]["value"] for name in model.nodes if name in sites and name not in guide.nodes}
-        return drawn if prior or fit.summed is None else drawn | finite_given(fit, guide, values, trained)
+        drawn = {name: sites[name]["value"] for name in model.nodes if name in sites and name not in held}
+        if prior or fit.summed is None:
+            return drawn
+        guide = poutine.Trace()
+        guide.nodes.update({name: model.nodes[name] for name in held if name in model.nodes})
+        return drawn | finite_given(fit, guide, values, trained)
 
     trained = observed(model_trace(fit)).keys()
-    with reading(fit.state, seed):
+    with explained(fit, values), reading(fit.state, seed):
+        with noise(seed), torch.no_grad():
+            found = Sources() if prior else sources(fit, values)
         return draw(one, n)
 
 
