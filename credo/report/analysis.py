@@ -29,16 +29,27 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     if path is None:
         if pair.data is None:
             raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
-        return pair.data()
+        return _from(pair.data())
     try:
         table = pd.read_csv(path)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file ({error})") from None
     if table.empty:
         raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
+    (first, *others) = table.columns
+    separators = [mark for mark in ";\t|" if mark in first and not others]
+    if separators:
+        raise ValueError(f"{path}: its columns are separated by {separators[0]!r}, wanted commas")
     if pair.data is not None and "table" in inspect.signature(pair.data).parameters:
-        return pair.data(table=table)
+        return _from(pair.data(table=table))
     return (table,)
+
+
+def _from(found: Any) -> tuple[Any, ...]:
+    """What `data()` of a pair returned. Raises ValueError unless it is a tuple of arguments."""
+    if not isinstance(found, (tuple, list)):
+        raise ValueError(f"data() returned a {type(found).__name__}, wanted a tuple of the model's arguments")
+    return tuple(found)
 
 
 def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: Any) -> credo.Fit:

@@ -30,8 +30,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        torch.zeros((), device=device).item()  # a meta tensor holds no number
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
     return torch.device(device)
 
@@ -116,14 +116,16 @@ def works_in_double(modules: list[nn.Module]) -> bool:
     return any(p.dtype == torch.float64 for m in modules for p in m.parameters())
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number >= `least`."""
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range."""
     try:
         number = operator.index(value)
     except TypeError:
         number = least - 1
     if number < least:
         raise ValueError(f"{name}: got {shown(value)}, wanted a whole number of at least {least}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: got {number}, wanted a whole number of at most {most}")
     return number
 
 

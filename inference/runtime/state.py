@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import nn
 
-from .generators import generator_states, set_generator_states
+from .generators import generator_states, refuse_no_seed, set_generator_states
 from .reachable import find_modules
 from .whole_plates import whole_plates
 
@@ -50,6 +50,8 @@ def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State
 @contextmanager
 def entered(state: State, *, seed: int | None = None, validate: bool = False) -> Iterator[None]:
     """Puts `state` in place inside; the process is unchanged outside. `seed` restarts the generators for this entry."""
+    if seed is not None:
+        refuse_no_seed(seed)
     outside = {m: dict(m.__dict__) for m in state.modules}
     generators = generator_states()
     store = pyro.get_param_store()

@@ -38,10 +38,10 @@ def by_column(model: Callable[..., Any], table: pd.DataFrame) -> tuple[Any, ...]
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default in (p.empty, None)
     ]
     names = [p.name for p in wanted]
-    rest = [c for c in table.columns if c not in names]
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         raise ValueError(f"the table has two columns called {twice[0]!r}; rename one of them")
+    rest = [c for c in table.columns if c not in names and not _is_index(table[c])]
     absent = [p for p in wanted if p.name not in table.columns]
     for p in absent:
         if near := _near(p.name, rest):
@@ -67,6 +67,11 @@ def _values(table: pd.DataFrame, rest: list[Any], parameter: inspect.Parameter) 
     if parameter.name in table.columns:
         return table[parameter.name]
     return table[rest] if parameter.default is parameter.empty else None
+
+
+def _is_index(column: pd.Series) -> bool:
+    """Whether a column is the row numbers that `to_csv` writes and `read_csv` gives this name."""
+    return str(column.name).startswith("Unnamed: ") and list(column) == list(range(len(column)))
 
 
 def _near(name: str, columns: list[Any]) -> str | None:
