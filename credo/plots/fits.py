@@ -11,6 +11,7 @@ from credo.inference.distributions.summaries import quantiles
 from credo.inference.distributions.unwrap import unwrapped
 from credo.inference.evaluation.evidence import as_double
 from credo.inference.posterior.marginals import marginals, model_trace, priors
+from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import observed
 from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
 
