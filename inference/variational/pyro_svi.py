@@ -14,8 +14,8 @@ from ..planning.plan import Plan
 from ..preflight.check import checked
 from ..runtime.arguments import argument_names
 from ..runtime.generators import generator_states
-from ..runtime.reachable import find_modules
 from ..runtime.parameters import constrained
+from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
 from .bad_steps import NotFinite
 from .caller import warning_caller

@@ -40,7 +40,11 @@ OUTSIDE = {
     ),
     "Normal for Bernoulli": (lambda: dist.Bernoulli(0.5), lambda: dist.Normal(number(), 1.0), "continuous.*discrete"),
     "Bernoulli for Normal": (lambda: dist.Normal(0.0, 1.0), lambda: dist.Bernoulli(logits=number()), "is discrete"),
-    "Poisson for Binomial": (lambda: dist.Binomial(2, 0.5), lambda: dist.Poisson(positive("r", 5.0)), "Binomial.*Poisson"),
+    "Poisson for Binomial": (
+        lambda: dist.Binomial(2, 0.5),
+        lambda: dist.Poisson(positive("r", 5.0)),
+        "Binomial.*Poisson",
+    ),
     "Uniform elsewhere": (lambda: dist.Uniform(5.0, 6.0), lambda: dist.Normal(number(), 1.0), "between 5 and 6"),
 }
 
