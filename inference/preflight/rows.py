@@ -97,8 +97,8 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
             raise ValueError(
                 f"batch_size: parameter {local[0]!r} has an entry for each of the {n} rows, which a batch of {length} "
                 f"cannot use. Leave out batch_size; or write a guide that computes the latents of a row from its data "
-                f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), which "
-                f"an autoguide does with create_plates=..."
+                f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), "
+                f"which an autoguide does with create_plates=..."
             ) from error
         error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise

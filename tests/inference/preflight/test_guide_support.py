@@ -67,7 +67,7 @@ def test_the_support_is_named_where_the_model_fails_on_such_a_draw():
     def guide(x):
         pyro.sample("z", dist.Normal(number(value=-1.0), positive("s", 0.1)))
 
-    with pytest.raises(ValueError, match="site 'z'.*HalfCauchy.*at 100% of the draws.*LogNormal, Gamma") as caught:
+    with pytest.raises(ValueError, match=r"site 'z'.*HalfCauchy.*at 100% of the draws.*LogNormal, Gamma") as caught:
         look(model, guide, X)
     assert caught.value.__cause__ is not None
 
