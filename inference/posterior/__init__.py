@@ -11,6 +11,7 @@ Files, in the order in which to read them:
     local_latents.py  which latents a prediction keeps, and which it draws anew
     explained.py      errors of a model on new data, in words that name the argument
     predict.py        posterior predictive draws
+    trained.py        the trained copy of a network, latent weights at their mean
     likelihood.py     log predictive density of each row
 
 Other rooms call: `predict`, `log_likelihood`, `marginals`, `summary`.

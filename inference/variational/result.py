@@ -1,6 +1,5 @@
 """The result of a run: `Fit`, and `Diverged` when the loss is no longer finite."""
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from ..planning.plan import Plan
 from ..posterior.predict import predict
 from ..posterior.sample import sample
 from ..posterior.summary import summary
-from ..runtime.own_store import with_own_store
+from ..posterior.trained import trained
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
-from ..runtime.state import State, own_modules, reading, refuse_unknown, snapshot
+from ..runtime.state import State, own_modules, snapshot
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -62,17 +61,17 @@ class Fit:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
         return predict(self, n, *new, seed=seed, prior=prior, **named)
 
-    def trained(self, net: nn.Module) -> nn.Module:
+    def trained(self, net: nn.Module, *, draw: int | None = None) -> nn.Module:
         """A copy of this network or autoguide with its trained parameters, in evaluation mode.
 
-        Changes to it leave the fit as it is. A Pyro module keeps its parameters in a store of its own, so that
-        `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
+        Weights that are latents of the model get their posterior mean, or with `draw=seed` a draw from the posterior;
+        `predict` averages over them. Changes to the copy leave the fit as it is. A Pyro module keeps its parameters in
+        a store of its own, so that `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
 
-        Raises ValueError for a network that the run has not trained.
+        Raises ValueError for a network that the run has not trained, and for one whose weights the model replaces by
+        latents that are not named after them.
         """
-        refuse_unknown(self.state, (net,))
-        with reading(self.state, 0):
-            return with_own_store(copy.deepcopy(net), pyro.get_param_store().get_state())
+        return trained(self, net, draw)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
