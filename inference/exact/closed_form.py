@@ -17,7 +17,7 @@ from pyro import poutine
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
-from ..preflight.given import refuse_gaps_of_model, refusing_changes
+from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..runtime.call import by_name
 from ..runtime.generators import noise
@@ -89,9 +89,9 @@ class Exact:
         """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
         new: the model's arguments; those left out at the end (the values to predict) become None. Without arguments,
-        the observations of the posterior's own data are drawn again. Latents keep their posterior if they have the same
-        shape; with another number of rows they are drawn from the model given the others. Networks are in evaluation
-        mode. Deterministic sites are returned as well.
+        the observations of the posterior's own data are drawn again. Latents of other rows are drawn from the model
+        given the others, and returned; see `credo.predict`. Networks are in evaluation mode. Deterministic sites are
+        returned as well.
         Raises ValueError for data that `credo.exact` refuses, and for a subsampled plate.
         """
         n, new = number_of_draws("predict", n), by_name(self.model, new, named, ("seed",))
@@ -100,7 +100,7 @@ class Exact:
         values = self._tensors(new) if new else self.data
         values = to_predict(values, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
-            return predict(self.model, values, draws, n)
+            return predict(self.model, self.data, values, draws, n)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
@@ -165,8 +165,7 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     data = by_name(model, data, named)
     given = arguments(model, data, torch.float64, CPU, gaps=None, whole=True)
     values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
-    with entered(state, seed=0), in_double(), refusing_changes(given):
-        refuse_gaps_of_model(model, given)
+    with entered(state, seed=0), in_double(), checking_model(model, given):
         narrow = is_narrow(model, values)
         with in_double(narrow):
             return _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)

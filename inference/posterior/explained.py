@@ -1,20 +1,29 @@
 """Errors of a model on new data, in words that name the argument: torch and Pyro name a dimension at best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ..runtime.call import argument_names
-from .approximation import Approximation
+
+
+class Fitted(Protocol):
+    """A model and the data that it was fitted to."""
+
+    @property
+    def model(self) -> Callable[..., Any]: ...
+    @property
+    def data(self) -> tuple[Any, ...]: ...
+
 
 _OUT_OF_RANGE = ("out of bounds", "out of range", "smaller than num_classes")
 _SHAPES = ("must match", "Shape mismatch", "hapes cannot be multiplied", "hape mismatch", "size mismatch", "broadcast")
 
 
 @contextmanager
-def explained(fit: Approximation, values: tuple[Any, ...]) -> Iterator[None]:
+def explained(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
     """Raises ValueError naming the arguments of the new data that the model cannot take: an index, a shape, None.
 
     values: the arguments of the prediction. Other errors pass as they are.
@@ -24,7 +33,7 @@ def explained(fit: Approximation, values: tuple[Any, ...]) -> Iterator[None]:
     except (IndexError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         words = str(error).strip().split("\n")[0]
         names = argument_names(fit.model, len(values))
-        if words.startswith("site '") and "\n" in str(error).strip():  # credo's, with Pyro's table
+        if words.startswith("site '"):  # an error of credo's, which Pyro may have followed by its table of shapes
             raise ValueError(words) from error
         missing = [name for name, value in zip(names, values, strict=False) if value is None]
         if missing and "None" in words:

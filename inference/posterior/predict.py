@@ -3,24 +3,24 @@
 p(y* | x*, data) = E_q[p(y* | x*, z)],   estimated by draws z ~ q(z), y* ~ p(y* | x*, z)
 """
 
+from numbers import Number
+from types import NoneType
 from typing import Any
 
 import torch
-from pyro import poutine
 
-from ..runtime.anew import Anew
-from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
+from ..runtime.arguments import arguments, gaps_of, number_of_draws, shown, to_predict
 from ..runtime.call import by_name
 from ..runtime.generators import noise
-from ..runtime.sites import deterministic, latent, observed, refuse_subsampled
+from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
-from .approximation import Approximation
-from .continued import ContinuedSites
+from .approximation import Approximation, pair_of
 from .explained import explained
 from .finite_latents import finite_given
-from .local_latents import Sources, believed, sources
+from .local_latents import Sources, sources
 from .marginals import model_trace
+from .prediction import one_prediction
 
 
 def predict(
@@ -39,6 +39,8 @@ def predict(
         have latents of their own, from the guide where it computes them from the data of the rows (amortised), else
         from the model given the shared latents; these are returned too. A plate over groups keeps its groups; further
         ones, if it grows, are drawn from the model.
+    A site that is one joint normal draw of all rows (a Gaussian process, observed or latent) is drawn at the new rows
+        given its values at the rows of the fit; without new data they are these rows again, with noise of their own.
     Finite latents that were summed out are drawn given the data, and y* given them, at the rows of the fit. At other
     rows they are drawn given the observations that are passed, from their prior if none is, but y* never depends on a
     value that is passed for y. Networks are in evaluation mode.
@@ -55,23 +57,18 @@ def predict(
     n = number_of_draws("predict", n)
     values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior"))), fit.data)
 
+    pair = pair_of(fit)
+
     def one() -> dict[str, torch.Tensor]:
-        held = {} if prior else believed(fit, values, found)
-        with ContinuedSites(held, found):
-            model = poutine.trace(Anew()(fit.model)).get_trace(*values)
-        refuse_subsampled(latent(model))
-        sites = latent(model) | deterministic(model)
-        drawn = {name: sites[name]["value"] for name in model.nodes if name in sites and name not in held}
-        if prior or fit.summed is None:
+        drawn, held = one_prediction(pair, values, found)
+        if prior or fit.summed is None or found.first:
             return drawn
-        guide = poutine.Trace()
-        guide.nodes.update({name: model.nodes[name] for name in held if name in model.nodes})
-        return drawn | finite_given(fit, guide, values, trained)
+        return drawn | finite_given(fit, held, values, trained)
 
     trained = observed(model_trace(fit)).keys()
     with explained(fit, values), reading(fit.state, seed):
         with noise(seed), torch.no_grad():
-            found = Sources() if prior else sources(fit, values)
+            found = Sources(values) if prior else sources(pair, values)
         return draw(one, n)
 
 
@@ -88,4 +85,9 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
     if not new:
         return fit.data
-    return arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data)).values
+    given = arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data))
+    for name, value, old in zip(given.names, given.values, fit.data, strict=False):
+        if isinstance(old, torch.Tensor) and not isinstance(value, (torch.Tensor, Number, NoneType)):
+            shape = tuple(old.shape)
+            raise ValueError(f"{name}: got {shown(value)}, wanted a tensor as in the fit, where it has shape {shape}")
+    return given.values
