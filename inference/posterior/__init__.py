@@ -14,6 +14,7 @@ Files, in the order in which to read them:
     prediction.py     one draw of a prediction
     explained.py      errors of a model on new data, in words that name the argument
     predict.py        posterior predictive draws
+    own_store.py      a Pyro module with a parameter store of its own
     trained.py        the trained copy of a network, latent weights at their mean
     likelihood.py     log predictive density of each row
 

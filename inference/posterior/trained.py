@@ -14,11 +14,11 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import nn
 
-from ..runtime.own_store import with_own_store
 from ..runtime.sites import latent, quoted
 from ..runtime.state import reading, refuse_unknown
 from .approximation import Approximation
 from .marginals import means_and_sds
+from .own_store import with_own_store
 from .sample import Values, guide_draws
 
 DRAWS = 1000  # for the mean of a latent without a closed form

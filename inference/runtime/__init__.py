@@ -18,7 +18,6 @@ Files, in the order in which to read them:
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
     places.py      lines of the user's program, and how a message names them
-    own_store.py   a Pyro module with a parameter store of its own
     held.py        sites held at given values
     anew.py        observed sites drawn anew
     interrupts.py  Ctrl-C during a call

@@ -13,7 +13,7 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
 import credo
-from credo.inference.runtime.own_store import OwnStore, with_own_store
+from credo.inference.posterior.own_store import OwnStore, with_own_store
 
 X = torch.tensor([0.2, 1.4, 0.9, 1.1])
 
