@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 import credo
-from credo.pairs import description
+from credo.pairs import description, place_in
 
 
 class Mistake(click.ClickException):
@@ -29,17 +29,32 @@ def main() -> None:
     """
 
 
+def _folder(context: click.Context, option: click.Parameter, out: Path | None) -> Path | None:
+    """The folder that --out names. Refuses one inside of a file before anything is computed."""
+    for parent in out.parents if out is not None else ():
+        if parent.exists() and not parent.is_dir():
+            raise click.BadParameter(f"{parent} is a file, wanted a folder")
+    return out
+
+
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.argument("name"),
             click.option(
-                "--data", type=click.Path(path_type=Path), help="CSV file; its columns are the model's arguments."
+                "--data",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="CSV file; its columns are the model's arguments.",
             ),
             click.option("--steps", type=int, help="Number of steps; without it, until converged."),
             click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws."),
             click.option("--device", help="cpu, cuda, ...; without it, CUDA if available, else the CPU."),
-            click.option("--out", type=click.Path(path_type=Path), help="Folder for tables (CSV) and pictures (PNG)."),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path, file_okay=False),
+                callback=_folder,
+                help="Folder for tables (CSV) and pictures (PNG).",
+            ),
         )
     ):
         command = option(command)
@@ -59,7 +74,7 @@ def plan(name: str, data: Path | None, steps: int | None, seed: int, device: str
     """Show which gradient estimator each latent site gets, and why."""
     from credo.report.analysis import arguments, save, show
 
-    with _mistakes():
+    with _mistakes(name):
         pair = credo.load(name)
         table = credo.plan(pair.model, pair.guide, *arguments(pair, data), seed=seed, device=device).frame
         show(table.T if len(table) == 1 else table)
@@ -73,7 +88,7 @@ def fit(name: str, data: Path | None, steps: int | None, seed: int, device: str 
     from credo.report.analysis import analyse, arguments, fit_pair
     from credo.report.page import Section
 
-    with _mistakes():
+    with _mistakes(name):
         pair, section = credo.load(name), Section(name)
         fit_pair(pair, section, arguments(pair, data), steps=steps, seed=seed, device=device)
         analyse(pair, section, out, exact=False)
@@ -86,7 +101,7 @@ def compare(name: str, data: Path | None, steps: int | None, seed: int, device: 
     from credo.report.analysis import analyse, arguments, fit_pair
     from credo.report.page import Section
 
-    with _mistakes():
+    with _mistakes(name):
         pair, section = credo.load(name), Section(name)
         if pair.posterior is None:
             raise Mistake(
@@ -97,7 +112,14 @@ def compare(name: str, data: Path | None, steps: int | None, seed: int, device: 
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Output folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("out"),
+    callback=_folder,
+    show_default=True,
+    help="Output folder.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 @click.option("--only", multiple=True, metavar="NAME", help="Fit this pair only; repeat the option for more pairs.")
 def demo(out: Path, seed: int, only: tuple[str, ...]) -> None:
@@ -139,8 +161,11 @@ def demo(out: Path, seed: int, only: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _mistakes() -> Iterator[None]:
-    """Turns errors with a remedy into messages without a traceback; errors in credo itself keep theirs."""
+def _mistakes(name: str = "") -> Iterator[None]:
+    """Turns errors with a remedy, and those of the user's own file, into messages without a traceback.
+
+    name: of the pair, perhaps the path of a file. Errors in credo itself keep their traceback.
+    """
     try:
         yield
     except click.ClickException:
@@ -149,11 +174,13 @@ def _mistakes() -> Iterator[None]:
         raise Mistake(str(error)) from None
     except Exception as error:
         notes = getattr(error, "__notes__", [])
-        if not notes and not isinstance(error, (ValueError, OSError)):
+        place = place_in(Path(name), error) if name.endswith(".py") else ""
+        if not notes and not place and not isinstance(error, (ValueError, OSError)):
             raise
         kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
         message = str(error).split("\nTrace Shapes:")[0].rstrip()  # Pyro's appendix
-        raise Mistake("\n".join([kind + message, *notes])) from None
+        where = f"{place}: " if place else ""
+        raise Mistake("\n".join([where + kind + message, *notes])) from None
 
 
 if __name__ == "__main__":

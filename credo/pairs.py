@@ -4,8 +4,10 @@ import ast
 import importlib
 import importlib.util
 import sys
+import traceback
 import zlib
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -42,7 +44,7 @@ def names() -> list[str]:
     return sorted(m.name for m in iter_modules(models.__path__) if not m.name.startswith("_"))
 
 
-def load(name: str) -> Pair:
+def load(name: str | Path) -> Pair:
     """The pair with this name, or the pair that a user's own file defines.
 
     name: one of `credo.names()`, or a path that ends in .py to a file that defines `model` and `guide`.
@@ -54,17 +56,26 @@ def load(name: str) -> Pair:
     >>> flips.shape
     torch.Size([350757])
     """
+    if isinstance(name, Path):
+        name = str(name)
+    if not isinstance(name, str):
+        raise ValueError(f"name: got {type(name).__name__}, wanted one of {names()}, or the path of your own .py file")
     if name.endswith(".py"):
         model_file = guide_file = _from_file(Path(name))
         name = Path(name).stem
     elif name in names():
         model_file, guide_file = (importlib.import_module(f"credo.{folder}.{name}") for folder in ("models", "guides"))
     else:
-        raise ValueError(f"no pair named {name!r}: wanted one of {names()}, or the path of your own .py file")
+        close = get_close_matches(name, names(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"no pair named {name!r}{hint}: wanted one of {names()}, or the path of your own .py file")
     for module, wanted in ((model_file, "model"), (guide_file, "guide")):
         if not callable(getattr(module, wanted, None)):
             raise ValueError(f"{module.__file__}: defines no function {wanted!r}; a pair needs model and guide")
     posterior, data = getattr(model_file, "posterior", None), getattr(model_file, "data", None)
+    for wanted, found in (("posterior", posterior), ("data", data)):
+        if found is not None and not callable(found):
+            raise ValueError(f"{model_file.__file__}: {wanted!r} is a {type(found).__name__}, wanted a function")
     return Pair(name, model_file.model, guide_file.guide, posterior, data)
 
 
@@ -79,7 +90,8 @@ def description(name: str) -> str:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ValueError(f"no file {str(path)!r}: wanted a .py file that holds model and guide")
+        got = "a folder, not a file" if path.is_dir() else "no file"
+        raise ValueError(f"{got} {str(path)!r}: wanted a .py file that holds model and guide")
     name = f"credo_pair_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -87,6 +99,18 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # so that `beside` finds the other functions of the file
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise ValueError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's file may raise anything, SystemExit too
+        sys.modules.pop(name, None)
+        place = place_in(path, error) or str(path)
+        raise ValueError(f"{place}: cannot be loaded: {type(error).__name__}: {error}") from error
     return module
+
+
+def place_in(path: Path, error: BaseException) -> str:
+    """The file and the line in it where an error arose, for messages; empty if it did not arise in that file."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f"{path}, line {lines[-1]}" if lines else ""

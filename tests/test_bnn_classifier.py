@@ -63,7 +63,8 @@ def test_every_weight_is_a_site_by_its_own_name_and_the_net_keeps_its_own():
     assert net.training
     assert set(fit.params) == {f"{name}.{part}" for name in before for part in ("loc", "scale")}
     assert {name: tuple(v.shape[1:]) for name, v in fit.sample(2).items()} == {
-        n: tuple(w.shape) for n, w in before.items()
+        **{n: tuple(w.shape) for n, w in before.items()},
+        "probs": (len(X), 3),
     }
     # 20 steps of Adam move a mean by about 20 times the learning rate: it began at the net's own weight.
     assert all(0 < (fit.params[f"{n}.loc"] - w).abs().max() < 0.5 for n, w in before.items())
@@ -164,7 +165,7 @@ def test_frozen_weights_stay_as_they_are_and_are_no_latents():
     before = net[0].weight.clone()
     x, y = torch.randn(20, 2), torch.arange(20) % 2
     fit = credo.fit(PAIR.model, PAIR.guide, net, x, y, steps=20, progress=False)
-    assert set(fit.sample(1)) == {"2.weight", "2.bias"}
+    assert set(fit.sample(1)) == {"2.weight", "2.bias", "probs"}
     assert torch.equal(net[0].weight, before) and torch.equal(fit.trained(net)[0].weight, before)
     net.requires_grad_(False)
     with pytest.raises(ValueError, match=r"net: got Sequential, wanted .* not frozen"):

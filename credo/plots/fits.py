@@ -11,6 +11,7 @@ from credo.inference.distributions.summaries import quantiles
 from credo.inference.distributions.unwrap import unwrapped
 from credo.inference.evaluation.evidence import as_double
 from credo.inference.posterior.marginals import marginals, model_trace, priors
+from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import observed
 from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
 
@@ -75,7 +76,7 @@ def belief(
     ['prior', 'fit', 'MLE 0.6667']
     """
     fit = as_double(fit)
-    draws = fit.sample(4000)
+    draws = guide_draws(fit, 4000)
     if site not in draws:
         raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")
     ax = axes(ax)

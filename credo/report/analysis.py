@@ -10,6 +10,7 @@ import pandas as pd
 
 import credo
 from credo.inference.posterior.marginals import means_and_sds
+from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.beside import beside
 from credo.inference.runtime.state import reading
 from credo.pairs import Pair
@@ -28,16 +29,27 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     if path is None:
         if pair.data is None:
             raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
-        return pair.data()
+        return _from(pair.data())
     try:
         table = pd.read_csv(path)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file ({error})") from None
     if table.empty:
         raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
+    (first, *others) = table.columns
+    separators = [mark for mark in ";\t|" if mark in first and not others]
+    if separators:
+        raise ValueError(f"{path}: its columns are separated by {separators[0]!r}, wanted commas")
     if pair.data is not None and "table" in inspect.signature(pair.data).parameters:
-        return pair.data(table=table)
+        return _from(pair.data(table=table))
     return (table,)
+
+
+def _from(found: Any) -> tuple[Any, ...]:
+    """What `data()` of a pair returned. Raises ValueError unless it is a tuple of arguments."""
+    if not isinstance(found, (tuple, list)):
+        raise ValueError(f"data() returned a {type(found).__name__}, wanted a tuple of the model's arguments")
+    return tuple(found)
 
 
 def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: Any) -> credo.Fit:
@@ -107,7 +119,7 @@ def save(table: pd.DataFrame, out: Path | None, name: str) -> None:
 
 def _summary(fit: credo.Fit) -> pd.DataFrame:
     """A row for each scalar; with more than LONGEST scalars, a row for each site."""
-    shapes = {name: values.shape[1:] for name, values in fit.sample(1).items()}
+    shapes = {name: values.shape[1:] for name, values in guide_draws(fit, 1).items()}
     if sum(shape.numel() for shape in shapes.values()) <= LONGEST:
         return fit.summary()
     moments = means_and_sds(fit, 400, 0)

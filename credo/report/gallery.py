@@ -21,6 +21,7 @@ import torch
 
 from credo import metrics, plots
 from credo.inference.posterior.marginals import marginals, means_and_sds, model_trace, priors
+from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import latent
 from credo.inference.variational.result import Fit
 from credo.report import held_out
@@ -45,7 +46,7 @@ def gallery(
 
     drawn: list[tuple[str, str]] = []
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*KINDS, *(_file(kind, site) for kind in ("belief", "masses") for site in fit.sample(1))):
+    for name in (*KINDS, *(_file(kind, site) for kind in ("belief", "masses") for site in guide_draws(fit, 1))):
         (out / f"{name}.png").unlink(missing_ok=True)
 
     def draw(name: str, caption: str, plot: Callable[..., Any], size: tuple[float, float] = (5, 3.4)) -> None:
@@ -80,10 +81,10 @@ def gallery(
 def _scalars(fit: Fit, exact: Any, points: Any, draw: Draw) -> None:
     """Draws belief or masses of each scalar latent; from the second of a kind on, the file is named for the site."""
     trace, prior, known = model_trace(fit), priors(fit), {} if exact is None else exact.marginals
-    draws, count = fit.sample(2), {"belief": 0, "masses": 0}
+    draws, count = guide_draws(fit, 2), {"belief": 0, "masses": 0}
     finite = {name: fn for name, fn in marginals(fit).items() if getattr(fn, "has_enumerate_support", False)}
     for name in latent(trace):
-        if draws[name].dim() != 1:
+        if name not in draws or draws[name].dim() != 1:
             continue
         fn = finite.get(name)
         if fn is not None and len(values := fn.enumerate_support()) <= MANY:

@@ -125,7 +125,7 @@ def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
     """A function of all tensors of `CompiledInputs`: it takes a step in place and returns [the loss], shape (), double.
 
-    If the loss is not finite, the step changes `totals` only.
+    If the loss is not finite, the step changes `totals` only. NaN also stands for a gradient that is not finite.
     """
     names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": math.inf, "nan": math.nan}
     exec(job.code, names)
@@ -142,6 +142,8 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
         if job.shapes:
             gradients = [torch.cat([g.reshape(-1) for g in gradients])]
+        sound = torch.stack([torch.isfinite(g).all() for g in gradients]).all()
+        loss = torch.where(sound, loss, math.nan)
         finite = torch.isfinite(loss)
         clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
         for i, g in enumerate(gradients):

@@ -6,12 +6,12 @@
 The graph holds the tensors that the program closes over by reference: it sees their changes in place. A graph is right
 only while the program does the same thing each time. Recording notices control flow on values by itself. It is done
 twice: two recordings that differ reveal a counter or a random number in Python. `replay.check_against_program` finds
-more. Each refusal is a `NotCaptured`.
+more. Each refusal is a `NotCaptured`. Where the program raises LinAlgError, the graph's first output is NaN.
 """
 
 import linecache
-import os
 import math
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,7 +119,7 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         node.replace_all_uses_with(by_id[id(tensor)])
         graph.erase_node(node)
     _refuse_writes(graph, read_only)
-    _fail_as_nan(graph)
+    _nan_for_failed_factors(graph)
     graph.eliminate_dead_code()
     constants = _used(graph, constants, list(by_id.values())[len(places) :])
     module.recompile()
@@ -131,21 +131,6 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         output.args = ([*output.args[0], *unused],)
         module.recompile()
     return Recording(code, module.forward, constants)
-
-
-def _fail_as_nan(graph: torch.fx.Graph) -> None:
-    """Lets the loss, the first output, be NaN where the program would raise, as for a matrix that is not positive.
-
-    torch's check reads its outcome in Python, which a GPU must wait for and a CUDA graph refuses.
-    """
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    loss, *rest = output.args[0]
-    for check in [node for node in graph.nodes if node.target is torch.ops.aten._linalg_check_errors.default]:
-        with graph.inserting_before(output):
-            failed = graph.call_function(torch.ops.aten.any.default, (check.args[0],))
-            loss = graph.call_function(torch.ops.aten.masked_fill.Scalar, (loss, failed, math.nan))
-        graph.erase_node(check)
-    output.args = ([loss, *rest],)
 
 
 def _used(graph: torch.fx.Graph, constants: list[torch.Tensor], nodes: list[torch.fx.Node]) -> list[torch.Tensor]:
@@ -171,6 +156,21 @@ def _refuse_writes(graph: torch.fx.Graph, read_only: set[torch.fx.Node]) -> None
                 if argument.alias_info.is_write:
                     raise NotCaptured("it changes a tensor in place that it did not create")
                 read_only.add(node)  # a view
+
+
+def _nan_for_failed_factors(graph: torch.fx.Graph) -> None:
+    """Makes the first output NaN where a matrix has no factor or no inverse, as a Cholesky factor at a bad draw.
+
+    The program raises LinAlgError there; a graph cannot, since interpreter and compiler drop the check that raises it.
+    """
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    first, *rest = output.args[0]
+    for node in [node for node in graph.nodes if node.target is torch.ops.aten._linalg_check_errors.default]:
+        with graph.inserting_before(output):
+            failed = graph.call_function(torch.ops.aten.any.default, (node.args[0],))  # 0 where it succeeded
+            first = graph.call_function(torch.ops.aten.masked_fill.Scalar, (first, failed, math.nan))
+        graph.erase_node(node)
+    output.args = ([first, *rest],)
 
 
 def _is_random(node: torch.fx.Node) -> bool:

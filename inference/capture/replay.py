@@ -17,6 +17,7 @@ import torch
 
 from ..runtime.default_device import on_cpu
 from ..runtime.generators import generators_kept, torch_states
+from ..runtime.parameters import all_finite
 from .record import NotCaptured, Recording, record, values_kept
 
 # Of the baselines: (the loss, a scalar; a scalar whose gradient is the step's). It writes the new baselines into them.
@@ -106,6 +107,8 @@ def check_against_program(recorded: RecordedStep, step: EagerStep, seed: int) ->
                 try:
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
+                    if isinstance(error, torch.linalg.LinAlgError) and results and results[0][0].isnan():
+                        return  # of the program, at a draw at which the graph gives NaN
                     raise graph_failed(error) from error
                 generators.append(torch_states())
     if new := sorted(set(pyro.get_param_store().keys()) - known):
@@ -153,11 +156,16 @@ def _program_values(step: EagerStep, used: list[int]) -> list[torch.Tensor]:
 
 
 def one_step(replay: Replay) -> float:
-    """Takes one step by the graph and returns the loss. If the loss is not finite, nothing is updated."""
+    """Takes one step by the graph and returns the loss. If it is not finite, nothing is updated.
+
+    NaN also stands for a finite loss whose gradient is not finite.
+    """
     recorded, inputs, optimiser = replay
     begun = time.perf_counter()
     loss, *rest = _graph_values(recorded, inputs)
     value = loss.item()
+    if math.isfinite(value) and not all_finite(rest[: len(recorded.used)]):
+        value = math.nan
     if math.isfinite(value):
         for leaf in inputs.leaves:
             leaf.grad = None

@@ -16,8 +16,9 @@ from ..distributions.unwrap import kind
 from ..pair.costs import DATA, GUIDE, PRIOR, Key, Run, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
-from ..runtime.probes import differing, parameters_moved, probing
+from ..runtime.probes import differing, look_near, probing
 from ..runtime.sites import Site, drawn_sites, is_index, latent
+from ..runtime.traced import traced
 from .provenance import by_provenance
 
 OFF = (0.0, 0.1, 0.1)  # dataflow tests: at the parameters and at two places nearby, sds
@@ -57,8 +58,8 @@ class Dependencies(NamedTuple):
 def dependencies(pair: Pair) -> Dependencies:
     """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong."""
     with probing(tuple(pair)):
-        q = poutine.trace(pair.guide).get_trace(*pair.data)
-        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        q = traced(pair.guide, pair.data)
+        p = traced(poutine.replay(pair.model, trace=q), pair.data)
         before = _by_order(q, p)
         if pair.summed is not None:  # sites summed over together are one cost, which may depend on all
             every = frozenset(latent(q, auxiliary=True))
@@ -90,29 +91,39 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
 
 
 def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
-    """The costs that move while all draws in `parents` are held."""
-    with_own: dict[Key, frozenset[str]] = {}
+    """The costs that move while all draws in `parents` are held; all costs where this cannot be found out."""
     moved: set[Key] = set()
     for off in OFF:
-        with parameters_moved(off):
-            z, other = two_draws(pair)
-            for (side, name), names in parents.items():  # a point is held by what it follows
-                own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
-                with_own[side, name] = names | own
-            sets = sorted(set(with_own.values()), key=sorted)
-            before = costs_at(pair, z).costs
-            for held in sets[:: -(-len(sets) // SETS)]:
-                after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
-                for key, names in with_own.items():
-                    if names == held and (key not in before or differing(before[key], after.get(key)).any()):
-                        moved.add(key)
+        try:
+            moved |= look_near(lambda: _missed_here(pair, parents), off)
+        except Exception:  # of the user's own code, which may raise anything
+            if not off:
+                return set(parents)
+    return moved
+
+
+def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
+    """The same at the present parameters."""
+    z, other = two_draws(pair)
+    with_own: dict[Key, frozenset[str]] = {}
+    for (side, name), names in parents.items():  # a point is held by what it follows
+        own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
+        with_own[side, name] = names | own
+    by_set: dict[frozenset[str], list[Key]] = {}
+    for key, names in with_own.items():
+        by_set.setdefault(names, []).append(key)
+    sets = sorted(by_set, key=sorted)
+    before = costs_at(pair, z).costs
+    moved: set[Key] = set()
+    for held in sets[:: -(-len(sets) // SETS)]:
+        after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
+        moved |= {key for key in by_set[held] if key not in before or differing(before[key], after.get(key)).any()}
     return moved
 
 
 def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Values of all draws of the guide, and other values that differ wherever a few tries find some."""
-    trace = poutine.trace(pair.guide).get_trace(*pair.data)
-    sites = random_draws(trace)
+    sites = random_draws(traced(pair.guide, pair.data))
     return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
 
 

@@ -15,8 +15,9 @@ from pyro import poutine
 from ..distributions.unwrap import kind, unwrapped
 from ..pair.costs import WEIGHT, Costs, Plates, Terms, run
 from ..pair.pair import Pair
-from ..runtime.probes import PLACES, nearly_equal, probing
+from ..runtime.probes import PLACES, look_near, nearly_equal, probing
 from ..runtime.sites import Site, drawn_sites
+from ..runtime.traced import first_line
 from ..runtime.vectorise import Differing, each
 from .enumerate import grid
 
@@ -81,12 +82,17 @@ def _support(fn: Any) -> torch.Tensor | str:
 def _coupled(pair: Pair, guide: poutine.Trace, values: Mapping[str, torch.Tensor], vectorised: bool) -> Cause | None:
     """Why summing row by row would be wrong, or None. Checked at the parameters and at a place nearby."""
     for off in PLACES:
-        with probing(tuple(pair), off):
-            try:
-                if cause := _coupled_here(pair, guide, values, vectorised):
-                    return cause
-            except Differing:
-                return Cause(list(values), "the pair has other sites for some of its values")
+        try:
+            with probing(tuple(pair)):
+                cause = look_near(lambda: _coupled_here(pair, guide, values, vectorised), off)
+        except Differing:
+            return Cause(list(values), "the pair has other sites for some of its values")
+        except Exception as error:  # of the user's own code, which may raise anything
+            if off:
+                continue
+            return Cause(list(values), f"the pair cannot be run with all of its values ({first_line(error)})")
+        if cause:
+            return cause
     return None
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
@@ -21,8 +20,9 @@ from ..pair.costs import Costs, Key, Terms, run
 from ..pair.local_reparam import LAYERS, bound, spatial
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
-from ..runtime.probes import differing, parameters_moved, probing
+from ..runtime.probes import differing, look_near, probing
 from ..runtime.sites import Site, drawn_sites, has_rsample
+from ..runtime.traced import first_line, traced
 from .estimator import ANALYTIC_KL, Choice, Estimator, Findings
 from .recipe import Recipe
 
@@ -60,7 +60,7 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
     """
     why: dict[str, str | None] = dict.fromkeys(names)
     with probing(tuple(pair)):
-        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        q = traced(pair.guide, pair.data)
         for name in names:
             if name not in q.nodes:
                 why[name] = "the guide does not draw it in every run"
@@ -117,19 +117,17 @@ def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str
     """Why not, found by running it at the parameters and near them."""
     try:
         for check in range(CHECKS):
-            with parameters_moved(0.1 if check else 0.0):
-                if reason := _coupled(pair, name, kl, how):
-                    return reason
+            if reason := look_near(lambda: _coupled(pair, name, kl, how), 0.1 if check else 0.0):
+                return reason
         run(pair, terms=Terms(kl=kl, local={name: how}))
     except Exception as error:  # a layer of the user's own may raise anything: the pair itself has run before
-        return f"its layer cannot be run with noise for each row ({str(error).splitlines()[0]})"
+        return f"its layer cannot be run with noise for each row ({first_line(error)})"
     return None
 
 
 def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
     """Why not, by what moves with the layer's output: one look, at one set of latents."""
-    q = poutine.trace(pair.guide).get_trace(*pair.data)
-    sites = drawn_sites(q)
+    sites = drawn_sites(traced(pair.guide, pair.data))
     held = {n: site["value"] for n, site in sites.items()}
     seen: list[tuple[torch.Tensor, int]] = []
 

@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from ..distributions.unwrap import kind, without_path
 from ..pair.costs import DATA, GUIDE, PRIOR, WEIGHT, Key, Run
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
-from ..runtime.probes import parameters_moved
+from ..runtime.probes import look_near
 from ..runtime.sites import has_rsample
+from ..runtime.traced import traced
 from .estimator import ANALYTIC_KL, LOG_Q, Choice, Estimator, Findings
 from .recipe import Draw, Part, Recipe
 
@@ -43,16 +43,23 @@ def why_not(seen: Findings) -> dict[str, str | None]:
 
 def _moving_supports(pair: Pair, names: list[str]) -> set[str]:
     """The sites whose draws at one place of the parameters are impossible at another."""
-    found = set()
+    found: set[str] = set()
     with torch.no_grad(), noise(0):
-        q = poutine.trace(pair.guide).get_trace(*pair.data)
+        q = traced(pair.guide, pair.data)
         for _ in range(PLACES):
             here = {name: _possible(q.nodes[name]["fn"]) for name in names if name in q.nodes}
-            with parameters_moved(0.1):  # a distribution may hold the parameter itself: it moves along
-                other = poutine.trace(pair.guide).get_trace(*pair.data)
-                there = {name: _possible(other.nodes[name]["fn"]) for name in here if name in other.nodes}
-                found |= {name for name in there if _excludes(other.nodes[name]["fn"], here[name])}
-            found |= {name for name, values in there.items() if _excludes(q.nodes[name]["fn"], values)}
+
+            def there(here: Mapping[str, Any] = here) -> tuple[set[str], dict[str, Any]]:
+                other = traced(pair.guide, pair.data)  # a distribution may hold the parameter itself: it moves along
+                values = {name: _possible(other.nodes[name]["fn"]) for name in here if name in other.nodes}
+                return {name for name in values if _excludes(other.nodes[name]["fn"], here[name])}, values
+
+            try:
+                excluded, values = look_near(there, 0.1)
+            except Exception:  # the guide cannot be run near its parameters: nothing is known there
+                continue
+            found |= excluded
+            found |= {name for name in values if _excludes(q.nodes[name]["fn"], values[name])}
     return found
 
 

@@ -9,11 +9,12 @@ from pyro import poutine
 
 from ..pair.costs import run
 from ..pair.pair import Pair
+from ..runtime.traced import traced
 
 
 def log_q(pair: Pair, z: dict[str, torch.Tensor]) -> torch.Tensor:
     """log q(z) of the whole guide, a scalar in nats and double precision."""
-    trace = poutine.trace(poutine.condition(pair.guide, z)).get_trace(*pair.data)
+    trace = traced(poutine.condition(pair.guide, z), pair.data)
     trace.compute_log_prob()
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
     return sum((s["log_prob"].sum(dtype=torch.float64) for s in sites), torch.zeros((), dtype=torch.float64))

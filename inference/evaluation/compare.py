@@ -4,6 +4,7 @@ KL(q || p) = log p(data) - ELBO      nats: the evidence gap, zero only where the
 """
 
 import warnings
+from collections.abc import Set
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..distributions.summaries import mean_and_sd, scalars
 from ..distributions.unwrap import kind
 from ..mcmc.result import Reference
 from ..posterior.marginals import marginals, means_and_sds, model_trace
+from ..posterior.sample import beyond_the_guide, draws_of
 from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
@@ -36,7 +38,8 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     seed: of the draws, where a marginal of the guide or the ELBO has no closed form.
     Columns: mean, exact mean, sd, exact sd, error in sds (of the mean, in exact sds), sd ratio; kl, in nats, between
         marginals (NaN without a density); W2, the Wasserstein distance in the units of the site, where the exact
-        marginal is normal; total variation, for finite sites. Latents that were summed out have no row.
+        marginal is normal; total variation, for finite sites. Latents that were summed out have no row; deterministic
+        sites of at most 50 scalars have one if the exact posterior has them, as that of a `credo.reference` does.
     `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats) and gap_in_words; against, what the fit is compared
         with; joint, {site: (KL in nats, W2)} of vectors that are Gaussian in both. The gap is KL(q || p) of all latents
         jointly: infinite for point estimates, NaN for a reference, whose draws do not determine log p(data).
@@ -64,6 +67,9 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
             known[name] = fn
             with suppress(NotImplementedError):  # taken from draws
                 q[name] = mean_and_sd(fn)
+    q |= _of_deterministic(fit, exact, q.keys(), seed)
+    if isinstance(exact, Reference):
+        left_out = left_out | exact.deterministic.keys()
     compared = {name: p for name, p in exact.marginals.items() if name in q or name not in left_out}
     if set(compared) ^ set(q):
         raise ValueError(f"compare: the fit has sites {sorted(q)}, the exact posterior {sorted(exact.marginals)}")
@@ -87,6 +93,17 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
         warnings.warn(f"compare: {gap.gap_in_words}", stacklevel=2)
     table.attrs = gap._asdict() | {"against": against, "joint": joint}
     return table
+
+
+def _of_deterministic(fit: Fit, exact: Oracle, known: Set[str], seed: int) -> dict[str, Any]:
+    """{site: (mean, sd)} of the deterministic sites that the exact posterior has too, from draws of the fit."""
+    summed = fit.summed.sites if fit.summed is not None else frozenset()
+    wanted = exact.marginals.keys() - known - summed
+    if isinstance(exact, Reference):  # a long deterministic site has no diagnostics
+        wanted &= exact.mixing.keys()
+    wanted &= beyond_the_guide(fit, seed).keys() if wanted else set()
+    draws = draws_of(fit, 5 * DRAWS, wanted, seed=seed) if wanted else {}
+    return {name: (draws[name].double().mean(0), draws[name].double().std(0)) for name in wanted}
 
 
 def _columns(q: Distribution | None, p: Distribution, mean: torch.Tensor, sd: torch.Tensor) -> Columns:

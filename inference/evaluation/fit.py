@@ -7,9 +7,19 @@ import torch
 
 from ..pair.pair import Program
 from ..planning.plan import Plan
+from ..runtime.call import by_name
+from ..runtime.datasets import batch_size_of
+from ..runtime.interrupts import interruptible
 from ..variational.caller import warning_caller
+from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
+
+# The options of the two calls: what a misspelt one may have meant.
+OPTIONS = (
+    *("steps", "lr", "optim", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"),
+    "guide",
+)
 
 
 def fit(
@@ -27,13 +37,15 @@ def fit(
     device: str | torch.device | None = None,
     compile: bool = True,
     progress: bool = True,
+    **named: Any,
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
 
     model, guide: functions of the data with the same latent sites. guide=None: a mean-field autoguide; "map" and
         "mle": point estimates with and without the prior.
-    data: tensors, NumPy arrays, pandas Series, with one row for each observation where the model has a plate over
-        rows. One DataFrame alone is matched to the model's arguments by column name.
+    data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
+        over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
+        stands for its tensors. named: arguments of the model by name, e.g. y=y.
     steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
         are the average of the last iterates.
     lr: the learning rate in unconstrained space.
@@ -61,22 +73,29 @@ def fit(
     >>> abs(fit.sample(4000)["p"].mean().item() - 5 / 8) < 0.03  # the posterior is Beta(5, 3)
     True
     """
-    runner = SVI(
-        model,
-        guide,
-        optim,
-        lr=lr,
-        particles=particles,
-        batch_size=batch_size,
-        plan=plan,
-        force=force,
-        seed=seed,
-        device=device,
-        compile=compile,
-        progress=progress,
-    )
-    with warning_caller(runner._warnings):
-        return runner._run(data, steps)
+    data = by_name(model, data, named, OPTIONS)
+    if optim is not None and not is_torchs(optim):
+        raise ValueError(
+            f"optim: got {getattr(optim, '__name__', type(optim).__name__)}, which is none of torch's; pass a class "
+            f"like torch.optim.Adam and lr=..., or give Pyro's optimisers to credo.SVI(model, guide, optim, loss)"
+        )
+    with interruptible() as ctrl_c:
+        runner = SVI(
+            model,
+            guide,
+            optim,
+            lr=lr,
+            particles=particles,
+            batch_size=batch_size_of(data) if batch_size is None else batch_size,
+            plan=plan,
+            force=force,
+            seed=seed,
+            device=device,
+            compile=compile,
+            progress=progress,
+        )
+        with warning_caller(runner._warnings):
+            return runner._run(data, steps, ctrl_c)
 
 
 def plan(
@@ -88,13 +107,14 @@ def plan(
     particles: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    **named: Any,
 ) -> Plan:
     """The gradient estimator of each latent site, chosen by least variance times work, without training.
 
     The plan is a table: site, distribution, plates, estimator, term, baseline, reason, what was ruled out and why,
     and the variance of the gradient in unconstrained space (nats squared). Legal plans compete at the parameters that
     a run starts from.
-    model, guide, data, force, particles, seed, device: as for `credo.fit`.
+    model, guide, data, named, force, particles, seed, device: as for `credo.fit`.
     plan: overrides, e.g. {"z": "score"}; "fast" takes the first legal estimator without measurements.
     Raises ValueError as `credo.fit` does, for data or a guide that does not match the model.
     Source: Glynn and Whitt 1992, for variance times work.
@@ -106,4 +126,4 @@ def plan(
     """
     runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
     with warning_caller(runner._warnings):
-        return runner._race(data)
+        return runner._race(by_name(model, data, named, OPTIONS))

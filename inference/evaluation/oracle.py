@@ -29,7 +29,9 @@ def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
     """(the exact posterior, where it comes from). Raises ValueError with the reason if there is none."""
     if (posterior := _posterior_beside(fit.model)) is not None:
         with reading(fit.state, seed):  # networks with the weights of the fit
-            return posterior(*fit.data), "the function posterior beside the model"
+            found = posterior(*fit.data)
+        _refuse_no_oracle("the function posterior beside the model returned", found)
+        return found, "the function posterior beside the model"
     nodes: dict[str, Any] = dict(model_trace(fit).nodes)
     trained = {name: site["value"].detach() for name, site in nodes.items() if site["type"] == "param"}
     model = poutine.substitute(fit.model, data=trained) if trained else fit.model
@@ -62,6 +64,17 @@ def _posterior_beside(model: Callable[..., Any]) -> Callable[..., Oracle] | None
     return functools.partial(posterior, **settings)
 
 
+def _refuse_no_oracle(what: str, exact: Any) -> None:
+    """Raises ValueError for an object that is no posterior."""
+    if missing := [name for name in ("marginals", "log_evidence") if not hasattr(exact, name)]:
+        raise ValueError(
+            f"{what} a {type(exact).__name__} without .{missing[0]}, wanted a posterior with .marginals (site to "
+            f"distribution) and .log_evidence (nats), as credo.exact and credo.reference return"
+        )
+
+
 def name_of(exact: Oracle | None) -> str:
-    """What a table says it was compared with."""
+    """What a table says it was compared with. Raises ValueError for an object that is no posterior."""
+    if exact is not None:
+        _refuse_no_oracle("exact: got", exact)
     return repr(exact) if isinstance(exact, Reference) else "what was given"

@@ -17,7 +17,9 @@ from pyro import poutine
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
-from ..runtime.arguments import column_names, tensors, to_predict
+from ..preflight.given import checking_model
+from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
+from ..runtime.call import by_name
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
@@ -78,30 +80,31 @@ class Exact:
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> Draws:
         """n joint draws z ~ p(z | data): {site: shape (n, *shape of the site)}."""
-        if n < 1:
-            raise ValueError(f"n: got {n}, wanted at least 1 draw")
+        n = number_of_draws("sample", n)
         with noise(seed), torch.no_grad():
             drawn = sample(self.components, n)
         return {name: drawn[name] for name in self.marginals}
 
-    def predict(self, n: int, *new: Any, seed: int = 0) -> Draws:
+    def predict(self, n: int, *new: Any, seed: int = 0, **named: Any) -> Draws:
         """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
         new: the model's arguments; those left out at the end (the values to predict) become None. Without arguments,
-        the observations of the posterior's own data are drawn again. Latents keep their posterior if they have the same
-        shape; with another number of rows they are drawn from the model given the others. Networks are in evaluation
-        mode. Deterministic sites are returned as well.
+        the observations of the posterior's own data are drawn again. Latents of other rows are drawn from the model
+        given the others, and returned; see `credo.predict`. Networks are in evaluation mode. Deterministic sites are
+        returned as well.
         Raises ValueError for data that `credo.exact` refuses, and for a subsampled plate.
         """
+        n, new = number_of_draws("predict", n), by_name(self.model, new, named, ("seed",))
         refuse_unknown(self.state, new)
         draws = self.sample(n, seed=seed)
-        values = to_predict(tensors(self.model, new, torch.float64, CPU, self.columns) if new else self.data, self.data)
+        values = self._tensors(new) if new else self.data
+        values = to_predict(values, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
-            return predict(self.model, values, draws, n)
+            return predict(self.model, self.data, values, draws, n)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
-        moments = {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
+        n, moments = number_of_draws("summary", n), {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
         return as_table(moments, self.sample(n, seed=seed))
 
     def update(self, *more: Any) -> "Exact":
@@ -112,7 +115,7 @@ class Exact:
         Raises NoClosedForm as `exact` does; ValueError for a latent that has another shape with this data.
         """
         refuse_unknown(self.state, more)
-        values = tensors(self.model, more, torch.float64, CPU, self.columns)
+        values = self._tensors(more)
         with entered(snapshot(self.state), seed=0), in_double(self.narrow):
             inspection = inspect_model(self.model, values)
             for name, fn in self.marginals.items():
@@ -133,16 +136,21 @@ class Exact:
             f = LogJoint(self.model, values, log_prior=prior)
             return _exact(f, inspection, self.columns, self.state, self.narrow)
 
+    def _tensors(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        gaps = gaps_of(self.model, self.data)
+        return arguments(self.model, data, torch.float64, CPU, self.columns, gaps=gaps).values
+
     def __repr__(self) -> str:
         sites = ", ".join(f"{name}: {kind(fn)}" for name, fn in self.marginals.items()) or "no latents"
         return f"Exact: log evidence {self.log_evidence:,.4f} nats; {sites}"
 
 
-def exact(model: Callable[..., Any], *data: Any) -> Exact:
+def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     """The exact posterior of a model that has one in closed form, p(z | data) = p(data, z) / p(data), and log p(data).
 
-    model: any Pyro model. data: its arguments, as for `credo.fit`. Families: Beta, Dirichlet, Gamma, InverseGamma,
-    Normal and its bijections, jointly normal sites, normal-gamma, finite sites, and mixtures over few finite values.
+    model: any Pyro model. data, named: its arguments, as for `credo.fit`.
+    Families: Beta, Dirichlet, Gamma, InverseGamma, Normal and its bijections, jointly normal sites, normal-gamma,
+    finite sites, and mixtures over few finite values.
     Computes in double precision on the CPU, whatever the model's own precision. log_evidence is in nats.
 
     Raises NoClosedForm, which names the site, the nearest family and its error in nats; ValueError for data that
@@ -154,14 +162,13 @@ def exact(model: Callable[..., Any], *data: Any) -> Exact:
     >>> posterior
     Exact: log evidence -2.8622 nats; p: Beta
     """
-    values = tensors(model, data, torch.float64, CPU)
-    state = snapshot(new_state((model, data), 0, CPU), torch.float64)
-    with entered(state, seed=0), in_double():
+    data = by_name(model, data, named)
+    given = arguments(model, data, torch.float64, CPU, gaps=None, whole=True)
+    values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
+    with entered(state, seed=0), in_double(), checking_model(model, given):
         narrow = is_narrow(model, values)
         with in_double(narrow):
-            return _exact(
-                LogJoint(model, values), inspect_model(model, values), column_names(model, data), state, narrow
-            )
+            return _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)
 
 
 def _exact(

@@ -6,28 +6,34 @@ p(y* | x*, data) = E[p(y* | x*, z) | data],   by draws z ~ p(z | data), y* ~ p(y
 from collections.abc import Callable
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import torch
-from pyro import poutine
 
-from ..runtime.held import HeldSites
-from ..runtime.sites import latent, refuse_subsampled
+from ..pair.pair import Pair
+from ..posterior.explained import explained
+from ..posterior.local_latents import sources
+from ..posterior.prediction import one_prediction
 from ..runtime.vectorise import draw_each
 from .block_posterior import Draws
 
 
-def predict(model: Callable[..., Any], data: tuple[Any, ...], draws: Draws, n: int) -> Draws:
-    """n draws of the observed and deterministic sites on this data: {site: shape (n, *shape of the site)}.
+def predict(model: Callable[..., Any], data: tuple[Any, ...], values: tuple[Any, ...], draws: Draws, n: int) -> Draws:
+    """n draws of the observed and deterministic sites at these arguments: {site: shape (n, *shape of the site)}.
 
-    draws: n draws of all latents. Latents whose shape differs on this data (another number of rows) are drawn from the
-    model given the others. Raises ValueError for a subsampled plate.
+    data: of the posterior. draws: n draws of all latents given it. Latents of rows other than its own are drawn from
+    the model given the others, and returned too; see `credo.predict`. Raises ValueError for a subsampled plate.
     """
-    program = poutine.uncondition(model)
 
-    def one(point: Draws) -> Draws:
-        trace = poutine.trace(HeldSites(point)(program)).get_trace(*data)
-        return {name: site["value"] for name, site in latent(trace).items() if name not in draws}
+    def pair(point: Draws) -> Pair:
+        def guide(*_: Any) -> None:
+            for name, value in point.items():
+                if name:
+                    pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
 
-    sites = latent(poutine.trace(program).get_trace(*data))
-    refuse_subsampled(sites)
-    same = {name: v for name, v in draws.items() if name in sites and sites[name]["fn"].shape() == v.shape[1:]}
-    return draw_each(one, {**same, "": torch.zeros(n)})  # "": counts the runs even if no latent is left
+        return Pair(model, guide, data)
+
+    with explained(pair({}), values):
+        found = sources(pair({name: value[0] for name, value in draws.items()}), values)
+        points = {**draws, "": torch.zeros(n)}  # "": counts the runs even if there is no latent
+        return draw_each(lambda point: one_prediction(pair(point), values, found).drawn, points)

@@ -2,7 +2,7 @@
 
     u ~ p(z(u) | data) |dz/du|         Hoffman and Gelman 2014; Pyro's NUTS with multinomial sampling (Betancourt 2017)
 
-Pyro sums finite latents out; they are drawn afterwards given the others (forward filtering, backward sampling).
+Pyro sums finite latents out; they are drawn afterwards given the others (`pair/backward.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -10,20 +10,23 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.infer import config_enumerate, infer_discrete
 from pyro.infer.mcmc import NUTS
 from pyro.infer.mcmc.util import initialize_model
 
 from ..capture.record import NotCaptured, record
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
+from ..pair.backward import draw_summed
 from ..pair.pair import Program, Summed
 from ..runtime.generators import noise
-from ..runtime.sites import latent
+from ..runtime.held import HeldSites
+from ..runtime.sites import deterministic, latent
+from ..runtime.vectorise import draw_each
 
 WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
 TRIES = 100
 DENSE = 50  # largest D with a dense mass matrix, which learns correlations at a cost of D^2
+MOST = 2**26  # numbers of a deterministic site in all draws
 CHECKS = 20  # draws at which a captured potential is compared with the model
 Potential = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # u (D,) -> (-log density, nats; its gradient)
 
@@ -38,6 +41,7 @@ class Target(NamedTuple):
     shapes: tuple[torch.Size, ...]  # of their unconstrained values
     transforms: dict[str, Any]  # constrained to unconstrained
     values: dict[str, int]  # {site: K} of all latents in the order of the model, 0 unless it is on 0, ..., K-1
+    follow: dict[str, int]  # {finite latent that is summed out, or deterministic site: how many numbers it has}
     first: torch.Tensor  # u (D,), a point of positive density
     eager: Potential
 
@@ -47,15 +51,22 @@ class Target(NamedTuple):
         whole = zip(self.names, self.shapes, parts, strict=True)
         return {name: self.transforms[name].inv(v.reshape(u.shape[:-1] + shape)) for name, shape, v in whole}
 
-    def finite(self, u: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One draw of the finite latents given the others: z ~ p(z | u, data), for u of shape (D,)."""
-        if self.summed is None:
-            return {}
-        given = poutine.condition(config_enumerate(self.model), self.constrained(u))
-        draw = infer_discrete(given, first_available_dim=-1 - self.summed.nesting)
-        with torch.no_grad():
-            nodes = poutine.trace(draw).get_trace(*self.data).nodes
-        return {name: nodes[name]["value"] for name in self.summed.sites if name in nodes}
+    def determined(self, u: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The sites that follow: one draw z ~ p(z | u, data) of finite latents, and deterministic sites there.
+
+        {site: shape (draws, *shape of the site)} for u of shape (draws, D). Deterministic sites with more than 67
+        million numbers in all draws are left out.
+        """
+        kept = {name for name, numbers in self.follow.items() if numbers * len(u) <= MOST or name in self.values}
+
+        def one(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            program = HeldSites(values)(self.model)
+            if self.summed is not None:
+                program = HeldSites(draw_summed(program, self.data, self.summed))(program)
+            nodes = poutine.trace(program).get_trace(*self.data).nodes
+            return {name: nodes[name]["value"] for name in nodes if name in kept}
+
+        return draw_each(one, self.constrained(u)) if kept else {}
 
 
 def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Target:
@@ -88,7 +99,9 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
         name: values_of(site["fn"]) if kind(site["fn"]) in ("Bernoulli", "Categorical") else 0
         for name, site in latent(trace).items()
     }
-    return Target(model, data, summed, names, shapes, transforms, counted, flat, eager)
+    finite = {name: site for name, site in latent(trace).items() if summed is not None and name in summed.sites}
+    follow = {name: site["value"].numel() for name, site in (finite | deterministic(trace)).items()}
+    return Target(model, data, summed, names, shapes, transforms, counted, follow, flat, eager)
 
 
 def captured_potential(target: Target) -> Potential | None:

@@ -11,7 +11,10 @@ import torch
 from tqdm import tqdm
 
 from ..pair.pair import Program
-from ..runtime.arguments import argument_names, choose_device, tensors, whole_number
+from ..preflight.given import refuse_gaps_of_model, refusing_changes
+from ..runtime.arguments import arguments, choose_device, whole_number
+from ..runtime.call import by_name
+from ..runtime.generators import LARGEST_SEED
 from ..runtime.precision import default_dtype
 from ..runtime.state import State, entered, new_state, snapshot
 from .nuts import CHECKS, Potential, Target, agrees, captured_potential, chain, starting_points, target
@@ -32,11 +35,12 @@ def reference(
     seed: int = 0,
     device: str | torch.device | None = "cpu",
     progress: bool = True,
+    **named: Any,
 ) -> Reference:
     """Draws z ~ p(z | data) by NUTS (Hoffman and Gelman 2014), with R-hat and effective sample sizes checked.
 
-    model, data: as for `credo.fit`; in double precision if the model can work in it. Pyro sums finite latents out, so
-        the model must broadcast over their values; they are drawn afterwards.
+    model, data, named: as for `credo.fit`; in double precision if the model can work in it. Pyro sums finite latents
+        out, so the model must broadcast over their values; they are drawn afterwards.
     draws, warmup: transitions of each chain that are kept, and transitions before them that adapt the step size and the
         mass matrix.
     chains: run in turns in this process, from starting points far apart, each second one minus the one before.
@@ -66,7 +70,8 @@ def reference(
     )
     if not 0 < accept < 1:
         raise ValueError(f"accept: got {accept}, wanted a probability above 0 and below 1")
-    place, seed = choose_device(device), whole_number("seed", seed, 0)
+    data = by_name(model, data, named, ("draws", "warmup", "chains", "accept", "seed", "device", "progress"))
+    place, seed = choose_device(device), whole_number("seed", seed, 0, LARGEST_SEED)
     try:
         found, state = _prepared(model, data, torch.float64, place, seed)
     except RuntimeError:  # constants of the model in single precision
@@ -84,11 +89,12 @@ def _prepared(
     model: Program, data: tuple[Any, ...], dtype: torch.dtype, device: torch.device, seed: int
 ) -> tuple[Target, State]:
     """(the posterior density of the model on its data, the state to run it in)."""
-    values = tensors(model, data, dtype, device)
+    given = arguments(model, data, dtype, device, gaps=None, whole=True)
     state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), default_dtype(dtype):
-        summed = refuse_unsampleable(model, values, argument_names(model, len(values)))
-        return target(model, values, summed), state
+    with entered(state), default_dtype(dtype), refusing_changes(given):
+        refuse_gaps_of_model(model, given)
+        summed = refuse_unsampleable(model, given.values, given.names)
+        return target(model, given.values, summed), state
 
 
 def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:
@@ -103,9 +109,13 @@ def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, se
         beyond = 2 * visited - visited.mean(0)  # a recording that is wrong there could have kept the chains away
         if not agrees(target, potential, torch.cat([visited, beyond])):
             sampled = _sampled(target, starts, target.eager, draws, warmup, accept, progress)
-    found = target.constrained(sampled.u) | sampled.finite
+    determined = target.determined(sampled.u.flatten(0, 1))
+    found = target.constrained(sampled.u) | {
+        name: values.unflatten(0, sampled.u.shape[:2]) for name, values in determined.items()
+    }
     return Reference(
         draws={name: found[name].detach().cpu() for name in target.values if name in found},
+        deterministic={name: found[name].detach().cpu() for name in found if name not in target.values},
         divergences=sampled.divergences,
         stopped=sampled.stopped,
         seed=seed,
@@ -115,7 +125,6 @@ def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, se
 
 class _Sampled(NamedTuple):
     u: torch.Tensor  # (chains, draws, D)
-    finite: dict[str, torch.Tensor]  # {site: (chains, draws, *shape)}
     divergences: tuple[int, ...]
     stopped: str
 
@@ -126,7 +135,6 @@ def _sampled(
     """Runs the chains in turns, so that each has as many draws when Ctrl-C interrupts them."""
     runs = [chain(start, potential, warmup, accept) for start in starts]
     kept: list[list[torch.Tensor]] = [[] for _ in runs]
-    finite: list[list[dict[str, torch.Tensor]]] = [[] for _ in runs]
     divergences, stopped = [0] * len(runs), "all asked for"
     shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     with tqdm(total=len(runs) * (warmup + draws), disable=not shown, unit=" transitions", leave=False) as bar:
@@ -135,7 +143,6 @@ def _sampled(
                 for c, run in enumerate(runs):
                     u, divergences[c] = next(run)
                     if t >= warmup:
-                        finite[c].append(target.finite(u))
                         kept[c].append(u)
                     bar.update()
                 if t % SHOWN == 0:
@@ -146,10 +153,8 @@ def _sampled(
             if min(map(len, kept)) < FEWEST:
                 raise
     n = min(map(len, kept))
-    names = finite[0][0]
     return _Sampled(
         torch.stack([torch.stack(us[:n]) for us in kept]),
-        {name: torch.stack([torch.stack([z[name] for z in zs[:n]]) for zs in finite]) for name in names},
         tuple(divergences),
         stopped,
     )

@@ -1,7 +1,7 @@
 """Draws of a posterior and their reliability: the result of `credo.reference`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pyro.distributions as dist
 import torch
 
-from ..distributions.summaries import QUANTILES, quantiles, scalars
+from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
 from ..runtime.arguments import whole_number
 from .diagnostics import Mixing, mixing
 
@@ -45,6 +45,7 @@ class Reference:
 
     draws: {site: shape (chains, draws, *shape of the site)}, finite latents included. divergences: divergent
     transitions of each chain. stopped: why the run ended. finite: {site: K} of the sites with values 0, ..., K-1.
+    deterministic: {site: the same shape}, the deterministic sites of the model; they do not count as `problems`.
     Diagnostics: Vehtari et al. 2021, "Rank-normalization, folding, and localization: an improved R-hat".
 
     >>> import credo, torch
@@ -59,6 +60,7 @@ class Reference:
     stopped: str
     seed: int
     finite: dict[str, int]
+    deterministic: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def log_evidence(self) -> float:
@@ -69,7 +71,7 @@ class Reference:
     def marginals(self) -> dict[str, Any]:
         """{site: its empirical marginal}, mean and variance in the site's shape; Bernoulli or Categorical if finite."""
         marginals: dict[str, Any] = {}
-        for name, values in self.draws.items():
+        for name, values in (self.draws | self.deterministic).items():
             values = values.flatten(0, 1)
             marginals[name] = EmpiricalMarginal(values)
             if k := self.finite.get(name):
@@ -79,14 +81,19 @@ class Reference:
 
     @cached_property
     def mixing(self) -> dict[str, Mixing]:
-        """{site: R-hat, effective sample sizes and Monte Carlo errors of each of its scalars}."""
-        return {name: mixing(values) for name, values in self.draws.items()}
+        """{site: R-hat, effective sample sizes and Monte Carlo errors of each of its scalars}.
+
+        Of the deterministic sites those with at most 50 scalars.
+        """
+        short = {name: v for name, v in self.deterministic.items() if v[0, 0].numel() <= LONGEST}
+        return {name: mixing(values) for name, values in (self.draws | short).items()}
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
         """Why the draws are unreliable, in words; empty if they are reliable."""
-        rhat, name = max((_worst(name, m.rhat) for name, m in self.mixing.items()), key=lambda pair: pair[0])
-        fewest = [_worst(name, -torch.minimum(m.ess, m.tail)) for name, m in self.mixing.items()]
+        latents = {name: self.mixing[name] for name in self.draws}
+        rhat, name = max((_worst(name, m.rhat) for name, m in latents.items()), key=lambda pair: pair[0])
+        fewest = [_worst(name, -torch.minimum(m.ess, m.tail)) for name, m in latents.items()]
         ess, scarce = max(fewest, key=lambda pair: pair[0])
         bad, count = sum(self.divergences), self._count
         return tuple(
@@ -105,13 +112,17 @@ class Reference:
         generator = torch.Generator().manual_seed(seed)
         rounds = [torch.randperm(self._count, generator=generator) for _ in range(-(-n // self._count))]
         index = torch.cat(rounds)[:n]
-        return {name: values.flatten(0, 1)[index] for name, values in self.draws.items()}
+        return {name: values.flatten(0, 1)[index] for name, values in (self.draws | self.deterministic).items()}
 
     def summary(self) -> pd.DataFrame:
-        """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean."""
+        """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean.
+
+        Deterministic sites with more than 50 scalars have no rows.
+        """
         rows = {}
-        for name, values in self.draws.items():
-            drawn, m = EmpiricalMarginal(values.flatten(0, 1)), self.mixing[name]
+        for name, m in self.mixing.items():
+            values = (self.draws | self.deterministic)[name]
+            drawn = EmpiricalMarginal(values.flatten(0, 1))
             marks = quantiles(drawn.draws.double(), QUANTILES)
             for index, label in scalars(name, values.shape[2:]):
                 shown = {f"{q:.0%}": marks[(i, *index)].item() for i, q in enumerate(QUANTILES)}
@@ -135,8 +146,9 @@ class Reference:
 
     def __repr__(self) -> str:
         chains, n = next(iter(self.draws.values())).shape[:2]
-        rhat = max(m.rhat.max().item() for m in self.mixing.values())
-        ess = min(torch.minimum(m.ess, m.tail).min().item() for m in self.mixing.values())
+        latents = [self.mixing[name] for name in self.draws]
+        rhat = max(m.rhat.max().item() for m in latents)
+        ess = min(torch.minimum(m.ess, m.tail).min().item() for m in latents)
         return (
             f"Reference: {chains} chains of {n:,} draws by NUTS, {self.stopped}; R-hat at most {rhat:.3f}, ESS at "
             f"least {ess:,.0f}, {sum(self.divergences)} divergences; latents: {', '.join(self.draws)}"

@@ -8,6 +8,7 @@ Files, in the order in which to read them:
     batches.py        minibatches, scaled to the whole data set
     summed_out.py     finite latents summed out of the model
     elimination.py    variable elimination: sums of products over finite variables
+    backward.py       joint draws of the summed latents given the data
     local_reparam.py  noise for each row in place of a Normal weight
 
 Other rooms call: `Pair`, `run` (the costs of one run), `batch`, `to_sum_out`.

@@ -69,29 +69,12 @@ def eliminated(trace: poutine.Trace, summed: Summed) -> list[Group]:
     count. A scale multiplies the logarithm of the sum, so all sites of a group must have the same.
     Raises ValueError naming sites that have not, and sites whose sum would take K^rows terms.
     """
-    trace.symbolize_dims()
+    tables = tables_of(trace, summed)
     nodes: dict[str, Site] = dict(trace.nodes)
-    tables = densities(trace)
-    for name in tables.keys() - summed.sites:
-        if (mask := nodes[name]["mask"]) is not None:
-            tables[name] = packed.scale_and_mask(
-                tables[name], mask=packed.pack(mask, nodes[name]["infer"]["_dim_to_symbol"])
-            )
-    letters = {nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
     groups = []
-    for names in connected({name: letters & set(t._pyro_dims) for name, t in tables.items()}):
+    for names in together(trace, tables, summed):
+        left = contracted(trace, {name: tables[name] for name in names}, summed, LogSums())
         sites = {name: nodes[name] for name in names}
-        tree: OrderedDict[frozenset[str], list[Any]] = OrderedDict()
-        for name, site in sites.items():
-            rows = frozenset(trace.plate_to_symbol[f.name] for f in site["cond_indep_stack"] if f.vectorized)
-            tree.setdefault(rows, []).append(tables[name])
-        try:
-            ((_, (left,)),) = contract_tensor_tree(tree, letters, ring=LogSums()).items()
-        except NotImplementedError as error:
-            raise ValueError(
-                f"{quoted(names)}: summed out of the model together, and all rows of a plate at once, which would take "
-                f"a term for every combination of values in its rows ({error}); sample one of them in the guide"
-            ) from None
         others = [name for name in names if name not in summed.sites]
         seen = [name for name in others if sites[name]["is_observed"]]
         shared = frozenset.intersection(*(plates(site) for site in sites.values()))
@@ -105,6 +88,45 @@ def eliminated(trace: poutine.Trace, summed: Summed) -> list[Group]:
     return groups
 
 
+def tables_of(trace: poutine.Trace, summed: Summed) -> dict[str, Any]:
+    """{site: its log density at all values of the summed sites, with its mask}, from an enumerated trace.
+
+    The masks of summed sites are left out. The log probabilities of the trace have been computed.
+    """
+    trace.symbolize_dims()
+    nodes: dict[str, Site] = dict(trace.nodes)
+    tables = densities(trace)
+    for name in tables.keys() - summed.sites:
+        if (mask := nodes[name]["mask"]) is not None:
+            tables[name] = packed.scale_and_mask(
+                tables[name], mask=packed.pack(mask, nodes[name]["infer"]["_dim_to_symbol"])
+            )
+    return tables
+
+
+def together(trace: poutine.Trace, tables: dict[str, Any], summed: Summed) -> list[list[str]]:
+    """The groups of sites that are summed over together: those whose tables share a summed site."""
+    letters = _letters(trace, tables, summed)
+    return connected({name: letters & set(table._pyro_dims) for name, table in tables.items()})
+
+
+def contracted(trace: poutine.Trace, tables: dict[str, Any], summed: Summed, ring: LogSums) -> Any:
+    """log sum_z of the product of the tables of one group. Raises ValueError for a sum of K^rows terms."""
+    nodes: dict[str, Site] = dict(trace.nodes)
+    tree: OrderedDict[frozenset[str], list[Any]] = OrderedDict()
+    for name, table in tables.items():
+        rows = frozenset(trace.plate_to_symbol[f.name] for f in nodes[name]["cond_indep_stack"] if f.vectorized)
+        tree.setdefault(rows, []).append(table)
+    try:
+        ((_, (left,)),) = contract_tensor_tree(tree, _letters(trace, tables, summed), ring=ring).items()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{quoted(tables)}: summed out of the model together, and all rows of a plate at once, which would take "
+            f"a term for every combination of values in its rows ({error}); sample one of them in the guide"
+        ) from None
+    return left
+
+
 def densities(trace: poutine.Trace) -> dict[str, Any]:
     """log p of each site, without scale and mask, as Pyro's packed tensors: `symbolize_dims` has been called."""
     nodes: dict[str, Site] = dict(trace.nodes)
@@ -113,6 +135,11 @@ def densities(trace: poutine.Trace) -> dict[str, Any]:
         for name, site in nodes.items()
         if "log_prob" in site and not site["infer"].get("_deterministic")
     }
+
+
+def _letters(trace: poutine.Trace, tables: dict[str, Any], summed: Summed) -> set[str]:
+    """The letters of the summed sites among these."""
+    return {trace.nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
 
 
 def _scaled(cost: torch.Tensor, sites: dict[str, Site]) -> torch.Tensor:

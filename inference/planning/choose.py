@@ -11,6 +11,7 @@ from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Findings
 from ..pair.pair import Pair
 from ..pair.summed_out import SUMMED_OUT
 from ..runtime.sites import latent, shown_plates
+from ..runtime.traced import traced
 from .legal import examine
 from .plan import Plan, baseline_of
 from .reasons import nothing_left, reason, refuse_illegal, refuse_unknown, ruled_out
@@ -63,7 +64,7 @@ def _summed_entries(pair: Pair, guide: poutine.Trace) -> list[Entry]:
     if pair.summed is None:
         return []
     with torch.no_grad():
-        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+        trace = traced(poutine.replay(pair.model, trace=guide), pair.data)
     rows = [
         Entry(
             site=name,

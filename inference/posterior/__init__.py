@@ -3,8 +3,19 @@
 Files, in the order in which to read them:
 
     approximation.py  the Protocol of an approximate posterior
-    marginals.py      marginals, means and sds, the summary table
+    sample.py         draws of the latents, summed ones given the data, and of deterministic sites
+    marginals.py      marginals, means and sds
+    summary.py        the summary table
+    finite_latents.py finite latents of a prediction, given the observations of its rows
+    continued.py      sites held at given values, continued where a plate has grown
+    row_sites.py      which sites of a model belong to the rows of its data
+    joint_rows.py     joint normal sites over rows: Gaussian processes
+    local_latents.py  which latents a prediction keeps, and which it draws anew
+    prediction.py     one draw of a prediction
+    explained.py      errors of a model on new data, in words that name the argument
     predict.py        posterior predictive draws
+    own_store.py      a Pyro module with a parameter store of its own
+    trained.py        the trained copy of a network, latent weights at their mean
     likelihood.py     log predictive density of each row
 
 Other rooms call: `predict`, `log_likelihood`, `marginals`, `summary`.

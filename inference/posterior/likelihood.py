@@ -19,7 +19,8 @@ from ..pair.costs import DATA, GUIDE, PRIOR, run
 from ..pair.pair import Pair
 from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
-from ..runtime.arguments import argument_names
+from ..runtime.arguments import number_of_draws
+from ..runtime.call import argument_names, by_name
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
@@ -34,11 +35,11 @@ class LogLikelihood(NamedTuple):
     errors: torch.Tensor  # standard errors in nats, shape (N,)
 
 
-def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0) -> LogLikelihood:
+def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named: Any) -> LogLikelihood:
     """log p(x_n | data) ~= log 1/K sum_k p(x_n | z_nk, w_k) p(z_nk | w_k) / q(z_nk | x_n, w_k) in nats, for each row.
 
     n: the number K of importance samples (w_k, z_nk) ~ q. seed: of these draws.
-    new: the model's arguments, observations included, N rows; if nothing is given, the data of the fit.
+    new, named: the model's arguments, observations included, N rows; if nothing is given, the data of the fit.
     Returns `.values` and `.errors`, shape (N,) each; the error is that of the mean weight by the delta method.
     Raises ValueError for n below 2, a pair without a plate over its rows, observations that were left out or lie
     outside their support, and rows with a point estimate for a latent.
@@ -51,8 +52,8 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0) -> LogL
     >>> found.values.shape, bool((found.errors < 0.1).all())
     (torch.Size([4]), True)
     """
-    if n < 2:
-        raise ValueError(f"n: got {n}, wanted at least 2 draws")
+    n = number_of_draws("log_likelihood", n, 2)
+    new = by_name(fit.model, new, named, ("seed",))
     pair = Pair(fit.model, fit.guide, new_arguments(fit, new), fit.summed)
     with reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))

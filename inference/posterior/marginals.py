@@ -1,14 +1,14 @@
 """Marginals of an approximate posterior: exact where the guide's distribution is one, from draws elsewhere."""
 
-import pandas as pd
 import torch
 from pyro import poutine
 from torch.distributions import Distribution
 
-from ..distributions.summaries import as_table, mean_and_sd
+from ..distributions.summaries import mean_and_sd
 from ..runtime.sites import independent_of_draws
 from ..runtime.state import reading
 from .approximation import Approximation
+from .sample import guide_draws
 
 
 def marginals(fit: Approximation) -> dict[str, Distribution]:
@@ -42,15 +42,10 @@ def means_and_sds(fit: Approximation, n: int, seed: int) -> dict[str, tuple[torc
             result[name] = mean_and_sd(fn)
         except (NotImplementedError, AttributeError):  # no closed form: taken from draws
             pass
-    draws = fit.sample(1, seed=seed)
+    draws = guide_draws(fit, 1, seed=seed)
     if draws.keys() - result.keys():
-        draws = fit.sample(n, seed=seed)
+        draws = guide_draws(fit, n, seed=seed)
     for name in draws.keys() - result.keys():
         values = draws[name].double()
         result[name] = (values.mean(0), values.std(0) if n > 1 else torch.zeros_like(values[0]))
     return {name: result[name] for name in draws}
-
-
-def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
-    """A row for each scalar; columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws."""
-    return as_table(means_and_sds(fit, n, seed), fit.sample(n, seed=seed))

@@ -3,29 +3,49 @@
 p(y* | x*, data) = E_q[p(y* | x*, z)],   estimated by draws z ~ q(z), y* ~ p(y* | x*, z)
 """
 
+from numbers import Number
+from types import NoneType
 from typing import Any
 
 import torch
-from pyro import poutine
 
-from ..runtime.arguments import arguments, to_predict
-from ..runtime.sites import latent, refuse_subsampled
+from ..runtime.arguments import arguments, gaps_of, number_of_draws, shown, to_predict
+from ..runtime.call import by_name
+from ..runtime.generators import noise
+from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
-from .approximation import Approximation
+from .approximation import Approximation, pair_of
+from .explained import explained
+from .finite_latents import finite_given
+from .local_latents import Sources, sources
+from .marginals import model_trace
+from .prediction import one_prediction
 
 
-def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
+def predict(
+    fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any
+) -> dict[str, torch.Tensor]:
     """p(y* | x*, data) = E_q[p(y* | x*, z)]: n draws of the observed sites, {site: shape (n, *shape of the site)}.
 
     A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
     new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
-        given, the observations of the fit are drawn anew. Columns of a table are matched by name.
+        given, the observations of the fit are drawn anew. Columns of a table are matched by name. named: arguments
+        of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
-    Latents that were summed out of the model are drawn from the model given the others, and so are the latents of new
-    rows. Networks are in evaluation mode.
-    Raises ValueError for n below 1, for data that `credo.fit` refuses, and for a plate that is subsampled.
+    Latents that all rows share come from the guide. Latents of the rows (in a plate over the rows, or with an entry for
+        each row) belong to those rows: the guide's are kept if the new data begins with all rows of the fit. Other rows
+        have latents of their own, from the guide where it computes them from the data of the rows (amortised), else
+        from the model given the shared latents; these are returned too. A plate over groups keeps its groups; further
+        ones, if it grows, are drawn from the model.
+    A site that is one joint normal draw of all rows (a Gaussian process, observed or latent) is drawn at the new rows
+        given its values at the rows of the fit; without new data they are these rows again, with noise of their own.
+    Finite latents that were summed out are drawn given the data, and y* given them, at the rows of the fit. At other
+    rows they are drawn given the observations that are passed, from their prior if none is, but y* never depends on a
+    value that is passed for y. Networks are in evaluation mode.
+    Raises ValueError for n below 1, for data that `credo.fit` refuses, for rows that the pair chooses itself by
+    `subsample=`, for an index or a shape that the model cannot take, and for other rows of one joint draw.
     Source: Gelman et al. 2013, eq. 1.4.
 
     >>> import credo, torch
@@ -34,17 +54,21 @@ def predict(fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = 
     >>> {site: draws.shape for site, draws in credo.predict(fit, 100, flips).items()}
     {'flips': torch.Size([100, 4])}
     """
-    if n < 1:
-        raise ValueError(f"n: got {n}, wanted at least one draw")
-    values = to_predict(new_arguments(fit, new), fit.data)
+    n = number_of_draws("predict", n)
+    values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior"))), fit.data)
+
+    pair = pair_of(fit)
 
     def one() -> dict[str, torch.Tensor]:
-        guide = poutine.Trace() if prior else poutine.trace(fit.guide).get_trace(*values)
-        model = poutine.trace(poutine.uncondition(poutine.replay(fit.model, trace=guide))).get_trace(*values)
-        refuse_subsampled(latent(model))
-        return {name: site["value"] for name, site in latent(model).items() if name not in guide.nodes}
+        drawn, held = one_prediction(pair, values, found)
+        if prior or fit.summed is None or found.first:
+            return drawn
+        return drawn | finite_given(fit, held, values, trained)
 
-    with reading(fit.state, seed):
+    trained = observed(model_trace(fit)).keys()
+    with explained(fit, values), reading(fit.state, seed):
+        with noise(seed), torch.no_grad():
+            found = Sources(values) if prior else sources(pair, values)
         return draw(one, n)
 
 
@@ -59,4 +83,11 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
         None,
     )
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
-    return arguments(fit.model, new, dtype, device, fit.columns).values if new else fit.data
+    if not new:
+        return fit.data
+    given = arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data))
+    for name, value, old in zip(given.names, given.values, fit.data, strict=False):
+        if isinstance(old, torch.Tensor) and not isinstance(value, (torch.Tensor, Number, NoneType)):
+            shape = tuple(old.shape)
+            raise ValueError(f"{name}: got {shown(value)}, wanted a tensor as in the fit, where it has shape {shape}")
+    return given.values

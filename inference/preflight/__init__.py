@@ -2,10 +2,20 @@
 
 Files, in the order in which to read them:
 
-    check.py      runs model and guide once and compares their sites
-    support.py    observed values outside of the support
-    broadcast.py  models that are wrong for all values of a site at once
-    rows.py       rows of a minibatch that depend on each other
+    check.py           runs model and guide, and calls the checks of the other files
+    calls.py           a model and a guide that cannot be called alike
+    pyro_errors.py     errors of Pyro's, in words that name the site and the remedy
+    roles.py           observations in a guide, nothing observed, nothing to learn
+    agreement.py       sites of the guide that are not those of the model
+    guide_support.py   draws of the guide outside of the model's support, values never drawn
+    support.py         observed values outside of the support
+    plate_rows.py      observed values that do not have the rows of their plates
+    parameters.py      one name for two parameters, tensors that are not trained
+    repeats.py         noise and counters outside of sample sites
+    twice.py           data that is counted twice
+    broadcast.py       models that are wrong for all values of a site at once
+    given.py           data that the pair changes in place, or that is NaN
+    rows.py            rows of a minibatch that depend on each other
 
-Other rooms call: `check`, `find_rows`.
+Other rooms call: `check`, `check_given`, `find_rows`.
 """

@@ -1,11 +1,11 @@
-"""Finds mistakes before the first step: runs the model and the guide once and compares their sites.
+"""Finds mistakes before the first step: runs the model and the guide, and reads what the other files look for.
 
 Pyro warns of a guide that misses a site and trains on; credo raises an error with the name of the site and the remedy.
+What a sound program could look like too is a warning. All checks read the same traces: two of each program.
 """
 
-import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -13,67 +13,151 @@ from pyro import poutine
 
 from ..pair.pair import Summed
 from ..pair.summed_out import to_sum_out
-from ..runtime.sites import Site, latent, observed, shown_plates
+from ..runtime.sites import Site, latent, observed
+from .agreement import refuse_other_shape, refuse_other_sites
 from .broadcast import all_at_once, refuse_unbroadcast
+from .calls import refuse_calls
+from .guide_support import narrower, refuse_other_support
+from .parameters import ParameterCall, ParameterCalls, one_name_twice, tied_sites, untrained
+from .plate_rows import fixed_part, refuse_one_row, refuse_shapes
+from .pyro_errors import explained
+from .repeats import run_again, unsteady
+from .roles import refuse_roles
 from .support import refuse_outside, refuse_single_class
+from .twice import observed_twice
+
+
+class Checked(NamedTuple):
+    """What the checks of a pair found out."""
+
+    guide: poutine.Trace
+    summed: Summed | None  # the sites to sum out of the model
+    warnings: list[str]  # of what looks like a mistake and may be none
+    fixed_part: str | None  # what is wrong if all steps get this data; None: nothing
+
+
+class _Ran(NamedTuple):
+    """One run of a pair: its traces and the parameters that each program asked for."""
+
+    model: poutine.Trace
+    guide: poutine.Trace
+    of_model: list[ParameterCall]
+    of_guide: list[ParameterCall]
 
 
 def check(
     model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
 ) -> tuple[poutine.Trace, Summed | None]:
-    """Runs the pair once on the data and checks it: (a trace of the guide, the sites to sum out of the model).
+    """(A trace of the guide, the sites to sum out of the model), of a pair in which `checked` refuses nothing."""
+    found = checked(model, guide, data, names, whole)
+    return found.guide, found.summed
+
+
+def checked(
+    model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
+) -> Checked:
+    """Runs the pair on the data and checks it; the first run creates the parameters.
 
     names: of the data arguments, for messages. whole: whether this is all of the data; a batch or new rows may be of
-    one class. This run creates the parameters.
+    one class, and get no warnings.
     Raises ValueError naming a site, what is wrong with it and the remedy.
     """
     given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
-    with pyro.validation_enabled(True):
-        guide_trace = _run("guide", guide, data, given)
-        model_trace = _run("model", poutine.replay(model, trace=guide_trace), data, given)
+    refuse_calls(model, guide, data, names)
+    ran = _run_both(model, guide, data, given)
+    model_trace, guide_trace = ran.model, ran.guide
     summed = to_sum_out(model_trace, guide_trace)
     absent = summed.sites if summed is not None else frozenset()
     latents, seen, believed = latent(model_trace), observed(model_trace), latent(guide_trace)
-    if not seen:
-        raise ValueError(
-            f"the model observes nothing with this data ({given}): no site has obs=..., so there is nothing to learn"
-        )
-    _sites_agree({name: site for name, site in latents.items() if name not in absent}, believed)
+    refuse_roles(model_trace, guide_trace, given)
+    drawn = {name: site for name, site in latents.items() if name not in absent}
+    refuse_other_sites(drawn, believed)
     wide = model_trace if summed is None else all_at_once(model, model_trace, data, summed)
     for name, site in seen.items():
+        refuse_shapes(name, site)
         refuse_outside(name, wide.nodes.get(name, site))
         if whole:
             refuse_single_class(name, site)
-    for name, site in latents.items():
-        if name not in absent:
-            _shapes_agree(name, site, believed[name])
+    for name, site in drawn.items():
+        refuse_other_shape(name, site, believed[name])
+    refuse_other_support(drawn, believed)
     with pyro.validation_enabled(False):
         if summed is not None:  # the data may be impossible at the values drawn, which validation refuses
             model_trace = _run("model", poutine.replay(model, trace=model_trace), data, given)
             latents, seen = latent(model_trace), observed(model_trace)
         model_trace.compute_log_prob()
         groups = [] if summed is None else refuse_unbroadcast(model, guide_trace, data, summed)
-    for name, site in (latents | seen).items():
-        _plates_declared(name, site)
-    costs = {name: site["log_prob"] for name, site in (latents | seen).items()}
-    for group in groups:
-        costs = {name: cost for name, cost in costs.items() if name not in group.sites}
-        if group.name is not None:
-            costs[group.name] = group.cost
-    for name, cost in costs.items():
-        if not torch.isfinite(cost).all():
-            bad = cost[~torch.isfinite(cost)].flatten()[0].item()
-            raise ValueError(
-                f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
-                f"starting values for which the model has a density, or check the constraint of its parameters"
-            )
-    return guide_trace, summed
+        for name, site in (latents | seen).items():
+            _plates_declared(name, site)
+        refuse_one_row(model_trace, data, names)
+        costs = {name: site["log_prob"] for name, site in (latents | seen).items()}
+        for group in groups:
+            costs = {name: cost for name, cost in costs.items() if name not in group.sites}
+            if group.name is not None:
+                costs[group.name] = group.cost
+        _refuse_not_finite(costs)
+        if not whole:
+            return Checked(guide_trace, summed, [], None)
+        found = _Ran(model_trace, guide_trace, ran.of_model, ran.of_guide)
+        warnings, fixed = _suspicious(model, guide, found, data, names)
+    return Checked(guide_trace, summed, narrower(drawn, believed) + warnings, fixed)
+
+
+def _suspicious(
+    model: Callable[..., Any], guide: Callable[..., Any], ran: _Ran, data: tuple, names: list[str]
+) -> tuple[list[str], str | None]:
+    """(warnings, what is wrong if all steps get this data)."""
+    ran.guide.compute_log_prob()
+    model_again, guide_again = run_again(model, ran.model, data), run_again(guide, ran.guide, data)
+    warnings = [
+        *one_name_twice(ran.of_model, ran.of_guide),
+        *tied_sites(ran.guide),
+        *untrained(ran.model, ran.guide, (model, guide), data),
+        *unsteady("model", model, ran.model, model_again, data),
+        *unsteady("guide", guide, ran.guide, guide_again, data),
+        *observed_twice(ran.model),
+    ]
+    return warnings, None if model_again is None else fixed_part(ran.model, model_again, data, names)
+
+
+def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, given: str) -> _Ran:
+    """Traces of the guide and of the model at its draws. An error of the model may be due to the guide's support."""
+    with pyro.validation_enabled(True):
+        with ParameterCalls() as of_guide:
+            guide_trace = _run("guide", guide, data, given)
+        replayed = poutine.replay(model, trace=guide_trace)
+        try:
+            with ParameterCalls() as of_model:
+                model_trace = _run("model", replayed, data, given)
+        except Exception as error:
+            if latents := _latents_of_failing(replayed, data):
+                believed = latent(guide_trace)
+                try:
+                    refuse_other_support({k: s for k, s in latents.items() if k in believed}, believed)
+                except ValueError as reason:
+                    raise reason from error
+            raise
+    return _Ran(model_trace, guide_trace, of_model.calls, of_guide.calls)
+
+
+def _latents_of_failing(program: Callable[..., Any], data: tuple) -> dict[str, Site]:
+    """The latent sites of a program until it fails."""
+    trace = poutine.Trace()
+    try:
+        with pyro.validation_enabled(False), poutine.trace() as tracer:
+            trace = tracer.trace
+            program(*data)
+    except Exception:  # it is the sites until then that are wanted
+        pass
+    return latent(trace)
 
 
 def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> poutine.Trace:
     try:
         return poutine.trace(program).get_trace(*data)
     except Exception as error:
+        if known := explained(what, error):
+            raise known from error
         found = _as_raised(error)
         found.add_note(f"credo: raised while the {what} ran once on the data ({given})")
         raise found from found.__cause__
@@ -91,37 +175,6 @@ def _as_raised(error: Exception) -> Exception:
     return error if module.split(".")[0] in ("pyro", "torch") else inner
 
 
-def _sites_agree(model: dict[str, Site], guide: dict[str, Site]) -> None:
-    for name in guide:
-        if name not in model:
-            raise ValueError(
-                f"guide site {name!r} is no latent site of the model{_close(name, model)}; the model's latent sites "
-                f"are {sorted(model)}. Rename it, or mark it infer={{'is_auxiliary': True}}"
-            )
-    for name in model:
-        if name not in guide:
-            raise ValueError(
-                f"the guide has no site {name!r}{_close(name, guide)}, a latent site of the model; the guide's sites "
-                f"are {sorted(guide)}. Add pyro.sample({name!r}, ...) to the guide"
-            )
-
-
-def _close(name: str, others: dict[str, Site]) -> str:
-    match = difflib.get_close_matches(name, others, n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
-
-
-def _shapes_agree(name: str, model: Site, guide: Site) -> None:
-    wanted = tuple(model["fn"].batch_shape + model["fn"].event_shape)
-    got = tuple(guide["fn"].batch_shape + guide["fn"].event_shape)
-    if wanted != got:
-        plates = shown_plates(model, "none")
-        raise ValueError(
-            f"site {name!r}: the guide draws shape {got}, the model wants {wanted} (plates: {plates}); use the same "
-            f"plates and event shape in both"
-        )
-
-
 def _plates_declared(name: str, site: Site) -> None:
     plates = {f.dim: f for f in site["cond_indep_stack"] if f.vectorized}
     shape = site["log_prob"].shape
@@ -134,6 +187,16 @@ def _plates_declared(name: str, site: Site) -> None:
                 f"site {name!r}: log_prob has shape {tuple(shape)} for values of shape {value} under {held}; dim {dim} "
                 f"of size {shape[dim]} is not declared. Put the site into a pyro.plate of that size, make it part of "
                 f"the event with .to_event(), or flatten a column of shape (N, 1) to (N,)"
+            )
+
+
+def _refuse_not_finite(costs: dict[str, torch.Tensor]) -> None:
+    for name, cost in costs.items():
+        if not torch.isfinite(cost).all():
+            bad = cost[~torch.isfinite(cost)].flatten()[0].item()
+            raise ValueError(
+                f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
+                f"starting values for which the model has a density, or check the constraint of its parameters"
             )
 
 

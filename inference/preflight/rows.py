@@ -93,8 +93,14 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
             model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
     except Exception as error:
         local = [name for name, p in unconstrained().items() if n in p.shape]
-        hint = f". Parameter {local[0]!r} has an entry for each row, which a batch cannot use" if local else ""
-        error.add_note(f"credo: raised on a batch of {length} of the {n} rows{hint}")
+        if local:
+            raise ValueError(
+                f"batch_size: parameter {local[0]!r} has an entry for each of the {n} rows, which a batch of {length} "
+                f"cannot use. Leave out batch_size; or write a guide that computes the latents of a row from its data "
+                f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), "
+                f"which an autoguide does with create_plates=..."
+            ) from error
+        error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise
     sizes, scales = {}, {}
     for trace in (guide, model):

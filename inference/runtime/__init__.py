@@ -3,6 +3,11 @@
 Files, in the order in which to read them:
 
     sites.py       the sites of a trace: latent, observed, plates
+    call.py        the call of a model: names of its arguments, data by name, missing ones
+    columns.py     one argument's data as an array of numbers, whatever type it came in
+    tables.py      tables: columns for arguments, rows of several tables paired
+    datasets.py    torch's DataLoader and Dataset as tensors
+    rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
     beside.py      the other functions in the file of a function
     reachable.py   the objects that a program can reach
@@ -10,9 +15,14 @@ Files, in the order in which to read them:
     parameters.py  the parameters of the current store
     generators.py  random generators, saved and restored
     precision.py   torch's default dtype, set for a while
+    whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
+    places.py      lines of the user's program, and how a message names them
     held.py        sites held at given values
+    anew.py        observed sites drawn anew
+    interrupts.py  Ctrl-C during a call
     replaced.py    an attribute replaced for a while
+    traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python
     antithetic.py  antithetic noise
     vectorise.py   many runs of a program, by vmap where it works

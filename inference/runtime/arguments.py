@@ -4,15 +4,22 @@ Integers stay integers, for they may be labels; floating point takes the precisi
 infinity are refused here; the error names the model's own argument.
 """
 
-import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+
+from .call import argument_names, by_name, parameters, refuse_wrong_number, required, settings_of
+from .columns import LARGEST, as_numbers
+from .datasets import unpacked
+from .rounding import digits_lost
+from .tables import as_table, by_column, in_order, paired_by_index
+
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -23,8 +30,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros((), device=device).item()  # a meta tensor holds no number
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
     return torch.device(device)
 
@@ -35,6 +42,8 @@ class Arguments(NamedTuple):
     values: tuple[Any, ...]  # tensors on the device of the run; other objects as they came
     names: list[str]  # of the model's signature, for messages
     columns: tuple[list[str] | None, ...]  # the column names of an argument that came as a table, else None
+    gaps: Mapping[str, str]  # the arguments with values that are not finite, and the message that refuses them
+    lost: tuple[str, ...]  # warnings of digits that single precision loses
 
 
 def arguments(
@@ -43,19 +52,39 @@ def arguments(
     dtype: torch.dtype,
     device: torch.device,
     columns: tuple[list[str] | None, ...] = (),
+    *,
+    gaps: Collection[str] | None = (),
+    whole: bool = False,
 ) -> Arguments:
     """Converts the user's data into the arguments of the model: the one conversion from data to tensors.
 
-    data: tensors, NumPy arrays, pandas Series or DataFrames. One DataFrame alone is taken apart by column names
-    (see `by_column`); beside other arguments it is a matrix. Floating point becomes `dtype`.
+    data: tensors, NumPy arrays, lists of numbers, pandas Series or DataFrames, or a Dataset or DataLoader with them.
+        One DataFrame alone, or a dictionary, is taken apart by column names (see `by_column`); beside other arguments
+        a DataFrame is a matrix. Floating point becomes `dtype`.
     columns: those of the fit, for each of its arguments; a table with the same columns is put into that order.
-    Raises ValueError naming the argument: empty, not finite, not numeric, or a column that is missing.
+    gaps: the arguments that may hold NaN or infinity; None: all of them, for the caller to check.
+    whole: this begins a run: the model gets all that it wants, and tensors that the user does not share.
+    Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
     """
     data = _apart(model, data)
+    if whole:
+        refuse_wrong_number(model, data)
     names = argument_names(model, len(data))
-    data = _in_order(names, data, columns)
-    values = tuple(_tensor(name, value, dtype, device) for name, value in zip(names, data, strict=True))
-    return Arguments(values, names, _columns(data))
+    data = paired_by_index(names, in_order(names, data, columns))
+    settings, found, values, lost = settings_of(model), {}, [], []
+    for name, value in zip(names, data, strict=True):
+        given = _tensor(name, as_numbers(name, value, name in settings))
+        if isinstance(given, torch.Tensor):
+            if whole and dtype == torch.float32 and (warning := digits_lost(name, given)):
+                lost.append(warning)
+            if message := _not_finite(name, given):
+                found[name] = message
+            given = _placed(given, dtype, device, copy=whole and isinstance(value, torch.Tensor))
+        values.append(given)
+    refused = [message for name, message in found.items() if gaps is not None and name not in gaps]
+    if refused:
+        raise ValueError(refused[0])
+    return Arguments(tuple(values), names, _columns(data), found, tuple(lost))
 
 
 def tensors(
@@ -64,20 +93,11 @@ def tensors(
     dtype: torch.dtype,
     device: torch.device,
     columns: tuple[list[str] | None, ...] = (),
+    *,
+    whole: bool = False,
 ) -> tuple[Any, ...]:
     """The values that `arguments` returns, without their names and columns."""
-    return arguments(model, data, dtype, device, columns).values
-
-
-def _in_order(names: list[str], data: tuple[Any, ...], columns: tuple[list[str] | None, ...]) -> tuple[Any, ...]:
-    """The data with the columns of its tables in this order. Raises ValueError for other columns."""
-    for name, value, wanted in zip(names, data, columns, strict=False):
-        if isinstance(value, pd.DataFrame) and wanted is not None and set(value.columns) != set(wanted):
-            missing = [c for c in wanted if c not in value.columns]
-            extra = [c for c in value.columns if c not in wanted]
-            raise ValueError(f"{name}: wanted the columns of the fit, {wanted}; missing {missing}, not known {extra}")
-    ordered = zip(data, (*columns, *[None] * len(data)), strict=False)
-    return tuple(v[wanted] if isinstance(v, pd.DataFrame) and wanted is not None else v for v, wanted in ordered)
+    return arguments(model, data, dtype, device, columns, whole=whole).values
 
 
 def column_names(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[list[str] | None, ...]:
@@ -89,44 +109,6 @@ def _columns(data: tuple[Any, ...]) -> tuple[list[str] | None, ...]:
     return tuple(list(v.columns) if isinstance(v, pd.DataFrame) else None for v in data)
 
 
-def argument_names(model: Callable[..., Any], n: int) -> list[str]:
-    """The names of the model's first n positional arguments, for messages and for the columns of a table."""
-    positional = [p for p in _parameters(model) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in positional][:n]
-    return names + [f"argument {i + 1}" for i in range(len(names), n)]
-
-
-def by_column(model: Callable[..., Any], table: pd.DataFrame) -> tuple[Any, ...]:
-    """The model's data arguments, each from the column of its name.
-
-    Data arguments are those without a default or with the default None. One required argument without a column of its
-    name takes all columns that no other argument takes, as a matrix of shape (rows, columns).
-    Raises ValueError for an argument that no column is left for.
-    """
-    wanted = [p for p in _parameters(model) if p.kind is p.POSITIONAL_OR_KEYWORD and p.default in (p.empty, None)]
-    names = [p.name for p in wanted]
-    rest = [c for c in table.columns if c not in names]
-    missing = [p.name for p in wanted if p.name not in table.columns and p.default is p.empty]
-    if len(missing) > 1 or (missing and (len(wanted) == 1 or not rest)):
-        raise ValueError(
-            f"the table has no column {missing[0]!r}, an argument of the model: got columns {list(table.columns)}, "
-            f"wanted {names}. Rename a column, or pass the arguments one by one, e.g. table[{table.columns[0]!r}]."
-            if len(table.columns)
-            else f"the table has no columns; wanted {names}"
-        )
-    values = []
-    for p in wanted:
-        if p.name in table.columns:
-            values.append(table[p.name])
-        elif p.default is p.empty:
-            values.append(table[rest])
-        else:
-            values.append(None)
-    while values and values[-1] is None:
-        values.pop()
-    return tuple(values)
-
-
 def works_in_double(modules: list[nn.Module]) -> bool:
     """Whether the model works in double precision: as torch's default, or because a parameter of a module is double."""
     if torch.get_default_dtype() == torch.float64:
@@ -134,19 +116,42 @@ def works_in_double(modules: list[nn.Module]) -> bool:
     return any(p.dtype == torch.float64 for m in modules for p in m.parameters())
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number >= `least`."""
-    if not hasattr(value, "__index__") or operator.index(value) < least:
-        raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least {least}")
-    return operator.index(value)
-
-
-def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
-    function = model.forward if isinstance(model, nn.Module) else model
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range."""
     try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a callable without a signature
-        return []
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}: got {shown(value)}, wanted a whole number of at least {least}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: got {number}, wanted a whole number of at most {most}")
+    return number
+
+
+def number_of_draws(call: str, n: Any, least: int = 1) -> int:
+    """The number n of draws as an int. Raises ValueError for data, or the name of a site, in its place.
+
+    call: the name of the method, for messages.
+    """
+    if isinstance(n, str):
+        raise ValueError(
+            f"n: got {n!r}, wanted the number of draws; take a site from the result: sample()[{n!r}], "
+            f"summary().loc[{n!r}]"
+        )
+    if hasattr(n, "shape") or isinstance(n, (list, dict)):
+        raise ValueError(f"n: got {shown(n)}, wanted the number of draws before the data: {call}(1000, x)")
+    if not hasattr(n, "__index__") or operator.index(n) < least:
+        raise ValueError(f"n: got {shown(n)}, wanted at least {'one draw' if least == 1 else f'{least} draws'}")
+    return operator.index(n)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as Python writes it, arrays by their type and shape."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def to_predict(values: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -157,39 +162,62 @@ def to_predict(values: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...
     return values + tuple(None if isinstance(v, torch.Tensor) else v for v in data[len(values) :])
 
 
+def gaps_of(model: Callable[..., Any], values: tuple[Any, ...]) -> frozenset[str]:
+    """The names of the model's arguments that hold NaN or infinity, as these tensors do."""
+    pairs = zip(argument_names(model, len(values)), values, strict=True)
+    return frozenset(name for name, v in pairs if isinstance(v, torch.Tensor) and _not_finite(name, v))
+
+
 def _apart(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[Any, ...]:
-    return by_column(model, data[0]) if len(data) == 1 and isinstance(data[0], pd.DataFrame) else data
+    """The data as one entry for each argument: a table alone is taken apart by its columns, a Dataset by its parts."""
+    data = tuple(as_table(value) for value in unpacked(data))
+    if len(data) != 1:
+        return data
+    (table,) = data
+    if isinstance(table, pd.DataFrame):
+        return by_column(model, table)
+    if isinstance(table, dict) and (wanted := required(model)) and wanted <= table.keys():
+        known = {p.name for p in parameters(model)}
+        return by_name(model, (), {name: value for name, value in table.items() if name in known})
+    return data
 
 
-def _tensor(name: str, value: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if isinstance(value, (pd.DataFrame, pd.Series)):
-        kinds = value.dtypes if isinstance(value, pd.DataFrame) else pd.Series([value.dtype], [value.name])
-        text = [column for column, kind in kinds.items() if not pd.api.types.is_numeric_dtype(kind)]
-        if text:
-            raise ValueError(
-                f"{name}: column {text[0]!r} holds {kinds[text[0]]}, wanted numbers; encode it first "
-                f"(pandas.get_dummies) or leave it out"
-            )
-        whole = all(pd.api.types.is_integer_dtype(k) or pd.api.types.is_bool_dtype(k) for k in kinds)
-        whole = whole and not value.isna().to_numpy().any()
-        value = value.to_numpy(dtype=np.int64) if whole else value.to_numpy(dtype=np.float64, na_value=np.nan)
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, (bool, int, float)) for v in value):
-        value = np.asarray(value)
+def _tensor(name: str, value: Any) -> Any:
+    """The data of an argument as a tensor of the precision that it has; other objects as they came."""
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "biuf":
-            raise ValueError(f"{name}: got an array of {value.dtype}, wanted numbers")
-        value = torch.from_numpy(np.ascontiguousarray(value).copy())
+        value = torch.from_numpy(np.ascontiguousarray(value))
     if not isinstance(value, torch.Tensor):
         return value
     if value.numel() == 0:
         raise ValueError(f"{name} is empty: got shape {tuple(value.shape)}, wanted at least one row")
-    if value.is_floating_point():
-        value = value.to(dtype)
-        bad = (~torch.isfinite(value)).nonzero()
-        if len(bad):
-            where = tuple(bad[0].tolist())
-            raise ValueError(
-                f"{name}: {len(bad)} of {value.numel()} values are not finite, the first is {value[where].item()} at "
-                f"index {where}; drop or fill those rows first"
-            )
-    return value.to(device)
+    if value.dtype in UNSIGNED:
+        if value.dtype == torch.uint64 and (value.view(torch.int64) < 0).any():
+            raise ValueError(f"{name}: got {value.dtype} above {LARGEST}, wanted integers that int64 holds")
+        value = value.to(torch.int64)
+    return value.detach() if value.requires_grad else value
+
+
+def _placed(value: torch.Tensor, dtype: torch.dtype, device: torch.device, copy: bool) -> torch.Tensor:
+    if value.is_complex():
+        dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+    elif not value.is_floating_point():
+        dtype = value.dtype
+    return value.to(device, dtype, copy=copy)
+
+
+def _not_finite(name: str, value: torch.Tensor) -> str | None:
+    """The message that refuses values that are NaN or infinite; None where all are finite."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return None
+    if value.layout is torch.sparse_coo:
+        value = value.coalesce().values()
+    elif value.layout is not torch.strided:
+        value = value.values()
+    bad = ~torch.isfinite(value)
+    if not bad.any():
+        return None
+    where = tuple(bad.nonzero()[0].tolist())
+    return (
+        f"{name}: {int(bad.sum())} of {value.numel()} values are not finite, the first is {value[where].item()} at "
+        f"index {where}; drop or fill those rows first"
+    )

@@ -7,10 +7,19 @@ from typing import Any
 import torch
 from pyro.util import get_rng_state, set_rng_state
 
+LARGEST_SEED = 2**32 - 1  # of NumPy's generator
+
+
+def refuse_no_seed(seed: Any) -> None:
+    """Raises ValueError for what cannot be the seed of all generators."""
+    if not hasattr(seed, "__index__") or (hasattr(seed, "shape") and seed.shape) or not 0 <= int(seed) <= LARGEST_SEED:
+        raise ValueError(f"seed: got {seed!r}, wanted a whole number from 0 to {LARGEST_SEED}")
+
 
 @contextmanager
 def noise(seed: int) -> Iterator[None]:
     """Starts torch's generators from `seed` inside and restores them outside: common random numbers."""
+    refuse_no_seed(seed)
     module = accelerator()
     devices = range(module.device_count()) if module else []
     with torch.random.fork_rng(devices, device_type=_kind() or "cuda"):

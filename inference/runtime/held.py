@@ -17,5 +17,12 @@ class HeldSites(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
             value = self.values[msg["name"]]
-            msg["value"] = value.expand(msg["fn"].shape()) if hasattr(msg["fn"], "shape") else value
+            msg["value"] = _expanded(value, msg["fn"])
             msg["done"] = True
+
+
+def _expanded(value: torch.Tensor, fn: Any) -> torch.Tensor:
+    """The value in the shape of the distribution. A conditional flow draws more rows than its batch shape says."""
+    if not hasattr(fn, "shape"):
+        return value
+    return value.expand(torch.broadcast_shapes(value.shape, fn.shape()))

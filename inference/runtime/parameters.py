@@ -1,5 +1,6 @@
 """The parameters of the current store: unconstrained leaves, one flat vector, constrained values."""
 
+import math
 from collections.abc import Iterable
 
 import pyro
@@ -26,6 +27,15 @@ def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> Non
     with torch.no_grad():
         for leaf, piece in zip(leaves, point.split([p.numel() for p in leaves]), strict=True):
             leaf.copy_(piece.view(leaf.shape))
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether every number in these tensors is finite."""
+    tensors = list(tensors)
+    with torch.no_grad():
+        if math.isfinite(sum(t.sum() for t in tensors)):  # then every term is; the sum alone may also overflow
+            return True
+        return all(bool(torch.isfinite(t.coalesce().values() if t.is_sparse else t).all()) for t in tensors)
 
 
 def constrained() -> dict[str, torch.Tensor]:

@@ -3,15 +3,18 @@
 Random generators are put back by `generators`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 
 from .parameters import unconstrained
 from .reachable import find_modules
 
+T = TypeVar("T")
 PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
+SHORTER = (1.0, 0.1, 0.01)  # of the move: the next where the pair cannot be run at the end of the one before
 
 
 @contextmanager
@@ -39,6 +42,22 @@ def parameters_moved(sd: float = 0.1) -> Iterator[None]:
         with torch.no_grad():
             for p, value in zip(leaves, before, strict=True):
                 p.copy_(value)
+
+
+def look_near(look: Callable[[], T], sd: float) -> T:
+    """What `look` returns with every parameter moved by normal noise with this sd, or with less where it fails there.
+
+    A parameter without a constraint may hold a probability of 0.97 or a covariance, which a long move makes invalid.
+    Raises the error of `look` where it fails after the shortest move too.
+    """
+    for shorter in SHORTER:
+        try:
+            with parameters_moved(sd * shorter):
+                return look()
+        except Exception:
+            if not sd or shorter == SHORTER[-1]:
+                raise
+    raise AssertionError("a look returns or raises")
 
 
 @contextmanager

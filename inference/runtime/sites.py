@@ -41,6 +41,11 @@ def observed(trace: poutine.Trace) -> dict[str, Site]:
     }
 
 
+def deterministic(trace: poutine.Trace) -> dict[str, Site]:
+    """The deterministic sites by name: values that `pyro.deterministic` computes from others."""
+    return {name: site for name, site in _samples(trace).items() if site["infer"].get("_deterministic")}
+
+
 def is_index(site: Site) -> bool:
     """Whether a site is the one that Pyro adds for a plate, the indices of its rows."""
     return type(site["fn"]).__name__ == "_Subsample"
@@ -80,6 +85,11 @@ def same_scale(one: Any, two: Any) -> bool:
     if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
         return torch.equal(torch.as_tensor(one), torch.as_tensor(two))
     return bool(one == two)
+
+
+def is_subsampled(site: Site) -> bool:
+    """Whether a plate that holds the site is subsampled."""
+    return any(plate.full_size is not None and plate.full_size > plate.size for plate in site["cond_indep_stack"])
 
 
 def refuse_subsampled(sites: dict[str, Site]) -> None:

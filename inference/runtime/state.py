@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from .default_device import CPU, Moved, default_device
-from .generators import generator_states, set_generator_states
+from .generators import generator_states, refuse_no_seed, set_generator_states
 from .reachable import find_modules
+from .whole_plates import whole_plates
 
 
 @dataclass
@@ -54,6 +55,8 @@ def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State
 @contextmanager
 def entered(state: State, *, seed: int | None = None, validate: bool = False) -> Iterator[None]:
     """Puts `state` in place inside; the process is unchanged outside. `seed` restarts the generators for this entry."""
+    if seed is not None:
+        refuse_no_seed(seed)
     outside = {m: dict(m.__dict__) for m in state.modules}
     generators = generator_states()
     store = pyro.get_param_store()
@@ -102,11 +105,14 @@ def snapshot(state: State, dtype: torch.dtype | None = None, device: torch.devic
 
 @contextmanager
 def reading(state: State, seed: int) -> Iterator[None]:
-    """Puts a copy of `state` in place inside, networks in evaluation mode; `state` itself does not change."""
+    """Puts a copy of `state` in place inside, networks in evaluation mode, plates with all of their rows.
+
+    `state` itself does not change.
+    """
     copy = snapshot(state)
     for attributes in copy.modules.values():
         attributes["training"] = False
-    with entered(copy, seed=seed):
+    with entered(copy, seed=seed), whole_plates():
         yield
 
 

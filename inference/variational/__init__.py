@@ -9,7 +9,10 @@ Files, in the order in which to read them:
     steps.py        the steps of a run
     update.py       one update of the parameters
     races.py        when plans compete in the course of a run
-    loop.py         the loop: progress bar, Ctrl-C, losses that are not finite
+    run.py          a run from its first step to its fit
+    loop.py         the loop: progress bar, Ctrl-C, bad steps
+    bad_steps.py    steps that are skipped, counted, and at last end a run
+    nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     convergence.py  when to stop, and the average of the iterates
     gain.py         the gain in ELBO between two points

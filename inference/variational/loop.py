@@ -1,53 +1,65 @@
-"""The loop over steps: the progress bar, Ctrl-C, and a loss that is not finite.
+"""The loop over steps: the progress bar, Ctrl-C, and bad steps.
 
-When the loop ends is for `endings` to say. However it ends, the average of the last iterates is not lost.
+When the loop ends is for `endings` to say. However it ends, the ending has the average of the last iterates.
 """
 
-import math
 import sys
 from collections.abc import Callable
 
 import torch
 from tqdm import tqdm
 
+from ..runtime.interrupts import CtrlC
+from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
-from .steps import StepBlock
+from .steps import StepBlock, iterate
 
 SHOWN = 25  # steps after which the progress bar shows the loss again
 
 
-class NotFinite(ArithmeticError):
-    """The loss became infinite or NaN. `.average`: the mean of the last finite iterates, shape (P,), or None."""
-
-    average: torch.Tensor | None = None
-
-
 def loop(
-    take_steps: Callable[[int], StepBlock], ending: Ending, *, total: int | None, progress: bool = True
+    take_steps: Callable[[int], StepBlock],
+    ending: Ending,
+    *,
+    total: int | None,
+    progress: bool = True,
+    bad: BadSteps | None = None,
+    ctrl_c: CtrlC | None = None,
 ) -> tuple[torch.Tensor | None, str]:
     """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
 
-    The average has shape (P,); it is None if there were too few iterates.
+    The average has shape (P,); it is None if there were too few iterates. Bad steps count neither as steps nor as
+    iterates.
     take_steps: takes at least one step and at most the number given. total: steps for the progress bar, if known.
-    Raises NotFinite, with the average so far.
+    bad: counts the bad steps; None: the first one ends the loop. ctrl_c: of the call; it may raise KeyboardInterrupt
+    during steps, and not any more when the loop has ended.
+    Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
-    done = 0
+    bad, ctrl_c = bad or BadSteps(row=1), ctrl_c or CtrlC()
+    done, stopped = 0, ""
     with _progress_bar(total, progress) as bar:
         try:
-            while done < ending.limit:
-                block = take_steps(ending.pause(done) - done)
-                before, done = done, done + len(block.losses)
-                _show(bar, block, before, done)
-                if not math.isfinite(block.losses[-1]):
-                    raise NotFinite(f"-ELBO became {block.losses[-1]} at step {done:,}")
-                if stopped := ending.after(block, done):
-                    return ending.average(), stopped
+            ctrl_c.raises = True
+            while not stopped and done < ending.limit and not ctrl_c.presses:
+                try:
+                    block = take_steps(ending.pause(done) - done)
+                except SKIPPED as error:
+                    bad.add_error(error)
+                    continue
+                good = bad.add(block)
+                before, done = done, done + good
+                if good:
+                    if good < len(block.losses):
+                        block = StepBlock(block.losses[:good], block.total - iterate())
+                    _show(bar, block, before, done)
+                    stopped = ending.after(block, done)
         except KeyboardInterrupt:
-            return ending.average(), f"interrupted after {done:,} steps (Ctrl-C)"
-        except NotFinite as error:
-            error.average = ending.average()
-            raise
-    return ending.average(), ending.at_limit
+            pass
+        finally:
+            ctrl_c.raises = False
+    if not stopped and done < ending.limit:
+        stopped = f"interrupted after {done:,} steps (Ctrl-C)"
+    return ending.average(), stopped or ending.at_limit
 
 
 def _progress_bar(total: int | None, progress: bool) -> tqdm:

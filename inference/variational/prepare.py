@@ -13,7 +13,7 @@ from ..planning.choose import make_plan
 from ..planning.legal import fullest
 from ..planning.plan import Plan
 from ..planning.race import how_many
-from ..preflight.check import check
+from ..preflight.given import check_given
 from ..preflight.rows import find_rows
 from ..runtime.arguments import Arguments, arguments, works_in_double
 from ..runtime.generators import noise
@@ -39,35 +39,46 @@ class Prepared(NamedTuple):
     warmup: int  # steps
     latents: int  # numbers, for the whole data set
     summed: Summed | None  # latents that are summed out of the model
+    fixed_part: str | None = None  # what is wrong if every step gets this data
+    gaps: frozenset[str] = frozenset()  # the arguments with NaN or infinity that the pair leaves out itself
+
+
+class Begun(NamedTuple):
+    """A run whose parameters exist and whose pair is checked, but that has no plan yet."""
+
+    state: State
+    dtype: torch.dtype
+    pair: Pair  # on all data
+    q: poutine.Trace  # of the guide
+    given: Arguments
+    warnings: list[str]  # of what looks like a mistake in the pair
+    fixed_part: str | None  # what is wrong if every step gets this data
 
 
 class _InDouble(Exception):
     """The model turned out to work in double precision."""
 
 
-def prepare(model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> tuple[Prepared, Arguments]:
-    """What the run must know before its first step, and its data as tensors in the precision of the model.
+def begin(model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
+    """The data as tensors in the precision of the model, the parameters of the run, and the pair checked.
 
     model, guide: those to train. Raises ValueError for a mistake in the pair or its data.
     """
     double = works_in_double(find_modules((model, guide, data)))
     try:
-        return _prepare_in(torch.float64 if double else torch.float32, model, guide, settings, data)
+        return _begin_in(torch.float64 if double else torch.float32, model, guide, settings, data)
     except _InDouble:
-        return _prepare_in(torch.float64, model, guide, settings, data)
+        return _begin_in(torch.float64, model, guide, settings, data)
 
 
-def _prepare_in(
-    dtype: torch.dtype, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]
-) -> tuple[Prepared, Arguments]:
+def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
     """The same in this precision. Raises _InDouble if single precision does not do."""
-    given = arguments(settings.model, data, dtype, settings.device)
+    given = arguments(settings.model, data, dtype, settings.device, gaps=None, whole=True)
     state = new_state((model, guide, data), settings.seed, settings.device)
     with entered(state):
-        pair = Pair(model, guide, given.values)
         try:
-            q, summed = check(model, guide, given.values, given.names)
-            pair = pair._replace(summed=summed)
+            found = check_given(model, guide, given)
+            q, summed = found.guide, found.summed
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
                 raise _InDouble from error
@@ -77,6 +88,14 @@ def _prepare_in(
             raise _InDouble
         if not unconstrained():
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
+    pair = Pair(model, guide, given.values, summed)
+    return Begun(state, dtype, pair, q, given, [*given.lost, *found.warnings], found.fixed_part)
+
+
+def prepare(begun: Begun, settings: Settings) -> Prepared:
+    """What the run must know before its first step: estimators, particles, batches. Raises ValueError as `begin`."""
+    state, dtype, pair, q, given, *_ = begun
+    with entered(state):
         rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names)
         if rows is not None and rows.size < rows.n:
             pair = batch(pair, rows, torch.arange(rows.size))
@@ -90,11 +109,14 @@ def _prepare_in(
             )
             vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
             particles = settings.particles or plan.particles or how_many(pair, plan, vectorised)
-        p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*pair.data)
+        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
-    return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, summed), given
+    gaps = frozenset(given.gaps)
+    return Prepared(
+        state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, begun.fixed_part, gaps
+    )
 
 
 def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:

@@ -3,6 +3,7 @@
 Parameters live in Pyro's own store, where the next lines of such a program (`pyro.param`, `Predictive`) look for them.
 """
 
+from functools import partial
 from typing import Any, NoReturn
 
 import pyro.infer
@@ -10,13 +11,22 @@ import torch
 
 from ..pair.pair import Pair
 from ..planning.plan import Plan
+from ..preflight.check import checked
+from ..runtime.arguments import argument_names
+from ..runtime.generators import generator_states
 from ..runtime.parameters import constrained
+from ..runtime.reachable import find_modules
+from ..runtime.state import State, entered, own_modules, snapshot
+from .bad_steps import NotFinite
+from .caller import warning_caller
 from .endings import FixedSteps
-from .loop import NotFinite, loop
+from .loop import loop
 from .result import Diverged, Fit, finished
 from .steps import StepBlock
 
 OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # credo's, not Pyro's
+
+ELBOS = (pyro.infer.Trace_ELBO, pyro.infer.TraceGraph_ELBO, pyro.infer.TraceEnum_ELBO)  # the losses of sound pairs
 
 
 class PyroSVI(pyro.infer.SVI):
@@ -32,6 +42,7 @@ class PyroSVI(pyro.infer.SVI):
             )
         super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
+        self._checks = loss is None or isinstance(loss, ELBOS)  # other losses may ask for other pairs
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
@@ -39,27 +50,52 @@ class PyroSVI(pyro.infer.SVI):
         return constrained()
 
     def step(self, *data: Any, **keywords: Any) -> float:
-        """One update of the parameters in Pyro's store. Returns the loss before it, in nats."""
-        self.losses.append(super().step(*data, **keywords))
-        return self.losses[-1]
+        """One update of the parameters in Pyro's store. Returns the loss before it, in nats.
+
+        Before the first step, mistakes in the pair are warned of.
+        """
+        warnings = self._mistakes(data, keywords)
+        with warning_caller(warnings):
+            return self._step(data, keywords)
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
+        warnings = self._mistakes(data, {})
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
-        try:
-            _, stopped = loop(
-                lambda most: StepBlock([self.step(*data)], torch.zeros(0)), FixedSteps(steps), total=steps
-            )
-        except NotFinite as error:
-            raise Diverged(str(error), self._fit_now(data, str(error))) from None
-        return self._fit_now(data, stopped)
+        with warning_caller(warnings):
+            try:
+                _, stopped = loop(
+                    lambda most: StepBlock([self._step(data, {})], torch.zeros(0)), FixedSteps(steps), total=steps
+                )
+            except NotFinite as error:
+                raise Diverged(str(error), self._fit_now(data, str(error))) from None
+            return self._fit_now(data, stopped)
 
     def prepare(self, *data: Any) -> NoReturn:
         """Raises TypeError: a run of Pyro's has no plan."""
         raise TypeError("a runner with a Pyro optimiser has no plan, races and gradients; leave out optim and loss")
 
     race = gradients = prepare
+
+    def _step(self, data: tuple, keywords: dict[str, Any]) -> float:
+        self.losses.append(super().step(*data, **keywords))
+        return self.losses[-1]
+
+    def _mistakes(self, data: tuple, keywords: dict[str, Any]) -> list[str]:
+        """What `checked` warns of and refuses, before the first step; parameters and generators stay as they are."""
+        if self.losses or not self._checks:
+            return []
+        model, guide = (partial(program, **keywords) if keywords else program for program in (self.model, self.guide))
+        store = dict(pyro.get_param_store().get_state())
+        modules = own_modules(find_modules((model, guide, data)))
+        with entered(snapshot(State(store, modules, generator_states()))):
+            try:
+                return checked(model, guide, data, argument_names(model, len(data))).warnings
+            except ValueError as error:
+                return [str(error)]
+            except Exception:  # the first step raises it again, in Pyro's words
+                return []
 
     def _fit_now(self, data: tuple, stopped: str) -> Fit:
         return finished(self.model, Pair(self.model, self.guide, data), self.losses, Plan(()), stopped, 0, ())

@@ -1,6 +1,5 @@
 """The result of a run: `Fit`, and `Diverged` when the loss is no longer finite."""
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,19 +8,18 @@ from typing import Any
 import pandas as pd
 import pyro
 import torch
-from pyro import poutine
 from torch import nn
 
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
-from ..posterior.marginals import summary
 from ..posterior.predict import predict
+from ..posterior.sample import sample
+from ..posterior.summary import summary
+from ..posterior.trained import trained
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
-from ..runtime.sites import latent, refuse_subsampled
-from ..runtime.state import State, own_modules, reading, refuse_unknown, snapshot
-from ..runtime.vectorise import draw
+from ..runtime.state import State, own_modules, snapshot
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -53,27 +51,34 @@ class Fit:
     summed: Summed | None = None  # the model's latents that the guide does not have
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
-        """n draws z ~ q: {site: shape (n, *shape of the site)}."""
-        if n < 1:
-            raise ValueError(f"n: got {n}, wanted at least one draw")
-        with reading(self.state, seed):
-            return draw(lambda: _values(poutine.trace(self.guide).get_trace(*self.data)), n)
+        """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
 
-    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False) -> dict[str, torch.Tensor]:
-        """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
-        return predict(self, n, *new, seed=seed, prior=prior)
-
-    def trained(self, net: nn.Module) -> nn.Module:
-        """A copy of this network with its trained weights, in evaluation mode; changes to it leave the fit as it is.
-
-        Raises ValueError for a network that the run has not trained.
+        Finite latents that were summed out are drawn given the data; see `inference/posterior/sample.py`.
         """
-        refuse_unknown(self.state, (net,))
-        with reading(self.state, 0):
-            return copy.deepcopy(net)
+        return sample(self, n, seed=seed)
+
+    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any) -> dict[str, torch.Tensor]:
+        """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
+        return predict(self, n, *new, seed=seed, prior=prior, **named)
+
+    def trained(self, net: nn.Module, *, draw: int | None = None) -> nn.Module:
+        """A copy of this network or autoguide with its trained parameters, in evaluation mode.
+
+        Weights that are latents of the model get their posterior mean, or with `draw=seed` a draw from the posterior;
+        `predict` averages over them. Changes to the copy leave the fit as it is. A Pyro module keeps its parameters in
+        a store of its own, so that `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
+
+        Raises ValueError for a network that the run has not trained, and for one whose weights the model replaces by
+        latents that are not named after them.
+        """
+        return trained(self, net, draw)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
-        """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles."""
+        """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
+
+        Then rows for finite latents that were summed out, with their likeliest value, and for deterministic sites. Of
+        a large finite site they are shares of its rows, a large deterministic one has none.
+        """
         return summary(self, n, seed)
 
     @property
@@ -131,9 +136,3 @@ class Diverged(ArithmeticError):
 def last_tenth(losses: Sequence[float]) -> int:
     """How many losses the last tenth of a run has, at least one."""
     return max(1, len(losses) // 10)
-
-
-def _values(trace: poutine.Trace) -> dict[str, torch.Tensor]:
-    sites = latent(trace)
-    refuse_subsampled(sites)
-    return {name: site["value"] for name, site in sites.items()}

@@ -1,13 +1,16 @@
 """The arguments of a run, checked once."""
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.arguments import choose_device, whole_number
+from ..runtime.arguments import choose_device, shown, whole_number
+from ..runtime.generators import LARGEST_SEED
 
 
 class Settings(NamedTuple):
@@ -38,8 +41,10 @@ def checked(
     """The settings of a run. Raises ValueError naming the argument that is out of range."""
     if isinstance(plan, str) and plan != "fast":
         raise ValueError(f"plan: got {plan!r}, wanted 'fast', a Plan, or a mapping of sites to estimators")
-    if not lr > 0:
-        raise ValueError(f"lr: got {lr}, wanted a positive learning rate")
+    if plan is not None and not isinstance(plan, Mapping | Plan | str):
+        raise ValueError(f"plan: got {shown(plan)}, wanted 'fast', a Plan, or a mapping of sites to estimators")
+    if isinstance(lr, bool) or not isinstance(lr, Real) or not 0 < lr < math.inf:
+        raise ValueError(f"lr: got {shown(lr)}, wanted a positive learning rate")
     return Settings(
         model=model,
         particles=None if particles is None else whole_number("particles", particles, 1),
@@ -47,7 +52,7 @@ def checked(
         overrides=None if isinstance(plan, str) else plan,
         races=not isinstance(plan, Plan | str),
         force=force,
-        seed=whole_number("seed", seed, 0),
+        seed=whole_number("seed", seed, 0, LARGEST_SEED),
         device=choose_device(device),
         progress=progress,
     )

@@ -25,6 +25,8 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.parameters import flat_parameters, unconstrained
 from ..runtime.state import State
+from .prepare import Prepared
+from .settings import Settings
 from .update import update, without_gradient
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ FEW = 8  # particles where they are made one by one, if the user asked for no nu
 class StepBlock(NamedTuple):
     """The outcome of consecutive steps."""
 
-    losses: list[float]  # nats, of each step before its update
+    losses: list[float]  # nats, of each step before its update; a step whose loss is not finite is the last
     total: torch.Tensor  # the sum of the flat parameters after each step, shape (P,)
 
 
@@ -107,12 +109,14 @@ class Steps:
         self.rate = rate
 
     def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> StepBlock:
-        before = dict(self.baselines)
-        loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
-        if not math.isfinite(loss):  # such a step must change nothing
-            self.baselines.clear()
-            self.baselines.update(before)
-        elif not self.taken:
+        before, loss = dict(self.baselines), math.nan
+        try:
+            loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
+        finally:
+            if not math.isfinite(loss):  # such a step must change nothing
+                self.baselines.clear()
+                self.baselines.update(before)
+        if not self.taken and math.isfinite(loss):
             self.warnings += without_gradient()
         return StepBlock([loss], iterate())
 
@@ -201,6 +205,26 @@ class Steps:
     def _particles_now(self) -> int:
         """The number of particles of the next step."""
         return self.particles if self.vectorised else self.few
+
+
+def first_steps(
+    prepared: Prepared,
+    settings: Settings,
+    optimiser: torch.optim.Optimizer,
+    captures: Captures | None,
+    warnings: list[str],
+) -> Steps:
+    """The steps of a run that has been prepared, before the first of them."""
+    return Steps(
+        optimiser=optimiser,
+        captures=captures,
+        state=prepared.state,
+        particles=prepared.particles,
+        asked=settings.particles,
+        vectorised=prepared.vectorised,
+        batches=None if prepared.rows is None else Shuffled(prepared.rows),
+        warnings=warnings,
+    )
 
 
 def iterate() -> torch.Tensor:

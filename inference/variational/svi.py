@@ -17,30 +17,25 @@ from ..capture.captures import Captures
 from ..capture.outside import definition_line, outside_scalars
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
-from ..pair.batches import Shuffled
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..preflight.check import check
 from ..runtime.arguments import Arguments, arguments, whole_number
-from ..runtime.parameters import constrained, place_parameters, unconstrained
+from ..runtime.call import by_name
+from ..runtime.interrupts import CtrlC, interruptible
+from ..runtime.parameters import constrained, unconstrained
 from ..runtime.state import entered, refuse_unknown
 from .caller import warning_caller
-from .convergence import Convergence, Gain
-from .endings import FixedSteps, UntilConverged
-from .gain import Elbo, elbo_gain
-from .loop import NotFinite, loop
 from .optimiser import is_torchs, optimiser
-from .prepare import Prepared, prepare
+from .prepare import Begun, Prepared, begin, prepare
 from .pyro_svi import PyroSVI
-from .races import START, Races
-from .recheck import jumps
-from .result import Diverged, Fit, finished
+from .races import Races
+from .result import Fit
+from .run import NO_STEP, Course, Plans, fit_of, run, unplanned
 from .settings import checked
-from .steps import EAGER, StepBlock, Steps
+from .steps import EAGER, StepBlock, first_steps
 
 LR = 0.02  # of Adam, in unconstrained space
-LONG = 200  # steps of a run that is long enough for a capture after its first step
-MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
 
 
 class SVI:
@@ -93,6 +88,7 @@ class SVI:
         self._races = Races(self._settings.races, self._settings.seed)
         self._optim = optimiser(optim, lr)
         self._captures = Captures(outside_scalars((model, self.guide)), definition_line(model)) if compile else None
+        self._begun: Begun | None = None
         self._prepared: Prepared | None = None
         self._warnings: list[str] = []
 
@@ -113,41 +109,41 @@ class SVI:
         with entered(self._prepared.state):
             return constrained()
 
-    def prepare(self, *data: Any) -> Plan:
+    def prepare(self, *data: Any, **named: Any) -> Plan:
         """Creates the parameters, checks the pair on its data, and chooses estimators. The first step does so too."""
         with warning_caller(self._warnings):
             if self._prepared is None:
-                self._prepare(data)
+                self._prepare(self._all(data, named))
             return self._current_plan
 
-    def race(self, *data: Any) -> Plan:
+    def race(self, *data: Any, **named: Any) -> Plan:
         """Chooses the estimators anew: legal plans compete at the present parameters on variance times work."""
         with warning_caller(self._warnings):
-            return self._race(data)
+            return self._race(self._all(data, named))
 
-    def step(self, *data: Any) -> float:
+    def step(self, *data: Any, **named: Any) -> float:
         """One update of the parameters. Returns the estimate of -ELBO before it, nats; if not finite, no update."""
         with warning_caller(self._warnings):
-            pair, prepared, _ = self._begin(data)
+            pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return self._take_steps(pair).losses[0]
 
-    def run(self, *data: Any, steps: int | None = None) -> Fit:
+    def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
-        with warning_caller(self._warnings):
-            return self._run(data, steps)
+        with interruptible() as ctrl_c, warning_caller(self._warnings):
+            return self._run(self._all(data, named), steps, ctrl_c)
 
-    def gradients(self, *data: Any) -> dict[str, torch.Tensor]:
+    def gradients(self, *data: Any, **named: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
         with warning_caller(self._warnings):
-            pair, prepared, _ = self._begin(data)
+            pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
-    def evaluate_loss(self, *data: Any) -> float:
+    def evaluate_loss(self, *data: Any, **named: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
         with warning_caller(self._warnings):
-            pair, prepared, _ = self._begin(data)
+            pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state), torch.no_grad():
                 return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
 
@@ -156,6 +152,10 @@ class SVI:
         assert self.plan is not None
         return self.plan
 
+    def _all(self, data: tuple, named: dict[str, Any]) -> tuple[Any, ...]:
+        """The data, with the arguments of the model that were given by name at their places."""
+        return by_name(self._settings.model, data, named, ("steps",))
+
     def _begin(self, data: tuple) -> tuple[Pair, Prepared, Arguments]:
         """(the pair on the data as tensors, what the run knows, the data with its names)."""
         if self._prepared is None:
@@ -163,24 +163,19 @@ class SVI:
         else:
             prepared = self._prepared
             refuse_unknown(prepared.state, data)
-            given = arguments(self._settings.model, data, prepared.dtype, self._settings.device)
+            model, device = self._settings.model, self._settings.device
+            given = arguments(model, data, prepared.dtype, device, gaps=prepared.gaps)
         return Pair(self.model, self.guide, given.values, prepared.summed), prepared, given
 
     def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
-        prepared, given = prepare(self.model, self.guide, self._settings, data)
-        self._prepared, self.plan = prepared, prepared.plan
-        self._warnings += prepared.plan.biased
+        self._begun = None
+        self._begun = begun = begin(self.model, self.guide, self._settings, data)
+        prepared, given = prepare(begun, self._settings), begun.given
+        self._warnings += [*begun.warnings, *prepared.plan.biased]
         with entered(prepared.state):
-            self._steps = Steps(
-                optimiser=self._optim(unconstrained().values()),
-                captures=self._captures,
-                state=prepared.state,
-                particles=prepared.particles,
-                asked=self._settings.particles,
-                vectorised=prepared.vectorised,
-                batches=None if prepared.rows is None else Shuffled(prepared.rows),
-                warnings=self._warnings,
-            )
+            optimiser = self._optim(unconstrained().values())
+            self._steps = first_steps(prepared, self._settings, optimiser, self._captures, self._warnings)
+        self._prepared, self.plan, self._begun = prepared, prepared.plan, None
         return given, prepared
 
     def _take_steps(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
@@ -198,50 +193,37 @@ class SVI:
             self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
         return self._current_plan
 
-    def _run(self, data: tuple, steps: int | None) -> Fit:
-        """`run`, whose caller raises the warnings collected."""
+    def _run(self, data: tuple, steps: int | None, ctrl_c: CtrlC) -> Fit:
+        """`run`, whose caller raises the warnings collected and counts Ctrl-C."""
         steps, again = None if steps is None else whole_number("steps", steps, 0), self.plan is not None
-        pair, prepared, given = self._begin(data)
-        warmup = prepared.warmup if steps is None else min(prepared.warmup, steps // 4)
-        racing = steps is None or steps >= START
-
-        def take_steps(most: int) -> StepBlock:
-            if racing and not self.losses:
-                self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
-            return self._take_steps(pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
-
-        def replan(rate: float) -> None:
-            falls = rate < self._steps.rate
-            if racing:
-                part = self._steps.batch(pair)
-                self.plan = self._races.race_on_the_way(self._steps, part, self._current_plan, falls)
-            self._steps.set_rate(rate)
-
-        def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
-            elbo = Elbo(pair, self._current_plan, self._steps.vectorised, prepared.rows, prepared.latents)
-            return elbo_gain(elbo, new, old, seed=self._settings.seed * 1000 + len(self.losses))
-
-        with entered(prepared.state):
+        try:
+            ctrl_c.raises = True
+            pair, prepared, given = self._begin(data)
+            if prepared.fixed_part is not None:
+                raise ValueError(prepared.fixed_part)
             if again:  # this data has not been checked yet
-                check(self.model, self.guide, pair.data, given.names)
-            self._steps.set_rate(1.0)
-            longest = LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf
-            converged = UntilConverged(Convergence(gain, longest), replan, max(0, warmup - len(self.losses)))
-            ending = converged if steps is None else FixedSteps(steps, replan)
-            try:
-                average, stopped = loop(take_steps, ending, total=steps, progress=self._settings.progress)
-            except NotFinite as error:
-                raise Diverged(str(error), self._fit(pair, error.average, str(error), given)) from None
-            fit = self._fit(pair, average, stopped, given)
-            if steps is None:
-                self._warnings += jumps(self._steps.batch(pair), fit.plan, self._steps.vectorised)
-            return fit
+                with entered(prepared.state):
+                    check(self.model, self.guide, pair.data, given.names)
+        except KeyboardInterrupt:
+            return self._without_steps(data)
+        finally:
+            ctrl_c.raises = False
+        with entered(prepared.state):
+            return run(self._course(pair, prepared, given), steps, ctrl_c)
 
-    def _fit(self, pair: Pair, average: torch.Tensor | None, stopped: str, given: Arguments) -> Fit:
-        if average is not None:
-            place_parameters(average, unconstrained().values())
-        settings = self._settings
-        return finished(settings.model, pair, self.losses, self._current_plan, stopped, settings.seed, given.columns)
+    def _course(self, pair: Pair, prepared: Prepared, given: Arguments) -> Course:
+        plans = Plans(lambda: self._current_plan, lambda plan: setattr(self, "plan", plan))
+        kept = (self._settings, self._steps, self._races, self.losses, self._warnings)
+        return Course(pair, given, prepared, *kept, plans, self._take_steps)
+
+    def _without_steps(self, data: tuple) -> Fit:
+        """The fit of a run that Ctrl-C ended before its first step: at the parameters as they are."""
+        if self._prepared is None:
+            begun = self._begun or begin(self.model, self.guide, self._settings, data)
+            return unplanned(begun, self._settings, NO_STEP)
+        course = self._course(*self._begin(data))
+        with entered(course.prepared.state):
+            return fit_of(course, None, NO_STEP)
 
 
 class _SVIOfPyro(PyroSVI, SVI):

@@ -6,11 +6,13 @@ from collections.abc import Callable
 import torch
 
 from ..runtime.default_device import on_cpu
-from ..runtime.parameters import unconstrained
+from ..runtime.parameters import all_finite, unconstrained
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]]) -> float:
     """Takes one gradient step and returns the value of `loss()`, nats. If that is not finite, nothing is updated.
+
+    NaN also stands for a finite value whose gradient is not finite.
 
     loss: returns (its value, the scalar whose gradient is the step's). It may create parameters, as a guide does at
     its first call: they are added to the optimiser.
@@ -20,6 +22,8 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
     if not math.isfinite(value):
         return value
     surrogate.backward()
+    if not all_finite([p.grad for p in unconstrained().values() if p.grad is not None]):
+        return math.nan
     known = {id(p) for group in optimiser.param_groups for p in group["params"]}
     for p in unconstrained().values():
         if id(p) not in known:

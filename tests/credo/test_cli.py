@@ -41,8 +41,8 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def write(folder: Path, name: str, text: str) -> Path:
-    (folder / name).write_text(text)
+def write(folder: Path, name: str, text: str | bytes) -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder / name
 
 
@@ -90,12 +90,22 @@ BAD = [
     (("fit", "coin_toss", "--steps", -1), None, ["steps", "-1"]),
     (("fit", "coin_toss", "--device", "nodevice"), None, ["device", "nodevice"]),
     (("fit", "coin_toss", "--data", "nowhere.csv"), None, ["nowhere.csv"]),
+    (("fit", "coin_toss"), "flips;weight\n1;2\n", ["bad.csv", "separated by ';', wanted commas"]),
+    (("fit", "coin_toss"), "flips\nheads\ntails\n", ["flips", "wanted numbers"]),
+    (("fit", "coin_toss"), b"PK\x03\x04\x80\xff", ["bad.csv", "cannot be read as a CSV file"]),
+    (("fit", "coin_toss", "--data", "."), None, ["'--data'", "'.' is a directory"]),
+    (("fit", "coin_tos"), None, ["'coin_tos'", "did you mean 'coin_toss'?"]),
+    (("fit", "coin_toss", "--seed", 2**32), None, ["seed", "at most 4294967295"]),
+    (("fit", "coin_toss", "--device", "meta"), None, ["device", "'meta'", "try 'cpu'"]),
+    (("fit", "coin_toss", "--out", __file__), None, ["--out", "test_cli.py"]),
+    (("fit", "coin_toss", "--out", f"{__file__}/out"), None, ["--out", "test_cli.py is a file, wanted a folder"]),
+    (("fit", "tests.py"), None, ["no file 'tests.py'"]),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "csv", "words"), BAD, ids=lambda v: str(v)[:40])
 def test_bad_input_is_named_without_a_traceback(
-    arguments: tuple, csv: str | None, words: list[str], tmp_path: Path
+    arguments: tuple, csv: str | bytes | None, words: list[str], tmp_path: Path
 ) -> None:
     before = torch.get_rng_state(), dict(pyro.get_param_store().named_parameters())
     if csv is not None:
@@ -126,19 +136,39 @@ def test_a_guide_that_does_not_match_is_refused(old: str, new: str, words: list[
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("def model(x:\n", ["cannot be loaded", "SyntaxError"]),
-        ("import nosuchpackage\n", ["cannot be loaded", "nosuchpackage"]),
+        ("def model(x:\n", ["own.py, line 1: cannot be loaded", "SyntaxError"]),
+        ("import nosuchpackage\n", ["own.py, line 1: cannot be loaded", "nosuchpackage"]),
+        ("x = 1\nx / 0\n", ["own.py, line 2: cannot be loaded: ZeroDivisionError: division by zero"]),
+        ("import sys\nsys.exit(3)\n", ["own.py, line 2: cannot be loaded: SystemExit"]),
+        (b"x = 1\x00\n", ["own.py", "cannot be loaded"]),
+        ("model = guide = 3\n", ["own.py", "no function 'model'"]),
+        (OWN + "data = 5\n", ["own.py", "'data' is a int, wanted a function"]),
+        (OWN + "def data(table):\n    return table['q']\n", ["own.py, line 14: KeyError: 'q'"]),
+        (OWN + "def data(table):\n    return 5\n", ["data() returned a int, wanted a tuple"]),
+        (OWN + "def data(table):\n    return {}\n", ["data() returned a dict, wanted a tuple"]),
         (
             OWN.replace("    loc =", "    raise TypeError('mine')\n    loc ="),
             ["TypeError: mine", "while the model ran once"],
         ),
     ],
 )
-def test_a_users_file_that_fails_is_named_without_a_traceback(code: str, words: list[str], tmp_path: Path) -> None:
+def test_a_users_file_that_fails_is_named_without_a_traceback(
+    code: str | bytes, words: list[str], tmp_path: Path
+) -> None:
     result = run("fit", write(tmp_path, "own.py", code), "--data", write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
     assert result.exit_code == 2, result.output
     for word in words:
         assert word in result.output
+
+
+def test_a_posterior_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
+    data = write(tmp_path, "x.csv", "x\n1.0\n2.0\n")
+    for code, words in (
+        ("def posterior(x):\n    return {}['b']\n", "own.py, line 14: KeyError: 'b'"),
+        ("def posterior(x):\n    return 5\n", "a int without .marginals, wanted a posterior"),
+    ):
+        result = run("compare", write(tmp_path, "own.py", OWN + code), "--data", data, "--steps", 1)
+        assert result.exit_code == 2 and words in result.output, result.output
 
 
 BUILT_IN = """

@@ -184,3 +184,31 @@ def test_no_file_of_the_engine_torch_pyro_or_python_is_the_users():
 def test_a_folder_whose_name_begins_like_the_engines_is_the_users():
     assert is_the_users_file(f"{ENGINE}_helpers{os.sep}helper.py")
     assert is_the_users_file(__file__)
+
+
+@pytest.mark.parametrize(
+    "of", [torch.linalg.cholesky, torch.linalg.inv, lambda a: torch.linalg.solve(a, torch.ones(2))]
+)
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_matrix_without_a_factor_gives_nan_where_the_program_raises_an_error(of, batched):
+    """The check that raises it is no operator with a result: the interpreter would drop it and go on with rubbish."""
+    x = torch.ones(3)
+
+    def program():
+        def one(x):
+            return of(torch.eye(2) * x).sum()
+
+        return [torch.vmap(one)(x).sum() if batched else one(x[0]) + one(x[1]), 2 * x]
+
+    recording = record(program, [x])
+    code: dict = {"torch": torch, "device": torch.device, "nan": float("nan")}
+    exec(recording.code, code)
+    bad = torch.tensor([1.0, 0.0 if of is not torch.linalg.cholesky else -1.0, 2.0])
+    for run in (recording.run, lambda *given: code["forward"](None, *given)):
+        value, twice, *_ = run(x, *recording.constants)
+        assert value.item() == program()[0].item() and torch.equal(twice, 2 * x)
+        value, twice, *_ = run(bad, *recording.constants)
+        assert value.isnan() and torch.equal(twice, 2 * bad)
+    x.copy_(bad)
+    with pytest.raises(torch.linalg.LinAlgError):
+        program()

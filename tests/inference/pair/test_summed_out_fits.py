@@ -48,18 +48,22 @@ def test_maximum_likelihood_of_a_mixture_is_that_of_em():
     np.testing.assert_allclose(q["w"][0][q["loc"][0].argsort()], w[np.argsort(loc)], atol=2e-3)
 
 
-def test_the_automatic_guide_recovers_the_components_and_leaves_the_finite_site_out():
+def test_the_automatic_guide_recovers_the_components_and_draws_the_finite_site_given_the_data():
     x = two_groups()
     fit = credo.fit(free_mixture, None, x, steps=600, progress=False)
     q = fit.sample(2000)
-    assert q.keys() == {"w", "loc"}
+    assert q.keys() == {"w", "loc", "z"}
     order = q["loc"].mean(0).argsort()
     loc, w = em(x.numpy(), np.array([-1.0, 1.0]), np.array([0.5, 0.5]))
     n = torch.tensor([60.0, 140.0])
     assert ((q["loc"].mean(0)[order] - torch.tensor(np.sort(loc))).abs() < 0.5 / n.sqrt()).all()
     torch.testing.assert_close(q["loc"].std(0)[order], 1 / n.sqrt(), rtol=0.25, atol=0)
     torch.testing.assert_close(q["w"].mean(0)[order], torch.tensor(w[np.argsort(loc)]), rtol=0, atol=0.03)
-    new = fit.predict(2000)  # z of a new row is drawn from its prior
+    own = (q["w"].log()[:, None] + normal(x[None, :, None], q["loc"][:, None])).softmax(-1).mean(0)  # (rows, values)
+    shares = torch.stack([(q["z"] == k).double().mean(0) for k in range(2)], -1)
+    assert ((shares - own).abs() <= 5 * (own * (1 - own) / 2000).sqrt() + 2 / 2000).all()
+    new = fit.predict(2000, x + 0.0, prior=False)
+    assert torch.equal(new["z"], fit.predict(2000)["z"])
     share = (new["z"] == order[1]).double().mean()
     torch.testing.assert_close(share, q["w"].mean(0)[order[1]], rtol=0, atol=0.02)
     torch.testing.assert_close(new["x"].mean(), x.mean(), rtol=0, atol=0.2)

@@ -72,18 +72,35 @@ def test_settings_are_kept_when_predicting():
     assert credo.fit(coin.model, coin.guide, flips, 3.0, 3.0, steps=2).predict(4, flips[:2])["flips"].shape == (4, 2)
 
 
-def test_draws_of_a_subsampled_plate_are_refused():
+def test_draws_of_a_subsampled_plate_have_all_rows():
     def model(y):
         with pyro.plate("N", 6, subsample_size=2) as rows:
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y[rows])
 
     def guide(y):
-        m = pyro.param("m", torch.zeros(6))
+        m = pyro.param("m", 10.0 * torch.arange(6.0))
         with pyro.plate("N", 6, subsample_size=2) as rows:
             pyro.sample("z", dist.Normal(m[rows], 1.0))
 
-    fit = credo.fit(model, guide, torch.arange(6.0), steps=2)
+    fit = credo.fit(model, guide, torch.arange(6.0), steps=0)
+    for draws in (fit.sample(400)["z"], fit.predict(400)["y"]):
+        assert torch.allclose(draws.mean(0), 10.0 * torch.arange(6.0), atol=5 * (2 / 400) ** 0.5)
+    assert fit.summary(10)["mean"].tolist() == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
+
+
+def test_draws_of_rows_that_the_pair_chooses_itself_are_refused():
+    def model(y, rows):
+        with pyro.plate("N", 6, subsample=rows):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y[rows])
+
+    def guide(y, rows):
+        m = pyro.param("m", torch.zeros(6))
+        with pyro.plate("N", 6, subsample=rows):
+            pyro.sample("z", dist.Normal(m[rows], 1.0))
+
+    fit = credo.fit(model, guide, torch.arange(6.0), torch.tensor([0, 3]), steps=2)
     for question in (fit.sample, fit.summary, fit.predict):
         with pytest.raises(ValueError, match=r"'z'|'y'.*plate 'N' is subsampled to 2 of 6"):
             question(3)

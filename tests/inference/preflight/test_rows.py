@@ -221,13 +221,13 @@ def test_without_batches_the_same_pair_is_none_of_our_business(name):
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize(
     ("program", "belief", "hint"),
-    [(fixed_size, guide, ""), (local, a_parameter_per_row, "Parameter 'rows' has an entry for each row")],
+    [(fixed_size, guide, ""), (local, a_parameter_per_row, "parameter 'rows' has an entry for each of the 5 rows")],
     ids=["a plate of fixed size", "a parameter for each row"],
 )
 def test_a_pair_that_breaks_on_fewer_rows_says_that_it_was_a_batch(program, belief, hint, size, unchanged):
     with unchanged(), pytest.raises((ValueError, RuntimeError)) as caught:
         credo.fit(program, belief, X, Y, batch_size=size)
-    notes = " ".join(caught.value.__notes__) if hasattr(caught.value, "__notes__") else ""
+    notes = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert "of the 5 rows" in notes and hint in notes
 
 

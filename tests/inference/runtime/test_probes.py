@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from credo.inference.runtime.probes import PLACES, differing, nearly_equal, probing
+from credo.inference.runtime.probes import PLACES, SHORTER, differing, look_near, nearly_equal, probing
 
 
 @pytest.mark.parametrize("off", [None, *PLACES])
@@ -27,6 +27,40 @@ def test_a_probe_draws_the_same_numbers_wherever_it_goes_and_none_if_told_so():
             after[off] = torch.rand(()).item()
     torch.manual_seed(0)
     assert after[None] == torch.rand(()).item() != after[0.0] == after[0.1]
+
+
+@pytest.mark.parametrize("bound, sizes", [(1.0, 1), (0.05, 2), (0.005, 3)])
+def test_a_look_goes_less_far_where_it_fails_and_says_how_the_last_one_failed(bound, sizes):
+    p, seen = pyro.param("p", torch.zeros(50)), []
+
+    def look():
+        seen.append(p.abs().max().item())
+        if seen[-1] > bound:
+            raise ValueError(f"p is {seen[-1]}")
+        return seen[-1]
+
+    found = look_near(look, 0.1)
+    assert 0 < found < bound and len(seen) == sizes and (p == 0).all()
+
+
+def test_a_look_that_fails_everywhere_near_raises_its_last_error():
+    p, tries = pyro.param("p", torch.zeros(2)), []
+
+    def look():
+        tries.append(p.abs().max().item())
+        raise ValueError(f"try {len(tries)}")
+
+    with pytest.raises(ValueError, match="try 3"):
+        look_near(look, 0.1)
+    assert sorted(tries, reverse=True) == tries and (p == 0).all()
+
+
+def test_a_look_at_the_parameters_themselves_fails_once():
+    pyro.param("p", torch.zeros(2))
+    tries = []
+    with pytest.raises(ZeroDivisionError):
+        look_near(lambda: tries.append(1) or 1 / 0, 0.0)
+    assert len(tries) == 1 and SHORTER[0] == 1
 
 
 def test_nearly_equal_bears_rounding_and_nan_but_no_more():

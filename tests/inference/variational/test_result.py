@@ -1,5 +1,8 @@
 """What can be asked of a fit: draws, predictions, the summary, and the comparison with the exact posterior."""
 
+import copy
+import io
+import pickle
 from types import SimpleNamespace
 
 import pandas as pd
@@ -153,3 +156,20 @@ def test_a_constrained_parameter_is_reported_constrained():
         pyro.sample("x", dist.Normal(pyro.sample("z", dist.LogNormal(0.0, 1.0)), 1.0), obs=x)
 
     assert credo.fit(world, positive, torch.tensor(1.0), steps=0).params["s"].item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("guide", [None, "map", "mle"])
+def test_a_fit_with_an_automatic_guide_can_be_stored(guide):
+    fit = credo.fit(world, guide, Y, steps=20, progress=False)
+    stored = io.BytesIO()
+    torch.save(fit, stored)
+    stored.seek(0)
+    for again in (pickle.loads(pickle.dumps(fit)), copy.deepcopy(fit), torch.load(stored, weights_only=False)):
+        assert torch.equal(again.sample(3)["w"], fit.sample(3)["w"])
+        assert torch.equal(again.predict(3)["y"], fit.predict(3)["y"])
+
+
+def world(y):
+    w = pyro.sample("w", dist.Normal(0.0, 2.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(w, 0.5), obs=y)

@@ -1,0 +1,69 @@
+"""Errors of a model on new data, in words that name the argument: torch and Pyro name a dimension at best."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+from ..runtime.call import argument_names
+
+
+class Fitted(Protocol):
+    """A model and the data that it was fitted to."""
+
+    @property
+    def model(self) -> Callable[..., Any]: ...
+    @property
+    def data(self) -> tuple[Any, ...]: ...
+
+
+_OUT_OF_RANGE = ("out of bounds", "out of range", "smaller than num_classes")
+_SHAPES = ("must match", "Shape mismatch", "hapes cannot be multiplied", "hape mismatch", "size mismatch", "broadcast")
+
+
+@contextmanager
+def explained(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
+    """Raises ValueError naming the arguments of the new data that the model cannot take: an index, a shape, None.
+
+    values: the arguments of the prediction. Other errors pass as they are.
+    """
+    try:
+        yield
+    except (IndexError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        words = str(error).strip().split("\n")[0]
+        names = argument_names(fit.model, len(values))
+        if words.startswith("site '"):  # an error of credo's, which Pyro may have followed by its table of shapes
+            raise ValueError(words) from error
+        missing = [name for name, value in zip(names, values, strict=False) if value is None]
+        if missing and "None" in words:
+            raise ValueError(
+                f"{', '.join(missing)}: left out of the prediction, so it is None, which the model cannot take "
+                f"({words}); let it be None in the model, as in obs=y, or pass values of the same kind: observations "
+                f"that are passed are drawn anew all the same"
+            ) from error
+        if isinstance(error, IndexError) or any(part in words for part in _OUT_OF_RANGE):
+            for name, new, old in zip(names, values, fit.data, strict=False):
+                if _is_index(new) and _is_index(old) and new.max() > old.max():
+                    raise ValueError(
+                        f"{name}: got the index {new.max().item()}, but the fit knows {old.min().item()} to "
+                        f"{old.max().item()} ({words}). To draw a new group from its prior, make the number of groups "
+                        f"an argument of the model, n_groups=6 say, and pass a larger one here"
+                    ) from error
+        if isinstance(error, IndexError) or any(part in words for part in _SHAPES):
+            shapes = ", ".join(
+                f"{name}: {_shown(new)}, in the fit {_shown(old)}"
+                for name, new, old in zip(names, values, fit.data, strict=False)
+                if _shown(new) != _shown(old)
+            )
+            if shapes:
+                raise ValueError(f"the model cannot take the new data ({shapes}): {words}") from error
+        raise
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32) and value.numel() > 0
+
+
+def _shown(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)[:40]

@@ -1,0 +1,82 @@
+"""Draws of all that a fit knows: the latents of its guide, finite latents that were summed out, deterministic sites.
+
+theta ~ q(theta),   z ~ p(z | data, theta),   f(theta, z)
+"""
+
+from collections.abc import Set
+
+import torch
+from pyro import poutine
+
+from ..pair.backward import draw_summed
+from ..runtime.arguments import number_of_draws
+from ..runtime.held import HeldSites
+from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
+from ..runtime.state import reading
+from ..runtime.vectorise import draw
+from .approximation import Approximation
+
+Values = dict[str, torch.Tensor]
+MOST = 2**26  # numbers of a site in all draws
+
+
+def sample(fit: Approximation, n: int, *, seed: int = 0) -> Values:
+    """n joint draws: {site: shape (n, *shape of the site)}.
+
+    The latents of the guide come first. Finite latents that the guide leaves out are drawn given the data and the
+    others, exactly. Deterministic sites of the model have their value at the draw. Sites that the guide does not have
+    are left out in a subsampled plate, whose rows change from draw to draw, and above 67 million numbers in all draws.
+    Raises ValueError for n below 1, and for a latent of the guide in a subsampled plate.
+    """
+    refuse_none(n)
+    wanted = {name for name, site in beyond_the_guide(fit, seed).items() if n * site["value"].numel() <= MOST}
+    return draws_of(fit, n, wanted, seed=seed)
+
+
+def guide_draws(fit: Approximation, n: int, *, seed: int = 0) -> Values:
+    """n draws z ~ q of the latents of the guide alone, {site: (n, *shape of the site)}: the model does not run."""
+    refuse_none(n)
+    return draws_of(fit, n, frozenset(), seed=seed)
+
+
+def draws_of(fit: Approximation, n: int, wanted: Set[str], *, seed: int = 0) -> Values:
+    """n draws of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`: {site: (n, *shape)}."""
+    with reading(fit.state, seed):
+        return draw(lambda: joint_draw(fit, wanted), n)
+
+
+def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
+    """One draw of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`.
+
+    The state of the fit has been entered. The model runs if a site is wanted.
+    """
+    guide = poutine.trace(fit.guide).get_trace(*fit.data)
+    sites = latent(guide)
+    refuse_subsampled(sites)
+    if wanted:
+        model = poutine.replay(fit.model, trace=guide)
+        if fit.summed is not None:
+            model = HeldSites(draw_summed(model, fit.data, fit.summed))(model)
+        nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
+        sites |= {name: site for name, site in nodes.items() if name in wanted}
+    return {name: site["value"] for name, site in sites.items()}
+
+
+def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
+    """The sites that draws of the guide and the data determine: finite latents that it leaves out, deterministic sites.
+
+    Without those in a subsampled plate, and without all of them if a finite latent is in one.
+    """
+    with reading(fit.state, seed), torch.no_grad():
+        guide = poutine.trace(fit.guide).get_trace(*fit.data)
+        model = poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
+    summed = frozenset() if fit.summed is None else fit.summed.sites
+    finite = {name: site for name, site in latent(model).items() if name in summed}
+    if any(is_subsampled(site) for site in finite.values()):
+        return {}
+    return {name: site for name, site in (finite | deterministic(model)).items() if not is_subsampled(site)}
+
+
+def refuse_none(n: int) -> None:
+    """Raises ValueError for fewer than one draw."""
+    number_of_draws("sample", n)

@@ -1,0 +1,169 @@
+"""Finds mistakes about parameters: one name for two things, tensors that are not trained, sites that cannot differ.
+
+Tied weights, networks that model and guide share, and a parameter that is fetched again by its name are sound.
+"""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import nn
+
+from ..distributions.unwrap import unwrapped
+from ..runtime.parameters import unconstrained
+from ..runtime.places import Place, calling_place
+from ..runtime.reachable import reachable
+from ..runtime.sites import latent, quoted
+
+FEW = 16  # operators from a parameter to the distribution of a site that has it for its own
+
+
+class ParameterCall(NamedTuple):
+    """One call of pyro.param: the parameter, the line, and whether a starting value was given."""
+
+    name: str
+    place: Place | None
+    starts: bool
+
+
+class ParameterCalls(Messenger):
+    """Records the calls of pyro.param inside, and gives each parameter a starting tensor of its own.
+
+    Pyro would train the tensor that it is given in place: two parameters that start from one tensor would be one, and
+    data that a parameter starts from would change. Parameters of modules are left as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[ParameterCall] = []
+
+    def _pyro_param(self, msg: Any) -> None:
+        if "." not in msg["name"] and "$$$" not in msg["name"]:
+            self.calls.append(ParameterCall(msg["name"], calling_place(), len(msg["args"]) > 1))
+            name, *start = msg["args"]
+            if start and isinstance(start[0], torch.Tensor) and not start[0].requires_grad:
+                msg["args"] = (name, start[0].clone())
+
+
+def one_name_twice(model: list[ParameterCall], guide: list[ParameterCall]) -> list[str]:
+    """A warning for each parameter of both model and guide, and for each that two lines of one program create."""
+    found = []
+    both = {call.name for call in model} & {call.name for call in guide}
+    for name in sorted(both):
+        found.append(
+            f"parameter {name!r} is in the model and in the guide ({_places(name, model)}; {_places(name, guide)}): "
+            f"they share one value, and each pulls it its own way. Give the one of the guide another name, unless this "
+            f"is meant"
+        )
+    for what, calls in (("model", model), ("guide", guide)):
+        created = {call.name: [c for c in calls if c.name == call.name and c.starts and c.place] for call in calls}
+        for name, places in created.items():
+            if name not in both and len({c.place for c in places}) > 1:
+                found.append(
+                    f"parameter {name!r} is created twice in the {what} ({_places(name, places)}): both get the first "
+                    f"value and are trained as one. Give each its own name; if one is meant, write "
+                    f"pyro.param({name!r}) the second time, without a starting value"
+                )
+    return found
+
+
+def tied_sites(guide: poutine.Trace) -> list[str]:
+    """A warning for sites that the guide draws from the same parameters: they have one distribution for ever."""
+    groups: dict[Any, list[str]] = {}
+    sites = latent(guide)
+    for name, site in sites.items() if len(sites) > 1 else ():
+        fn = unwrapped(site["fn"])
+        own = [_own_leaves(t) for t in vars(fn).values() if isinstance(t, torch.Tensor)]
+        if None not in own and any(own) and torch.is_tensor(site["value"]):
+            key = (frozenset(i for leaves in own for i in leaves or ()), type(fn), site["fn"].batch_shape)
+            groups.setdefault(key, []).append(name)
+    found = []
+    for names in groups.values():
+        with torch.no_grad():
+            value = sites[names[0]]["value"]
+            costs = [sites[name]["fn"].log_prob(value) for name in names]
+        if len(names) > 1 and all(torch.equal(one, two) for one, two in pairwise(costs)):
+            found.append(
+                f"{quoted(names)}: the guide draws them from one distribution with the same parameters, so that they "
+                f"cannot differ; give each site parameters of its own, unless this is meant"
+            )
+    return found
+
+
+def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...], data: tuple[Any, ...]) -> list[str]:
+    """A warning for each tensor that requires a gradient, enters a density and is no parameter: it is never trained.
+
+    model, guide: traces, already scored. things: where to look for the names of such tensors. A network in evaluation
+    mode is taken as frozen on purpose.
+    """
+    costs = [site["log_prob"] for trace in (model, guide) for site in trace.nodes.values() if "log_prob" in site]
+    known = {id(t) for t in (*unconstrained().values(), *(v for v in data if isinstance(v, torch.Tensor)))}
+    loose = {id(leaf): leaf for leaf in _leaves(costs) if id(leaf) not in known}
+    found = []
+    networks = [] if not loose else [thing for thing in reachable(things) if isinstance(thing, nn.Module)]
+    for network in networks:
+        own = {id(p) for p in network.parameters()} & loose.keys()
+        if own and network.training:
+            found.append(
+                f"{len(own)} weights of a network ({type(network).__name__}) are not trained: the pair uses it without "
+                f"registering it. Write pyro.module('net', net) in the model or the guide; if it is to stay as it is, "
+                f"freeze it with net.requires_grad_(False)"
+            )
+        loose = {i: leaf for i, leaf in loose.items() if i not in own}
+    names = dict(_named_tensors(things)) if loose else {}
+    for i, leaf in loose.items():
+        name = f"{names[i]!r}" if i in names else f"of shape {tuple(leaf.shape)}"
+        found.append(
+            f"the tensor {name} requires a gradient but is no parameter, so it is never trained; write "
+            f"pyro.param({names.get(i, 'name')!r}, starting value), or give it requires_grad=False"
+        )
+    return found
+
+
+def _places(name: str, calls: list[ParameterCall]) -> str:
+    return ", ".join(dict.fromkeys(str(call.place or name) for call in calls if call.name == name))
+
+
+def _leaves(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The leaf tensors that these are computed from with a gradient."""
+    todo: list[Any] = [t.grad_fn for t in tensors if t.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        function = todo.pop()
+        if (leaf := getattr(function, "variable", None)) is not None:
+            yield leaf
+        new = {f for f, _ in function.next_functions if f is not None} - seen
+        seen |= new
+        todo.extend(new)
+
+
+def _own_leaves(tensor: torch.Tensor) -> frozenset[int] | None:
+    """The ids of the leaf tensors a few operators behind this one; None if there is more behind it."""
+    if tensor.grad_fn is None:
+        return frozenset([id(tensor)]) if tensor.requires_grad else frozenset()
+    todo, seen, found = [tensor.grad_fn], 0, set()
+    while todo:
+        function: Any = todo.pop()
+        seen += 1
+        if seen > FEW:
+            return None
+        if (leaf := getattr(function, "variable", None)) is not None:
+            found.add(id(leaf))
+        todo.extend(f for f, _ in function.next_functions if f is not None)
+    return frozenset(found)
+
+
+def _named_tensors(things: tuple[Any, ...]) -> Iterator[tuple[int, str]]:
+    """(id, name) of the tensors that functions close over, read as globals, or that objects hold."""
+    for thing in reachable(things):
+        named: dict[str, Any] = {}
+        if inspect.isfunction(thing):
+            scope = inspect.getclosurevars(thing)
+            named = {**scope.nonlocals, **scope.globals}
+        elif isinstance(thing, dict):
+            named = {str(k): v for k, v in thing.items()}
+        yield from ((id(v), k) for k, v in named.items() if isinstance(v, torch.Tensor))

@@ -1,0 +1,104 @@
+"""Refuses observed values that do not have the rows of their plates, or are broadcast inside an event.
+
+torch broadcasts one row over a plate of 1,000 and a column over an event without a word: the data then counts 1,000
+times. Broadcasting is fine where it is plainly meant: a constant that is observed in every row, or data that many
+models in a plate share.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch.utils._pytree import tree_leaves
+
+from ..runtime.sites import Site, latent, observed, plates, shown_plates
+
+
+def refuse_shapes(name: str, site: Site) -> None:
+    """Raises ValueError for an observed value whose shape does not fit its distribution, or fits by accident only."""
+    fn, value = site["fn"], site["value"]
+    if not isinstance(value, torch.Tensor):
+        return
+    event = tuple(fn.event_shape)
+    got = tuple(value.shape[value.dim() - len(event) :]) if value.dim() >= len(event) else tuple(value.shape)
+    for i in range(1, min(len(event), len(got)) + 1):
+        if got[-i] == 1 and event[-i] > 1:
+            raise ValueError(
+                f"site {name!r}: the observed value has shape {tuple(value.shape)} and would be broadcast inside the "
+                f"event, of shape {event}; pass a value of shape {tuple(fn.batch_shape) + event}: y.squeeze(-1), say"
+            )
+    try:
+        torch.broadcast_shapes(value.shape[: max(0, value.dim() - len(event))], fn.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"site {name!r}: the observed value has shape {tuple(value.shape)}, and its distribution has batch shape "
+            f"{tuple(fn.batch_shape)} and event shape {event} in the plates {shown_plates(site, 'none')}; rows and "
+            f"plates must have the same sizes, pyro.plate('N', len(y))"
+        ) from None
+
+
+def refuse_one_row(model: poutine.Trace, data: tuple[Any, ...], names: list[str]) -> None:
+    """Raises ValueError for one observed row that counts in every row of a plate. model: a trace, already scored."""
+    owners = dict(_storages(data, names))
+    inside = {plate for site in latent(model).values() for plate in plates(site)}
+    lengths = {len(t) for t in tree_leaves(data) if isinstance(t, torch.Tensor) and t.dim()}
+    for name, site in observed(model).items():
+        value, event = site["value"], len(site["fn"].event_shape)
+        if not isinstance(value, torch.Tensor):
+            continue
+        batch = value.shape[: max(0, value.dim() - event)]
+        over = [f for f in site["cond_indep_stack"] if f.vectorized and f.size > 1 and _length(batch, f.dim) == 1]
+        owner = owners.get(value.untyped_storage().data_ptr())
+        for frame in over:
+            same = _is_same_in(site["unscaled_log_prob"], frame.dim)
+            if owner is not None:
+                mistaken = frame.size in lengths or frame.name not in inside if batch.numel() == 1 else same
+            else:  # a constant of the model, which may be observed in every row
+                mistaken = same and value.dim() > event
+            if mistaken:
+                raise ValueError(
+                    f"site {name!r}: the observed value{f' ({owner})' if owner else ''} of shape {tuple(value.shape)} "
+                    f"has one row in plate {frame.name!r} of size {frame.size}, and would count {frame.size} times; "
+                    f"pass a value for each row, or write the site outside of this plate"
+                )
+
+
+def fixed_part(model: poutine.Trace, again: poutine.Trace, data: tuple[Any, ...], names: list[str]) -> str | None:
+    """What is wrong in a run on this data alone: a plate of which each step takes the same rows, and no others exist.
+
+    None if there is nothing wrong. Steps on many batches, `svi.step(batch)`, may have such a plate. model, again: two
+    traces of the model, the plates with new indices where these are random.
+    """
+    lengths = [(len(t), n) for t, n in zip(data, names, strict=True) if isinstance(t, torch.Tensor) and t.dim()]
+    for site in observed(model).values():
+        for frame in site["cond_indep_stack"]:
+            index, other = (trace.nodes.get(frame.name) for trace in (model, again))
+            if frame.full_size is None or frame.full_size <= frame.size or index is None or other is None:
+                continue
+            rows = next((n for length, n in lengths if length == frame.size), None)
+            whole = any(length == frame.full_size for length, _ in lengths)
+            if rows is not None and not whole:
+                return (
+                    f"plate {frame.name!r}: its size is {frame.full_size}, but {rows} has {frame.size} rows, so that "
+                    f"each of them would count {frame.full_size / frame.size:.4g} times; give the plate the size "
+                    f"len({rows}), or pass all {frame.full_size} rows"
+                )
+    return None
+
+
+def _storages(data: tuple[Any, ...], names: list[str]) -> Iterator[tuple[int, str]]:
+    """(the memory, the name) of each tensor of the data: a row taken from a tensor shares its memory."""
+    for value, name in zip(data, names, strict=True):
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, torch.Tensor) and not leaf.is_sparse:
+                yield leaf.untyped_storage().data_ptr(), name
+
+
+def _length(shape: torch.Size, dim: int) -> int:
+    return shape[dim] if -dim <= len(shape) else 1
+
+
+def _is_same_in(cost: torch.Tensor, dim: int) -> bool:
+    """Whether the costs of all rows of this dimension are equal."""
+    return cost.dim() < -dim or bool((cost == cost.narrow(dim, 0, 1)).all())

@@ -1,0 +1,39 @@
+"""Errors that Pyro raises while a program runs, in words that name the site and the remedy."""
+
+import re
+
+_NAMED_TWICE = re.compile(r"Multiple \w+ sites named '(?P<site>.+?)'")
+_PLATE = re.compile(
+    r"Shape mismatch inside plate\('(?P<plate>.+?)'\) at site (?P<site>.+?) dim (?P<dim>-?\d+), "
+    r"(?P<size>\d+) vs (?P<rows>\d+)"
+)
+_NO_LATENTS = re.compile(r"(?P<guide>\w+) found no latent variables")
+_DIMS = re.compile(r"at plates \"(?P<one>.+?)\" and \"(?P<two>.+?)\", collide at dim=(?P<dim>-?\d+)")
+
+
+def explained(what: str, error: Exception) -> ValueError | None:
+    """The error in credo's words, if it is one that Pyro raises for a known mistake. what: "model" or "guide"."""
+    message = str(error)
+    if found := _NAMED_TWICE.search(message):
+        return ValueError(
+            f"the {what} has two sites named {found['site']!r}; give each its own name, f'{found['site']}_{{i}}' in a "
+            f"loop, or write one site in a pyro.plate"
+        )
+    if found := _PLATE.search(message):
+        return ValueError(
+            f"site {found['site']!r} (in the {what}): its distribution has {found['rows']} rows in dim {found['dim']}, "
+            f"where plate {found['plate']!r} has {found['size']}; give the plate the number of rows, or make that "
+            f"dimension part of the event with .to_event(1)"
+        )
+    if found := _NO_LATENTS.search(message):
+        return ValueError(
+            f"the model has no latent site for {found['guide']} to draw: each pyro.sample has obs=..., or draws a "
+            f"finite latent, which is summed out. To train the parameters of the model alone, pass the guide "
+            f"lambda *data: None; to learn a number, draw it with pyro.sample"
+        )
+    if found := _DIMS.search(message):
+        return ValueError(
+            f"plates {found['one']!r} and {found['two']!r} of the {what} stand one inside the other, both at dim "
+            f"{found['dim']}; give them different dims, dim=-1 and dim=-2"
+        )
+    return None

@@ -1,0 +1,159 @@
+"""A run from its first step to its fit: races, steps, ending, the checks after the last step.
+
+What was learnt is never lost: an error of the user's program during a step carries the fit so far, and an error or
+Ctrl-C after the last step leaves out a check of the result, not the result.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+
+from ..pair.pair import Pair
+from ..planning.plan import Plan
+from ..runtime.arguments import Arguments
+from ..runtime.interrupts import CtrlC
+from ..runtime.parameters import place_parameters, unconstrained
+from ..runtime.state import entered
+from .bad_steps import SKIPPED, BadSteps, NotFinite
+from .convergence import Convergence, Gain
+from .endings import Ending, FixedSteps, UntilConverged
+from .gain import Elbo, elbo_gain
+from .laplace import completed
+from .loop import loop
+from .nonfinite import where_not_finite
+from .prepare import Begun, Prepared
+from .races import START, Races
+from .recheck import jumps
+from .result import Diverged, Fit, finished
+from .settings import Settings
+from .steps import EAGER, StepBlock, Steps
+
+LONG = 200  # steps of a run that is long enough for a capture after its first step
+NO_STEP = "interrupted after 0 steps (Ctrl-C)"
+MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
+
+
+class Plans(NamedTuple):
+    """The plan in force, which the runner keeps: how to read it, and how to replace it."""
+
+    now: Callable[[], Plan]
+    replace: Callable[[Plan], None]
+
+
+class Course(NamedTuple):
+    """What a run is made of. The losses go on from run to run."""
+
+    pair: Pair  # on all data
+    given: Arguments
+    prepared: Prepared
+    settings: Settings
+    steps: Steps
+    races: Races
+    losses: list[float]
+    warnings: list[str]  # for the user, at the end of the call
+    plans: Plans
+    take_steps: Callable[[Pair, int, int, int], StepBlock]  # on the pair: at most so many, patience, warmup
+
+
+def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
+    """Takes steps in the state of the run, which is entered, until converged or for so many; returns the fit.
+
+    Raises Diverged if too many steps are bad, or the error that a step raised; both have the fit so far as `.fit`.
+    """
+    bad, ending = BadSteps(), _ending(course, steps)
+    warmup, racing = _warmup(course, steps), _races(steps)
+
+    def take_steps(most: int) -> StepBlock:
+        if racing and not course.losses:
+            course.plans.replace(course.races.race(course.steps, course.steps.batch(course.pair), course.plans.now()))
+        return course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+
+    course.steps.set_rate(1.0)
+    try:
+        progress = course.settings.progress
+        average, stopped = loop(take_steps, ending, total=steps, progress=progress, bad=bad, ctrl_c=ctrl_c)
+    except NotFinite as error:
+        where = "" if error.__cause__ else where_not_finite(course.pair)
+        raise Diverged(f"{error}{where}", fit_of(course, ending.average(), str(error))) from error.__cause__
+    except Exception as error:
+        if course.losses:
+            _keep(error, fit_of(course, ending.average(), f"{type(error).__name__} after {len(course.losses):,} steps"))
+        raise
+    fit = fit_of(course, average, stopped)
+    course.warnings.extend([bad.warning] if bad.count else [])
+    if steps is None:
+        course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
+    return fit
+
+
+def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
+    """The fit at this average of the iterates, shape (P,); None: at the present parameters."""
+    if average is not None:
+        place_parameters(average, unconstrained().values())
+    settings, columns = course.settings, course.given.columns
+    pair = completed(course.pair, course.warnings)
+    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, columns)
+
+
+def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
+    """The fit of a run that ended before it had a plan, at the parameters that the guide starts from."""
+    with entered(begun.state):
+        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
+
+
+def _ending(course: Course, steps: int | None) -> Ending:
+    """When the run ends. At its pauses the learning rate falls and plans compete anew."""
+    pair, _, prepared, settings, *_ = course
+
+    def replan(rate: float) -> None:
+        falls = rate < course.steps.rate
+        if _races(steps):
+            part = course.steps.batch(pair)
+            with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
+                course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
+        course.steps.set_rate(rate)
+
+    def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
+        elbo = Elbo(pair, course.plans.now(), course.steps.vectorised, prepared.rows, prepared.latents)
+        seed = settings.seed * 1000 + len(course.losses)
+        try:
+            return elbo_gain(elbo, new, old, seed=seed)
+        except SKIPPED:  # at a bad draw
+            return Gain(math.nan, math.nan, math.nan, prepared.latents)
+
+    if steps is not None:
+        return FixedSteps(steps, replan)
+    longest = LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf
+    return UntilConverged(Convergence(gain, longest), replan, max(0, _warmup(course, steps) - len(course.losses)))
+
+
+def _races(steps: int | None) -> bool:
+    """Whether a run of so many steps is long enough for races."""
+    return steps is None or steps >= START
+
+
+def _warmup(course: Course, steps: int | None) -> int:
+    return course.prepared.warmup if steps is None else min(course.prepared.warmup, steps // 4)
+
+
+def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:
+    """The check after the last step, as warnings. It never costs the fit: it may fail, or be left out by Ctrl-C."""
+    try:
+        ctrl_c.raises = not ctrl_c.presses
+        return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+    except KeyboardInterrupt:
+        return []
+    except Exception as error:
+        return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
+    finally:
+        ctrl_c.raises = False
+
+
+def _keep(error: Exception, fit: Fit) -> None:
+    """Hands the fit so far to whoever catches this error of the user's program."""
+    with suppress(Exception):  # of an exception class that takes no attributes
+        error.fit = fit  # type: ignore[attr-defined]
+        error.add_note(f"credo: raised after {len(fit.losses):,} steps; .fit of this error holds the result until then")

@@ -1,0 +1,76 @@
+"""What a prediction says of data that the model cannot take: the argument, what came, and the remedy."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+
+GROUPS = torch.arange(12) % 4
+X, Y = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.linspace(-1.0, 1.0, 12)
+
+
+def groups(g, y=None, n_groups=4):
+    with pyro.plate("G", n_groups):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(g)):
+        pyro.sample("y", dist.Normal(a[g], 0.5), obs=y)
+
+
+def linear(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+
+def by_column(x, y=None):
+    with pyro.plate("D", x.shape[1]):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+
+def needs_y(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", y.shape[0]):
+        pyro.sample("y", dist.Normal(w * x[:, 0], 0.5), obs=y)
+
+
+def fitted(model, *data):
+    return credo.fit(model, None, *data, steps=2, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "new", "message"),
+    [
+        (groups, (GROUPS, Y), (torch.tensor([0, 6]),), "g: got the index 6, but the fit knows 0 to 3.*n_groups=6"),
+        (linear, (X, Y), (X[:, :2],), r"x: shape \(12, 2\), in the fit shape \(12, 3\)"),
+        (by_column, (X, Y), (X[:, :2],), r"'w'.*shape \(3,\) in the fit and \(2,\)"),
+        (by_column, (X, Y), (torch.cat([X, X], 1),), r"'w'.*shape \(3,\) in the fit and \(6,\)"),
+        (needs_y, (X, Y), (X[:5],), "y: left out of the prediction.*observations that are passed are drawn anew"),
+    ],
+    ids=["an unseen group", "columns missing", "a plate of columns", "more columns", "y left out"],
+)
+def test_the_argument_and_the_remedy_are_named(model, data, new, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(model, *data).predict(3, *new)
+
+
+def test_the_remedies_work():
+    fit = fitted(groups, GROUPS, Y)
+    assert fit.predict(3, torch.tensor([0, 6]), None, 7)["y"].shape == (3, 2)
+    assert fit.predict(3, torch.tensor([0, 3, 3]))["y"].shape == (3, 3)
+    fit = fitted(needs_y, X, Y)
+    draws = [fit.predict(300, X[:5], y)["y"] for y in (torch.zeros(5), torch.full((5,), 9.0))]
+    assert draws[0].shape == (300, 5) and torch.equal(*draws)
+
+
+def test_an_error_of_the_model_itself_passes():
+    def fails(x, y=None):
+        if y is None:
+            raise RuntimeError("my own words")
+        linear(x, y)
+
+    with pytest.raises(RuntimeError, match="my own words"):
+        fitted(fails, X, Y).predict(3, X[:4])

@@ -1,0 +1,136 @@
+"""The trained copy of a network never has its starting weights where the run made them latents."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.nn import PyroModule, PyroSample
+from torch import nn
+from torch.func import functional_call
+
+import credo
+from credo.inference.posterior.trained import trained
+
+BNN = credo.load("bnn_classifier")
+with torch.random.fork_rng([]):
+    torch.manual_seed(0)
+    X = torch.randn(40, 2)
+Y = (X[:, 0] > 0).long()
+
+
+def linear():
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        return nn.Linear(2, 2)
+
+
+@pytest.fixture(scope="module")
+def fit() -> tuple[credo.Fit, nn.Module]:
+    net = linear()
+    return credo.fit(BNN.model, BNN.guide, net, X, Y, steps=300, progress=False, compile=False), net
+
+
+def test_latent_weights_get_their_posterior_mean(fit):
+    fit, net = fit
+    before = net.weight.clone()
+    found = trained(fit, net)
+    for name, parameter in found.named_parameters():
+        torch.testing.assert_close(parameter.detach(), fit.params[f"{name}.loc"])
+    assert torch.equal(net.weight, before) and not found.training
+    right = (found(X).argmax(-1) == Y).double().mean().item()
+    predicted = fit.predict(200, net, X)["probs"].mean(0).argmax(-1)
+    assert right > 0.9 and right >= (predicted == Y).double().mean().item() - 0.05
+
+
+def test_a_draw_is_that_of_the_posterior(fit):
+    fit, net = fit
+    found, again, other = fit.trained(net, draw=3), fit.trained(net, draw=3), fit.trained(net, draw=4)
+    wanted = fit.sample(1, seed=3)
+    assert all(torch.equal(p, wanted[name][0]) for name, p in found.named_parameters())
+    assert torch.equal(found.weight, again.weight) and not torch.equal(found.weight, other.weight)
+
+
+def under_other_names(net, x, y=None):
+    weights = {
+        "weight": pyro.sample("w", dist.Normal(torch.zeros(2, 2), 1.0).to_event(2)),
+        "bias": pyro.sample("b", dist.Normal(torch.zeros(2), 1.0).to_event(1)),
+    }
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Categorical(logits=functional_call(net, weights, (x,))), obs=y)
+
+
+def test_weights_replaced_by_latents_of_other_names_are_refused():
+    net = linear()
+    fit = credo.fit(under_other_names, None, net, X, Y, steps=5, progress=False)
+    with pytest.raises(ValueError, match=r"does not read parameter 'weight' of this Linear.*'w'.*functional_call"):
+        fit.trained(net)
+
+
+def beside_a_latent(net, x, y=None):
+    pyro.module("net", net)
+    shift = pyro.sample("shift", dist.Normal(torch.zeros(6), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Categorical(logits=net(x) + shift[:2]), obs=y)
+
+
+def constant(net, x, y=None):
+    frozen = net.requires_grad_(False)
+    shift = pyro.sample("shift", dist.Normal(torch.zeros(6), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Categorical(logits=frozen(x) + shift[:2]), obs=y)
+
+
+def test_trained_and_constant_weights_come_back_as_the_model_reads_them():
+    net = linear()
+    fit = credo.fit(beside_a_latent, None, net, X, Y, steps=50, progress=False)
+    assert torch.equal(fit.trained(net).weight, fit.params["net$$$weight"])
+    assert not torch.equal(fit.trained(net).weight, net.weight)
+    fit = credo.fit(constant, None, net, X, Y, steps=5, progress=False)
+    assert torch.equal(fit.trained(net).weight, net.weight)
+
+
+class HalfBayesian(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.first = PyroModule[nn.Linear](2, 3)
+        self.first.weight = PyroSample(dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2))
+        self.last = PyroModule[nn.Linear](3, 2)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
+def test_the_random_weights_of_a_pyro_module_are_fixed_at_their_mean():
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        net = HalfBayesian()
+
+    def model(x, y=None):
+        logits = net(x)
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+    fit = credo.fit(model, None, X, Y, steps=300, progress=False)
+    found = fit.trained(net)
+    assert torch.equal(found(X), found(X))  # it draws nothing
+    mean, sd = (fit.params[f"AutoNormal.{part}.first.weight"] for part in ("locs", "scales"))
+    assert ((found.first.weight - mean).abs() < 5 * sd / 1000**0.5).all()
+    torch.testing.assert_close(found.last.weight.detach(), fit.params["last.weight"])
+    assert (found(X).argmax(-1) == Y).double().mean() > 0.9
+    assert not torch.equal(net(X), net(X)) and "weight" in net.first._pyro_samples  # the user's own is as it was
+
+
+class Regression(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.w = PyroSample(dist.Normal(0.0, 1.0))
+
+    def forward(self, x, y=None):
+        with pyro.plate("N", len(x)):
+            return pyro.sample("y", dist.Normal(self.w * x, 1.0), obs=y)
+
+
+def test_a_model_that_is_a_module_stays_a_program():
+    model = Regression()
+    fit = credo.fit(model, None, X[:, 0], 2 * X[:, 0], steps=5, progress=False)
+    assert "w" in fit.trained(model)._pyro_samples

@@ -1,0 +1,158 @@
+"""Mistakes about parameters are warned of by name; tied weights and shared or frozen networks are not."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import credo
+from tests.cases.checked import X, belief, positive, warned, world
+
+ZERO = torch.tensor(0.0)
+LOOSE = torch.tensor(0.0, requires_grad=True)
+
+
+def two(x):
+    """x ~ N(a - b, 1)."""
+    a, b = (pyro.sample(name, dist.Normal(0.0, 1.0)) for name in "ab")
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(a - b, 1.0), obs=x)
+
+
+def learned_noise(x, name="s"):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    scale = positive(name)
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(mu, scale), obs=x)
+
+
+def test_one_parameter_of_model_and_guide_is_warned_of():
+    """The guide's sd and the noise of the model share a name: the answer is neither."""
+    with pytest.warns(UserWarning, match=r"parameter 's' is in the model and in the guide \(.*checked.py:\d+"):
+        credo.fit(learned_noise, belief, X, steps=2)
+    assert warned(lambda x: learned_noise(x, "noise"), belief, X) == ""
+
+
+def created_twice(x):
+    pyro.sample("a", dist.Normal(pyro.param("m", ZERO), 1.0))
+    pyro.sample("b", dist.Normal(pyro.param("m", ZERO), 2.0))
+
+
+def fetched_again(x):
+    pyro.sample("a", dist.Normal(pyro.param("m", ZERO), 1.0))
+    pyro.sample("b", dist.Normal(pyro.param("m"), 2.0))
+
+
+def tied_scale(x):
+    scale = positive("scale")
+    pyro.sample("a", dist.Normal(pyro.param("m", ZERO), scale))
+    pyro.sample("b", dist.Normal(pyro.param("k", ZERO), scale))
+
+
+def in_a_loop(x):
+    for name in "ab":
+        pyro.sample(name, dist.Normal(pyro.param("m", ZERO), positive("scale")))
+
+
+def own_in_a_loop(x):
+    for name in "ab":
+        pyro.sample(name, dist.Normal(pyro.param(f"m of {name}", ZERO), positive(f"scale of {name}")))
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (created_twice, "parameter 'm' is created twice in the guide"),
+        (in_a_loop, "sites 'a', 'b': the guide draws them from one distribution with the same parameters"),
+    ],
+)
+def test_a_parameter_for_two_sites_by_mistake_is_warned_of(guide, words):
+    assert words in warned(two, guide, X)
+
+
+@pytest.mark.parametrize("guide", [fetched_again, tied_scale, own_in_a_loop])
+def test_tied_weights_are_fine(guide):
+    assert warned(two, guide, X) == ""
+
+
+def test_parameters_that_start_from_one_tensor_are_two_and_leave_it_as_it_is():
+    """Pyro trains the tensor itself: the parameters would be one, and the data would change."""
+
+    def guide(x):
+        for name in "ab":
+            pyro.sample(name, dist.Normal(pyro.param(f"m of {name}", ZERO), positive(f"s of {name}")))
+        pyro.param("of the data", x)
+
+    before = X.clone()
+    with pytest.warns(UserWarning, match="'of the data' gets no gradient"):
+        fit = credo.fit(two, guide, X, steps=300, progress=False, compile=False)
+    a, b = fit.params["m of a"].item(), fit.params["m of b"].item()
+    assert a == pytest.approx(X.mean().item() / 2, abs=0.3) and b == pytest.approx(-a, abs=0.3)
+    assert ZERO.item() == 0 and not ZERO.requires_grad and torch.equal(X, before) and not X.requires_grad
+
+
+def loose(x):
+    pyro.sample("mu", dist.Normal(LOOSE, positive("s")))
+
+
+def test_a_tensor_that_is_no_parameter_is_warned_of_by_name():
+    found = warned(world, loose, X)
+    assert "the tensor 'LOOSE' requires a gradient but is no parameter" in found and "pyro.param('LOOSE'" in found
+
+
+def test_of_a_closure_and_of_a_list_too():
+    held = torch.tensor([1.0], requires_grad=True)
+
+    def guide(x):
+        pyro.sample("mu", dist.Normal(held[0], positive("s")))
+
+    assert "'held'" in warned(world, guide, X)
+    several = [torch.tensor(1.0, requires_grad=True)]
+    found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
+    assert "the tensor of shape ()" in found
+
+
+def test_data_that_requires_a_gradient_is_fine():
+    assert warned(world, belief, X.clone().requires_grad_()) == ""
+
+
+def with_network(net, register):
+    def guide(x):
+        if register:
+            pyro.module("net", net)
+        pyro.sample("mu", dist.Normal(net(x[:3])[0], positive("s")))
+
+    return guide
+
+
+def test_a_network_that_nobody_registers_is_warned_of_and_a_frozen_one_is_not():
+    found = warned(world, with_network(nn.Linear(3, 1), False), X)
+    assert "2 weights of a network (Linear) are not trained" in found and "pyro.module" in found
+    frozen = nn.Linear(3, 1).requires_grad_(False)
+    for net, register in ((nn.Linear(3, 1), True), (frozen, False), (nn.Linear(3, 1).eval(), False)):
+        assert warned(world, with_network(net, register), X) == ""
+
+
+def test_a_network_that_model_and_guide_share_is_fine():
+    net = nn.Linear(3, 1)
+
+    def model(x):
+        pyro.module("net", net)
+        mu = pyro.sample("mu", dist.Normal(net(x[:3])[0], 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+    assert warned(model, with_network(net, True), X) == ""
+
+
+def test_two_sites_of_one_encoder_are_fine():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def guide(x):
+        pyro.module("net", net)
+        out = net(x[:3])
+        for i, name in enumerate("ab"):
+            pyro.sample(name, dist.Normal(out[i], 1.0))
+
+    assert warned(two, guide, X) == ""

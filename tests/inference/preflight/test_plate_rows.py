@@ -1,0 +1,131 @@
+"""Observed values must have the rows of their plates; broadcasting that is plainly meant stays allowed."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+import credo
+from tests.cases.checked import X, belief, look, warned, world
+
+ONE, T = torch.tensor([2.0]), torch.linspace(-1, 1, 50)
+
+
+def constant(x, y):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def line(x, y):
+    mu, slope = (pyro.sample(name, dist.Normal(0.0, 10.0)) for name in ("mu", "slope"))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal(mu + slope * x, 1.0), obs=y)
+
+
+def event_of_rows(x, y):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    pyro.sample("y", dist.Normal(mu * x, 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("model", [constant, line])
+@pytest.mark.parametrize("y", [ONE, torch.tensor(2.0)], ids=["shape (1,)", "a number"])
+def test_one_row_in_a_plate_of_many_is_refused(model, y):
+    """It would count 50 times: sd 1 / sqrt(50) for about 1."""
+    with pytest.raises(ValueError, match=r"site 'y': the observed value \(y\).*plate 'rows' of size 50.*50 times"):
+        credo.fit(model, None, T, y)
+
+
+def test_data_that_does_not_vary_over_a_second_plate_is_refused():
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("copies", 3, dim=-2), pyro.plate("rows", len(x), dim=-1):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=r"site 'x'.*plate 'copies' of size 3, and would count 3 times"):
+        look(model, belief, X)
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "words"),
+    [
+        (event_of_rows, T[:, None], r"shape \(50, 1\).*inside the event.*\(50,\)"),
+        (constant, X, r"shape \(40,\).*batch shape \(50,\).*rows \(50\)"),
+        (lambda x, y: constant(x[:20], y), X, r"shape \(40,\).*batch shape \(20,\)"),
+    ],
+)
+def test_shapes_that_fit_by_accident_or_not_at_all_are_refused(model, y, words):
+    with pytest.raises(ValueError, match=words):
+        look(model, lambda x, y: belief(x), T, y)
+
+
+def ensemble(x):
+    """Four models in a plate share the data: each has its own mean, so that nothing counts twice."""
+    with pyro.plate("models", 4, dim=-2):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x), dim=-1):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+
+def ones(x):
+    """The event happened in each row: Bernoulli observed at the constant 1."""
+    slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("happened", dist.Bernoulli(logits=slope * x), obs=torch.tensor(1.0))
+
+
+def matrix(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("columns", 2), pyro.plate("rows", len(x) // 2):
+        pyro.sample("x", dist.Normal(mu, 1.0), obs=x.reshape(-1, 2))
+
+
+def no_plate(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    pyro.sample("x", dist.Normal(mu, 1.0).expand([len(x)]).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("model", [world, ensemble, ones, matrix, no_plate])
+def test_broadcasting_that_is_meant_is_fine(model):
+    assert warned(model, None, X) == ""
+
+
+def test_one_row_in_a_plate_of_one_is_fine():
+    assert warned(constant, None, ONE, ONE) == ""
+
+
+def given_part(x, size, index=None):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", size, subsample=torch.arange(len(x))), poutine.scale(scale=1.0):
+        pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+
+def part_by_size(x, size):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", size, subsample_size=40):
+        pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+
+@pytest.mark.parametrize("model", [given_part, part_by_size])
+def test_a_plate_larger_than_all_rows_is_refused_in_a_run_and_allowed_in_a_step(model):
+    """`svi.step(batch)` with the size of the whole is Pyro's way to scale a batch; a run sees no other rows."""
+
+    def pair(x):
+        model(x, 400)
+
+    with pytest.raises(ValueError, match=r"plate 'rows': its size is 400, but x has 40 rows.*10 times.*len\(x\)"):
+        credo.fit(pair, belief, X, steps=5)
+    runner = credo.SVI(pair, belief)
+    assert runner.step(X) > 0 and runner.step(X + 0.1) > 0
+
+
+def test_own_minibatches_of_the_data_are_fine_in_a_run():
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        index = torch.randperm(len(x))[:10]
+        with pyro.plate("rows", len(x), subsample=index):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x[index])
+
+    found = look(model, belief, X)
+    assert found.fixed_part is None and found.warnings == []

@@ -1,0 +1,52 @@
+"""Errors of Pyro's name the site, the plate and the remedy in credo's words; other errors stay as they are."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoDiagonalNormal
+
+from credo.inference.preflight.pyro_errors import explained
+from tests.cases.checked import X, belief, look, world
+
+
+def named_twice(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    for row in x:
+        pyro.sample("x", dist.Normal(mu, 1.0), obs=row)
+
+
+def other_plate(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", 30):
+        pyro.sample("x", dist.Normal(mu * x, 1.0), obs=x)
+
+
+def colliding(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("a", len(x), dim=-1), pyro.plate("b", 2, dim=-1):
+        pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+
+
+def no_latents(x):
+    pyro.sample("x", dist.Normal(torch.zeros(len(x)), 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "words"),
+    [
+        (named_twice, belief, r"the model has two sites named 'x'.*f'x_\{i\}'"),
+        (other_plate, belief, r"site 'x' \(in the model\).*40 rows in dim -1, where plate 'rows' has 30.*to_event"),
+        (colliding, belief, r"plates 'b' and 'a' of the model.*dim=-1 and dim=-2"),
+        (no_latents, AutoDiagonalNormal(no_latents), r"no latent site for AutoDiagonalNormal.*lambda \*data: None"),
+    ],
+)
+def test_the_site_and_the_remedy_are_named(model, guide, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        look(model, guide, X)
+    assert caught.value.__cause__ is not None  # Pyro's own error is not lost
+
+
+def test_other_errors_stay_as_they_are():
+    assert explained("model", RuntimeError("something else")) is None
+    look(world, belief, X)

@@ -1,0 +1,129 @@
+"""Columns go to the arguments of their names, and rows that belong together stay together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from credo.inference.runtime.tables import as_table, by_column, in_order, paired_by_index
+
+
+def model(inputs, weight=None, y=None, *, scale=1.0):
+    """A matrix, and two arguments that may be left out."""
+
+
+def table(*names):
+    return pd.DataFrame({name: [1.0, 2.0] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("columns", "close"),
+    [
+        (("a", "wieght", "y"), "'weight', .*'wieght'"),
+        (("a", "Weight", "y"), "'weight', .*'Weight'"),
+        (("a", "weights", "y"), "'weight', .*'weights'"),
+        (("a", "y", "weight "), "'weight', .*'weight '"),
+        (("inptus", "b", "y"), "'inputs', .*'inptus'"),
+        (("input", "b", "y"), "'inputs', .*'input'"),
+    ],
+)
+def test_a_slip_in_the_name_of_a_column_is_refused_with_both_names(columns, close):
+    with pytest.raises(ValueError, match=f"no column {close}"):
+        by_column(model, table(*columns))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("a", "b", "y"),
+        ("x1", "x2", "x3", "weight"),
+        ("input1", "input2", "y"),
+        ("input_1", "input_2", "y"),
+        ("age", "wage", "height"),
+        ("Inputa", "Inputb", "y"),
+        ("id", "task", "mask", "y"),
+    ],
+)
+def test_other_columns_are_the_inputs(columns):
+    inputs = by_column(model, table(*columns))[0]
+    assert list(inputs.columns) == [c for c in columns if c not in ("weight", "y")]
+
+
+def test_x_and_X_are_a_vector_and_a_matrix():
+    (x,) = by_column(lambda X: None, table("X"))
+    assert x.shape == (2,)
+    X, y = by_column(lambda X, y: None, table("x", "y"))
+    assert X.shape == (2, 1) and y.shape == (2,)
+
+
+def test_two_columns_of_a_name_are_refused():
+    with pytest.raises(ValueError, match="two columns called 'y'"):
+        by_column(model, pd.DataFrame([[1, 2]], columns=["y", "y"]))
+
+
+def test_columns_come_in_the_order_of_the_fit():
+    (found,) = in_order(["x"], (table("b", "a"),), (["a", "b"],))
+    assert list(found.columns) == ["a", "b"]
+    with pytest.raises(ValueError, match=r"x: wanted the columns of the fit, .*missing \['b'\], not known \['c'\]"):
+        in_order(["x"], (table("a", "c"),), (["a", "b"],))
+
+
+DAYS = pd.date_range("2026-01-01", periods=4)
+
+
+def test_rows_are_paired_by_their_labels():
+    x = pd.Series([1.0, 2.0, 3.0, 4.0], DAYS)
+    y = (10 * x).iloc[::-1]
+    table = pd.DataFrame({"a": x}).sample(frac=1, random_state=1)
+    one, two, three = paired_by_index(["x", "y", "t"], (x, y, table))
+    assert one is x and two.tolist() == [10, 20, 30, 40] and three["a"].tolist() == [1, 2, 3, 4]
+
+
+COUNTED = pd.Series(np.arange(4.0))
+UNCLEAR = {
+    "shuffled": (COUNTED, COUNTED.iloc[::-1]),
+    "other rows": (COUNTED, COUNTED.set_axis([4, 5, 6, 7])),
+    "a row apart": (COUNTED.set_axis(DAYS), COUNTED.set_axis(DAYS + pd.Timedelta(days=1))),
+    "labels that repeat": (COUNTED.set_axis([1, 1, 2, 3]), COUNTED.set_axis([1, 2, 2, 3])),
+    "a table": (COUNTED, pd.DataFrame({"a": COUNTED.iloc[::-1]})),
+}
+
+
+@pytest.mark.parametrize(("x", "y"), UNCLEAR.values(), ids=UNCLEAR)
+def test_rows_that_may_not_belong_together_are_refused_with_both_names(x, y):
+    with pytest.raises(ValueError, match=r"x and y .* different indexes.*y.loc\[x.index\].*to_numpy"):
+        paired_by_index(["x", "y"], (x, y))
+
+
+SOUND = {
+    "the same index": (COUNTED.iloc[::-1], 2 * COUNTED.iloc[::-1]),
+    "the same labels that repeat": (COUNTED.set_axis([1, 1, 2, 3]), COUNTED.set_axis([1, 1, 2, 3])),
+    "another length": (COUNTED, COUNTED.iloc[:3]),
+    "labels beside none": (COUNTED, COUNTED.set_axis(list("abcd"))),
+    "dates beside none": (COUNTED.set_axis(DAYS), COUNTED),
+    "an array": (COUNTED.iloc[::-1], COUNTED.to_numpy()),
+}
+
+
+@pytest.mark.parametrize(("x", "y"), SOUND.values(), ids=SOUND)
+def test_other_rows_are_paired_by_position(x, y):
+    one, two = paired_by_index(["x", "y"], (x, y))
+    assert one is x and two is y
+
+
+class Frame:
+    """A table of another library."""
+
+    columns = ("a", "b")
+
+    def __dataframe__(self):
+        """The interchange protocol."""
+
+    def __getitem__(self, label):
+        return {"a": [1, 2], "b": [0.5, 1.5]}[label]
+
+
+def test_tables_of_other_libraries_and_structured_arrays_become_pandas():
+    assert as_table(Frame()).to_dict("list") == {"a": [1, 2], "b": [0.5, 1.5]}
+    array = np.array([(1, 0.5), (2, 1.5)], dtype=[("a", int), ("b", float)])
+    assert as_table(array).to_dict("list") == {"a": [1, 2], "b": [0.5, 1.5]}
+    assert as_table(COUNTED) is COUNTED

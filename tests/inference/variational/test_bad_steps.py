@@ -1,0 +1,72 @@
+"""Steps without a finite loss are skipped and counted; too many end the run."""
+
+import pytest
+import torch
+
+from credo.inference.variational.bad_steps import FROM, ROW, SHARE, BadSteps, NotFinite
+from credo.inference.variational.steps import StepBlock
+
+
+def block(*losses):
+    return StepBlock(list(losses), torch.zeros(1))
+
+
+NAN = float("nan")
+
+
+def test_good_steps_are_counted_and_give_no_warning():
+    bad = BadSteps()
+    assert bad.add(block(1.0, 2.0)) == 2 and bad.add(block(3.0)) == 1
+    assert (bad.good, bad.count, bad.warning) == (3, 0, "")
+
+
+def test_a_bad_step_is_counted_with_its_reason():
+    bad = BadSteps()
+    assert bad.add(block(1.0, NAN)) == 1
+    bad.add_error(ValueError("scale must be positive\nand more"))
+    assert "2 of 3 steps were skipped" in bad.warning and "-ELBO became nan at step 2" in bad.warning
+    assert "scale" not in bad.warning  # the first reason is said
+
+
+def test_a_row_of_bad_steps_ends_the_run_at_the_first_of_them():
+    bad = BadSteps()
+    for _ in range(ROW - 1):
+        bad.add(block(NAN))
+    bad.add(block(1.0))  # begins another row
+    for _ in range(ROW - 1):
+        bad.add(block(float("inf")))
+    with pytest.raises(NotFinite, match=f"-ELBO became inf at step {ROW + 1}, as in {ROW} steps in a row"):
+        bad.add(block(float("inf")))
+
+
+@pytest.mark.parametrize(("share", "ends"), [(SHARE / 2, False), (2 * SHARE, True)])
+def test_a_share_of_bad_steps_ends_the_run_once_it_is_long_enough(share, ends):
+    bad, every = BadSteps(), round(1 / share)
+    try:
+        for step in range(1, 20 * FROM):
+            bad.add(block(NAN if step % every == 0 else 1.0))
+    except NotFinite as error:
+        assert ends and "steps were bad" in str(error) and step >= FROM
+    else:
+        assert not ends
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), ZeroDivisionError("no"), torch.linalg.LinAlgError("no")])
+def test_an_error_about_numbers_is_the_cause(error):
+    bad = BadSteps(row=2)
+    bad.add_error(error)
+    with pytest.raises(NotFinite, match="no") as caught:
+        bad.add_error(error)
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [(RuntimeError("shapes"), 3), (IndexError("index"), 3), (NotImplementedError("never"), 1)]
+)
+def test_another_error_is_raised_as_it_is(error, times):
+    """At once if another draw cannot mend it."""
+    bad = BadSteps(row=3)
+    for _ in range(times - 1):
+        bad.add_error(error)
+    with pytest.raises(type(error), match=str(error)):
+        bad.add_error(error)
