@@ -65,7 +65,7 @@ def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
 def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
     """The sites that draws of the guide and the data determine: finite latents that it leaves out, deterministic sites.
 
-    Without those in a subsampled plate, and without all of them if a finite latent is in one.
+    In the order of the model; without those in a subsampled plate, and without all of them if a finite latent is in one.
     """
     with reading(fit.state, seed), torch.no_grad():
         guide = poutine.trace(fit.guide).get_trace(*fit.data)
@@ -74,7 +74,8 @@ def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
     finite = {name: site for name, site in latent(model).items() if name in summed}
     if any(is_subsampled(site) for site in finite.values()):
         return {}
-    return {name: site for name, site in (finite | deterministic(model)).items() if not is_subsampled(site)}
+    found = finite | deterministic(model)
+    return {name: found[name] for name in model.nodes if name in found and not is_subsampled(found[name])}
 
 
 def refuse_none(n: int) -> None:

@@ -89,6 +89,8 @@ def _moved(one: poutine.Trace, two: poutine.Trace) -> str | None:
 def _density(site: Site) -> torch.Tensor:
     """The log density of a site at its value; the point itself for a guide that holds the site at a point."""
     point = getattr(unwrapped(site["fn"]), "v", None)
+    if site["infer"].get("_deterministic"):  # in a plate of N rows the point has N x N numbers
+        point = site["value"]
     value: torch.Tensor = site["unscaled_log_prob"] if point is None else point
     return value
 

@@ -8,12 +8,14 @@ from typing import Any, NoReturn
 
 import pyro.infer
 import torch
+from pyro import poutine
 
 from ..pair.pair import Pair
+from ..pair.summed_out import to_sum_out
 from ..planning.plan import Plan
 from ..preflight.check import checked
 from ..runtime.arguments import argument_names
-from ..runtime.generators import generator_states
+from ..runtime.generators import generator_states, noise
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
@@ -42,6 +44,7 @@ class PyroSVI(pyro.infer.SVI):
             )
         super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
+        self._sums_out = isinstance(loss, pyro.infer.TraceEnum_ELBO)
         self._checks = loss is None or isinstance(loss, ELBOS)  # other losses may ask for other pairs
 
     @property
@@ -98,4 +101,11 @@ class PyroSVI(pyro.infer.SVI):
                 return []
 
     def _fit_now(self, data: tuple, stopped: str) -> Fit:
-        return finished(self.model, Pair(self.model, self.guide, data), self.losses, Plan(()), stopped, 0, ())
+        pair = Pair(self.model, self.guide, data)
+        if self._sums_out:
+            with noise(0), torch.no_grad():
+                guide = poutine.trace(self.guide).get_trace(*data)
+                pair = pair._replace(
+                    summed=to_sum_out(poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*data), guide)
+                )
+        return finished(self.model, pair, self.losses, Plan(()), stopped, 0, ())
