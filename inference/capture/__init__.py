@@ -10,7 +10,8 @@ Files, in the order in which to read them:
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps
     native.py           compiled steps on the tensors of a run
-    compiler.py         the compiler's process and its cache on disk
+    cache.py            the folder of compiled steps, and what in it is safe to use
+    compiler.py         the compiler's process, and the libraries that it made
     aot.py              the program that compiles a recorded step
     loop.cpp            the loop over compiled steps
     cuda_graph.py       a recorded step as a CUDA graph
