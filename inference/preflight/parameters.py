@@ -97,23 +97,31 @@ def tied_sites(guide: poutine.Trace) -> list[str]:
 def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...], data: tuple[Any, ...]) -> list[str]:
     """A warning for each tensor that requires a gradient, enters a density and is no parameter: it is never trained.
 
+    Raises ValueError if no density depends on any parameter.
     model, guide: traces, already scored. things: where to look for the names of such tensors. A network in evaluation
     mode is taken as frozen on purpose.
     """
     costs = [site["log_prob"] for trace in (model, guide) for site in trace.nodes.values() if "log_prob" in site]
-    known = {id(t) for t in (*unconstrained().values(), *(v for v in data if isinstance(v, torch.Tensor)))}
-    loose = {id(leaf): leaf for leaf in _leaves(costs) if id(leaf) not in known}
+    leaves = {id(leaf): leaf for leaf in _leaves(costs)}
+    own = unconstrained()
+    if own and torch.is_grad_enabled() and not any(id(p) in leaves for p in own.values()):
+        raise ValueError(
+            f"no density depends on a parameter: {', '.join(map(repr, list(own)[:4]))} gets no gradient. Is it "
+            f"detached, read as a number (.item()), or used by no site?"
+        )
+    known = {id(t) for t in (*own.values(), *(v for v in data if isinstance(v, torch.Tensor)))}
+    loose = {i: leaf for i, leaf in leaves.items() if i not in known}
     found = []
     networks = [] if not loose else [thing for thing in reachable(things) if isinstance(thing, nn.Module)]
     for network in networks:
-        own = {id(p) for p in network.parameters()} & loose.keys()
-        if own and network.training:
+        weights = {id(p) for p in network.parameters()} & loose.keys()
+        if weights and network.training:
             found.append(
-                f"{len(own)} weights of a network ({type(network).__name__}) are not trained: the pair uses it without "
-                f"registering it. Write pyro.module('net', net) in the model or the guide; if it is to stay as it is, "
-                f"freeze it with net.requires_grad_(False)"
+                f"{len(weights)} weights of a network ({type(network).__name__}) are not trained: the pair uses it "
+                f"without registering it. Write pyro.module('net', net) in the model or the guide; if it is to stay "
+                f"as it is, freeze it with net.requires_grad_(False)"
             )
-        loose = {i: leaf for i, leaf in loose.items() if i not in own}
+        loose = {i: leaf for i, leaf in loose.items() if i not in weights}
     names = dict(_named_tensors(things)) if loose else {}
     for i, leaf in loose.items():
         name = f"{names[i]!r}" if i in names else f"of shape {tuple(leaf.shape)}"

@@ -156,3 +156,11 @@ def test_two_sites_of_one_encoder_are_fine():
             pyro.sample(name, dist.Normal(out[i], 1.0))
 
     assert warned(two, guide, X) == ""
+
+
+def test_a_pair_whose_parameters_enter_no_density_is_refused():
+    def detached(x):
+        pyro.sample("mu", dist.Normal(pyro.param("m", ZERO).detach(), 1.0))
+
+    with pytest.raises(ValueError, match="no density depends on a parameter: 'm' gets no gradient"):
+        credo.fit(world, detached, X)
