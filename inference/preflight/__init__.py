@@ -14,8 +14,11 @@ Files, in the order in which to read them:
     repeats.py         noise and counters outside of sample sites
     twice.py           data that is counted twice
     broadcast.py       models that are wrong for all values of a site at once
-    given.py           data that the pair changes in place, or that is NaN
+    gaps.py            data that are NaN or infinite
+    outer.py           a column of the data that meets a vector
+    given.py           a pair on the data of a run: what it must not do with them
     rows.py            rows of a minibatch that depend on each other
+    stream.py          batches that the user hands to single steps
 
 Other rooms call: `check`, `check_given`, `find_rows`.
 """

@@ -65,8 +65,11 @@ def by_name(
     return tuple(values)
 
 
-def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...]) -> None:
-    """Raises ValueError for too few or too many arguments, with the names of those that the model wants."""
+def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...], *, all_of_them: bool = True) -> None:
+    """Raises ValueError for too few or too many arguments, with the names of those that the model wants.
+
+    all_of_them: whether the required ones must be there; a prediction leaves out what it predicts.
+    """
     if _signature(model) is None or any(p.kind is p.VAR_POSITIONAL for p in parameters(model)):
         return
     positional = _positional(model)
@@ -76,7 +79,7 @@ def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...]) -> Non
             f"got {len(data)} arguments of data, and the model takes {len(positional)}"
             + (f": {', '.join(names)}" if names else "; leave them out")
         )
-    missing = [p.name for p in positional[len(data) :] if p.default is p.empty]
+    missing = [p.name for p in positional[len(data) :] if p.default is p.empty and all_of_them]
     if missing and not data:
         raise ValueError(f"no data: the model wants {', '.join(missing)}; pass them after the guide")
     if missing:
