@@ -12,6 +12,7 @@ Files, in the order in which to read them:
     flipout.py               flipout: random signs for each row
     sampled.py               sites without parameters
     analytic_kl.py           the term: KL in closed form
+    wrong_kl.py              closed forms of KL that disagree with draws
     sticking_the_landing.py  the term: log q along the draw only
     provenance.py            the draws that a tensor was computed from
     dependencies.py          the draws that each log density depends on

@@ -16,6 +16,7 @@ from ..estimators.estimator import Estimator, Facts, Findings
 from ..estimators.finite_sites import finite_sites
 from ..estimators.pathwise import not_pathwise
 from ..estimators.sticking_the_landing import why_not as why_not_sticking
+from ..estimators.wrong_kl import two_places
 from ..pair.costs import run, summed_model
 from ..pair.pair import Pair
 from ..runtime.sites import Site, has_rsample, latent, plates
@@ -52,7 +53,8 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     finite = tuple(name for name, site in sites.items() if not has_rsample(site) and name in trained)
     reads = dependencies(pair)
     summable = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
-    known = known_kl(guide, model, reads, None if pair.summed is None else pair.summed.nesting)
+    nesting = None if pair.summed is None else pair.summed.nesting
+    known = known_kl(two_places(pair, guide, model), reads, nesting)
     improper = known.kl if known.improper else {}
     jumps = not_pathwise(pair, guide, [name for name in sites if name not in trained], improper, vectorised)
     coupled = coupled_plates(pair, reads)
