@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
+    retries.py      errors at one draw, tried again at others
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run
     steps.py        the steps of a run
@@ -18,6 +19,7 @@ Files, in the order in which to read them:
     gain.py         the gain in ELBO between two points
     recheck.py      pathwise sites checked again at the end
     result.py       the result: Fit, and the error Diverged
+    laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation
     pyro_svi.py     the runner for programs written for Pyro's SVI
     caller.py       warnings at the caller's line
 

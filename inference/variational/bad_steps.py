@@ -12,6 +12,7 @@ import torch
 
 from ..capture.outside import source_line
 from ..capture.record import is_the_users_file
+from .retries import NUMERIC
 from .steps import StepBlock
 
 ROW = 25  # bad steps in a row that end a run
@@ -21,8 +22,6 @@ SHARE, FROM = 1 / 3, 100  # of all steps that may be bad, once there are so many
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)
 # Errors among these that it raises again, or that must be heard at once.
 _AT_ONCE = (torch.OutOfMemoryError, NotImplementedError, RecursionError)
-# Errors about numbers. Any other error that ends a run is raised as it is.
-NUMERIC = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
 
 
 class NotFinite(ArithmeticError):
@@ -77,7 +76,7 @@ class BadSteps:
         else:
             return
         if error is not None and not isinstance(error, NUMERIC):
-            raise error
+            raise error  # say of a shape
         raise NotFinite(f"{why} at step {steps - self.in_row + 1:,}{much}") from error
 
 

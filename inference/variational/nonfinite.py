@@ -75,6 +75,8 @@ def _shown(fn: Any, index: tuple[int, ...]) -> str:
     parameters = []
     for name in getattr(fn, "arg_constraints", {}):
         value = fn.__dict__.get(name)
+        if name == "logits" and "probs" in fn.__dict__:
+            continue
         if isinstance(value, torch.Tensor) and value.shape == fn.batch_shape:
             if len(index) == value.dim():
                 parameters.append(f"{name}={value[index].item():.4g}")

@@ -22,6 +22,7 @@ from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state
 from ..runtime.vectorise import can_vectorise
+from .retries import at_other_draws
 from .settings import Settings
 
 WARMUP = 500  # steps, where latents outnumber the observations and would fall back to the prior at once
@@ -77,7 +78,7 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
     state = new_state((model, guide, data), settings.seed, settings.device)
     with entered(state):
         try:
-            found = check_given(model, guide, given)
+            found = at_other_draws(lambda number: check_given(model, guide, given))
             q, summed = found.guide, found.summed
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
@@ -102,13 +103,7 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
             q = poutine.trace(pair.guide).get_trace(*pair.data)
         else:
             rows = None
-        with noise(settings.seed):  # planning takes no random numbers of the run
-            vectorised = can_vectorise(lambda: log_weight(pair))
-            plan = make_plan(
-                pair, q if vectorised else fullest(pair, q), vectorised, settings.overrides, settings.force
-            )
-            vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
-            particles = settings.particles or plan.particles or how_many(pair, plan, vectorised)
+        plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, settings, number))
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
@@ -117,6 +112,19 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
     return Prepared(
         state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, begun.fixed_part, gaps
     )
+
+
+def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> tuple[Plan, bool, int]:
+    """(the plan, whether `vmap` can make all draws at once, how many particles). number: of the try.
+
+    pair: on one batch. Planning takes no random numbers of the run.
+    """
+    with noise(settings.seed + number):
+        vectorised = can_vectorise(lambda: log_weight(pair))
+        trace = q if vectorised else fullest(pair, q)
+        plan = make_plan(pair, trace, vectorised, settings.overrides, settings.force)
+        vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
+        return plan, vectorised, settings.particles or plan.particles or how_many(pair, plan, vectorised)
 
 
 def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:

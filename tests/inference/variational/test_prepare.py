@@ -14,8 +14,8 @@ from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
 from credo.inference.variational.prepare import WARMUP
-from credo.inference.variational.steps import Steps, iterate
 from credo.inference.variational.run import LONGEST, MANY
+from credo.inference.variational.steps import Steps, iterate
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 

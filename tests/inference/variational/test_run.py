@@ -200,3 +200,16 @@ def test_a_run_goes_on_after_ctrl_c_before_its_first_step():
     runner = credo.SVI(program, guide, lr=0.05)
     assert "interrupted" in runner.run(Y).stopped
     posterior_is_found(runner.run(Y))
+
+
+@pytest.mark.parametrize("what", [without_density, singular, refused, asserted])
+@pytest.mark.parametrize("at", [1, 2, 3, 6])
+def test_a_bad_draw_before_the_first_step_is_no_mistake_in_the_pair(what, at):
+    """At the first run of the model (the check), and at others of planning."""
+    calls = []
+
+    def program(y):
+        calls.append(1)
+        model(y + what(torch.tensor(1.0 if len(calls) == at else 0.0)))
+
+    posterior_is_found(credo.fit(program, guide, Y, steps=1000, lr=0.05, plan="fast", compile=False))
