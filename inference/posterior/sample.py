@@ -65,7 +65,7 @@ def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
 def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
     """The sites that draws of the guide and the data determine: finite latents that it leaves out, deterministic sites.
 
-    In the order of the model; without those in a subsampled plate, and without all of them if a finite latent is in one.
+    In the order of the model; without those in a subsampled plate, and without all if a finite latent is in one.
     """
     with reading(fit.state, seed), torch.no_grad():
         guide = poutine.trace(fit.guide).get_trace(*fit.data)

@@ -30,11 +30,11 @@ SHOWN = 3  # lines in a message
 def run_again(program: Program, trace: poutine.Trace, data: tuple[Any, ...], seed: int = 1) -> poutine.Trace | None:
     """Another trace at the draws of the first, scored, with noise of its own. None if the program fails now.
 
-    Indices that the program chooses for a plate by itself are chosen anew.
+    The indices of subsampled plates are chosen anew, whoever chooses them.
     """
     held = trace.copy()
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and is_index(site) and _is_part(site) and site["fn"].subsample_size is None:
+        if site["type"] == "sample" and is_index(site) and _is_part(site):
             held.remove_node(name)
     with generators_kept():
         pyro.set_rng_seed(seed)
@@ -92,7 +92,7 @@ def _density(site: Site) -> torch.Tensor:
     if site["infer"].get("_deterministic"):  # in a plate of N rows the point has N x N numbers
         point = site["value"]
     value: torch.Tensor = site["unscaled_log_prob"] if point is None else point
-    return value
+    return value if value.is_floating_point() else value.double()
 
 
 def _is_part(index: Site) -> bool:

@@ -164,3 +164,25 @@ def test_sites_too_large_for_all_draws_are_left_out_and_come_with_fewer():
     assert set(fit.sample(2)) == {"m", "twice", "each"} and fit.sample(2)["each"].shape == (2, 100_000)
     assert set(fit.sample(MOST // len(x) + 1)) == {"m", "twice"}
     assert list(fit.summary().index) == ["m", "twice"]
+
+
+def test_deterministic_sites_of_any_type_and_shape_are_returned():
+    def model(x):
+        m = pyro.sample("m", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.deterministic("outer", torch.outer(m, m))
+        pyro.deterministic("positive", m > 0)
+        pyro.deterministic("order", m.argsort())
+        pyro.deterministic("constant", torch.tensor(3.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(m[0], 1.0), obs=x)
+
+    fit = credo.fit(model, None, X, steps=5, progress=False)
+    draws = fit.sample(8)
+    assert torch.equal(draws["outer"], draws["m"][:, :, None] * draws["m"][:, None])
+    assert torch.equal(draws["positive"], draws["m"] > 0) and torch.equal(draws["order"], draws["m"].argsort(-1))
+    assert draws["constant"].tolist() == [3.0] * 8
+    assert {name: site.shape[1:] for name, site in fit.predict(3).items()} == {
+        name: draws[name].shape[1:] for name in ("outer", "positive", "order", "constant")
+    } | {"x": X.shape}
+    table = fit.summary(200)
+    assert table.loc["positive[0]", "mean"] == pytest.approx((fit.sample(200)["m"][:, 0] > 0).double().mean().item())

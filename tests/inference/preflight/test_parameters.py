@@ -71,7 +71,13 @@ def test_a_parameter_for_two_sites_by_mistake_is_warned_of(guide, words):
     assert words in warned(two, guide, X)
 
 
-@pytest.mark.parametrize("guide", [fetched_again, tied_scale, own_in_a_loop])
+def entries_of_one_parameter(x):
+    m, s = pyro.param("m", torch.zeros(2)), pyro.param("s", torch.ones(2), constraint=dist.constraints.positive)
+    pyro.sample("a", dist.Normal(m[0], s[0]))
+    pyro.sample("b", dist.Normal(m[1], s[1]))
+
+
+@pytest.mark.parametrize("guide", [fetched_again, tied_scale, own_in_a_loop, entries_of_one_parameter])
 def test_tied_weights_are_fine(guide):
     assert warned(two, guide, X) == ""
 
