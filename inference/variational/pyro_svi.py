@@ -16,6 +16,7 @@ from ..planning.plan import Plan
 from ..preflight.check import checked
 from ..runtime.arguments import argument_names
 from ..runtime.generators import generator_states, noise
+from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
@@ -24,6 +25,7 @@ from .caller import warning_caller
 from .endings import FixedSteps
 from .loop import loop
 from .result import Diverged, Fit, finished
+from .run import keep_fit
 from .steps import StepBlock
 
 OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # credo's, not Pyro's
@@ -63,23 +65,40 @@ class PyroSVI(pyro.infer.SVI):
 
     def run(self, *data: Any, steps: int | None = None) -> Fit:
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
-        warnings = self._mistakes(data, {})
+        warnings: list[str] = []
+        found: list[Fit] = []
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
-        with warning_caller(warnings):
+        with interruptible() as ctrl_c, warning_caller(warnings, found):
             try:
-                _, stopped = loop(
-                    lambda most: StepBlock([self._step(data, {})], torch.zeros(0)), FixedSteps(steps), total=steps
-                )
-            except NotFinite as error:
-                raise Diverged(str(error), self._fit_now(data, str(error))) from None
-            return self._fit_now(data, stopped)
+                ctrl_c.raises = True
+                warnings += self._mistakes(data, {})
+            except KeyboardInterrupt:
+                ctrl_c.presses = max(1, ctrl_c.presses)  # no step is taken
+            finally:
+                ctrl_c.raises = False
+            found.append(self._run(data, steps, ctrl_c))
+        return found[0]
 
     def prepare(self, *data: Any) -> NoReturn:
         """Raises TypeError: a run of Pyro's has no plan."""
         raise TypeError("a runner with a Pyro optimiser has no plan, races and gradients; leave out optim and loss")
 
     race = gradients = prepare
+
+    def _run(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
+        def take_step(most: int) -> StepBlock:
+            return StepBlock([self._step(data, {})], torch.zeros(0))
+
+        try:
+            _, stopped = loop(take_step, FixedSteps(steps), total=steps, ctrl_c=ctrl_c)
+        except NotFinite as error:
+            raise Diverged(str(error), self._fit_now(data, str(error))) from error.__cause__
+        except Exception as error:
+            if self.losses:
+                keep_fit(error, self._fit_now(data, f"{type(error).__name__} after {len(self.losses):,} steps"))
+            raise
+        return self._fit_now(data, stopped)
 
     def _step(self, data: tuple, keywords: dict[str, Any]) -> float:
         self.losses.append(super().step(*data, **keywords))

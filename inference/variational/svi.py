@@ -129,7 +129,7 @@ class SVI:
 
         rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
         """
-        with warning_caller(self._warnings):
+        with interruptible(raises=True), warning_caller(self._warnings):
             pair, prepared, given = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses[0]
