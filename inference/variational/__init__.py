@@ -16,7 +16,9 @@ Files, in the order in which to read them:
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     convergence.py  when to stop, and the average of the iterates
-    gain.py         the gain in ELBO between two points
+    gain.py         the gain in ELBO between two points, and the gradient at one
+    newton.py       Newton's steps, which show whether a longer run would move the answer
+    stuck.py        parameters that get no gradient though moving them would gain
     recheck.py      pathwise sites checked again at the end
     result.py       the result: Fit, and the error Diverged
     laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation

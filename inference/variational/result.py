@@ -82,6 +82,11 @@ class Fit:
         return summary(self, n, seed)
 
     @property
+    def converged(self) -> bool:
+        """Whether the run ended since a longer one would not have moved the answer; False after a number of steps."""
+        return self.stopped.startswith("converged")
+
+    @property
     def final_loss(self) -> float:
         """The mean of the last tenth of the losses, nats; NaN before the first step."""
         last = self.losses[-last_tenth(self.losses) :]

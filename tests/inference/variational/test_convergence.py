@@ -110,7 +110,7 @@ def test_a_stage_that_gained_nothing_beyond_its_error_is_the_last(gain):
 @pytest.mark.parametrize("gain", [Gain(1.0, 0.0, 0.0), Gain(-1.0, 0.0, 0.0), Gain(0.0, 1.0, 0.0)])
 def test_a_gain_or_doubt_about_it_goes_on_to_the_last_stage_and_says_so(gain):
     watch, _ = at_rest(gain, ("stop",), longest=1000)
-    assert watch.stages == MAX_STAGES and "converged" not in watch.verdict and "nats" in watch.verdict
+    assert watch.stages == MAX_STAGES and watch.verdict.startswith("not converged") and "nats" in watch.verdict
 
 
 def test_iterates_that_wobble_while_the_elbo_surely_gains_are_not_at_rest():
