@@ -9,8 +9,8 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
-from ..runtime.interrupts import interruptible
 from ..variational.caller import warning_caller
+from ..variational.interrupts import interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI

@@ -20,7 +20,6 @@ Files, in the order in which to read them:
     places.py      lines of the user's program, and how a message names them
     held.py        sites held at given values
     anew.py        observed sites drawn anew
-    interrupts.py  Ctrl-C during a call
     replaced.py    an attribute replaced for a while
     traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python

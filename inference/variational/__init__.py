@@ -12,6 +12,7 @@ Files, in the order in which to read them:
     races.py        when plans compete in the course of a run
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
+    interrupts.py   Ctrl-C during a call
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from ..runtime.interrupts import CtrlC
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
+from .interrupts import CtrlC
 from .steps import StepBlock, iterate
 
 SHOWN = 25  # steps after which the progress bar shows the loss again

@@ -15,13 +15,13 @@ import torch
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.arguments import Arguments
-from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .convergence import LOWEST, Better, Convergence, Gain
 from .endings import Ending, FixedSteps, UntilConverged
 from .gain import Elbo, elbo_gain
+from .interrupts import CtrlC
 from .laplace import completed
 from .loop import loop
 from .newton import better_point

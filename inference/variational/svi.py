@@ -24,10 +24,10 @@ from ..preflight.check import check
 from ..preflight.stream import Stream
 from ..runtime.arguments import Arguments, arguments, whole_number
 from ..runtime.call import by_name
-from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.parameters import constrained, unconstrained
 from ..runtime.state import entered, refuse_unknown
 from .caller import warning_caller
+from .interrupts import CtrlC, interruptible
 from .optimiser import is_torchs, optimiser
 from .prepare import Begun, Prepared, begin, prepare
 from .pyro_svi import PyroSVI
