@@ -31,6 +31,7 @@ LEFT = 0.02  # of the total variation: what may stay unexplained
 WORST, HALVINGS, SURE = 6, 14, 4  # intervals, how often each is halved, and after how often a jump is alone in it
 KEPT, HALF = 0.05, 0.5  # of what an interval leaves over: a jump keeps more; and more where rounding hides the rest
 EVEN = 0.2  # of what the larger half keeps: the smaller half of a jump keeps less
+NEGLIGIBLE = 1e-3  # nats: a smaller jump biases nothing that shows, and rounding leaves as much where p and q cancel
 CLOSE = 1e-6  # of the way: points so close together show the rounding
 
 JUMPS = "the log density jumps along its draws (a step, a cast, a detach, a Python branch?)"
@@ -173,7 +174,7 @@ def _jumps(way: Way, vectorised: bool) -> bool | None:
             return False
     rounding = 6 * _rounding(way)
     worst = left.topk(min(WORST, len(left))).indices
-    worst = worst[left[worst] > max(bearable / len(left), 2 * rounding)]
+    worst = worst[left[worst] > max(bearable / len(left), 2 * rounding, NEGLIGIBLE)]
     return _keep(way, a.some(worst), b.some(worst), rounding, vectorised)
 
 
