@@ -5,7 +5,7 @@ Files, in the order in which to read them:
     estimator.py             what a plan asks of an estimator: the type Estimator
     recipe.py                how each site enters the objective
     pathwise.py              reparametrised gradients
-    jumps.py            whether the log density jumps along the draws
+    jumps.py                 whether the log density jumps along the draws
     score.py                 score function gradients, with a baseline
     enumerate.py             finite sites summed over exactly
     one_flip.py              each finite unit summed over given the others

@@ -4,6 +4,8 @@ The list below is in the order of choice where nothing is measured. A new estima
 import and one line in the list.
 """
 
+from typing import Any
+
 import torch
 from pyro import poutine
 
@@ -33,13 +35,21 @@ ESTIMATORS: tuple[Estimator, ...] = (
 BY_NAME = {estimator.name: estimator for estimator in ESTIMATORS}
 
 
-def examine(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str] = frozenset()) -> Findings:
+def examine(
+    pair: Pair,
+    guide: poutine.Trace,
+    vectorised: bool,
+    drawn: frozenset[str] = frozenset(),
+    partly: frozenset[str] = frozenset(),
+) -> Findings:
     """What running the pair shows about its sites, the legal estimators of each among it (`.facts.options`).
 
     guide: a trace of the guide. drawn: finite sites that must not be summed over. vectorised: whether `vmap` accepts
     the pair.
     """
-    seen = _findings(pair, guide, vectorised, drawn)
+    seen = _findings(pair, guide, vectorised, drawn | partly)
+    absent = dict.fromkeys(partly, "it stands in a loop over some rows of its plate, and a run may lack it")
+    seen = seen._replace(unsummed={**seen.unsummed, **absent}, facts=seen.facts._replace(partly=partly))
     found = {estimator.name: estimator.why_not(seen) for estimator in ESTIMATORS}
     options = {name: {word: why[name] for word, why in found.items()} for name in seen.sites}
     return seen._replace(facts=seen.facts._replace(options=options))
@@ -63,6 +73,22 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     facts = Facts({}, reads, *known, why_not_sticking(pair), again, summable.values, coupled)
     where = run(pair).plates if finite else {}
     return Findings(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
+
+
+def in_loops_over_some_rows(guide: poutine.Trace) -> bool:
+    """Whether a site without a path stands in a sequential plate that takes a part of its rows.
+
+    Each run of the guide has other such sites; a plan must know them all.
+    """
+    return any(
+        not has_rsample(site) and any(is_partial_loop(frame) for frame in site["cond_indep_stack"])
+        for site in latent(guide, auxiliary=True).values()
+    )
+
+
+def is_partial_loop(frame: Any) -> bool:
+    """Whether a plate is a loop, `for i in pyro.plate(...)`, over a part of its rows."""
+    return not frame.vectorized and frame.full_size is not None and frame.full_size > frame.size
 
 
 def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:

@@ -92,7 +92,7 @@ def one_name_twice(model: list[ParameterCall], guide: list[ParameterCall]) -> li
 def tied_sites(guide: poutine.Trace) -> list[str]:
     """A warning for sites that the guide draws from the same parameters: they have one distribution for ever."""
     groups: dict[Any, list[str]] = {}
-    sites = latent(guide)
+    sites = {n: s for n, s in latent(guide).items() if all(f.vectorized for f in s["cond_indep_stack"])}  # no loop's
     for name, site in sites.items() if len(sites) > 1 else ():
         fn = unwrapped(site["fn"])
         own = [_own_leaves(t) for t in vars(fn).values() if isinstance(t, torch.Tensor)]

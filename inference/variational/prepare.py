@@ -9,8 +9,8 @@ from pyro import poutine
 from ..objective.elbo import log_weight
 from ..pair.batches import Rows, batch
 from ..pair.pair import Pair, Program, Summed
-from ..planning.choose import make_plan
-from ..planning.legal import fullest
+from ..planning.choose import make_plan, plan_loops
+from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.plan import Plan
 from ..planning.race import how_many
 from ..preflight.given import check_given
@@ -121,8 +121,11 @@ def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> t
     """
     with noise(settings.seed + number):
         vectorised = can_vectorise(lambda: log_weight(pair))
-        trace = q if vectorised else fullest(pair, q)
-        plan = make_plan(pair, trace, vectorised, settings.overrides, settings.force)
+        if not vectorised and in_loops_over_some_rows(q):
+            plan = plan_loops(pair, settings.overrides, settings.force)
+        else:
+            trace = q if vectorised else fullest(pair, q)
+            plan = make_plan(pair, trace, vectorised, settings.overrides, settings.force)
         vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
         return plan, vectorised, settings.particles or plan.particles or how_many(pair, plan, vectorised)
 
