@@ -24,6 +24,7 @@ from .pyro_errors import explained
 from .repeats import run_again, unsteady
 from .roles import refuse_roles
 from .support import refuse_no_tensor, refuse_outside, refuse_single_class
+from .truncated import refuse_truncated
 from .twice import observed_twice
 
 
@@ -140,6 +141,8 @@ def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple,
                     refuse_other_support(known, believed)
                 except ValueError as reason:
                     raise reason from error
+                for suspicion in narrower(known, believed):
+                    error.add_note(f"credo: {suspicion}")
             raise
     return _Ran(model_trace, guide_trace, of_model.calls, of_guide.calls)
 
@@ -158,7 +161,8 @@ def _latents_of_failing(program: Callable[..., Any], data: tuple) -> dict[str, S
 
 def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> poutine.Trace:
     try:
-        return poutine.trace(program).get_trace(*data)
+        with refuse_truncated():
+            return poutine.trace(program).get_trace(*data)
     except Exception as error:
         if known := explained(what, error):
             raise known from error

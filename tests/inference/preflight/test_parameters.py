@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import credo
-from tests.cases.checked import X, belief, positive, warned, world
+from tests.cases.checked import X, belief, look, positive, warned, world
 
 ZERO = torch.tensor(0.0)
 LOOSE = torch.tensor(0.0, requires_grad=True)
@@ -107,16 +107,13 @@ def test_a_tensor_that_is_no_parameter_is_warned_of_by_name():
     assert "the tensor 'LOOSE' requires a gradient but is no parameter" in found and "pyro.param('LOOSE'" in found
 
 
-def test_of_a_closure_and_of_a_list_too():
+def test_a_tensor_of_a_closure_too():
     held = torch.tensor([1.0], requires_grad=True)
 
     def guide(x):
         pyro.sample("mu", dist.Normal(held[0], positive("s")))
 
     assert "'held'" in warned(world, guide, X)
-    several = [torch.tensor(1.0, requires_grad=True)]
-    found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
-    assert "the tensor of shape ()" in found
 
 
 def test_data_that_requires_a_gradient_is_fine():
@@ -168,5 +165,27 @@ def test_a_pair_whose_parameters_enter_no_density_is_refused():
     def detached(x):
         pyro.sample("mu", dist.Normal(pyro.param("m", ZERO).detach(), 1.0))
 
-    with pytest.raises(ValueError, match="no density depends on a parameter: 'm' gets no gradient"):
+    with pytest.raises(ValueError, match=r"no density depends on a parameter \('m'\)"):
         credo.fit(world, detached, X)
+
+
+def test_entries_of_one_parameter_are_fine():
+    def guide(x):
+        m = pyro.param("m", torch.zeros(2))
+        for i, name in enumerate("ab"):
+            pyro.sample(name, dist.Normal(m[i], 1.0))
+
+    assert warned(two, guide, X) == ""
+
+
+def test_a_starting_value_outside_of_its_constraint_is_refused():
+    with pytest.raises(ValueError, match=r"parameter 's': its starting value \[-1.0\] does not satisfy its constraint"):
+        look(world, lambda x: pyro.sample("mu", dist.Normal(0.0, positive("s", -1.0))), X)
+    with pytest.raises(ValueError, match=r"parameter 'm': its starting value \[nan\]"):
+        look(world, lambda x: pyro.sample("mu", dist.Normal(pyro.param("m", torch.tensor(torch.nan)), 1.0)), X)
+
+
+def test_an_entry_of_a_list_is_named():
+    several = [torch.tensor(1.0, requires_grad=True)]
+    found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
+    assert "the tensor 'several[0]' requires a gradient" in found
