@@ -20,7 +20,7 @@ from ..pair.backward import draw_summed
 from ..pair.pair import Program, Summed
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
-from ..runtime.sites import deterministic, latent
+from ..runtime.sites import Site, deterministic, latent
 from ..runtime.vectorise import draw_each
 
 WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
@@ -63,7 +63,7 @@ class Target(NamedTuple):
             program = HeldSites(values)(self.model)
             if self.summed is not None:
                 program = HeldSites(draw_summed(program, self.data, self.summed))(program)
-            nodes = poutine.trace(program).get_trace(*self.data).nodes
+            nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*self.data).nodes)
             return {name: nodes[name]["value"] for name in nodes if name in kept}
 
         return draw_each(one, self.constrained(u)) if kept else {}
@@ -73,7 +73,9 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
     """The target of the sampler. Raises ValueError if no starting point with positive density is found."""
     nesting = None if summed is None else summed.nesting
     try:
-        first, potential, transforms, trace = initialize_model(model, data, max_plate_nesting=nesting)
+        first, potential, transforms, trace = initialize_model(
+            _parallel(model, summed), data, max_plate_nesting=nesting
+        )
     except ValueError as error:
         if "initial params" not in str(error):
             raise
@@ -102,6 +104,15 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
     finite = {name: site for name, site in latent(trace).items() if summed is not None and name in summed.sites}
     follow = {name: site["value"].numel() for name, site in (finite | deterministic(trace)).items()}
     return Target(model, data, summed, names, shapes, transforms, counted, follow, flat, eager)
+
+
+def _parallel(model: Program, summed: Summed | None) -> Program:
+    """The model, whose finite latents are summed over all at once, even where it asks for one value after another."""
+    if summed is None:
+        return model
+    asked = {"enumerate": "parallel", "expand": False, "num_samples": None}
+    config: Program = poutine.infer_config(model, config_fn=lambda site: asked if site["name"] in summed.sites else {})
+    return config
 
 
 def captured_potential(target: Target) -> Potential | None:

@@ -36,7 +36,7 @@ def trained(fit: Approximation, net: nn.Module, draw: int | None = None) -> nn.M
     """
     refuse_unknown(fit.state, (net,))
     with reading(fit.state, 0):
-        store = pyro.get_param_store().get_state()
+        store: dict[str, Any] = dict(pyro.get_param_store().get_state())
         in_store = {id(p) for p in store["params"].values()}
         untrained = [name for name, p in net.named_parameters() if id(p) not in in_store]
         result = copy.deepcopy(net)
