@@ -8,6 +8,7 @@ Files, in the order in which to read them:
     roles.py           observations in a guide, nothing observed, nothing to learn
     agreement.py       sites of the guide that are not those of the model
     guide_support.py   draws of the guide outside of the model's support, values never drawn
+    truncated.py       parameters that torch cuts to whole numbers
     support.py         observed values outside of the support
     plate_rows.py      observed values that do not have the rows of their plates
     parameters.py      one name for two parameters, tensors that are not trained
