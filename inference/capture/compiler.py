@@ -66,7 +66,7 @@ def begin_compiling(job: CompileJob) -> Compiling | str | None:
         paths = (folder, _loop_library(), library_folder(job))
         command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, paths), str(os.getpid())]
         with open(folder / "log", "wb") as log:
-            options = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": _environment()}
+            options = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": _environment(folder)}
             process = subprocess.Popen(command, start_new_session=True, **options)
     except UnsafeFolder as error:
         return str(error)
@@ -103,10 +103,12 @@ def _stop(process: int) -> None:
             shutil.rmtree(compiling.folder, ignore_errors=True)
 
 
-def _environment() -> dict[str, str]:
-    """The compiler's environment: torch's compiler keeps all that it writes in the cache, as does g++."""
+def _environment(folder: Path) -> dict[str, str]:
+    """The compiler's environment: torch keeps what it writes in the cache, g++ its temporary files in this folder."""
     of_torch = str(cache_folder() / OF_TORCH)
-    return {**os.environ, "TORCHINDUCTOR_CACHE_DIR": of_torch, "TMPDIR": of_torch}
+    without = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+    # Without TMPDIR, Python asks TEMP before TMP, and g++ asks TMP before TEMP.
+    return {**without, "TORCHINDUCTOR_CACHE_DIR": of_torch, "TEMP": of_torch, "TMP": str(folder)}
 
 
 def open_library(job: CompileJob) -> Loop | None:
