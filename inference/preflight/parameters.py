@@ -17,9 +17,9 @@ from torch.distributions import constraints
 
 from ..distributions.unwrap import unwrapped
 from ..runtime.parameters import unconstrained
-from ..runtime.places import Place, calling_place
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
+from .places import Place, calling_place
 
 FEW = 16  # operators from a parameter to the distribution of a site that has it for its own
 

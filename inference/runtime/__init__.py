@@ -17,7 +17,6 @@ Files, in the order in which to read them:
     precision.py   torch's default dtype, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
-    places.py      lines of the user's program, and how a message names them
     held.py        sites held at given values
     anew.py        observed sites drawn anew
     replaced.py    an attribute replaced for a while
