@@ -10,9 +10,12 @@ from pyro import poutine
 
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
+from ..runtime.generators import noise
+from ..runtime.sites import observed
 from .check import Checked, checked
 from .gaps import naming_gaps, refuse_gaps
 from .outer import outer_column
+from .support import refuse_no_tensor
 
 
 def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
@@ -42,12 +45,28 @@ def checking_model(model: Program, given: Arguments) -> Iterator[None]:
     """The same checks of a model without a guide, at draws from its prior, and of all its runs inside."""
     prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
     pair = Pair(model, prior, given.values)
-    with refusing_changes(given), naming_lengths(given):
+    with refusing_changes(given), naming_lengths(given), _naming_data(given):
+        if any(not isinstance(value, torch.Tensor) for value in given.values):
+            with noise(0), torch.no_grad():
+                trace = poutine.trace(model).get_trace(*given.values)
+            for name, site in observed(trace).items():
+                refuse_no_tensor(name, site)
         if given.gaps:
             refuse_gaps(pair, given.gaps)
         if column := outer_column(pair, given.names):
             raise ValueError(column)
         yield
+
+
+@contextmanager
+def _naming_data(given: Arguments) -> Iterator[None]:
+    """An error of the model's own inside gets a note about the data that it ran on."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        shown = ", ".join(f"{name}: {_shown(value)}" for name, value in zip(given.names, given.values, strict=True))
+        error.add_note(f"credo: raised while the model ran on the data ({shown})")
+        raise
 
 
 @contextmanager
@@ -90,6 +109,11 @@ def _refuse_changed(given: Arguments, before: list[Any], error: Exception | None
                 f"or a method that ends in _), so that each run would get other data; write {name} = {name} - ..., or "
                 f"begin with {name} = {name}.clone()"
             ) from error
+
+
+def _shown(value: Any) -> str:
+    kind = type(value).__name__
+    return f"{kind} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else kind
 
 
 def _state(value: Any) -> Any:
