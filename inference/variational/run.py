@@ -90,7 +90,8 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
         raise
     fit = fit_of(course, average, stopped)
     course.warnings.extend([bad.warning] if bad.count else [])
-    if stopped.startswith("not converged") and LOWEST not in stopped:
+    known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
+    if stopped.startswith("not converged") and LOWEST not in stopped and not known:
         course.warnings.append(f"{stopped}. A second `run` of a credo.SVI goes on where the first ended")
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))

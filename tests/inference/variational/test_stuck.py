@@ -26,14 +26,13 @@ def guide_with(loc):
     return guide
 
 
-@pytest.mark.filterwarnings("ignore:parameter 'm'")  # after the first step, or before it
 @pytest.mark.parametrize(
     "loc", [torch.Tensor.detach, torch.Tensor.item, torch.round, torch.relu], ids=["detach", "item", "round", "relu"]
 )
 def test_a_parameter_without_gradient_that_should_move_is_named(loc):
-    with pytest.warns(UserWarning, match="not converged: parameter 'm' gets no gradient"):
+    with pytest.warns(UserWarning, match="parameter 'm' gets no gradient"):
         fit = credo.fit(model, guide_with(loc), X, progress=False)
-    assert not fit.converged and "'m'" in fit.stopped
+    assert not fit.converged and fit.stopped.startswith("not converged: parameter 'm' gets no gradient")
 
 
 @pytest.mark.parametrize(
