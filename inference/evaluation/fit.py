@@ -66,7 +66,7 @@ def fit(
     A step without a finite loss and gradient is skipped, and a warning says how many were. Ctrl-C returns the fit so
     far, also before the first step.
     Raises ValueError before the first step for data or a guide that does not match the model; `Diverged`, which names
-    the site and whose `.fit` holds the result so far, if 25 steps in a row or a third of all are bad. Other errors of
+    the site and whose `.fit` holds the result so far, if 25 steps in a row or 40 % of all are bad. Other errors of
     the program during a step have the `.fit` so far too.
     Source: Jordan, Ghahramani, Jaakkola and Saul 1999, eq. 34; gradients as `fit.plan` names them.
 

@@ -16,7 +16,7 @@ from .retries import NUMERIC
 from .steps import StepBlock
 
 ROW = 25  # bad steps in a row that end a run
-SHARE, FROM = 1 / 3, 100  # of all steps that may be bad, once there are so many
+SHARE, FROM = 0.4, 100  # of all steps that may be bad, once there are so many
 
 # Errors that another draw may not raise: of a support, of a Cholesky factor, of a sampler.
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)

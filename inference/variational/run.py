@@ -71,8 +71,10 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     warmup, racing = _warmup(course, steps), _races(steps)
 
     def take_steps(most: int) -> StepBlock:
-        if racing and not course.losses:
-            course.plans.replace(course.races.race(course.steps, course.steps.batch(course.pair), course.plans.now()))
+        if racing and not course.losses and not bad.count:
+            with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
+                part = course.steps.batch(course.pair)
+                course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
         return course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
 
     course.steps.set_rate(1.0)
@@ -121,7 +123,7 @@ def _ending(course: Course, steps: int | None) -> Ending:
         falls = rate < course.steps.rate
         if _races(steps):
             part = course.steps.batch(pair)
-            with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
+            with suppress(*SKIPPED):
                 course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
         course.steps.set_rate(rate)
 

@@ -156,7 +156,8 @@ def test_a_race_and_a_check_of_convergence_at_a_bad_draw_do_not_end_the_run(monk
     def failing(*args, **options):
         raise error("at this draw")
 
-    monkeypatch.setattr(module.Races, "race_on_the_way", failing)
+    for race in ("race", "race_on_the_way"):
+        monkeypatch.setattr(module.Races, race, failing)
     fit = credo.fit(model, guide, Y, steps=400)
     assert fit.stopped == "after the 400 steps asked for"
 
