@@ -142,11 +142,13 @@ def spike() -> None:
     raise ValueError(repr(credo.exact(model)))
 
 
-def case(kind: str, name: str, model: Any, guide: Any, right: Any, *data: Any, words: str = "$^", **more: Any) -> Case:
+def case(
+    kind: str, name: str, model: Any, guide: Any, right: Any, *data: Any, words: str = "(?!)", **more: Any
+) -> Case:
     return Case(kind, name, model, guide, data or (X,), words, right, **more)
 
 
-def called(kind: str, name: str, call: Any, right: Any = None, words: str = "$^") -> Case:
+def called(kind: str, name: str, call: Any, right: Any = None, words: str = "(?!)") -> Case:
     return Case(kind, name, call=call, right=right, words=words, plain=False)
 
 

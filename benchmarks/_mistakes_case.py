@@ -24,7 +24,7 @@ class Case(NamedTuple):
     model: Callable[..., Any] | None = None
     guide: Any = None
     data: tuple[Any, ...] = ()
-    words: str = "$^"
+    words: str = "(?!)"
     right: Right | None = None
     call: Callable[[], Any] | None = None
     plain: bool = True  # whether plain Pyro runs it too, with its own SVI

@@ -70,7 +70,9 @@ def labels(x: Any, y: Any) -> None:
 
 
 CASES = [
-    data("a bool column of a table", survival, "$^", pd.DataFrame({"t": TIMES.numpy(), "ev": EVENTS.numpy()}), right=R),
+    data(
+        "a bool column of a table", survival, "(?!)", pd.DataFrame({"t": TIMES.numpy(), "ev": EVENTS.numpy()}), right=R
+    ),
     data("values under a NumPy mask", normal, "mask", np.ma.masked_array(X.numpy() * 100, np.arange(100) > 50)),
     data("Series of other indexes", regression, "index|align", *SERIES, right=line_posterior(Z, LINE)),
     data("y as a column", regression, "'y'|y:", Z, LINE[:, None]),

@@ -79,7 +79,7 @@ def unpickled() -> dict[str, torch.Tensor]:
     return draws
 
 
-def called(name: str, call: Callable[[], Any], right: Any = None, words: str = "$^") -> Case:
+def called(name: str, call: Callable[[], Any], right: Any = None, words: str = "(?!)") -> Case:
     return Case("latents", name, call=call, right=right, words=words, plain=False)
 
 

@@ -7,30 +7,17 @@ import pyro
 import pyro.distributions as dist
 import torch
 from _mistakes_case import (
-    LINE,
     MU,
     Case,
     X,
     Z,
-    line_posterior,
     normal,
     number,
     observing,
     positive,
     q_normal,
-    regression,
 )
 from pyro import poutine
-from pyro.infer.autoguide import (
-    AutoDelta,
-    AutoDiagonalNormal,
-    AutoGuideList,
-    AutoIAFNormal,
-    AutoLowRankMultivariateNormal,
-    AutoMultivariateNormal,
-    AutoNormal,
-)
-from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 ENCODER, DECODER = nn.Linear(3, 4), nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Linear(8, 3))
@@ -171,27 +158,8 @@ def sigma(prior: Any) -> Any:
     return model
 
 
-class Net(PyroModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = PyroModule[nn.Linear](3, 1)
-        self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 3]).to_event(2))
-
-    def forward(self, x: Any, y: Any = None) -> None:
-        mean = self.linear(x)[:, 0]
-        with pyro.plate("rows", len(x)):
-            pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
-
-
 def q(distribution: Any) -> Any:
     return lambda *data: pyro.sample("mu", distribution())
-
-
-def listed() -> AutoGuideList:
-    guide = AutoGuideList(two)
-    guide.append(AutoNormal(poutine.block(two, expose=["a"])))
-    guide.append(AutoDelta(poutine.block(two, expose=["b"])))
-    return guide
 
 
 def sound(name: str, model: Any, guide: Any, *data: Any, right: Any = None, **options: Any) -> Case:
@@ -200,7 +168,6 @@ def sound(name: str, model: Any, guide: Any, *data: Any, right: Any = None, **op
 
 POISSON = observing(lambda k: dist.Normal(k, 1.0), dist.Poisson(3.0))
 ANGLE = observing(lambda t: dist.VonMises(t, 2.0), dist.VonMises(0.0, 0.1))
-NET = Net()
 FEW = {"steps": 200}
 CASES = [
     sound("a normal mean", normal, q_normal, right=MU),
@@ -260,10 +227,4 @@ CASES = [
         Z / 3,
         **FEW,
     ),
-    sound("AutoMultivariateNormal", regression, AutoMultivariateNormal(regression), Z, LINE, **FEW),
-    sound("AutoDiagonalNormal", regression, AutoDiagonalNormal(regression), Z, LINE, right=line_posterior(Z, LINE)),
-    sound("AutoLowRankMultivariateNormal", regression, AutoLowRankMultivariateNormal(regression), Z, LINE, **FEW),
-    sound("AutoIAFNormal", regression, AutoIAFNormal(regression), Z, LINE, **FEW),
-    sound("AutoGuideList", two, listed(), **FEW),
-    sound("a PyroModule", NET, AutoNormal(NET), ROWS, ROWS[:, 0], **FEW),
 ]

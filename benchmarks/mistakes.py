@@ -21,6 +21,7 @@ import _mistakes_data
 import _mistakes_latents
 import _mistakes_pair
 import _mistakes_sound
+import _mistakes_sound_guides
 import _mistakes_sound_pairs
 import pyro
 import torch
@@ -33,7 +34,7 @@ import credo
 
 STEPS, LIMIT = 500, 60  # of plain Pyro; seconds of a program
 MISTAKES = [*_mistakes_pair.CASES, *_mistakes_data.CASES, *_mistakes_answers.CASES, *_mistakes_latents.CASES]
-SOUND = [*_mistakes_sound.CASES, *_mistakes_sound_pairs.CASES]
+SOUND = [*_mistakes_sound.CASES, *_mistakes_sound_pairs.CASES, *_mistakes_sound_guides.CASES]
 
 
 class TooLong(BaseException):
