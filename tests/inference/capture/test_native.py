@@ -79,6 +79,7 @@ def test_a_compiled_run_is_the_eager_one(here):
         torch.testing.assert_close(a["exp_avg"], b["exp_avg"], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the steps get different data")  # on purpose
 @needs_compiler
 def test_compiled_and_eager_steps_go_on_from_each_other(here):
     """Other data for a while, which runs eagerly; the learning rate of a run until converged reaches compiled steps."""

@@ -99,6 +99,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the steps get different data")  # on purpose
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_buffer_that_is_filled_anew_between_steps_is_seen(kind):
     buffer = KINDS[kind]()
