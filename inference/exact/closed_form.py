@@ -16,6 +16,7 @@ import torch
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
+from ..pair.followers import without_masks
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..runtime.call import by_name
@@ -175,6 +176,7 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     given = arguments(model, data, torch.float64, CPU, gaps=None, whole=True)
     values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
     with entered(state, seed=0), in_double(), checking_model(model, given):
+        model = without_masks(model, values)
         narrow = is_narrow(model, values)
         with in_double(narrow):
             return _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)

@@ -18,6 +18,7 @@ from ..runtime.held import HeldSites
 from ..runtime.sites import Site, drawn_sites, has_rsample, is_index, plates
 from ..runtime.traced import traced
 from .local_reparam import per_row_noise
+from .masked import mask_guide
 from .pair import Pair, Program, Summed
 from .summed_out import Group, eliminated, enumerating
 
@@ -114,6 +115,8 @@ def _run_both(
     how = {name: word for name, word in local.items() if name not in held}
     with per_row_noise(q.nodes, how) if how else nullcontext():
         p = traced(poutine.replay(summed_model(pair), trace=q), pair.data)
+    if pair.followers:
+        mask_guide(q, p, pair.followers)
     return q, p
 
 

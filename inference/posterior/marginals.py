@@ -14,11 +14,13 @@ from .sample import guide_draws
 def marginals(fit: Approximation) -> dict[str, Distribution]:
     """{site: the guide's distribution}, at the sites whose distribution depends on no other draw: its exact marginals.
 
-    They are the sites whose density is the same in two runs of the guide with different noise.
+    They are the sites whose density is the same in two runs of the guide with different noise, and without entries
+    that follow the model.
     """
     with reading(fit.state, 1), torch.no_grad():
         one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
-    return {name: site["fn"] for name, site in independent_of_draws(one, two).items()}
+    found = independent_of_draws(one, two)
+    return {name: site["fn"] for name, site in found.items() if name not in fit.followers}
 
 
 def priors(fit: Approximation) -> dict[str, Distribution]:

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 
 from ..pair.backward import draw_summed
+from ..pair.masked import MaskedSites
 from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
@@ -48,17 +49,20 @@ def draws_of(fit: Approximation, n: int, wanted: Set[str], *, seed: int = 0) -> 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
     """One draw of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`.
 
-    The state of the fit has been entered. The model runs if a site is wanted.
+    The state of the fit has been entered. The model runs if a site is wanted, or has entries that follow the model.
     """
     guide = poutine.trace(fit.guide).get_trace(*fit.data)
     sites = latent(guide)
     refuse_subsampled(sites)
-    if wanted:
-        model = poutine.replay(fit.model, trace=guide)
+    if wanted or fit.followers:
+        kept = poutine.Trace()
+        kept.nodes.update({name: site for name, site in guide.nodes.items() if name not in fit.followers})
+        model = poutine.replay(fit.model, trace=kept)
         if fit.summed is not None:
-            model = HeldSites(draw_summed(model, fit.data, fit.summed))(model)
-        nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
-        sites |= {name: site for name, site in nodes.items() if name in wanted}
+            model = HeldSites(draw_summed(fit.model, guide, fit.data, fit.summed))(model)
+        with MaskedSites({name: guide.nodes[name]["value"] for name in fit.followers}):
+            nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
+        sites |= {name: site for name, site in nodes.items() if name in wanted | fit.followers}
     return {name: site["value"] for name, site in sites.items()}
 
 

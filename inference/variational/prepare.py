@@ -8,6 +8,7 @@ from pyro import poutine
 
 from ..objective.elbo import log_weight
 from ..pair.batches import Rows, batch
+from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
 from ..planning.legal import fullest, in_loops_over_some_rows
@@ -42,6 +43,7 @@ class Prepared(NamedTuple):
     summed: Summed | None  # latents that are summed out of the model
     fixed_part: str | None = None  # what is wrong if every step gets this data
     gaps: frozenset[str] = frozenset()  # the arguments with NaN or infinity that the pair leaves out itself
+    followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
 
 
 class Begun(NamedTuple):
@@ -89,7 +91,8 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
             raise _InDouble
         if not unconstrained():
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
-    pair = Pair(model, guide, given.values, summed)
+        pair = Pair(model, guide, given.values, summed)
+        pair = pair._replace(followers=find_followers(pair))
     return Begun(state, dtype, pair, q, given, [*given.lost, *found.warnings], found.fixed_part)
 
 
@@ -108,10 +111,8 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
-    gaps = frozenset(given.gaps)
-    return Prepared(
-        state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, begun.fixed_part, gaps
-    )
+    found = (begun.fixed_part, frozenset(given.gaps), pair.followers)
+    return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
 
 
 def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> tuple[Plan, bool, int]:

@@ -49,6 +49,7 @@ class Fit:
     columns: tuple[list[str] | None, ...]
     state: State
     summed: Summed | None = None  # the model's latents that the guide does not have
+    followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -116,6 +117,7 @@ def finished(
         columns=columns,
         state=snapshot(State(dict(pyro.get_param_store().get_state()), modules)),
         summed=pair.summed,
+        followers=pair.followers,
     )
 
 

@@ -173,7 +173,8 @@ class SVI:
             refuse_unknown(prepared.state, data)
             model, device = self._settings.model, self._settings.device
             given = arguments(model, data, prepared.dtype, device, gaps=prepared.gaps)
-        return Pair(self.model, self.guide, given.values, prepared.summed), prepared, given
+        pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
+        return pair, prepared, given
 
     def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
         self._begun = None
