@@ -62,7 +62,10 @@ class Target(NamedTuple):
         def one(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             program = HeldSites(values)(self.model)
             if self.summed is not None:
-                program = HeldSites(draw_summed(program, self.data, self.summed))(program)
+                others = poutine.trace(program).get_trace(*self.data)
+                for name in self.summed.sites:
+                    others.remove_node(name)
+                program = HeldSites(draw_summed(self.model, others, self.data, self.summed))(program)
             nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*self.data).nodes)
             return {name: nodes[name]["value"] for name in nodes if name in kept}
 

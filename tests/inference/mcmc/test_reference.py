@@ -310,3 +310,22 @@ def test_deterministic_sites_have_their_value_at_the_draws_and_are_compared():
         assert row["mean"] == pytest.approx(table.loc["loc", "mean"] + end, abs=0.02)
         assert row["exact sd"] == pytest.approx(table.loc["loc", "exact sd"], rel=1e-6)
         assert abs(row["error in sds"]) < 0.3
+
+
+def test_a_finite_latent_that_a_continuous_one_depends_on_is_drawn_given_it():
+    def model(x):
+        k = pyro.sample("k", dist.Bernoulli(0.3))
+        h = pyro.sample("h", dist.Normal(1.5 * k, 1.0))
+        pyro.sample("x", dist.Normal(h, 1.0), obs=x)
+
+    found = credo.reference(model, torch.tensor(1.2), **FEW)
+    # x ~ N(1.5 k, 2) with h integrated out
+    odds = torch.tensor(3 / 7).log() + (dist.Normal(1.5, 2**0.5).log_prob(torch.tensor(1.2)))
+    p = (odds - dist.Normal(0.0, 2**0.5).log_prob(torch.tensor(1.2))).sigmoid()
+    error = (p * (1 - p) / found.mixing["k"].ess).sqrt()
+    assert abs(found.marginals["k"].mean - p) < 4.5 * error
+    draws = found.sample(1600)
+    given = (torch.tensor(3 / 7).log() + dist.Normal(1.5, 1.0).log_prob(draws["h"])).double()
+    given = (given - dist.Normal(0.0, 1.0).log_prob(draws["h"])).sigmoid()  # p(k = 1 | h)
+    high = draws["h"] > draws["h"].median()
+    assert abs(draws["k"][high].double().mean() - given[high].mean()) < 4.5 * 0.5 / 800**0.5
