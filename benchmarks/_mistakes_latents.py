@@ -33,7 +33,8 @@ def clusters(x: Any) -> None:
 
 def assignments() -> dict[str, torch.Tensor]:
     draws = credo.fit(clusters, None, CLUSTERS, steps=500, progress=False).sample(200)["k"].float()
-    return {"low": draws[:, :10].mean(1), "high": draws[:, 10:].mean(1)}
+    shares = {"low": draws[:, :10].mean(1), "high": draws[:, 10:].mean(1)}
+    return {name: share + 0.01 * torch.randn(200) for name, share in shares.items()}
 
 
 def per_row(x: Any, y: Any = None) -> None:
@@ -91,7 +92,7 @@ CASES = [
     called(
         "predictions of a Gaussian process",
         remembers,
-        {"y": (2 + float((TIMES[5] + 0.01).sin()), 0.15)},
+        {"y": (2 + float((TIMES[5] + 0.01).sin()), 0.11)},
         words="'y'",
     ),
     called("a fit, pickled", unpickled, MU),

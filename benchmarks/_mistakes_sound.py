@@ -151,7 +151,7 @@ def predicted() -> dict[str, torch.Tensor]:
 def pair_of(name: str) -> Callable[[], None]:
     def run() -> None:
         pair = credo.load(name)
-        credo.compare(credo.fit(pair.model, pair.guide, *pair.data(), steps=1500, progress=False))
+        credo.fit(pair.model, pair.guide, *pair.data(), steps=500, progress=False).summary()
 
     return run
 

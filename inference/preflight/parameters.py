@@ -113,7 +113,11 @@ def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
     """Whether densities and their gradients are equal at this value; those of entries m[0], m[1] of one m differ."""
     with torch.enable_grad():
         costs = [fn.log_prob(value.detach()).sum() for fn in fns]
+    if not all(cost.requires_grad for cost in costs):  # points: the sites of AutoDiagonalNormal, say
+        return False
     leaves = list({id(leaf): leaf for leaf in _leaves(costs)}.values())
+    if not leaves or not all(cost.requires_grad for cost in costs):  # points, of an autoguide say
+        return False
     slopes = [torch.autograd.grad(cost, leaves, retain_graph=True, allow_unused=True) for cost in costs]
     equal = all(torch.equal(one, two) for one, two in pairwise(costs))
     return equal and all(

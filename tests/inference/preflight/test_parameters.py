@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 from torch import nn
 
 import credo
@@ -185,7 +186,24 @@ def test_a_starting_value_outside_of_its_constraint_is_refused():
         look(world, lambda x: pyro.sample("mu", dist.Normal(pyro.param("m", torch.tensor(torch.nan)), 1.0)), X)
 
 
+def test_the_sites_of_an_autoguide_are_points_and_fine():
+    for kind in (AutoMultivariateNormal, AutoDiagonalNormal):
+        assert warned(two, kind(two), X) == ""
+
+
 def test_an_entry_of_a_list_is_named():
     several = [torch.tensor(1.0, requires_grad=True)]
     found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
     assert "the tensor 'several[0]' requires a gradient" in found
+
+
+def test_the_points_of_an_autoguide_with_one_vector_are_not_taken_for_one_distribution():
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(mu, s), obs=y)
+
+    y = torch.tensor([0.3, 1.1, 0.7])
+    plan = credo.SVI(model, AutoDiagonalNormal(model), progress=False).prepare(y)
+    assert plan.kl == frozenset()
