@@ -115,6 +115,8 @@ def _way(
     def density(z: dict[str, torch.Tensor]) -> torch.Tensor:
         return _total(run(pair, {**held, **z}, Terms(kl=kl)).costs)
 
+    room: list[int] = []  # for how many points at once, once known
+
     def points(t: torch.Tensor, vectorised: bool) -> Points:
         u = {}
         for name, (a, b) in ends.items():
@@ -122,8 +124,9 @@ def _way(
             u[name] = (a + s * (b - a)).requires_grad_()
         with torch.enable_grad():
             z = {name: to[name](v) for name, v in u.items()}
-            vectorised = vectorised and at_once(lambda: density({k: v[0].detach() for k, v in z.items()})) >= len(t)
-            if vectorised:
+            if vectorised and not room:
+                room.append(at_once(lambda: density({k: v[0].detach() for k, v in z.items()})))
+            if vectorised and room[0] >= len(t):
                 f = each(density, z, True)
             else:
                 f = torch.stack([_seeded(density, {k: v[i] for k, v in z.items()}) for i in range(len(t))])

@@ -236,3 +236,23 @@ def test_a_deterministic_guide_and_points_are_followed_to_their_own_draws():
     reads = reads_of(model, own_guide, Y)
     assert reads.ancestors("z") == {"u"} and reads.ancestors("w") == frozenset()
     assert set(reads.parents[DATA, "y"]) == {"u", "w", "z"}
+
+
+def test_a_long_chain_depends_on_its_neighbours_alone():
+    """More sets of draws than are held in turn: random halves of the draws stand for them."""
+    y = torch.zeros(30)
+
+    def model(y):
+        x = torch.tensor(0.0)
+        for i in range(len(y)):
+            x = pyro.sample(f"z{i}", dist.Normal(x, 1.0))
+            pyro.sample(f"y{i}", dist.Normal(x, 1.0), obs=y[i])
+
+    def guide(y):
+        for i in range(len(y)):
+            pyro.sample(f"z{i}", dist.Normal(pyro.param(f"m{i}", torch.tensor(0.1)), 1.0))
+
+    guide(y)
+    found = dependencies(Pair(model, guide, (y,))).parents
+    assert all(found["data", f"y{i}"] == {f"z{i}"} and not found["guide", f"z{i}"] for i in range(30))
+    assert all(found["prior", f"z{i}"] == {f"z{i - 1}"} for i in range(1, 30))
