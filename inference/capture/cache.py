@@ -76,7 +76,8 @@ def is_sound(library: Path) -> bool:
 
 def tidy(folder: Path) -> None:
     """Keeps the newest libraries; deletes what compilers left in their own folders and in torch's over a day ago."""
-    libraries, left = [], []
+    libraries: list[Path] = []
+    left: list[Path] = []
     for path in filter(_is_ours, folder.iterdir()):
         if path.name == OF_TORCH:
             left += [inside for inside in path.iterdir() if len(inside.name) > 40]  # of one step, named by its hash

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -66,7 +66,12 @@ def begin_compiling(job: CompileJob) -> Compiling | str | None:
         paths = (folder, _loop_library(), library_folder(job))
         command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, paths), str(os.getpid())]
         with open(folder / "log", "wb") as log:
-            options = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": _environment(folder)}
+            options: dict[str, Any] = {
+                "stdout": log,
+                "stderr": log,
+                "stdin": subprocess.DEVNULL,
+                "env": _environment(folder),
+            }
             process = subprocess.Popen(command, start_new_session=True, **options)
     except UnsafeFolder as error:
         return str(error)

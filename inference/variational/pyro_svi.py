@@ -14,7 +14,7 @@ from ..pair.pair import Pair
 from ..pair.summed_out import to_sum_out
 from ..planning.plan import Plan
 from ..preflight.check import checked
-from ..runtime.arguments import argument_names
+from ..runtime.call import argument_names, by_name
 from ..runtime.generators import generator_states, noise
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
@@ -63,12 +63,13 @@ class PyroSVI(pyro.infer.SVI):
         with warning_caller(warnings):
             return self._step(data, keywords)
 
-    def run(self, *data: Any, steps: int | None = None) -> Fit:
+    def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
         warnings: list[str] = []
         found: list[Fit] = []
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
+        data = by_name(self.model, data, named, ("steps",))
         with interruptible() as ctrl_c, warning_caller(warnings, found):
             try:
                 ctrl_c.raises = True
@@ -77,7 +78,7 @@ class PyroSVI(pyro.infer.SVI):
                 ctrl_c.presses = max(1, ctrl_c.presses)  # no step is taken
             finally:
                 ctrl_c.raises = False
-            found.append(self._run(data, steps, ctrl_c))
+            found.append(self._loop(data, steps, ctrl_c))
         return found[0]
 
     def prepare(self, *data: Any) -> NoReturn:
@@ -86,7 +87,7 @@ class PyroSVI(pyro.infer.SVI):
 
     race = gradients = prepare
 
-    def _run(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
+    def _loop(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
         def take_step(most: int) -> StepBlock:
             return StepBlock([self._step(data, {})], torch.zeros(0))
 
