@@ -1,5 +1,6 @@
 """Finds the latents whose masked entries nothing depends on, by changing these entries."""
 
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -59,10 +60,12 @@ def without_masks(model: Program, data: tuple[Any, ...]) -> Program:
     Their priors integrate to one, so that the posterior of the other latents and the evidence stay as they are.
     """
     prior: Program = Unmasked(None)(poutine.block(model, hide_fn=_is_no_draw))
-    try:
-        names = find_followers(Pair(model, prior, data))
-    except NotImplementedError:  # a prior without draws
-        return model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is to be said of the model is said where it is examined
+        try:
+            names = find_followers(Pair(model, prior, data))
+        except Exception:  # of the user's program, or a prior without draws
+            return model
     return Unmasked(names)(model) if names else model
 
 
