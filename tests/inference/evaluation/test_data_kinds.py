@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
+import pyro.infer
 import pyro.optim
 import pytest
 import torch
@@ -133,3 +134,13 @@ def test_data_or_a_name_in_the_place_of_n_is_named(call, message):
     fit = credo.fit(line, None, X, Y, **QUICK, steps=1)
     with pytest.raises(ValueError, match=message):
         call(fit)
+
+
+def test_pyros_runner_takes_data_by_name_too():
+    def guide(x, y=None):
+        pyro.sample("w", dist.Normal(pyro.param("m", torch.tensor(0.0)), 0.1))
+
+    svi = credo.SVI(line, guide, pyro.optim.Adam({"lr": 0.1}), pyro.infer.Trace_ELBO())
+    assert len(svi.run(X, y=Y, steps=3).losses) == 3
+    with pytest.raises(TypeError, match=r"'stpes'.*did you mean 'steps'"):
+        svi.run(X, Y, steps=3, stpes=4)
