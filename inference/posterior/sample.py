@@ -14,6 +14,7 @@ from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading
+from ..runtime.traced import traced
 from ..runtime.vectorise import draw
 from .approximation import Approximation
 
@@ -51,7 +52,7 @@ def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
 
     The state of the fit has been entered. The model runs if a site is wanted, or has entries that follow the model.
     """
-    guide = poutine.trace(fit.guide).get_trace(*fit.data)
+    guide = traced(fit.guide, fit.data)
     sites = latent(guide)
     refuse_subsampled(sites)
     if wanted or fit.followers:
@@ -72,7 +73,7 @@ def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
     In the order of the model; without those in a subsampled plate, and without all if a finite latent is in one.
     """
     with reading(fit.state, seed), torch.no_grad():
-        guide = poutine.trace(fit.guide).get_trace(*fit.data)
+        guide = traced(fit.guide, fit.data)
         model = poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
     summed = frozenset() if fit.summed is None else fit.summed.sites
     finite = {name: site for name, site in latent(model).items() if name in summed}
