@@ -182,7 +182,7 @@ class Steps:
         choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
         around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
         size = None if self.batches is None else self.batches.rows.size
-        program = (self.particles_now, self.vectorised, size, around)
+        program = (self.particles_now, self.vectorised, size, pair.factor, around)
         outside = current_values(captures.outside)
         return signature_of((*choices, plan.antithetic), program, outside, inputs, pair.data, list(self.state.modules))
 
