@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
+from pyro.infer.autoguide.initialization import init_to_uniform
 from pyro.infer.mcmc import NUTS
 from pyro.infer.mcmc.util import initialize_model
 
@@ -75,9 +76,15 @@ class Target(NamedTuple):
 def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Target:
     """The target of the sampler. Raises ValueError if no starting point with positive density is found."""
     nesting = None if summed is None else summed.nesting
+    plain = None if summed is None else poutine.trace(model).get_trace(*data)
+
+    def start(site: Site) -> torch.Tensor:
+        """A starting value in the site's own shape, where Pyro would take one for each value of a summed site."""
+        return init_to_uniform(site if plain is None else plain.nodes[site["name"]])
+
     try:
         first, potential, transforms, trace = initialize_model(
-            _parallel(model, summed), data, max_plate_nesting=nesting
+            _parallel(model, summed), data, max_plate_nesting=nesting, init_strategy=start
         )
     except ValueError as error:
         if "initial params" not in str(error):
@@ -113,7 +120,7 @@ def _parallel(model: Program, summed: Summed | None) -> Program:
     """The model, whose finite latents are summed over all at once, even where it asks for one value after another."""
     if summed is None:
         return model
-    asked = {"enumerate": "parallel", "expand": False, "num_samples": None}
+    asked: Any = {"enumerate": "parallel", "expand": False, "num_samples": None}
     config: Program = poutine.infer_config(model, config_fn=lambda site: asked if site["name"] in summed.sites else {})
     return config
 

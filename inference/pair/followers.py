@@ -16,13 +16,13 @@ from .masked import Unmasked, can_mask, masked_latents
 from .pair import Pair, Program
 
 
-def find_followers(pair: Pair) -> frozenset[str]:
+def find_followers(pair: Pair, seed: int = 0) -> frozenset[str]:
     """The latents with masked entries that no density of the model depends on: see `masked.py`.
 
     A latent under a mask on which the data depends has a flat prior, and is none of them. It runs the pair only if the
     model masks a latent. Raises ValueError for a guide whose density cannot leave the masked entries out.
     """
-    with noise(0), torch.no_grad():
+    with noise(seed), torch.no_grad():
         guide = traced(pair.guide, pair.data)
         model = traced(poutine.replay(pair.model, trace=guide), pair.data)
         masks = masked_latents(model, guide)

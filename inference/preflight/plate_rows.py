@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_leaves
 from ..runtime.sites import Site, latent, observed, plates, shown_plates
 
 
+LABELS = 30  # observed labels from which the same ones in two draws of an index are no chance
+
+
 def refuse_shapes(name: str, site: Site) -> None:
     """Raises ValueError for an observed value whose shape does not fit its distribution, or fits by accident only."""
     fn, value = site["fn"], site["value"]
@@ -120,11 +123,15 @@ def _storages(data: tuple[Any, ...], names: list[str]) -> Iterator[tuple[int, st
 
 
 def _ignores(site: Site, again: Site | None) -> bool:
-    """Whether a site observes the same values, which are not all equal, although the index of its plate has changed."""
+    """Whether a site observes the same values although the index of its plate has changed, and not by chance."""
     value = site["value"]
     if again is None or not isinstance(value, torch.Tensor) or value.numel() < 2 or value.shape != again["value"].shape:
         return False
-    return torch.equal(value, again["value"]) and bool((value != value.flatten()[0]).any())
+    if not torch.equal(value, again["value"]):
+        return False
+    counts = value.flatten().unique(return_counts=True)[1]
+    others = value.numel() - int(counts.max())  # than the value that is there most often: labels repeat by themselves
+    return len(counts) == value.numel() or (value.numel() >= LABELS and others >= value.numel() / 5)
 
 
 def _length(shape: torch.Size, dim: int) -> int:

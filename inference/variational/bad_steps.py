@@ -12,6 +12,7 @@ import torch
 
 from ..capture.outside import source_line
 from ..capture.record import is_the_users_file
+from ..pair.batches import OtherRows
 from .retries import NUMERIC
 from .steps import StepBlock
 
@@ -21,7 +22,7 @@ SHARE, FROM = 0.4, 100  # of all steps that may be bad, once there are so many
 # Errors that another draw may not raise: of a support, of a Cholesky factor, of a sampler.
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)
 # Errors among these that it raises again, or that must be heard at once.
-_AT_ONCE = (torch.OutOfMemoryError, NotImplementedError, RecursionError)
+_AT_ONCE = (OtherRows, torch.OutOfMemoryError, NotImplementedError, RecursionError)
 
 
 class NotFinite(ArithmeticError):

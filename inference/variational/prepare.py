@@ -92,7 +92,7 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
         if not unconstrained():
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
         pair = Pair(model, guide, given.values, summed)
-        pair = pair._replace(followers=find_followers(pair))
+        pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
     return Begun(state, dtype, pair, q, given, [*given.lost, *found.warnings], found.fixed_part)
 
 

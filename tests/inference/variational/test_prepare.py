@@ -169,6 +169,6 @@ def test_with_many_parameters_a_stage_has_a_longest_length(numbers, longest, mon
         given.append(ending.convergence.longest)
         return iterate(), "stopped"
 
-    monkeypatch.setattr("credo.inference.variational.svi.loop", loop)
+    monkeypatch.setattr("credo.inference.variational.run.loop", loop)
     credo.fit(lambda y: flat_model(y, numbers), lambda y: flat_guide(y, numbers), Y)
     assert given == [longest]
