@@ -80,7 +80,7 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
 
     def start(site: Site) -> torch.Tensor:
         """A starting value in the site's own shape, where Pyro would take one for each value of a summed site."""
-        return init_to_uniform(site if plain is None else plain.nodes[site["name"]])
+        return init_to_uniform(site if plain is None else plain.nodes[site["name"]])  # type: ignore[arg-type]
 
     try:
         first, potential, transforms, trace = initialize_model(
@@ -121,7 +121,8 @@ def _parallel(model: Program, summed: Summed | None) -> Program:
     if summed is None:
         return model
     asked: Any = {"enumerate": "parallel", "expand": False, "num_samples": None}
-    config: Program = poutine.infer_config(model, config_fn=lambda site: asked if site["name"] in summed.sites else {})
+    config_fn: Any = lambda site: asked if site["name"] in summed.sites else {}  # noqa: E731
+    config: Program = poutine.infer_config(model, config_fn=config_fn)
     return config
 
 

@@ -61,7 +61,8 @@ def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
         model = poutine.replay(fit.model, trace=kept)
         if fit.summed is not None:
             model = HeldSites(draw_summed(fit.model, guide, fit.data, fit.summed))(model)
-        with MaskedSites({name: guide.nodes[name]["value"] for name in fit.followers}):
+        drawn: dict[str, Site] = dict(guide.nodes)
+        with MaskedSites({name: drawn[name]["value"] for name in fit.followers}):
             nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
         sites |= {name: site for name, site in nodes.items() if name in wanted | fit.followers}
     return {name: site["value"] for name, site in sites.items()}

@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_leaves
 
 from ..runtime.sites import Site, latent, observed, plates, shown_plates
 
-
 LABELS = 30  # observed labels from which the same ones in two draws of an index are no chance
 
 
@@ -59,7 +58,7 @@ def refuse_one_row(model: poutine.Trace, data: tuple[Any, ...], names: list[str]
         for frame in over:
             same = _is_same_in(site["unscaled_log_prob"], frame.dim)
             if owner is not None:
-                mistaken = frame.size in lengths or frame.name not in inside if rows.numel() == 1 else same
+                mistaken = frame.size in lengths or frame.name not in inside if batch.numel() == 1 else same
             else:  # a constant of the model, which may be observed in every row
                 mistaken = same and value.dim() > event
             if mistaken:
@@ -86,7 +85,7 @@ def fixed_part(model: poutine.Trace, again: poutine.Trace, data: tuple[Any, ...]
     lengths = [(len(t), n) for t, n in zip(data, names, strict=True) if isinstance(t, torch.Tensor) and t.dim()]
     for name, site in observed(model).items():
         for frame in site["cond_indep_stack"]:
-            index, other = (trace.nodes.get(frame.name) for trace in (model, again))
+            index, other = (dict[str, Any](trace.nodes).get(frame.name) for trace in (model, again))
             if frame.full_size is None or frame.full_size <= frame.size or index is None or other is None:
                 continue
             rows = next((n for length, n in lengths if length == frame.size), None)
@@ -100,7 +99,7 @@ def fixed_part(model: poutine.Trace, again: poutine.Trace, data: tuple[Any, ...]
             if index["value"].shape != other["value"].shape or _equal_by_chance(index, other):
                 continue
             drawn = index["value"] if not torch.equal(index["value"], other["value"]) else None
-            if drawn is None or _ignores(site, again.nodes.get(name)):
+            if drawn is None or _ignores(site, dict[str, Any](again.nodes).get(name)):
                 why = (
                     "takes the same rows"
                     if drawn is None
