@@ -4,7 +4,6 @@ Files, in the order in which to read them:
 
     check.py           runs model and guide, and calls the checks of the other files
     calls.py           a model and a guide that cannot be called alike
-    places.py          lines of the user's program, and how a message names them
     pyro_errors.py     errors of Pyro's, in words that name the site and the remedy
     roles.py           observations in a guide, nothing observed, nothing to learn
     agreement.py       sites of the guide that are not those of the model

@@ -15,11 +15,11 @@ from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.distributions import constraints
 
+from ..capture.places import Place, calling_place
 from ..distributions.unwrap import unwrapped
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
-from .places import Place, calling_place
 
 FEW = 16  # operators from a parameter to the distribution of a site that has it for its own
 

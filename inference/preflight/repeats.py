@@ -17,12 +17,12 @@ import torch
 from pyro import poutine
 from torch.overrides import TorchFunctionMode
 
+from ..capture.places import Place, is_the_users_file
 from ..distributions.unwrap import unwrapped
 from ..pair.pair import Program
 from ..runtime.generators import generators_kept
 from ..runtime.probes import nearly_equal, without_dropout
 from ..runtime.sites import Site, is_index
-from .places import Place, is_the_users_file
 
 SHOWN = 3  # lines in a message
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..capture.outside import source_line
-from ..capture.record import is_the_users_file
+from ..capture.places import is_the_users_file
 from ..pair.batches import OtherRows
 from .retries import NUMERIC
 from .steps import StepBlock
