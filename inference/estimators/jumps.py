@@ -117,23 +117,24 @@ def _way(
 
     room: list[int] = []  # for how many points at once, once known
 
-    def points(t: torch.Tensor, vectorised: bool) -> Points:
+    def some(t: torch.Tensor) -> Points:
         u = {}
         for name, (a, b) in ends.items():
             s = t.reshape(-1, *[1] * a.dim()).to(a.dtype)
             u[name] = (a + s * (b - a)).requires_grad_()
         with torch.enable_grad():
             z = {name: to[name](v) for name, v in u.items()}
-            if vectorised and not room:
-                room.append(at_once(lambda: density({k: v[0].detach() for k, v in z.items()})))
-            if vectorised and room[0] >= len(t):
-                f = each(density, z, True)
-            else:
-                f = torch.stack([_seeded(density, {k: v[i] for k, v in z.items()}) for i in range(len(t))])
+            f = each(density, z, True) if len(t) > 1 else _seeded(density, {k: v[0] for k, v in z.items()})[None]
         leaves = list(u.values())
         found = torch.autograd.grad(f.sum(), leaves, allow_unused=True) if f.requires_grad else [None] * len(leaves)
         slopes = [torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True)]
         return Points(t, f.detach().double().cpu(), _flat(leaves), _flat(slopes))
+
+    def points(t: torch.Tensor, vectorised: bool) -> Points:
+        if vectorised and not room:
+            room.append(at_once(lambda: density({k: to[k](a) for k, (a, _) in ends.items()})))
+        parts = [some(part) for part in t.split(room[0] if vectorised else 1)]  # a graph of all would fill the memory
+        return Points(*map(torch.cat, zip(*parts, strict=True)))
 
     return points
 
