@@ -7,13 +7,13 @@ x = T^-1(z), T: torch's `biject_to`, on a grid x = m + s sinh(v) that reaches fa
 mean over seeded draws of q. A registered KL may be wrong, or right at some parameters only.
 """
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
-from torch.distributions import Distribution, Independent, biject_to
+from torch.distributions import Independent, biject_to
 
 from .divergence import divergence
+from .unwrap import without_parameters
 
 POINTS, REACH = 1025, 11.0  # of the trapezoid rule over v
 FEW, MANY = 64, 4096  # scalars of a site: up to the first the grid is cheaper than draws, beyond the second too large
@@ -44,7 +44,7 @@ def agreement(q: Any, p: Any, numbers: int) -> Agreement | None:
     for in_double in (True, False) if few else (False,):
         try:
             with torch.no_grad():
-                one, two = (_copy(fn, in_double) for fn in (q, p))
+                one, two = (without_parameters(fn, in_double=in_double, validated=False) for fn in (q, p))
                 claimed = divergence(one, two)
                 one, two = _rows(one, two)
                 if one.batch_shape.numel() > FEW:
@@ -61,7 +61,7 @@ def by_definition(q: Any, p: Any) -> torch.Tensor | None:
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
         with torch.no_grad(), torch.random.fork_rng(devices):
             torch.manual_seed(0)
-            one, two = (_copy(fn, True) for fn in (q, p))
+            one, two = (without_parameters(fn, in_double=True, validated=False) for fn in (q, p))
             found = _on_a_grid(one, two, one.mean)
     except Exception:  # a density that has no value for some of the points
         return None
@@ -70,23 +70,11 @@ def by_definition(q: Any, p: Any) -> torch.Tensor | None:
 
 def integral(fn: Any) -> torch.Tensor | None:
     """The integral of a density over its support, for each scalar; None for vectors, discrete values, many scalars."""
-    fn = _copy(fn, True)
+    fn = without_parameters(fn, in_double=True, validated=False)
     fn, _ = _rows(fn, fn)
     if fn.event_shape or fn.batch_shape.numel() > MANY or fn.support.is_discrete:
         return None
     return _grid(fn)[1].sum(0)
-
-
-def _copy(fn: Any, in_double: bool) -> Any:
-    """A copy without gradients that scores any value, also outside of its support."""
-    fn = copy.copy(fn)
-    fn._validate_args = False
-    for name, value in list(vars(fn).items()):
-        if isinstance(value, torch.Tensor):
-            setattr(fn, name, value.detach().double() if in_double and value.is_floating_point() else value.detach())
-        elif isinstance(value, Distribution):
-            setattr(fn, name, _copy(value, in_double))
-    return fn
 
 
 def _rows(q: Any, p: Any) -> tuple[Any, Any]:

@@ -163,8 +163,10 @@ def _score(site: Site, cost: torch.Tensor) -> _Score:
 
 def _kl(q: Site, p: Site) -> torch.Tensor:
     """KL(q || p), nats. A site of another name than its prior's is an auxiliary draw, which the guide maps."""
-    fn = q["fn"] if q["name"] == p["name"] else pushforward(q["fn"], p["fn"])
-    value: torch.Tensor = scale_and_mask(divergence(fn, p["fn"]), q["scale"], q["mask"])
+    fn, prior = q["fn"] if q["name"] == p["name"] else pushforward(q["fn"], p["fn"]), p["fn"]
+    if not torch.is_grad_enabled():  # a measurement, whose rounding would hide what it measures: lgamma(1e5) is 1e6
+        fn, prior = (without_parameters(each, in_double=True) for each in (fn, prior))
+    value: torch.Tensor = scale_and_mask(divergence(fn, prior), q["scale"], q["mask"])
     return value
 
 
