@@ -242,7 +242,7 @@ def test_the_built_in_digits_and_a_table():
 def test_there_is_no_code_without_rows():
     decoder, encoder, x = PAIR.data()
     fit = credo.fit(PAIR.model, PAIR.guide, decoder, encoder, x[:20], steps=1, progress=False)
-    with pytest.raises(ValueError, match="x: got None, wanted the rows to encode"):
+    with pytest.raises(ValueError, match="x: left out of the prediction"):
         fit.predict(2, decoder, encoder)
 
 

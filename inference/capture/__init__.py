@@ -5,12 +5,14 @@ Files, in the order in which to read them:
     captures.py         decides which steps are replayed and which run eagerly
     signature.py        what a recording depends on
     outside.py          numbers that a program reads from outside of itself
+    places.py           lines of the user's program, and how a message names them
     gather.py           indexing by an integer tensor, in a form that can be recorded
     record.py           a program recorded as a graph of torch operators
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps
     native.py           compiled steps on the tensors of a run
-    compiler.py         the compiler's process and its cache on disk
+    cache.py            the folder of compiled steps, and what in it is safe to use
+    compiler.py         the compiler's process, and the libraries that it made
     aot.py              the program that compiles a recorded step
     loop.cpp            the loop over compiled steps
     cuda_graph.py       a recorded step as a CUDA graph

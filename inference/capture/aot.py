@@ -1,37 +1,36 @@
-"""Compiles a recorded step and its update ahead of time to a library: a program, `python -P aot.py FOLDER LOOP TARGET`.
+"""Compiles a recorded step and its update ahead of time: a program, `python -P aot.py FOLDER LOOP TARGET PARENT`.
 
     (parameters, their optimiser's state, baselines, per-step inputs) -> the same a step later, and the loss
 
 The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
 SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so and LOOP,
-the loop over steps, and renames FOLDER to TARGET. It runs in its own process, so the run continues meanwhile and no
-error here reaches it; therefore it imports nothing of credo. It uses private parts of torch, as `record` does; tried
-with torch 2.13.
+the loop over steps, each with its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It
+runs in its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process
+PARENT, however that ends. So it imports nothing of credo. It uses private parts of torch (tried with 2.13).
 """
 
 import hashlib
 import math
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-# Random numbers are drawn by the operators of eager code, in the order of the program: the same seed gives the same
-# numbers. The caller checks sizes.
-SETTINGS = {
-    "fallback_random": True,
-    "reorder_for_locality": False,
-    "reorder_for_peak_memory": False,
-    "size_asserts": False,
-    "alignment_asserts": False,
-    "scalar_asserts": False,
-    "cpp_wrapper": True,
-}
+MARK = "made-by-credo"  # a file in each folder of credo's own making
+
+# Random numbers are those of eager code, in the order of the program, for the same seed. The caller checks sizes.
+SETTINGS = {"fallback_random": True, "cpp_wrapper": True} | dict.fromkeys(
+    ("reorder_for_locality", "reorder_for_peak_memory", "size_asserts", "alignment_asserts", "scalar_asserts"), False
+)
 
 
 class CompileJob(NamedTuple):
@@ -192,19 +191,59 @@ def build_loop(target: Path) -> None:
 
     where = [*(f"-I{p}" for p in include_paths()), *(f"-L{p}" for p in library_paths())]
     flags = ["-O1", "-fPIC", "-shared", "-std=c++20"]
-    source = Path(__file__).with_name("loop.cpp")
-    libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
-    subprocess.run([get_cpp_compiler(), *flags, str(source), *where, *libraries, "-o", str(target)], check=True)
+    source = [str(Path(__file__).with_name("loop.cpp")), *where, "-ltorch", "-ltorch_cpu", "-lc10"]
+    subprocess.run([get_cpp_compiler(), *flags, *source, "-o", str(target)], check=True)
+
+
+def seal(library: Path) -> None:
+    """Writes the checksum of a library into a manifest beside it; both are on disk when this returns."""
+    manifest = library.with_name(f"{library.name}.sha256")
+    manifest.write_text(hashlib.sha256(library.read_bytes()).hexdigest())
+    for path in (library, manifest):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def is_sealed(library: Path) -> bool:
+    """Whether a library is the one that `seal` saw."""
+    manifest = library.with_name(f"{library.name}.sha256")
+    try:
+        return manifest.read_bytes() == hashlib.sha256(library.read_bytes()).hexdigest().encode()
+    except OSError:
+        return False
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Renames a finished folder. If another process has made the same one meanwhile, that one stays."""
+    if target.exists() and not is_sealed(target / "step.so"):
+        shutil.rmtree(target.rename(folder / "refused"))  # away in one step: another process may look at it
+    try:
+        folder.rename(target)
+    except OSError:
+        if not is_sealed(target / "step.so"):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_with(parent: int, folder: Path) -> None:
+    """Ends this process, which leads a group of its own, and g++, and removes the folder, once `parent` has ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    folder, loop, target = map(Path, sys.argv[1:])
+    folder, loop, target = map(Path, sys.argv[1:4])
+    if hasattr(os, "killpg"):
+        threading.Thread(target=end_with, args=(int(sys.argv[4]), folder), daemon=True).start()
     library = compile_step(CompileJob(*pickle.loads((folder / "job").read_bytes())))
     for part in library.parent.glob(f"{library.stem}.*"):
         shutil.copy(part, folder / part.name.replace(library.stem, "step"))
-    if not loop.exists():
+    if not is_sealed(loop):
         build_loop(folder / "loop.so")
-        (folder / "loop.so").rename(loop)
-    (folder / "sha256").write_text(hashlib.sha256((folder / "step.so").read_bytes()).hexdigest())
-    shutil.rmtree(target, ignore_errors=True)  # a library that was refused
-    folder.rename(target)
+        seal(folder / "loop.so")
+        for suffix in ("", ".sha256"):
+            (folder / f"loop.so{suffix}").rename(f"{loop}{suffix}")
+    seal(folder / "step.so")
+    put_in_place(folder, target)

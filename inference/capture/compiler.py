@@ -1,8 +1,8 @@
-"""The cache of compiled steps: starts the compiler (`aot`) in a process of its own and opens the libraries on disk.
+"""Compiled steps on disk: starts the compiler (`aot`) in a process of its own and opens the libraries that it made.
 
-The folder is $CREDO_CACHE, or `credo` in the user's cache folder. The name of a library is a hash of its ingredients:
-the graph, its inputs, the update, the number of threads, the version of torch, the sources of the compiler and the
-processor. A library is opened only if its checksum is right; other files there are ignored.
+The name of a library is a hash of its ingredients: the graph, its inputs, the update, the number of threads, the
+version of torch, the sources of the compiler and the processor. `cache` says where libraries are kept and which of
+them may be opened.
 """
 
 import atexit
@@ -11,21 +11,21 @@ import os
 import pickle
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from .aot import CompileJob
+from .aot import MARK, CompileJob
+from .cache import MAKING, OF_TORCH, UnsafeFolder, cache_folder, is_sound, made_safe, tidy
 
 # (all tensors of `CompiledInputs`, how many of the first are stacked over steps, the number of steps) -> the losses
 Loop = Callable[[list[torch.Tensor], int, int], list[float]]
-KEPT = 200  # libraries on disk
 _SOURCES = (Path(__file__).with_name("aot.py"), Path(__file__).with_name("loop.cpp"))  # the program, and its loop
 
 
@@ -41,12 +41,6 @@ _running: list[Compiling] = []  # at most one in this process, whichever run sta
 _at_exit: list[object] = []
 
 
-def cache_folder() -> Path:
-    """The folder of compiled steps."""
-    given = os.environ.get("CREDO_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "credo"
-
-
 def library_folder(job: CompileJob) -> Path:
     """The folder that holds the library of this job once it is compiled."""
     digest = hashlib.sha256(f"{job}\n{_processor()}".encode())
@@ -60,17 +54,30 @@ def begin_compiling(job: CompileJob) -> Compiling | str | None:
     _running[:] = [compiling for compiling in _running if compiling.process.poll() is None]
     if _running:
         return _running[0] if library_folder(_running[0].job) == library_folder(job) else None
+    folder = None
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        _tidy()
-        folder = Path(tempfile.mkdtemp(prefix="making.", dir=cache_folder()))
+        made_safe(cache_folder())
+        tidy(cache_folder())
+        folder = Path(tempfile.mkdtemp(prefix=MAKING, dir=cache_folder()))
+        for own in (folder, cache_folder() / OF_TORCH):
+            own.mkdir(exist_ok=True)
+            (own / MARK).touch()
         (folder / "job").write_bytes(pickle.dumps(tuple(job)))
-        command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, (folder, _loop_library(), library_folder(job)))]
+        paths = (folder, _loop_library(), library_folder(job))
+        command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, paths), str(os.getpid())]
         with open(folder / "log", "wb") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            options: dict[str, Any] = {
+                "stdout": log,
+                "stderr": log,
+                "stdin": subprocess.DEVNULL,
+                "env": _environment(folder),
+            }
+            process = subprocess.Popen(command, start_new_session=True, **options)
+    except UnsafeFolder as error:
+        return str(error)
     except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         return f"the folder for compiled steps cannot be written ({error})"
     compiling = Compiling(job, process, folder)
     if not _at_exit:
@@ -93,29 +100,33 @@ def _stop(process: int) -> None:
     """Ends the running compiler and removes its folder, at the exit of the process that started it."""
     for compiling in _running if os.getpid() == process else ():
         if compiling.process.poll() is None:
+            if hasattr(os, "killpg"):  # with g++, which it has started
+                os.killpg(compiling.process.pid, signal.SIGTERM)
             compiling.process.terminate()
             compiling.process.wait()
+        if compiling.process.returncode:
             shutil.rmtree(compiling.folder, ignore_errors=True)
 
 
-def _tidy() -> None:
-    """Keeps the newest libraries; removes folders that killed compilers left more than a day ago."""
-    for old in sorted(cache_folder().glob("*-*"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    for left in cache_folder().glob("making.*"):
-        if time.time() - left.stat().st_mtime > 86_400:
-            shutil.rmtree(left, ignore_errors=True)
+def _environment(folder: Path) -> dict[str, str]:
+    """The compiler's environment: torch keeps what it writes in the cache, g++ its temporary files in this folder."""
+    of_torch = str(cache_folder() / OF_TORCH)
+    without = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+    # Without TMPDIR, Python asks TEMP before TMP, and g++ asks TMP before TEMP.
+    return {**without, "TORCHINDUCTOR_CACHE_DIR": of_torch, "TEMP": of_torch, "TMP": str(folder)}
 
 
 def open_library(job: CompileJob) -> Loop | None:
-    """The loop over steps of a job that was compiled before; None if there is no library with the right checksum."""
-    folder = library_folder(job)
-    library = folder / "step.so"
+    """The loop over steps of a job that was compiled before; None if there is no library with the right checksum.
+
+    Raises UnsafeFolder if there is one, but somebody else may have written it.
+    """
+    library, loop = library_folder(job) / "step.so", _loop_library()
+    if not is_sound(library) or not is_sound(loop):
+        return None
     try:
-        if (folder / "sha256").read_text() != _checksum(library):
-            return None
         if not hasattr(torch.ops.credo, "steps"):  # a process can register it once
-            torch.ops.load_library(str(_loop_library()))
+            torch.ops.load_library(str(loop))
         pointer = torch.ops.credo.open_step(str(library))
     except (OSError, RuntimeError):
         return None
@@ -148,7 +159,3 @@ def _processor() -> str:
 def has_compiler() -> bool:
     """Whether this computer has a C++ compiler."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
-
-
-def _checksum(library: Path) -> str:
-    return hashlib.sha256(library.read_bytes()).hexdigest()

@@ -14,6 +14,7 @@ import torch
 
 from ..runtime.generators import noise, torch_states
 from .aot import CompiledInputs, CompileJob, split_flat, step_function
+from .cache import UnsafeFolder
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
 from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, write_state
@@ -50,6 +51,8 @@ def advance_compilation(replay: Replay) -> None:
     recorded = replay.recorded
     try:
         recorded.native = _next_stage(replay)
+    except UnsafeFolder as error:
+        recorded.native = str(error)
     except Exception as error:
         recorded.native = f"no compiled code ({type(error).__name__}: {error})"[:200]
 

@@ -9,14 +9,11 @@ twice: two recordings that differ reveal a counter or a random number in Python.
 more. Each refusal is a `NotCaptured`. Where the program raises LinAlgError, the graph's first output is NaN.
 """
 
-import linecache
 import math
-import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import pyro
@@ -29,10 +26,7 @@ from ..runtime.generators import generators_kept
 from ..runtime.replaced import attribute_replaced
 from .gather import GatherIndices
 from .outside import source_line
-
-_ENGINE = Path(__file__).parents[1]  # all rooms of the engine
-_LIBRARIES = tuple(Path(file).parent for file in (torch.__file__, pyro.__file__, linecache.__file__))
-_NOT_THE_USERS = tuple(f"{folder}{os.sep}" for folder in (_ENGINE, *_LIBRARIES))
+from .places import is_the_users_file
 
 
 class NotCaptured(Exception):
@@ -233,8 +227,3 @@ def _reason(error: BaseException) -> str:
     if not frames:
         return text
     return text + source_line(frames[-1].filename, frames[-1].lineno or 0)
-
-
-def is_the_users_file(path: str) -> bool:
-    """Whether a source file belongs neither to the engine nor to torch, Pyro or Python's standard library."""
-    return not path.startswith(_NOT_THE_USERS)

@@ -8,8 +8,9 @@ Files, in the order in which to read them:
     gaussian.py     a joint normal distribution conditioned on some of its numbers
     transformed.py  moments of transformed normals and gammas
     divergence.py   KL(q || p) in closed form
+    agreement.py    KL in closed form compared with its definition
     distances.py    KL, Wasserstein and total variation distances of marginals
     simplex.py      Beta and Dirichlet draws that vmap can batch
 
-Other rooms call: `kind`, `unwrapped`, `values_of`, `mean_and_sd`, `divergence`.
+Other rooms call: `kind`, `unwrapped`, `values_of`, `mean_and_sd`, `divergence`, `agreement`.
 """

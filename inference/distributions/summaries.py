@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 QUANTILES = (0.05, 0.5, 0.95)
-LONGEST = 50  # scalars of a site that follows from the latents (a deterministic one), above which no table shows it
+LONGEST = 20  # scalars of a site that follows from the latents (a deterministic one), above which no table shows it
 
 
 def mean_and_sd(fn: Any) -> tuple[torch.Tensor, torch.Tensor]:

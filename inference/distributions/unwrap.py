@@ -7,14 +7,19 @@ import torch
 from torch.distributions import Distribution
 
 
-def without_parameters(fn: Any) -> Any:
-    """A copy whose parameters carry no gradient; its log_prob still has one in the value."""
+def without_parameters(fn: Any, *, in_double: bool = False, validated: bool = True) -> Any:
+    """A copy whose parameters carry no gradient; its log_prob still has one in the value.
+
+    in_double: whether they are in double precision. validated: whether a value outside of the support raises as before.
+    """
     fn = copy.copy(fn)
-    for name, value in vars(fn).items():
+    if not validated:
+        fn._validate_args = False
+    for name, value in list(vars(fn).items()):
         if isinstance(value, torch.Tensor):
-            setattr(fn, name, value.detach())
+            setattr(fn, name, value.detach().double() if in_double and value.is_floating_point() else value.detach())
         elif isinstance(value, Distribution):
-            setattr(fn, name, without_parameters(value))
+            setattr(fn, name, without_parameters(value, in_double=in_double, validated=validated))
     return fn
 
 

@@ -1,6 +1,7 @@
 """Plates in which the draw of one row moves the costs of other rows."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def _coupled_directly(pair: Pair, sites: Mapping[str, Site]) -> Rows:
     for place in range(len(OFF)):
         try:
             with probing(tuple(pair)):
-                here = look_near(lambda place=place: _coupled_here(pair, first + place), OFF[place])
+                here = look_near(partial(_coupled_here, pair, first + place), OFF[place])
         except Exception:  # of the user's own code, which may raise anything
             if OFF[place]:
                 continue

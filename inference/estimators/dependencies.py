@@ -22,7 +22,8 @@ from ..runtime.traced import traced
 from .provenance import by_provenance
 
 OFF = (0.0, 0.1, 0.1)  # dataflow tests: at the parameters and at two places nearby, sds
-SETS = 24  # of draws that are held, at most
+SETS = 24  # of draws that are held in turn, at most; of more, FEW and as many random halves of all draws at each place
+FEW = 4
 
 
 class Dependencies(NamedTuple):
@@ -115,9 +116,18 @@ def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     sets = sorted(by_set, key=sorted)
     before = costs_at(pair, z).costs
     moved: set[Key] = set()
-    for held in sets[:: -(-len(sets) // SETS)]:
+    if len(sets) > SETS:  # what few draws move is tested by halves that hold them, a quarter of the pairs by each
+        halves = [frozenset(k for k, coin in zip(z, torch.rand(len(z)), strict=True) if coin < 0.5) for _ in range(FEW)]
+        some = [sets[i] for i in torch.randperm(len(sets))[:FEW].tolist()]
+        tested = {held: [names for names in sets if names & z.keys() <= held] for held in halves} | {
+            s: [s] for s in some
+        }
+    else:
+        tested = {held: [held] for held in sets}
+    for held, within in tested.items():
         after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
-        moved |= {key for key in by_set[held] if key not in before or differing(before[key], after.get(key)).any()}
+        keys = (key for names in within for key in by_set[names])
+        moved |= {key for key in keys if key not in before or differing(before[key], after.get(key)).any()}
     return moved
 
 

@@ -23,7 +23,7 @@ class Facts(NamedTuple):
     form and right; no_kl: {site: why there is none}. improper: whether the KL is all that can be said of a prior.
     no_sticking: why sticking the landing is not legal, or None. again: sites whose log q must be computed once more
     for it. values: {finite site: its support, shape (K, *event)}. coupled: {site: the plates in which the draw of one
-    row moves the costs of other rows}.
+    row moves the costs of other rows}. partly: sites in a loop over a part of their plate's rows, which a run may lack.
     """
 
     options: Mapping[str, Mapping[str, str | None]] = {}
@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     again: frozenset[str] = frozenset()
     values: Mapping[str, torch.Tensor] = {}
     coupled: Mapping[str, frozenset[str]] = {}
+    partly: frozenset[str] = frozenset()
 
 
 class Findings(NamedTuple):

@@ -38,7 +38,8 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
 
 def _log_q(names: frozenset[str], draw: Draw) -> dict[str, torch.Tensor]:
     """{site: log q at its draw, a scalar in nats}."""
-    return {name: cost.sum() for (side, name), cost in draw.run.costs.items() if side == WEIGHT and name in names}
+    found = {name: draw.run.costs.get((WEIGHT, name)) for name in sorted(names)}
+    return {name: torch.zeros(()) if cost is None else cost.sum() for name, cost in found.items()}
 
 
 def _refuse_parameters(

@@ -103,7 +103,8 @@ def enter(recipe: Recipe, chosen: Choice) -> Recipe:
     terms = recipe.terms._replace(
         sticking=recipe.terms.sticking | (names - chosen.kl.keys()), unscaled=recipe.terms.unscaled | names
     )
-    part = Part(partial(scores, reach, chosen.facts.coupled), _add, partial(without_paths, names=names))
+    of_draw = partial(scores, reach, chosen.facts.coupled, partly=chosen.facts.partly)
+    part = Part(of_draw, _add, partial(without_paths, names=names))
     return recipe._replace(terms=terms, parts=(*recipe.parts, part))
 
 
@@ -114,21 +115,34 @@ class Score(NamedTuple):
     cost: torch.Tensor
 
 
-def scores(reach: Mapping[str, list[Key]], coupled: Mapping[str, frozenset[str]], draw: Draw) -> dict[str, Score]:
+def scores(
+    reach: Mapping[str, list[Key]],
+    coupled: Mapping[str, frozenset[str]],
+    draw: Draw,
+    partly: frozenset[str] = frozenset(),
+) -> dict[str, Score]:
     """{site: its log q and R_s}. reach: {site: the costs that its draw moves}. coupled: {site: the plates in which the
-    draw of a row moves the costs of other rows}.
+    draw of a row moves the costs of other rows}. partly: sites that a run may lack; they are scored as a whole.
 
-    Raises ValueError for a site that this run of the guide did not draw.
+    Raises ValueError for another site that this run of the guide did not draw.
     """
     found, drawn, lead = {}, draw.run, draw.lead
-    if missing := sorted(name for name in reach if (WEIGHT, name) not in drawn.costs):
+    if missing := sorted(name for name in reach if (WEIGHT, name) not in drawn.costs and name not in partly):
         raise ValueError(
             f"site {missing[0]!r}: the guide draws it in some runs only, and the score function needs it in all; "
             f"draw it in every run and let the model's branch leave it unread"
         )
     for name, keys in reach.items():
+        if (WEIGHT, name) not in drawn.costs:
+            none = torch.zeros(next(iter(drawn.costs.values())).shape[:lead])
+            found[name] = Score(none, none)
+            continue
         keys = [key for key in keys if key in drawn.costs] + draw.new
         mine = drawn.dims[WEIGHT, name]
+        if name in partly:
+            log_q = drawn.costs[WEIGHT, name].flatten(lead).sum(lead) if lead else drawn.costs[WEIGHT, name].sum()
+            found[name] = Score(log_q, moved(drawn, keys, {}, draw.kl_weight, lead))
+            continue
         log_q = trimmed(drawn.costs[WEIGHT, name], lead, depth(mine))
         cost = moved(drawn, keys, mine, draw.kl_weight, lead, coupled.get(name, frozenset()))
         found[name] = Score(log_q, cost + torch.zeros_like(log_q).detach())

@@ -39,7 +39,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     Columns: mean, exact mean, sd, exact sd, error in sds (of the mean, in exact sds), sd ratio; kl, in nats, between
         marginals (NaN without a density); W2, the Wasserstein distance in the units of the site, where the exact
         marginal is normal; total variation, for finite sites. Latents that were summed out have no row; deterministic
-        sites of at most 50 scalars have one if the exact posterior has them, as that of a `credo.reference` does.
+        sites of at most 20 scalars have one if the exact posterior has them, as that of a `credo.reference` does.
     `.attrs`: log_evidence, elbo, elbo_error, evidence_gap (nats) and gap_in_words; against, what the fit is compared
         with; joint, {site: (KL in nats, W2)} of vectors that are Gaussian in both. The gap is KL(q || p) of all latents
         jointly: infinite for point estimates, NaN for a reference, whose draws do not determine log p(data).

@@ -9,8 +9,8 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
-from ..runtime.interrupts import interruptible
 from ..variational.caller import warning_caller
+from ..variational.interrupts import interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
@@ -63,8 +63,11 @@ def fit(
     If latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
     first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps at the latest.
 
-    Raises ValueError before the first step for data or a guide that does not match the model; `Diverged`, whose `.fit`
-    holds the result so far, if the loss becomes infinite or NaN. Ctrl-C returns the fit so far.
+    A step without a finite loss and gradient is skipped, and a warning says how many were. Ctrl-C returns the fit so
+    far, also before the first step.
+    Raises ValueError before the first step for data or a guide that does not match the model; `Diverged`, which names
+    the site and whose `.fit` holds the result so far, if 25 steps in a row or 40 % of all are bad. Other errors of
+    the program during a step have the `.fit` so far too.
     Source: Jordan, Ghahramani, Jaakkola and Saul 1999, eq. 34; gradients as `fit.plan` names them.
 
     >>> import credo, torch
@@ -94,8 +97,10 @@ def fit(
             compile=compile,
             progress=progress,
         )
-        with warning_caller(runner._warnings):
-            return runner._run(data, steps, ctrl_c)
+        found: list[Fit] = []
+        with warning_caller(runner._warnings, found):
+            found.append(runner._run(data, steps, ctrl_c))
+        return found[0]
 
 
 def plan(

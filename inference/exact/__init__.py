@@ -18,6 +18,7 @@ Files, in the order in which to read them:
     normal_gamma.py    normal-gamma and normal-inverse-gamma
     finite.py          finite latents alone
     mixture.py         a few finite latents with continuous latents
+    search.py          the posterior and log p(data), sought, checked, and put together over finite latents
     points.py          the points at which a result is checked
     proof.py           the check: log p(data, z) - log q(z) is constant
     refusal.py         the site that has no closed form

@@ -13,34 +13,28 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pyro import poutine
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
+from ..pair.followers import without_masks
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..runtime.call import by_name
 from ..runtime.generators import noise
-from ..runtime.held import HeldSites
+from ..runtime.sites import quoted
 from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
-from .block_posterior import BlockPosterior, Draws
-from .coordinates import Values, coordinates_of
-from .finite import eliminate
-from .inspection import RUNS, Inspection, inspect_model, refuse_other_sites
+from .block_posterior import Draws
+from .coordinates import Values
+from .inspection import Inspection, improper_priors, inspect_model
 from .joint_normal import joint
-from .log_joint import LogJoint, scored, values_in
-from .mixture import MOST_VALUES, Component, components_of, joint_values, log_prob, mixture_marginals, sample
-from .no_closed_form import NoClosedForm
+from .log_joint import LogJoint
+from .mixture import Component, log_prob, mixture_marginals, sample
+from .points import Checked
 from .precision import in_double, is_narrow
 from .predict import predict
-from .problem import Problem
-from .proof import prove
-from .solve import solve
+from .search import posterior_of
 
 CPU = torch.device("cpu")
-MOST_POINTS = 200  # even points over posterior and prior, at which a closed form is checked
-EFFORT = 8_000_000  # budget of all checks: numbers in a run of the model, times even points, times closed forms
-OVERHEAD = 5_000  # a site costs as much time as so many numbers
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -68,6 +62,7 @@ class Exact:
     columns: tuple[list[str] | None, ...]
     state: State
     narrow: bool = False  # whether the model uses tensors of less than double precision
+    improper: tuple[str, ...] = ()  # latents whose prior does not integrate to 1: log_evidence has no absolute value
 
     @functools.cached_property
     def joint(self) -> Any:
@@ -134,7 +129,7 @@ class Exact:
                 return before + log_prob(components, z)
 
             f = LogJoint(self.model, values, log_prior=prior)
-            return _exact(f, inspection, self.columns, self.state, self.narrow)
+            return _exact(f, inspection, self.columns, self.state, self.narrow, self.improper)
 
     def _tensors(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
         gaps = gaps_of(self.model, self.data)
@@ -142,7 +137,22 @@ class Exact:
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{name}: {kind(fn)}" for name, fn in self.marginals.items()) or "no latents"
-        return f"Exact: log evidence {self.log_evidence:,.4f} nats; {sites}"
+        constant = (
+            f", up to an arbitrary constant: the prior of {quoted(self.improper)} does not integrate to 1"
+            if self.improper
+            else ""
+        )
+        checked = f"; {self.checked}" if self.checked else ""
+        return f"Exact: log evidence {self.log_evidence:,.4f} nats{constant}; {sites}{checked}"
+
+    @property
+    def checked(self) -> Checked | None:
+        """At how many points the closed form was compared with the model, and how far apart they are in prior sds.
+
+        A narrower spike of the posterior may have been missed. None for finite latents, which are summed over exactly.
+        """
+        found = [c.checked for c in self.components if c.checked is not None]
+        return Checked(sum(c.points for c in found), max(c.apart for c in found)) if found else None
 
 
 def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
@@ -160,77 +170,28 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     >>> pair = credo.load("coin_toss")
     >>> posterior = credo.exact(pair.model, torch.tensor([1.0, 1.0, 0.0, 1.0]))
     >>> posterior
-    Exact: log evidence -2.8622 nats; p: Beta
+    Exact: log evidence -2.8622 nats; p: Beta; checked at 3,211 points, at most 0.0017 prior sds apart
     """
     data = by_name(model, data, named)
     given = arguments(model, data, torch.float64, CPU, gaps=None, whole=True)
     values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
     with entered(state, seed=0), in_double(), checking_model(model, given):
+        model = without_masks(model, values)
         narrow = is_narrow(model, values)
         with in_double(narrow):
             return _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)
 
 
 def _exact(
-    f: LogJoint, inspection: Inspection, columns: tuple[list[str] | None, ...], state: State, narrow: bool
+    f: LogJoint,
+    inspection: Inspection,
+    columns: tuple[list[str] | None, ...],
+    state: State,
+    narrow: bool,
+    before: tuple[str, ...] = (),
 ) -> Exact:
     components, log_evidence = posterior_of(f, inspection, by_value=f.log_prior is not None)
     marginals = mixture_marginals(components, inspection)
     ordered = {name: marginals[name] for name in inspection.traces[0].nodes if name in marginals}
-    return Exact(f.model, f.data, ordered, log_evidence, tuple(components), columns, state, narrow)
-
-
-def posterior_of(f: LogJoint, inspection: Inspection, by_value: bool = False) -> tuple[list[Component], float]:
-    """(the posterior, log p(data) in nats).
-
-    by_value: one component for each joint value of the finite latents, even if there are no continuous ones.
-    """
-    if not inspection.finite:
-        answer = continuous_posterior(f, inspection)
-        assert answer is not None
-        return [Component({}, 0.0, answer[0])], answer[1]
-    if not inspection.continuous and not by_value:
-        try:
-            block, log_evidence = eliminate(f, inspection)
-            return [Component({}, 0.0, (block,))], log_evidence
-        except NoClosedForm:
-            if joint_values(inspection) > MOST_VALUES:
-                raise
-    count = round(joint_values(inspection))
-    return components_of(f, inspection, lambda held, index: continuous_posterior(held, inspection, index, count))
-
-
-def continuous_posterior(
-    f: LogJoint, inspection: Inspection, index: int = 0, count: int = 1
-) -> tuple[tuple[BlockPosterior, ...], float] | None:
-    """(the blocks of the continuous latents, log p(data) in nats); None if the data is impossible.
-
-    index, count: of the joint values of finite latents, which share the effort and are checked at different points.
-    """
-    traces = inspection.traces
-    if f.held:
-        traces = [_prior_run(f, seed) for seed in range(RUNS)]
-        for trace in traces:
-            refuse_other_sites(inspection.traces[0], trace)
-    with torch.no_grad():
-        costs = [site["log_prob"] for site in scored(traces[0]).nodes.values() if "log_prob" in site]
-        if f.held and any((cost == -torch.inf).any() for cost in costs):
-            totals = [f(values_in(trace, inspection.continuous)).total.item() for trace in traces]
-            if all(total == -torch.inf for total in totals):
-                return None
-        coordinates = coordinates_of({name: traces[0].nodes[name] for name in inspection.continuous})
-        if not coordinates.variables:
-            return (), f({}).total.item()
-        starts = [coordinates.flat(values_in(trace, inspection.continuous)) for trace in traces]
-    problem = Problem(f, coordinates, starts, rows=max(cost.numel() for cost in costs))
-    numbers = sum(cost.numel() for cost in costs) + sum(v.numel() for v in f.data if isinstance(v, torch.Tensor))
-    points = min(MOST_POINTS, EFFORT // (count * (numbers + OVERHEAD * len(costs))))
-    with noise(index):
-        candidates = solve(problem)
-        log_evidence = prove(problem, candidates, points)
-    return tuple(c.posterior for c in candidates if c.posterior is not None), log_evidence
-
-
-def _prior_run(f: LogJoint, seed: int) -> poutine.Trace:
-    with noise(seed), torch.no_grad():
-        return poutine.trace(HeldSites(f.held)(f.model)).get_trace(*f.data)
+    improper = before or improper_priors(inspection)
+    return Exact(f.model, f.data, ordered, log_evidence, tuple(components), columns, state, narrow, improper)

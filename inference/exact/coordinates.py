@@ -70,10 +70,11 @@ class Coordinates(NamedTuple):
 
     def flat_of(self, values: Values, names: Iterable[str]) -> torch.Tensor:
         """x with T^-1(z) in the coordinates of these sites, zero in all others."""
-        x = torch.zeros(self.size, dtype=torch.float64)
-        for v in (self.variables[name] for name in names):
-            x[v.part] = v.transform.inv(values[v.name]).reshape(-1)
-        return x
+        parts, at = [], 0  # put together rather than written into: `vmap` refuses that
+        for v in sorted((self.variables[name] for name in names), key=lambda v: v.start):
+            parts += [torch.zeros(v.start - at, dtype=torch.float64), v.transform.inv(values[v.name]).reshape(-1)]
+            at = v.part.stop
+        return torch.cat([*parts, torch.zeros(self.size - at, dtype=torch.float64)])
 
     def only(self, names: Iterable[str]) -> "Coordinates":
         """The variables of these sites, with their places in x unchanged."""

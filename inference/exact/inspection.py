@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
+from ..distributions.agreement import integral
 from ..distributions.finite import values_of
-from ..distributions.unwrap import kind
+from ..distributions.unwrap import is_masked, kind, unwrapped
 from ..preflight.support import refuse_outside
 from ..runtime.generators import noise
 from ..runtime.sites import Site, exists_for_some, latent, observed, refuse_subsampled
@@ -16,6 +17,7 @@ from .log_joint import LogJoint, scored, without_wishart_warning
 from .no_closed_form import NoClosedForm
 
 RUNS = 3
+UNSURE = 0.01  # by how much the integral of a density may differ from 1
 
 
 class Inspection(NamedTuple):
@@ -62,6 +64,22 @@ def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspectio
                 f"truncates their posterior, and credo knows no conjugate family that is truncated"
             )
     return Inspection(traces, finite, continuous)
+
+
+def improper_priors(inspection: Inspection) -> tuple[str, ...]:
+    """The continuous latents whose prior does not integrate to 1: masked, scaled, or a density of the user's own."""
+    return tuple(name for name, site in inspection.continuous.items() if _is_improper(site))
+
+
+def _is_improper(site: Site) -> bool:
+    fn, mask = site["fn"], site["mask"]
+    if is_masked(fn) or (mask is not None and not torch.as_tensor(mask).all()):
+        return True
+    if (torch.as_tensor(site["scale"]) != 1).any():
+        return True
+    own = type(unwrapped(fn)).__module__.split(".")[0] not in ("torch", "pyro")
+    total = integral(fn) if own else None
+    return total is not None and bool(((total - 1).abs() > UNSURE).any())
 
 
 def refuse_other_sites(one: poutine.Trace, two: poutine.Trace) -> None:

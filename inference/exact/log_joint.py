@@ -39,23 +39,27 @@ class LogJoint:
         """The density at these values of all latents that are not held. The total may be infinite or NaN."""
         values = {**self.held, **z}
         try:
-            trace = scored(self.trace(values))
+            return self._density(values)
         except (RuntimeError, ValueError, ArithmeticError) as error:
             shown = ", ".join(f"{name!r}: {v.flatten()[0].item():.4g}" for name, v in [*values.items()][:3])
             raise NoClosedForm(
                 f"{quoted(values)}: at values inside their supports ({shown}, ...) the model raises "
                 f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
             ) from error
-        total, magnitude = torch.zeros((), dtype=torch.float64), 0.0
-        nodes: dict[str, Site] = dict(trace.nodes)
-        for site in nodes.values():
-            if "log_prob" in site and (self.log_prior is None or site["is_observed"]):
-                total = total + site["log_prob"].sum()
-                magnitude += site["log_prob"].detach().abs().sum().item()
-        if self.log_prior is not None:
-            prior = self.log_prior(values)
-            total, magnitude = total + prior, magnitude + abs(prior.item())
-        return JointDensity(total, magnitude)
+
+    def _density(self, values: Values) -> JointDensity:
+        terms = self._terms(values)
+        return JointDensity(_sum(terms), sum(term.detach().abs().sum().item() for term in terms))
+
+    def total(self, z: Values) -> torch.Tensor:
+        """The density alone, a scalar: it reads no value from Python, so that `vmap` accepts it."""
+        return _sum(self._terms({**self.held, **z}))
+
+    def _terms(self, values: Values) -> list[torch.Tensor]:
+        nodes: dict[str, Site] = dict(scored(self.trace(values)).nodes)
+        sites = [site for site in nodes.values() if "log_prob" in site]
+        terms = [site["log_prob"] for site in sites if self.log_prior is None or site["is_observed"]]
+        return terms if self.log_prior is None else [*terms, self.log_prior(values)]
 
     def trace(self, values: Values) -> poutine.Trace:
         """A trace of the model with its latents at these values."""
@@ -64,6 +68,10 @@ class LogJoint:
     def holding(self, values: Values) -> "LogJoint":
         """The same function with these latents fixed as well."""
         return dataclasses.replace(self, held={**self.held, **values})
+
+
+def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    return sum((term.sum() for term in terms), torch.zeros((), dtype=torch.float64))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from .coordinates import Values
 from .inspection import Inspection
 from .log_joint import LogJoint
 from .no_closed_form import NoClosedForm
+from .points import Checked
 
 MOST_VALUES = 2048  # joint values, each with a closed form of its own
 NEGLIGIBLE = 1e-20  # a weight that double precision loses beside 1
@@ -30,14 +31,16 @@ class Component(NamedTuple):
     held: dict[str, torch.Tensor]  # {site: z_k}
     log_weight: float  # log w_k, nats
     blocks: tuple[BlockPosterior, ...]  # q_k
+    checked: Checked | None = None  # where q_k was compared with the model; None without continuous latents
 
     def log_prob(self, values: Values) -> torch.Tensor:
         """log q(z_k, theta), nats."""
         return sum((b.log_prob(values) for b in self.blocks), torch.tensor(self.log_weight, dtype=torch.float64))
 
 
-# (the log joint with the finite latents fixed, index of their joint value) -> (posterior of the others, log evidence)
-ClosedForm = Callable[[LogJoint, int], tuple[tuple[BlockPosterior, ...], float] | None]
+# (the log joint with the finite latents fixed, index of their joint value) -> (posterior of the others, log evidence,
+# where both were checked)
+ClosedForm = Callable[[LogJoint, int], tuple[tuple[BlockPosterior, ...], float, Checked | None] | None]
 
 
 def components_of(f: LogJoint, inspection: Inspection, closed_form: ClosedForm) -> tuple[list[Component], float]:
@@ -66,10 +69,11 @@ def components_of(f: LogJoint, inspection: Inspection, closed_form: ClosedForm) 
             solved.append((held, *answer))
     if not solved:
         raise NoClosedForm(f"{quoted(inspection.finite)}: the data is impossible for all of their values")
-    logs = torch.tensor([evidence for _, _, evidence in solved], dtype=torch.float64)
+    logs = torch.tensor([evidence for _, _, evidence, _ in solved], dtype=torch.float64)
     total = logs.logsumexp(0)
     return [
-        Component(held, (log - total).item(), blocks) for (held, blocks, _), log in zip(solved, logs, strict=True)
+        Component(held, (log - total).item(), blocks, checked)
+        for (held, blocks, _, checked), log in zip(solved, logs, strict=True)
     ], total.item()
 
 

@@ -86,11 +86,15 @@ def _candidate(
     names = {1: "normal-gamma", -1: "normal-inverse-gamma", -2: "normal-inverse-gamma of the variance"}
     family = names.get(power, "normal with a gamma square")
 
-    def kernel(x: torch.Tensor) -> tuple[torch.Tensor, float]:
-        xi, d = x[xi_at], x[u_at] - m
+    def terms(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The terms of xi, (R,) each, and the precision and value of u given it."""
+        xi = x[xi_at]
         tau = (power * xi).exp()
-        one, two = (a + k / 2) * power * xi, b * tau
-        value, magnitude = quadratic(tau[:, None, None] * V, d)
+        return (a + k / 2) * power * xi, b * tau, tau[:, None, None] * V, x[u_at] - m
+
+    def kernel(x: torch.Tensor) -> tuple[torch.Tensor, float]:
+        one, two, Lambda, d = terms(x)
+        value, magnitude = quadratic(Lambda, d)
         return (one - two).sum() + value, magnitude + (one.abs() + two.abs()).sum().item()
 
     if not ((a > 0) & (b > 0) & a.isfinite() & b.isfinite()).all():
@@ -103,7 +107,9 @@ def _candidate(
 
     def log_prob(values: Values) -> torch.Tensor:
         x = coordinates.flat_of(values, block.sites)
-        return kernel(x)[0] + constant - coordinates.only(block.sites).log_jacobian(x)
+        one, two, Lambda, d = terms(x)
+        total = (one - two).sum() - 0.5 * (d * (Lambda @ d[..., None]).squeeze(-1)).sum()
+        return total + constant - coordinates.only(block.sites).log_jacobian(x)
 
     def draw(n: int, width: float) -> Draws:
         tau = dist.Gamma(a / width**2, b / width**2).sample((n,)).clamp(min=1e-300)  # (n, R)

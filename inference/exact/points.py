@@ -1,14 +1,22 @@
-"""Points at which a candidate is checked: draws of the posterior and wider ones, even points, and far points.
+"""Points at which a candidate is checked: draws of the posterior and wider ones, even, close and far points.
 
 Even points are normal quantiles of Sobol's sequence (Sobol 1967, in torch: Joe and Kuo 2008), or in many dimensions of
 a Latin hypercube (McKay, Beckman and Conover 1979). In each coordinate alone they are a grid, so a dent in the density
 is missed only if it is narrower than the distance of two neighbours.
+
+Close points are many more, for a model that runs at many points at once: a Latin hypercube over 6 prior sds on both
+sides. A spike in one latent number is missed only if it is narrower than a step of its grid; one that is narrow in
+several numbers together may be missed.
 """
 
+import math
+from typing import NamedTuple
+
 import torch
+from pyro.distributions import Dirichlet
 
 from .block_posterior import Candidate
-from .coordinates import ABOVE, INTERVAL, POSITIVE, REAL, SIMPLEX, Values
+from .coordinates import ABOVE, FARTHEST, INTERVAL, LEAST, POSITIVE, REAL, SIMPLEX, Values
 from .log_joint import values_in
 from .problem import Problem
 
@@ -18,6 +26,22 @@ FAR = (True, False)  # the whole reach, and a random part of it
 DRAWS = 64  # of the posterior, from which its mean and covariance in coordinates are estimated
 WIDER = {"posterior": 1.5, "prior": 2.0}  # sd of the points over the sd of the distribution
 FEW = 8  # up to so many dimensions: a Sobol sequence with the covariance; above: a hypercube
+SPAN = 6.0  # prior sds that close points reach
+MIDDLE = 2.0  # prior sds, within which the distances of points are measured
+
+
+class Checked(NamedTuple):
+    """At how many points a closed form was checked, and how far apart they are, in prior sds.
+
+    apart: between neighbours, within 2 prior sds of the prior mean, in the latent number where they are farthest.
+    """
+
+    points: int
+    apart: float
+
+    def __str__(self) -> str:
+        spikes = f", at most {self.apart:.2g} prior sds apart" if math.isfinite(self.apart) else ""
+        return f"checked at {self.points:,} points{spikes}"
 
 
 def near(problem: Problem, candidates: list[Candidate], width: float) -> Values:
@@ -82,3 +106,34 @@ def wide(problem: Problem, candidates: list[Candidate]) -> list[torch.Tensor]:
                 middle[v.part] *= float(v.support == POSITIVE)
         points += [coordinates.inside(middle + side * step), coordinates.inside(middle - side * step)]
     return points
+
+
+def hypercube(problem: Problem, prior: torch.Tensor, n: int) -> torch.Tensor:
+    """n points x (n, D). prior: draws of it, (M, D)."""
+    parts = []
+    for v in problem.coordinates.variables.values():
+        if v.support == SIMPLEX:
+            z = Dirichlet(torch.ones(v.shape[-1], dtype=prior.dtype)).sample((n, *v.shape[:-1])).clamp(min=LEAST)
+            z = z / z.sum(-1, keepdim=True)
+        else:
+            drawn = v.transform(prior[:, v.part])
+            mean, reach = drawn.mean(0), SPAN * drawn.std(0)
+            low, high = (mean - reach).clamp(min=v.low), (mean + reach).clamp(max=v.high)
+            order = torch.rand(n, len(mean), dtype=prior.dtype).argsort(0)
+            z = low + (order + torch.rand(len(mean), dtype=prior.dtype)) / n * (high - low)
+            z = z.reshape(n, *v.free)
+        x = v.transform.inv(z).reshape(n, -1)
+        parts.append(x.clamp(-FARTHEST.get(v.support, math.inf), FARTHEST.get(v.support, math.inf)))
+    return torch.cat(parts, 1)
+
+
+def apart(problem: Problem, prior: torch.Tensor, points: torch.Tensor) -> float:
+    """The largest distance of neighbours among points (n, D), in any latent number, in prior sds. prior: (M, D)."""
+    widest = 0.0
+    for v in problem.coordinates.variables.values():
+        drawn, z = (v.transform(x[:, v.part].reshape(len(x), *v.free)).reshape(len(x), -1) for x in (prior, points))
+        scaled = ((z - drawn.mean(0)) / drawn.std(0).clamp(min=1e-300)).clamp(-MIDDLE, MIDDLE)
+        low, high = ((torch.as_tensor(end) - drawn.mean(0)) / drawn.std(0) for end in (v.low, v.high))
+        ends = [low.clamp(min=-MIDDLE, max=MIDDLE)[None], high.clamp(min=-MIDDLE, max=MIDDLE)[None]]
+        widest = max(widest, torch.cat([scaled, *ends]).sort(0).values.diff(dim=0).max().item())
+    return widest if widest < MIDDLE else math.inf

@@ -1,16 +1,19 @@
 """Checks that candidates are the posterior: log p(data, z) - log q(z) must be one number, which is log p(data).
 
 The check evaluates it at draws of q and at draws 3 and 10 times as wide, at many points over posterior and prior, and
-far beyond both, where a kink or a heavier tail would show. Only rounding errors of the sums may make it vary.
+far beyond both, where a kink or a heavier tail would show, and at many points at once that are close to each other,
+where a spike would show (see `points`). Only rounding errors of the sums may make it vary.
 """
 
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from .block_posterior import Candidate
 from .coordinates import Values
-from .points import even, near, wide
+from .points import Checked, apart, even, hypercube, near, wide
 from .problem import Problem
 from .refusal import refusal
 
@@ -20,6 +23,9 @@ ROUNDING = 2.0**10 * torch.finfo(torch.float64).eps  # of a sum, relative to the
 EDGE = 32.0  # times the rounding error, away from the posterior: near -1, torch's log1p is off by 5e-12 of its value
 FLOOR = 1e-10  # nats
 JITTER = 64.0  # times the change of the residual when z moves by a few units in the last place
+SUSPICIOUS = 0.01  # nats by which one of the close points differs that is then checked up to rounding
+MOST = 8  # points that are checked so
+CHUNK = 2**22  # numbers in a run of the model, times points
 
 
 class Residual(NamedTuple):
@@ -30,10 +36,12 @@ class Residual(NamedTuple):
     z: Values
 
 
-def prove(problem: Problem, candidates: list[Candidate], n: int) -> float:
-    """log p(data), nats. n: even points over posterior and prior.
+def prove(
+    problem: Problem, candidates: list[Candidate], n: int, close: int = 0, numbers: int = 1
+) -> tuple[float, Checked]:
+    """(log p(data) in nats, where it was checked). n: even points over posterior and prior. close: points at once.
 
-    Raises NoClosedForm if the candidates are not the posterior.
+    numbers: in a run of the model. Raises NoClosedForm if the candidates are not the posterior.
     """
     coordinates = problem.coordinates
     with torch.no_grad():
@@ -46,11 +54,23 @@ def prove(problem: Problem, candidates: list[Candidate], n: int) -> float:
             if not agrees(problem, candidates, point, log_evidence, error):
                 raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))
         away = [coordinates.flat(near(problem, candidates, AWAY)), *problem.starts[1:], *wide(problem, candidates)]
-        for x in [*away, *even(problem, candidates, n)]:
-            point = residual(problem, candidates, coordinates.values(x))
-            if not agrees(problem, candidates, point._replace(error=EDGE * point.error), log_evidence, error):
-                raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))
-        return log_evidence
+
+        def check(points: list[torch.Tensor]) -> None:
+            for x in points:
+                point = residual(problem, candidates, coordinates.values(x))
+                if not agrees(problem, candidates, point._replace(error=EDGE * point.error), log_evidence, error):
+                    raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))
+
+        spread = even(problem, candidates, n)
+        check([*away, *spread])
+        prior = torch.stack([*problem.starts, *spread[: n // 8]])
+        checked, total = torch.stack([*problem.starts, *spread]), len(around) + len(away) + len(spread)
+        if close:
+            xs = hypercube(problem, prior, close)
+            if (found := _suspects(problem, candidates, xs, log_evidence, numbers)) is not None:
+                check(found)
+                checked, total = xs, total + close
+        return log_evidence, Checked(total, apart(problem, prior, checked))
 
 
 def residual(problem: Problem, candidates: list[Candidate], z: Values) -> Residual:
@@ -76,3 +96,28 @@ def agrees(problem: Problem, candidates: list[Candidate], point: Residual, log_e
         }
         jitter = max(jitter, abs(residual(problem, candidates, moved).value - point.value))
     return jitter < float("inf") and off <= point.error + error + JITTER * jitter
+
+
+def _suspects(
+    problem: Problem, candidates: Sequence[Candidate], xs: torch.Tensor, log_evidence: float, numbers: int
+) -> list[torch.Tensor] | None:
+    """Of these points (n, D) those where log p(data, z) - log q(z) may not be log_evidence, the worst first.
+
+    None where the model does not run at many points at once. numbers: in a run of the model.
+    """
+    posteriors = [c.posterior for c in candidates if c.posterior is not None]
+
+    def off(x: torch.Tensor) -> torch.Tensor:
+        z = problem.coordinates.values(x)
+        log_q = sum((q.log_prob(z) for q in posteriors), torch.zeros((), dtype=torch.float64))
+        return problem.log_joint.total(z) - log_q - log_evidence
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # torch warns where it falls back to a loop
+            found = torch.vmap(off, chunk_size=max(1, CHUNK // numbers))(xs)
+    except Exception:
+        return None
+    found = found.abs().nan_to_num(torch.inf)
+    worst = found.argsort(descending=True)[:MOST]
+    return [xs[i] for i in worst if found[i] > SUSPICIOUS]

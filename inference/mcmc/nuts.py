@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
+from pyro.infer.autoguide.initialization import init_to_uniform
 from pyro.infer.mcmc import NUTS
 from pyro.infer.mcmc.util import initialize_model
 
@@ -20,7 +21,7 @@ from ..pair.backward import draw_summed
 from ..pair.pair import Program, Summed
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
-from ..runtime.sites import deterministic, latent
+from ..runtime.sites import Site, deterministic, latent
 from ..runtime.vectorise import draw_each
 
 WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
@@ -62,8 +63,11 @@ class Target(NamedTuple):
         def one(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             program = HeldSites(values)(self.model)
             if self.summed is not None:
-                program = HeldSites(draw_summed(program, self.data, self.summed))(program)
-            nodes = poutine.trace(program).get_trace(*self.data).nodes
+                others = poutine.trace(program).get_trace(*self.data)
+                for name in self.summed.sites:
+                    others.remove_node(name)
+                program = HeldSites(draw_summed(self.model, others, self.data, self.summed))(program)
+            nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*self.data).nodes)
             return {name: nodes[name]["value"] for name in nodes if name in kept}
 
         return draw_each(one, self.constrained(u)) if kept else {}
@@ -72,8 +76,16 @@ class Target(NamedTuple):
 def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Target:
     """The target of the sampler. Raises ValueError if no starting point with positive density is found."""
     nesting = None if summed is None else summed.nesting
+    plain = None if summed is None else poutine.trace(model).get_trace(*data)
+
+    def start(site: Site) -> torch.Tensor:
+        """A starting value in the site's own shape, where Pyro would take one for each value of a summed site."""
+        return init_to_uniform(site if plain is None else plain.nodes[site["name"]])  # type: ignore[arg-type]
+
     try:
-        first, potential, transforms, trace = initialize_model(model, data, max_plate_nesting=nesting)
+        first, potential, transforms, trace = initialize_model(
+            _parallel(model, summed), data, max_plate_nesting=nesting, init_strategy=start
+        )
     except ValueError as error:
         if "initial params" not in str(error):
             raise
@@ -102,6 +114,16 @@ def target(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Targ
     finite = {name: site for name, site in latent(trace).items() if summed is not None and name in summed.sites}
     follow = {name: site["value"].numel() for name, site in (finite | deterministic(trace)).items()}
     return Target(model, data, summed, names, shapes, transforms, counted, follow, flat, eager)
+
+
+def _parallel(model: Program, summed: Summed | None) -> Program:
+    """The model, whose finite latents are summed over all at once, even where it asks for one value after another."""
+    if summed is None:
+        return model
+    asked: Any = {"enumerate": "parallel", "expand": False, "num_samples": None}
+    config_fn: Any = lambda site: asked if site["name"] in summed.sites else {}  # noqa: E731
+    config: Program = poutine.infer_config(model, config_fn=config_fn)
+    return config
 
 
 def captured_potential(target: Target) -> Potential | None:

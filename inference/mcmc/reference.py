@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..pair.pair import Program
-from ..preflight.given import refuse_gaps_of_model, refusing_changes
+from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, choose_device, whole_number
 from ..runtime.call import by_name
 from ..runtime.generators import LARGEST_SEED
@@ -91,8 +91,7 @@ def _prepared(
     """(the posterior density of the model on its data, the state to run it in)."""
     given = arguments(model, data, dtype, device, gaps=None, whole=True)
     state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), default_dtype(dtype), refusing_changes(given):
-        refuse_gaps_of_model(model, given)
+    with entered(state), default_dtype(dtype), checking_model(model, given):
         summed = refuse_unsampleable(model, given.values, given.names)
         return target(model, given.values, summed), state
 

@@ -83,7 +83,7 @@ class Reference:
     def mixing(self) -> dict[str, Mixing]:
         """{site: R-hat, effective sample sizes and Monte Carlo errors of each of its scalars}.
 
-        Of the deterministic sites those with at most 50 scalars.
+        Of the deterministic sites those with at most 20 scalars.
         """
         short = {name: v for name, v in self.deterministic.items() if v[0, 0].numel() <= LONGEST}
         return {name: mixing(values) for name, values in (self.draws | short).items()}
@@ -117,7 +117,7 @@ class Reference:
     def summary(self) -> pd.DataFrame:
         """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean.
 
-        Deterministic sites with more than 50 scalars have no rows.
+        Deterministic sites with more than 20 scalars have no rows.
         """
         rows = {}
         for name, m in self.mixing.items():

@@ -21,15 +21,15 @@ from .summed_out import contracted, enumerating, tables_of, together
 
 
 def draw_summed(
-    program: Program, data: tuple[Any, ...], summed: Summed, unseen: Set[str] = frozenset()
+    model: Program, others: poutine.Trace, data: tuple[Any, ...], summed: Summed, unseen: Set[str] = frozenset()
 ) -> dict[str, torch.Tensor]:
     """One joint draw of the summed sites given the data and the other latents, {site: shape of its plates and event}.
 
-    program: the model with its other latents at given values. unseen: sites of the model whose value is not given,
+    others: a trace with the values of the model's other latents. unseen: sites of the model whose value is not given,
     observations to predict, say: they tell nothing about the summed sites. `vmap` can batch it.
     Raises ValueError for sites whose sum would take K^rows terms.
     """
-    trace = poutine.trace(enumerating(program, summed)).get_trace(*data)
+    trace = poutine.trace(poutine.replay(enumerating(model, summed), trace=others)).get_trace(*data)
     trace.compute_log_prob(site_filter=lambda name, site: name not in unseen)
     tables = {name: _doubled(table) for name, table in tables_of(trace, summed).items()}
     ring = LogSums()

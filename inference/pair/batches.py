@@ -27,15 +27,23 @@ class Rows(NamedTuple):
     plates: frozenset[str]  # names of the plates over the rows
 
 
+class OtherRows(ValueError):
+    """The data of a step has another number of rows than the run began with: no bad draw, but a mistake."""
+
+
 def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
     """The pair on the rows of this index, shape (B,), their sites scaled by N / B."""
     n = len(pair.data[rows.arguments[0]])
     if n != rows.n:
-        raise ValueError(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
+        raise OtherRows(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
     data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
-    factor = rows.n / len(index)
-    model, guide = (_scaled(program, rows.plates, factor) for program in (pair.model, pair.guide))
-    return pair._replace(model=model, guide=guide, data=data)
+    return scaled(pair._replace(data=data), rows.plates, rows.n / len(index))
+
+
+def scaled(pair: Pair, plates: frozenset[str], factor: float) -> Pair:
+    """The pair with the log densities of all sites in these plates multiplied by a factor."""
+    model, guide = (_scaled(program, plates, factor) for program in (pair.model, pair.guide))
+    return pair._replace(model=model, guide=guide, factor=factor)
 
 
 @dataclass

@@ -11,12 +11,14 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 
-from ..distributions.divergence import divergence
+from ..distributions.divergence import divergence, pushforward
 from ..distributions.finite import one_flip_neighbours
 from ..distributions.unwrap import unmasked, without_parameters
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, drawn_sites, has_rsample, is_index, plates
+from ..runtime.traced import traced
 from .local_reparam import per_row_noise
+from .masked import mask_guide
 from .pair import Pair, Program, Summed
 from .summed_out import Group, eliminated, enumerating
 
@@ -109,10 +111,12 @@ def _run_both(
     pair: Pair, held: Mapping[str, torch.Tensor], local: Mapping[str, str]
 ) -> tuple[poutine.Trace, poutine.Trace]:
     """Traces of the guide and of the model at the guide's draws, weights in `local` with noise for each row."""
-    q = poutine.trace(HeldSites(held)(pair.guide) if held else pair.guide).get_trace(*pair.data)
+    q = traced(HeldSites(held)(pair.guide) if held else pair.guide, pair.data)
     how = {name: word for name, word in local.items() if name not in held}
     with per_row_noise(q.nodes, how) if how else nullcontext():
-        p = poutine.trace(poutine.replay(summed_model(pair), trace=q)).get_trace(*pair.data)
+        p = traced(poutine.replay(summed_model(pair), trace=q), pair.data)
+    if pair.followers:
+        mask_guide(q, p, pair.followers)
     return q, p
 
 
@@ -123,7 +127,7 @@ def _at_held_parameters(
     if not rerun:
         return {}
     fixed = HeldSites({name: value.detach() for name, value in z.items()})
-    again = poutine.trace(fixed(pair.guide)).get_trace(*pair.data)
+    again = traced(fixed(pair.guide), pair.data)
     return {name: again.nodes[name]["fn"] for name in rerun & q.nodes.keys()}
 
 
@@ -158,7 +162,11 @@ def _score(site: Site, cost: torch.Tensor) -> _Score:
 
 
 def _kl(q: Site, p: Site) -> torch.Tensor:
-    value: torch.Tensor = scale_and_mask(divergence(q["fn"], p["fn"]), q["scale"], q["mask"])
+    """KL(q || p), nats. A site of another name than its prior's is an auxiliary draw, which the guide maps."""
+    fn, prior = q["fn"] if q["name"] == p["name"] else pushforward(q["fn"], p["fn"]), p["fn"]
+    if not torch.is_grad_enabled():  # a measurement, whose rounding would hide what it measures: lgamma(1e5) is 1e6
+        fn, prior = (without_parameters(each, in_double=True) for each in (fn, prior))
+    value: torch.Tensor = scale_and_mask(divergence(fn, prior), q["scale"], q["mask"])
     return value
 
 

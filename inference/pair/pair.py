@@ -16,9 +16,15 @@ Program = Callable[..., Any]
 
 
 class Pair(NamedTuple):
-    """A model and a guide with the data they are functions of. summed: the finite latents the guide leaves out."""
+    """A model and a guide with the data they are functions of.
+
+    summed: the finite latents the guide leaves out. factor: by which the sites in plates over rows are scaled.
+    followers: the latents with masked entries that follow the model, see `masked.py`.
+    """
 
     model: Program
     guide: Program
     data: tuple[Any, ...]
     summed: Summed | None = None
+    factor: float = 1.0
+    followers: frozenset[str] = frozenset()

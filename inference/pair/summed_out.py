@@ -139,7 +139,8 @@ def densities(trace: poutine.Trace) -> dict[str, Any]:
 
 def _letters(trace: poutine.Trace, tables: dict[str, Any], summed: Summed) -> set[str]:
     """The letters of the summed sites among these."""
-    return {trace.nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
+    nodes: dict[str, Site] = dict(trace.nodes)
+    return {nodes[name]["infer"]["_enumerate_symbol"] for name in summed.sites & tables.keys()}
 
 
 def _scaled(cost: torch.Tensor, sites: dict[str, Site]) -> torch.Tensor:

@@ -10,9 +10,10 @@ from ..distributions.unwrap import kind
 from ..estimators.estimator import ANALYTIC_KL, LOG_Q, Findings
 from ..pair.pair import Pair
 from ..pair.summed_out import SUMMED_OUT
-from ..runtime.sites import latent, shown_plates
+from ..runtime.sites import latent, plates, shown_plates
 from ..runtime.traced import traced
-from .legal import examine
+from ..runtime.whole_plates import whole_plates
+from .legal import examine, is_partial_loop
 from .plan import Plan, baseline_of
 from .reasons import nothing_left, reason, refuse_illegal, refuse_unknown, ruled_out
 from .table import Entry
@@ -27,11 +28,13 @@ def make_plan(
     vectorised: bool,
     overrides: Mapping[str, str] | Plan | None = None,
     force: bool = False,
+    partly: frozenset[str] = frozenset(),
 ) -> Plan:
     """The plan for the latent sites of the guide, of which a trace is given. vectorised: whether `vmap` accepts it.
 
     overrides: {site: estimator}, or a whole Plan. Where nothing is measured the first legal one of ESTIMATORS is taken,
-    with analytic KL where it is known. force: an override that is not legal but can be carried out is only warned of.
+    with analytic KL where it is known. partly: sites that a run may lack (see `plan_loops`). force: an override that is
+    not legal but can be carried out is only warned of.
     Raises ValueError for an override that names no latent site, no estimator, or one that is not legal there, and for
     a site for which none is: the reasons are named.
     """
@@ -41,7 +44,7 @@ def make_plan(
     else:
         earlier, wanted = {}, dict(overrides or {})
     refuse_unknown(wanted, latent(guide, auxiliary=True))
-    seen = examine(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e in UNSUMMED))
+    seen = examine(pair, guide, vectorised, frozenset(n for n, e in wanted.items() if e in UNSUMMED), partly)
     for name, estimator in wanted.items():
         refuse_illegal(name, estimator, seen, force)
     reasons = {
@@ -57,6 +60,20 @@ def make_plan(
         return plan
     plan = plan.with_entries(_repeat(e, earlier.get(e.site), plan) for e in plan.entries)
     return plan.with_antithetic(overrides.antithetic)._replace(particles=overrides.particles)
+
+
+def plan_loops(pair: Pair, overrides: Mapping[str, str] | Plan | None = None, force: bool = False) -> Plan:
+    """The plan of a guide with finite sites in a loop over some rows of a plate: `for i in pyro.plate("N", n, size)`.
+
+    It is made with all rows of each plate, so that it knows the sites of every run.
+    """
+    with torch.no_grad():
+        some = latent(traced(pair.guide, pair.data), auxiliary=True)
+    loops = {f.name for site in some.values() for f in site["cond_indep_stack"] if is_partial_loop(f)}
+    with whole_plates():
+        guide = traced(pair.guide, pair.data)
+        partly = frozenset(name for name, site in latent(guide, auxiliary=True).items() if plates(site) & loops)
+        return make_plan(pair, guide, False, overrides, force, partly)
 
 
 def _summed_entries(pair: Pair, guide: poutine.Trace) -> list[Entry]:

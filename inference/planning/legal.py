@@ -4,6 +4,8 @@ The list below is in the order of choice where nothing is measured. A new estima
 import and one line in the list.
 """
 
+from typing import Any
+
 import torch
 from pyro import poutine
 
@@ -16,6 +18,7 @@ from ..estimators.estimator import Estimator, Facts, Findings
 from ..estimators.finite_sites import finite_sites
 from ..estimators.pathwise import not_pathwise
 from ..estimators.sticking_the_landing import why_not as why_not_sticking
+from ..estimators.wrong_kl import two_places
 from ..pair.costs import run, summed_model
 from ..pair.pair import Pair
 from ..runtime.sites import Site, has_rsample, latent, plates
@@ -32,13 +35,21 @@ ESTIMATORS: tuple[Estimator, ...] = (
 BY_NAME = {estimator.name: estimator for estimator in ESTIMATORS}
 
 
-def examine(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozenset[str] = frozenset()) -> Findings:
+def examine(
+    pair: Pair,
+    guide: poutine.Trace,
+    vectorised: bool,
+    drawn: frozenset[str] = frozenset(),
+    partly: frozenset[str] = frozenset(),
+) -> Findings:
     """What running the pair shows about its sites, the legal estimators of each among it (`.facts.options`).
 
     guide: a trace of the guide. drawn: finite sites that must not be summed over. vectorised: whether `vmap` accepts
     the pair.
     """
-    seen = _findings(pair, guide, vectorised, drawn)
+    seen = _findings(pair, guide, vectorised, drawn | partly)
+    absent = dict.fromkeys(partly, "it stands in a loop over some rows of its plate, and a run may lack it")
+    seen = seen._replace(unsummed={**seen.unsummed, **absent}, facts=seen.facts._replace(partly=partly))
     found = {estimator.name: estimator.why_not(seen) for estimator in ESTIMATORS}
     options = {name: {word: why[name] for word, why in found.items()} for name in seen.sites}
     return seen._replace(facts=seen.facts._replace(options=options))
@@ -52,7 +63,8 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     finite = tuple(name for name, site in sites.items() if not has_rsample(site) and name in trained)
     reads = dependencies(pair)
     summable = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
-    known = known_kl(guide, model, reads, None if pair.summed is None else pair.summed.nesting)
+    nesting = None if pair.summed is None else pair.summed.nesting
+    known = known_kl(two_places(pair, guide, model), reads, nesting)
     improper = known.kl if known.improper else {}
     jumps = not_pathwise(pair, guide, [name for name in sites if name not in trained], improper, vectorised)
     coupled = coupled_plates(pair, reads)
@@ -61,6 +73,22 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     facts = Facts({}, reads, *known, why_not_sticking(pair), again, summable.values, coupled)
     where = run(pair).plates if finite else {}
     return Findings(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
+
+
+def in_loops_over_some_rows(guide: poutine.Trace) -> bool:
+    """Whether a site without a path stands in a sequential plate that takes a part of its rows.
+
+    Each run of the guide has other such sites; a plan must know them all.
+    """
+    return any(
+        not has_rsample(site) and any(is_partial_loop(frame) for frame in site["cond_indep_stack"])
+        for site in latent(guide, auxiliary=True).values()
+    )
+
+
+def is_partial_loop(frame: Any) -> bool:
+    """Whether a plate is a loop, `for i in pyro.plate(...)`, over a part of its rows."""
+    return not frame.vectorized and frame.full_size is not None and frame.full_size > frame.size
 
 
 def fullest(pair: Pair, guide: poutine.Trace) -> poutine.Trace:

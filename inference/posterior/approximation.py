@@ -14,7 +14,8 @@ class Approximation(Protocol):
 
     data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
     each argument that came as a table, None for the others. state: the parameters and networks that `reading` puts in
-    place. summed: the finite latents of the model that the guide does not have.
+    place. summed: the finite latents of the model that the guide does not have. followers: latents with masked
+    entries, whose draws come from the model.
     """
 
     @property
@@ -31,6 +32,8 @@ class Approximation(Protocol):
     def state(self) -> State: ...
     @property
     def summed(self) -> Summed | None: ...
+    @property
+    def followers(self) -> frozenset[str]: ...
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws z ~ q: {site: shape (n, *shape of the site)}."""
@@ -39,4 +42,4 @@ class Approximation(Protocol):
 
 def pair_of(fit: Approximation) -> Pair:
     """The model and the guide on the data that they were fitted to."""
-    return Pair(fit.model, fit.guide, fit.data, fit.summed)
+    return Pair(fit.model, fit.guide, fit.data, fit.summed, followers=fit.followers)

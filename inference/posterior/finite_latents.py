@@ -36,7 +36,7 @@ def finite_given(
     if not own and (unseen - trained or not observed(given)):
         return {}
     data, left_out = (fit.data, frozenset()) if own else (values, frozenset(unseen))
-    model = HeldSites(draw_summed(model, data, fit.summed, left_out))(model)
+    model = HeldSites(draw_summed(fit.model, guide, data, fit.summed, left_out))(model)
     trace = poutine.trace(Anew()(model) if own else model).get_trace(*values)
     sites = latent(trace) | deterministic(trace)
     return {name: site["value"] for name, site in sites.items() if name not in guide.nodes}

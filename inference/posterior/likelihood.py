@@ -24,7 +24,8 @@ from ..runtime.call import argument_names, by_name
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
-from .approximation import Approximation
+from .approximation import Approximation, pair_of
+from .explained import explained
 from .predict import new_arguments
 
 
@@ -54,8 +55,8 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     """
     n = number_of_draws("log_likelihood", n, 2)
     new = by_name(fit.model, new, named, ("seed",))
-    pair = Pair(fit.model, fit.guide, new_arguments(fit, new), fit.summed)
-    with reading(fit.state, seed), torch.no_grad():
+    pair = pair_of(fit)._replace(data=new_arguments(fit, new))
+    with explained(fit, pair.data), reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))
         _observed_all(pair, names)
         over_rows = _plates_over_rows(fit, pair)

@@ -86,7 +86,7 @@ def _given_the_fit(
     again = not any(isinstance(v, torch.Tensor) for i, v in enumerate(values) if i in inputs)
     new = tuple(pair.data[i] if again and i in inputs else v for i, v in enumerate(values))
     both = stacked(pair.data, new)
-    first = {name: model.nodes[name]["value"] for name in joint}
+    first: dict[str, Any] = {name: model.nodes[name]["value"] for name in joint}
     result = Sources(both, frozenset(latent(guide)), along=found.along, first=first, rows=n)
     why = "" if inputs else "the model has no argument that tells one row from another"
     if not why:

@@ -7,6 +7,7 @@ from torch.distributions import Distribution
 from ..distributions.summaries import mean_and_sd
 from ..runtime.sites import independent_of_draws
 from ..runtime.state import reading
+from ..runtime.traced import traced
 from .approximation import Approximation
 from .sample import guide_draws
 
@@ -14,11 +15,13 @@ from .sample import guide_draws
 def marginals(fit: Approximation) -> dict[str, Distribution]:
     """{site: the guide's distribution}, at the sites whose distribution depends on no other draw: its exact marginals.
 
-    They are the sites whose density is the same in two runs of the guide with different noise.
+    They are the sites whose density is the same in two runs of the guide with different noise, and without entries
+    that follow the model.
     """
     with reading(fit.state, 1), torch.no_grad():
-        one, two = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
-    return {name: site["fn"] for name, site in independent_of_draws(one, two).items()}
+        one, two = (traced(fit.guide, fit.data) for _ in range(2))
+    found = independent_of_draws(one, two)
+    return {name: site["fn"] for name, site in found.items() if name not in fit.followers}
 
 
 def priors(fit: Approximation) -> dict[str, Distribution]:
@@ -30,7 +33,7 @@ def priors(fit: Approximation) -> dict[str, Distribution]:
 def model_trace(fit: Approximation, seed: int = 0) -> poutine.Trace:
     """The trace of the model on the data of the fit, at one draw of the guide."""
     with reading(fit.state, seed), torch.no_grad():
-        guide = poutine.trace(fit.guide).get_trace(*fit.data)
+        guide = traced(fit.guide, fit.data)
         return poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
 
 

@@ -4,7 +4,6 @@ p(y* | x*, data) = E_q[p(y* | x*, z)],   estimated by draws z ~ q(z), y* ~ p(y* 
 """
 
 from numbers import Number
-from types import NoneType
 from typing import Any
 
 import torch
@@ -87,7 +86,10 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
         return fit.data
     given = arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data))
     for name, value, old in zip(given.names, given.values, fit.data, strict=False):
-        if isinstance(old, torch.Tensor) and not isinstance(value, (torch.Tensor, Number, NoneType)):
+        if value is None or not isinstance(old, torch.Tensor):
+            continue
+        rows = value.dim() > 0 if isinstance(value, torch.Tensor) else False
+        if not (rows or (old.dim() == 0 and isinstance(value, (torch.Tensor, Number)))):
             shape = tuple(old.shape)
             raise ValueError(f"{name}: got {shown(value)}, wanted a tensor as in the fit, where it has shape {shape}")
     return given.values

@@ -48,8 +48,13 @@ def _believed(pair: Pair, values: tuple[Any, ...], found: Sources) -> Values:
     held: Values = {}
     if found.kept:
         trace = poutine.trace(pair.guide).get_trace(*pair.data)
-        held = {name: trace.nodes[name]["value"] for name in found.kept}
+        held = _values(trace, found.kept)
     if found.computed:
         trace = poutine.trace(HeldSites(held)(pair.guide)).get_trace(*values)
-        held |= {name: trace.nodes[name]["value"] for name in found.computed}
+        held |= _values(trace, found.computed)
     return held
+
+
+def _values(trace: poutine.Trace, names: frozenset[str]) -> Values:
+    nodes: dict[str, Any] = dict(trace.nodes)
+    return {name: nodes[name]["value"] for name in names}

@@ -51,10 +51,11 @@ def find_row_sites(pair: Pair, guide: poutine.Trace, model: poutine.Trace) -> Ro
     sizes = _plate_sizes(longer)
     over = {name for name, size in _plate_sizes(model).items() if size == n and sizes.get(name) == n + 1}
     inside = frozenset(name for name, site in sites.items() if plates(site) & over)
+    after: dict[str, Site] = dict(longer.nodes)
     grown = {
         name
         for name, site in (sites | observed(model)).items()
-        if name in longer.nodes and longer.nodes[name]["fn"].event_shape != site["fn"].event_shape
+        if name in after and after[name]["fn"].event_shape != site["fn"].event_shape
     }
     along = frozenset(grown & sites.keys()) - inside
     joint = frozenset(name for name in grown if is_joint(model.nodes[name]))

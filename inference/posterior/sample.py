@@ -9,10 +9,12 @@ import torch
 from pyro import poutine
 
 from ..pair.backward import draw_summed
+from ..pair.masked import MaskedSites
 from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading
+from ..runtime.traced import traced
 from ..runtime.vectorise import draw
 from .approximation import Approximation
 
@@ -48,33 +50,38 @@ def draws_of(fit: Approximation, n: int, wanted: Set[str], *, seed: int = 0) -> 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
     """One draw of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`.
 
-    The state of the fit has been entered. The model runs if a site is wanted.
+    The state of the fit has been entered. The model runs if a site is wanted, or has entries that follow the model.
     """
-    guide = poutine.trace(fit.guide).get_trace(*fit.data)
+    guide = traced(fit.guide, fit.data)
     sites = latent(guide)
     refuse_subsampled(sites)
-    if wanted:
-        model = poutine.replay(fit.model, trace=guide)
+    if wanted or fit.followers:
+        kept = poutine.Trace()
+        kept.nodes.update({name: site for name, site in guide.nodes.items() if name not in fit.followers})
+        model = poutine.replay(fit.model, trace=kept)
         if fit.summed is not None:
-            model = HeldSites(draw_summed(model, fit.data, fit.summed))(model)
-        nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
-        sites |= {name: site for name, site in nodes.items() if name in wanted}
+            model = HeldSites(draw_summed(fit.model, guide, fit.data, fit.summed))(model)
+        drawn: dict[str, Site] = dict(guide.nodes)
+        with MaskedSites({name: drawn[name]["value"] for name in fit.followers}):
+            nodes: dict[str, Site] = dict(poutine.trace(model).get_trace(*fit.data).nodes)
+        sites |= {name: site for name, site in nodes.items() if name in wanted | fit.followers}
     return {name: site["value"] for name, site in sites.items()}
 
 
 def beyond_the_guide(fit: Approximation, seed: int = 0) -> dict[str, Site]:
     """The sites that draws of the guide and the data determine: finite latents that it leaves out, deterministic sites.
 
-    Without those in a subsampled plate, and without all of them if a finite latent is in one.
+    In the order of the model; without those in a subsampled plate, and without all if a finite latent is in one.
     """
     with reading(fit.state, seed), torch.no_grad():
-        guide = poutine.trace(fit.guide).get_trace(*fit.data)
+        guide = traced(fit.guide, fit.data)
         model = poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
     summed = frozenset() if fit.summed is None else fit.summed.sites
     finite = {name: site for name, site in latent(model).items() if name in summed}
     if any(is_subsampled(site) for site in finite.values()):
         return {}
-    return {name: site for name, site in (finite | deterministic(model)).items() if not is_subsampled(site)}
+    found = finite | deterministic(model)
+    return {name: found[name] for name in model.nodes if name in found and not is_subsampled(found[name])}
 
 
 def refuse_none(n: int) -> None:

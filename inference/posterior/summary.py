@@ -23,9 +23,9 @@ MOST = 2**25  # numbers of the largest site of the model in all draws; there may
 def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     """A row for each scalar; columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws.
 
-    The latents of the guide come first, then finite latents that were summed out, given the data, with the columns
-    `mode` and `P(mode)`, and deterministic sites. Of these, a finite latent with more than 50 scalars has a row for
-    each of its values, the share of its rows; a longer deterministic site has none.
+    The latents of the guide come first, then deterministic sites and finite latents that were summed out, given the
+    data, with the columns `mode` and `P(mode)`. Of these, a finite latent with more than 20 scalars has a row for each
+    of its values, the share of its rows; a longer deterministic site has none.
     """
     n = number_of_draws("summary", n)
     table = as_table(means_and_sds(fit, n, seed), guide_draws(fit, n, seed=seed))

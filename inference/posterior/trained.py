@@ -36,7 +36,7 @@ def trained(fit: Approximation, net: nn.Module, draw: int | None = None) -> nn.M
     """
     refuse_unknown(fit.state, (net,))
     with reading(fit.state, 0):
-        store = pyro.get_param_store().get_state()
+        store: dict[str, Any] = dict(pyro.get_param_store().get_state())
         in_store = {id(p) for p in store["params"].values()}
         untrained = [name for name, p in net.named_parameters() if id(p) not in in_store]
         result = copy.deepcopy(net)
@@ -79,9 +79,14 @@ def _placed(parameter: nn.Parameter, name: str, weights: Values) -> bool:
 
 def _refuse_replaced(fit: Approximation, net: nn.Module, untrained: list[str], weights: Values) -> None:
     """Raises ValueError for a parameter that model and guide do not read, where latents may stand in its place."""
+    total = sum(net.get_parameter(name).numel() for name in untrained)
     for name in untrained:
-        parameter = net.get_parameter(name)
-        stand_ins = [site for site, value in weights.items() if value.numel() >= parameter.numel() > 0]
+        size = net.get_parameter(name).numel()
+        stand_ins = [  # a latent for this parameter, or one vector for all
+            site
+            for site, value in weights.items()
+            if value.numel() == size or (value.dim() == 1 and len(value) >= total)
+        ]
         if stand_ins and not _read(fit, net, name):
             raise ValueError(
                 f"net: the model does not read parameter {name!r} of this {type(net).__name__}, so latents of other "

@@ -8,14 +8,18 @@ Files, in the order in which to read them:
     roles.py           observations in a guide, nothing observed, nothing to learn
     agreement.py       sites of the guide that are not those of the model
     guide_support.py   draws of the guide outside of the model's support, values never drawn
+    truncated.py       parameters that torch cuts to whole numbers
     support.py         observed values outside of the support
     plate_rows.py      observed values that do not have the rows of their plates
     parameters.py      one name for two parameters, tensors that are not trained
     repeats.py         noise and counters outside of sample sites
     twice.py           data that is counted twice
     broadcast.py       models that are wrong for all values of a site at once
-    given.py           data that the pair changes in place, or that is NaN
+    gaps.py            data that are NaN or infinite
+    outer.py           a column of the data that meets a vector
+    given.py           a pair on the data of a run: what it must not do with them
     rows.py            rows of a minibatch that depend on each other
+    stream.py          batches that the user hands to single steps
 
 Other rooms call: `check`, `check_given`, `find_rows`.
 """

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from ..runtime.call import positional_parameters, signature_of_call
 
 
 def refuse_calls(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> None:
@@ -13,7 +13,7 @@ def refuse_calls(model: Callable[..., Any], guide: Callable[..., Any], data: tup
     names: of the data arguments, for messages.
     """
     for what, program in (("model", model), ("guide", guide)):
-        signature = _signature(program)
+        signature = signature_of_call(program)
         try:
             if signature is not None:
                 signature.bind(*data)
@@ -22,25 +22,12 @@ def refuse_calls(model: Callable[..., Any], guide: Callable[..., Any], data: tup
                 f"the {what} takes the arguments {_shown(signature)}, but the data has {len(data)} "
                 f"({', '.join(names) or 'none'}): {error}. Model and guide are called with the same data"
             ) from None
-    one, two = (_positional(program)[: len(data)] for program in (model, guide))
+    one, two = ([p.name for p in positional_parameters(program)][: len(data)] for program in (model, guide))
     if one != two and sorted(one) == sorted(two):
         raise ValueError(
             f"the guide takes its arguments in another order ({', '.join(two)}) than the model ({', '.join(one)}), but "
             f"both are called with the same data, by position; use one order for both"
         )
-
-
-def _signature(program: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(program.forward if isinstance(program, nn.Module) else program)
-    except (TypeError, ValueError):  # a callable without a signature
-        return None
-
-
-def _positional(program: Callable[..., Any]) -> list[str]:
-    signature = _signature(program)
-    parameters = signature.parameters.values() if signature is not None else ()
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _shown(signature: inspect.Signature | None) -> str:

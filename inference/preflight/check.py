@@ -23,7 +23,8 @@ from .plate_rows import fixed_part, refuse_one_row, refuse_shapes
 from .pyro_errors import explained
 from .repeats import run_again, unsteady
 from .roles import refuse_roles
-from .support import refuse_outside, refuse_single_class
+from .support import refuse_no_tensor, refuse_outside, refuse_single_class
+from .truncated import refuse_truncated
 from .twice import observed_twice
 
 
@@ -74,6 +75,7 @@ def checked(
     refuse_other_sites(drawn, believed)
     wide = model_trace if summed is None else all_at_once(model, model_trace, data, summed)
     for name, site in seen.items():
+        refuse_no_tensor(name, site)
         refuse_shapes(name, site)
         refuse_outside(name, wide.nodes.get(name, site))
         if whole:
@@ -121,7 +123,7 @@ def _suspicious(
 
 
 def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, given: str) -> _Ran:
-    """Traces of the guide and of the model at its draws. An error of the model may be due to the guide's support."""
+    """Traces of the guide and of the model at its draws. An error of the model may be due to a draw of the guide."""
     with pyro.validation_enabled(True):
         with ParameterCalls() as of_guide:
             guide_trace = _run("guide", guide, data, given)
@@ -132,10 +134,15 @@ def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple,
         except Exception as error:
             if latents := _latents_of_failing(replayed, data):
                 believed = latent(guide_trace)
+                known = {name: site for name, site in latents.items() if name in believed}
                 try:
-                    refuse_other_support({k: s for k, s in latents.items() if k in believed}, believed)
+                    for name, site in known.items():
+                        refuse_other_shape(name, site, believed[name])
+                    refuse_other_support(known, believed)
                 except ValueError as reason:
                     raise reason from error
+                for suspicion in narrower(known, believed):
+                    error.add_note(f"credo: {suspicion}")
             raise
     return _Ran(model_trace, guide_trace, of_model.calls, of_guide.calls)
 
@@ -154,7 +161,8 @@ def _latents_of_failing(program: Callable[..., Any], data: tuple) -> dict[str, S
 
 def _run(what: str, program: Callable[..., Any], data: tuple, given: str) -> poutine.Trace:
     try:
-        return poutine.trace(program).get_trace(*data)
+        with refuse_truncated():
+            return poutine.trace(program).get_trace(*data)
     except Exception as error:
         if known := explained(what, error):
             raise known from error
@@ -203,4 +211,6 @@ def _refuse_not_finite(costs: dict[str, torch.Tensor]) -> None:
 def _describe(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple | set | dict):
+        return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__

@@ -1,48 +1,92 @@
-"""Checks a pair on the data that it was given: data changed in place, and values that are NaN or infinite.
+"""Checks a pair on the data that it was given, which it must neither change nor misread."""
 
-Missing values are fine where the model leaves them out itself: it never compares them, and its density and gradient
-are finite all the same. Elsewhere they would become the answer in silence (NaN > 0 is False).
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from torch.overrides import TorchFunctionMode
 
-from ..pair.costs import run
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
 from ..runtime.generators import noise
-from ..runtime.parameters import unconstrained
+from ..runtime.sites import observed
 from .check import Checked, checked
-
-# What makes a number or a truth value of NaN: the answer is some value, and not the right one.
-DECIDES = {"lt", "le", "gt", "ge", "eq", "ne", "less", "greater", "sort", "argsort", "argmax", "argmin", "topk"}
-DECIDES |= {"searchsorted", "bucketize", "histc", "unique", "sign", "long", "int", "short", "bool", "bincount"}
+from .gaps import naming_gaps, refuse_gaps
+from .outer import outer_column
+from .support import refuse_no_tensor
 
 
 def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
-    """What `checked` returns for the pair on all of its data, which the pair must neither change nor misread.
+    """What `checked` returns for the pair on all of its data.
 
-    Raises ValueError naming the argument, besides those that `checked` raises.
+    Raises ValueError naming the argument, besides those that `checked` raises: for data that the pair changes, for
+    missing values that count, and for vectors that become matrices.
     """
-    with refusing_changes(given), naming_gaps(given.gaps):
-        found = checked(model, guide, given.values, given.names)
+    with refusing_changes(given), naming_gaps(given.gaps), naming_lengths(given):
+        try:
+            found = checked(model, guide, given.values, given.names)
+        except ValueError as error:
+            if "log_prob has shape" not in str(error):
+                raise
+            column = outer_column(Pair(model, guide, given.values), given.names)  # it may be why
+            raise ValueError(f"{column}: {error}") if column else error from None
+    pair = Pair(model, guide, given.values, found.summed)
     if given.gaps:
-        refuse_gaps(Pair(model, guide, given.values, found.summed), given.gaps)
+        refuse_gaps(pair, given.gaps)
+    if column := outer_column(pair, given.names):
+        raise ValueError(column)
     return found
 
 
-def refuse_gaps_of_model(model: Program, given: Arguments) -> None:
-    """`refuse_gaps` for a model without a guide, at draws from its prior."""
-    if given.gaps:
-        prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
-        with naming_gaps(given.gaps):
-            refuse_gaps(Pair(model, prior, given.values), given.gaps)
+@contextmanager
+def checking_model(model: Program, given: Arguments) -> Iterator[None]:
+    """The same checks of a model without a guide, at draws from its prior, and of all its runs inside."""
+    prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
+    pair = Pair(model, prior, given.values)
+    with refusing_changes(given), naming_lengths(given), _naming_data(given):
+        if any(not isinstance(value, torch.Tensor) for value in given.values):
+            with noise(0), torch.no_grad():
+                trace = poutine.trace(model).get_trace(*given.values)
+            for name, site in observed(trace).items():
+                refuse_no_tensor(name, site)
+        if given.gaps:
+            refuse_gaps(pair, given.gaps)
+        if column := outer_column(pair, given.names):
+            raise ValueError(column)
+        yield
+
+
+@contextmanager
+def _naming_data(given: Arguments) -> Iterator[None]:
+    """An error of the model's own inside gets a note about the data that it ran on."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        shown = ", ".join(f"{name}: {_shown(value)}" for name, value in zip(given.names, given.values, strict=True))
+        error.add_note(f"credo: raised while the model ran on the data ({shown})")
+        raise
+
+
+@contextmanager
+def naming_lengths(given: Arguments) -> Iterator[None]:
+    """An error inside about two sizes that are the lengths of two arguments becomes one that names these arguments."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        first = str(error).split("\n")[0]
+        said = {int(word) for word in re.findall(r"\d+", first)} if re.search("size|shape", first) else set()
+        rows: dict[int, str] = {}
+        for name, value in zip(given.names, given.values, strict=True):
+            if isinstance(value, torch.Tensor) and value.dim() and len(value) in said:
+                rows.setdefault(len(value), name)
+        if len(rows) < 2:
+            raise
+        (n, one), (m, other), *_ = rows.items()
+        raise ValueError(
+            f"{one} has {n} rows and {other} has {m}, and the pair cannot use them together: {error}"
+        ) from error
 
 
 @contextmanager
@@ -67,63 +111,9 @@ def _refuse_changed(given: Arguments, before: list[Any], error: Exception | None
             ) from error
 
 
-@contextmanager
-def naming_gaps(gaps: Mapping[str, str]) -> Iterator[None]:
-    """Errors inside become the refusal of the first argument with values that are not finite, if there is one."""
-    try:
-        yield
-    except ValueError as error:
-        if not gaps:
-            raise
-        raise _refusal(gaps, f"the model cannot use them: {str(error).splitlines()[0]}") from error
-
-
-def refuse_gaps(pair: Pair, gaps: Mapping[str, str]) -> None:
-    """Raises ValueError for values that are not finite, unless the pair leaves them out of its density itself.
-
-    gaps: {argument: the message that refuses it}. The parameters of the pair exist.
-    """
-    watch = _Decisions()
-    with noise(0), pyro.validation_enabled(False):
-        with watch, torch.no_grad():
-            guide = poutine.trace(pair.guide).get_trace(*pair.data)
-            poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
-        if watch.found is not None:
-            raise _refusal(gaps, f"the program decides by them ({watch.found} of NaN)")
-        draws = {name: z.detach() for name, z in run(pair).z.items()}
-        held = {name: z.requires_grad_() for name, z in draws.items() if z.is_floating_point()}
-        total = torch.stack([cost.sum().double() for cost in run(pair, draws).costs.values()]).sum()
-    if not torch.isfinite(total):
-        raise _refusal(gaps, "the log density is not finite")
-    leaves = [*held.values(), *unconstrained().values()]
-    slopes = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else ()
-    if not all(torch.isfinite(slope).all() for slope in slopes if slope is not None):
-        raise _refusal(gaps, "the gradient of the log density is not finite; fill them before they are scored")
-
-
-def _refusal(gaps: Mapping[str, str], reason: str) -> ValueError:
-    (name, message), *_ = gaps.items()
-    return ValueError(
-        f"{message}, or pass {name}.nan_to_num() and the mask {name}.isfinite() as two arguments of the model "
-        f"({reason})"
-    )
-
-
-class _Decisions(TorchFunctionMode):
-    """Notes the first function that makes a number or a truth value of NaN. found: its name."""
-
-    found: str | None = None
-
-    def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(function, "__name__", "").strip("_")
-        if self.found is None and name in DECIDES and any(_has_nan(v) for v in args):
-            if len(args) < 2 or args[0] is not args[1]:  # x != x asks for NaN
-                self.found = name
-        return function(*args, **(kwargs or {}))
-
-
-def _has_nan(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and bool(torch.isnan(value).any())
+def _shown(value: Any) -> str:
+    kind = type(value).__name__
+    return f"{kind} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else kind
 
 
 def _state(value: Any) -> Any:

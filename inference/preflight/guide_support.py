@@ -15,8 +15,10 @@ from ..runtime.sites import Site
 
 DRAWS, NUMBERS = 100, 100_000  # of the guide at each site: so many, but no more than so many numbers
 
-_BOUNDED = ("_GreaterThan", "_GreaterThanEq", "_LessThan", "_Interval", "_HalfOpenInterval", "_IntegerInterval")
-_BOUNDED += ("_IntegerGreaterThan", "_IntegerLessThan")
+_BOUNDED = (
+    *("_GreaterThan", "_GreaterThanEq", "_LessThan", "_Interval", "_HalfOpenInterval"),
+    *("_IntegerInterval", "_IntegerGreaterThan", "_IntegerLessThan"),
+)
 
 
 def refuse_other_support(model: dict[str, Site], guide: dict[str, Site]) -> None:

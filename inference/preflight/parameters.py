@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import nn
+from torch.distributions import constraints
 
+from ..capture.places import Place, calling_place
 from ..distributions.unwrap import unwrapped
 from ..runtime.parameters import unconstrained
-from ..runtime.places import Place, calling_place
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
 
@@ -45,8 +47,24 @@ class ParameterCalls(Messenger):
         if "." not in msg["name"] and "$$$" not in msg["name"]:
             self.calls.append(ParameterCall(msg["name"], calling_place(), len(msg["args"]) > 1))
             name, *start = msg["args"]
+            constraint = msg["kwargs"].get("constraint", constraints.real)
+            if start and isinstance(start[0], torch.Tensor) and name not in pyro.get_param_store():
+                _refuse_start(name, start[0], constraint)
             if start and isinstance(start[0], torch.Tensor) and not start[0].requires_grad:
                 msg["args"] = (name, start[0].clone())
+
+
+def _refuse_start(name: str, start: torch.Tensor, constraint: Any) -> None:
+    """Raises ValueError for a starting value outside of the constraint of its parameter, or one that is not finite."""
+    try:
+        inside = torch.as_tensor(constraint.check(start.detach()))
+    except (NotImplementedError, RuntimeError, TypeError):  # a constraint that cannot be checked
+        return
+    if not (inside.all() and torch.isfinite(start).all()):
+        raise ValueError(
+            f"parameter {name!r}: its starting value {start.detach().flatten()[:4].tolist()} does not satisfy its "
+            f"constraint, {constraint}; start it inside"
+        )
 
 
 def one_name_twice(model: list[ParameterCall], guide: list[ParameterCall]) -> list[str]:
@@ -74,7 +92,7 @@ def one_name_twice(model: list[ParameterCall], guide: list[ParameterCall]) -> li
 def tied_sites(guide: poutine.Trace) -> list[str]:
     """A warning for sites that the guide draws from the same parameters: they have one distribution for ever."""
     groups: dict[Any, list[str]] = {}
-    sites = latent(guide)
+    sites = {n: s for n, s in latent(guide).items() if all(f.vectorized for f in s["cond_indep_stack"])}  # no loop's
     for name, site in sites.items() if len(sites) > 1 else ():
         fn = unwrapped(site["fn"])
         own = [_own_leaves(t) for t in vars(fn).values() if isinstance(t, torch.Tensor)]
@@ -83,10 +101,7 @@ def tied_sites(guide: poutine.Trace) -> list[str]:
             groups.setdefault(key, []).append(name)
     found = []
     for names in groups.values():
-        with torch.no_grad():
-            value = sites[names[0]]["value"]
-            costs = [sites[name]["fn"].log_prob(value) for name in names]
-        if len(names) > 1 and all(torch.equal(one, two) for one, two in pairwise(costs)):
+        if len(names) > 1 and _same_for_ever([sites[name]["fn"] for name in names], sites[names[0]]["value"]):
             found.append(
                 f"{quoted(names)}: the guide draws them from one distribution with the same parameters, so that they "
                 f"cannot differ; give each site parameters of its own, unless this is meant"
@@ -94,26 +109,47 @@ def tied_sites(guide: poutine.Trace) -> list[str]:
     return found
 
 
+def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
+    """Whether densities and their gradients are equal at this value; those of entries m[0], m[1] of one m differ."""
+    with torch.enable_grad():
+        costs = [fn.log_prob(value.detach()).sum() for fn in fns]
+    if not all(cost.requires_grad for cost in costs):  # points: the sites of AutoDiagonalNormal, say
+        return False
+    leaves = list({id(leaf): leaf for leaf in _leaves(costs)}.values())
+    if not leaves or not all(cost.requires_grad for cost in costs):  # points, of an autoguide say
+        return False
+    slopes = [torch.autograd.grad(cost, leaves, retain_graph=True, allow_unused=True) for cost in costs]
+    equal = all(torch.equal(one, two) for one, two in pairwise(costs))
+    return equal and all(
+        (one is None) == (two is None) and (one is None or two is None or torch.equal(one, two))
+        for first, second in pairwise(slopes)
+        for one, two in zip(first, second, strict=True)
+    )
+
+
 def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...], data: tuple[Any, ...]) -> list[str]:
     """A warning for each tensor that requires a gradient, enters a density and is no parameter: it is never trained.
 
+    Raises ValueError if no density depends on any parameter.
     model, guide: traces, already scored. things: where to look for the names of such tensors. A network in evaluation
     mode is taken as frozen on purpose.
     """
     costs = [site["log_prob"] for trace in (model, guide) for site in trace.nodes.values() if "log_prob" in site]
-    known = {id(t) for t in (*unconstrained().values(), *(v for v in data if isinstance(v, torch.Tensor)))}
-    loose = {id(leaf): leaf for leaf in _leaves(costs) if id(leaf) not in known}
+    leaves = {id(leaf): leaf for leaf in _leaves(costs)}
+    own = unconstrained()
+    known = {id(t) for t in (*own.values(), *(v for v in data if isinstance(v, torch.Tensor)))}
+    loose = {i: leaf for i, leaf in leaves.items() if i not in known}
     found = []
     networks = [] if not loose else [thing for thing in reachable(things) if isinstance(thing, nn.Module)]
     for network in networks:
-        own = {id(p) for p in network.parameters()} & loose.keys()
-        if own and network.training:
+        weights = {id(p) for p in network.parameters()} & loose.keys()
+        if weights and network.training:
             found.append(
-                f"{len(own)} weights of a network ({type(network).__name__}) are not trained: the pair uses it without "
-                f"registering it. Write pyro.module('net', net) in the model or the guide; if it is to stay as it is, "
-                f"freeze it with net.requires_grad_(False)"
+                f"{len(weights)} weights of a network ({type(network).__name__}) are not trained: the pair uses it "
+                f"without registering it. Write pyro.module('net', net) in the model or the guide; if it is to stay "
+                f"as it is, freeze it with net.requires_grad_(False)"
             )
-        loose = {i: leaf for i, leaf in loose.items() if i not in own}
+        loose = {i: leaf for i, leaf in loose.items() if i not in weights}
     names = dict(_named_tensors(things)) if loose else {}
     for i, leaf in loose.items():
         name = f"{names[i]!r}" if i in names else f"of shape {tuple(leaf.shape)}"
@@ -121,6 +157,9 @@ def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...
             f"the tensor {name} requires a gradient but is no parameter, so it is never trained; write "
             f"pyro.param({names.get(i, 'name')!r}, starting value), or give it requires_grad=False"
         )
+    if own and torch.is_grad_enabled() and not any(id(p) in leaves for p in own.values()):
+        reasons = "; ".join(found) or "are they detached, read as numbers (.item()), or used by no site?"
+        raise ValueError(f"no density depends on a parameter ({', '.join(map(repr, list(own)[:4]))}): {reasons}")
     return found
 
 
@@ -166,4 +205,8 @@ def _named_tensors(things: tuple[Any, ...]) -> Iterator[tuple[int, str]]:
             named = {**scope.nonlocals, **scope.globals}
         elif isinstance(thing, dict):
             named = {str(k): v for k, v in thing.items()}
-        yield from ((id(v), k) for k, v in named.items() if isinstance(v, torch.Tensor))
+        for name, value in named.items():
+            if isinstance(value, torch.Tensor):
+                yield id(value), name
+            elif isinstance(value, list | tuple):
+                yield from ((id(v), f"{name}[{i}]") for i, v in enumerate(value) if isinstance(v, torch.Tensor))

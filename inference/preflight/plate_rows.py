@@ -5,6 +5,7 @@ times. Broadcasting is fine where it is plainly meant: a constant that is observ
 models in a plate share.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from pyro import poutine
 from torch.utils._pytree import tree_leaves
 
 from ..runtime.sites import Site, latent, observed, plates, shown_plates
+
+LABELS = 30  # observed labels from which the same ones in two draws of an index are no chance
 
 
 def refuse_shapes(name: str, site: Site) -> None:
@@ -48,7 +51,9 @@ def refuse_one_row(model: poutine.Trace, data: tuple[Any, ...], names: list[str]
         if not isinstance(value, torch.Tensor):
             continue
         batch = value.shape[: max(0, value.dim() - event)]
-        over = [f for f in site["cond_indep_stack"] if f.vectorized and f.size > 1 and _length(batch, f.dim) == 1]
+        strides = value.stride()[: len(batch)]  # a view that repeats one row has stride 0
+        rows = torch.Size(1 if stride == 0 else length for length, stride in zip(batch, strides, strict=True))
+        over = [f for f in site["cond_indep_stack"] if f.vectorized and f.size > 1 and _length(rows, f.dim) == 1]
         owner = owners.get(value.untyped_storage().data_ptr())
         for frame in over:
             same = _is_same_in(site["unscaled_log_prob"], frame.dim)
@@ -64,16 +69,23 @@ def refuse_one_row(model: poutine.Trace, data: tuple[Any, ...], names: list[str]
                 )
 
 
+def _equal_by_chance(index: Site, other: Site) -> bool:
+    """Whether two draws of some rows are equal and there are so few such draws that this says nothing."""
+    fn = index["fn"]
+    few = fn.subsample_size is not None and math.comb(fn.size, fn.subsample_size) < 10_000
+    return few and torch.equal(index["value"], other["value"])
+
+
 def fixed_part(model: poutine.Trace, again: poutine.Trace, data: tuple[Any, ...], names: list[str]) -> str | None:
-    """What is wrong in a run on this data alone: a plate of which each step takes the same rows, and no others exist.
+    """What is wrong in a run on this data alone: a plate of which each step takes the same rows.
 
     None if there is nothing wrong. Steps on many batches, `svi.step(batch)`, may have such a plate. model, again: two
     traces of the model, the plates with new indices where these are random.
     """
     lengths = [(len(t), n) for t, n in zip(data, names, strict=True) if isinstance(t, torch.Tensor) and t.dim()]
-    for site in observed(model).values():
+    for name, site in observed(model).items():
         for frame in site["cond_indep_stack"]:
-            index, other = (trace.nodes.get(frame.name) for trace in (model, again))
+            index, other = (dict[str, Any](trace.nodes).get(frame.name) for trace in (model, again))
             if frame.full_size is None or frame.full_size <= frame.size or index is None or other is None:
                 continue
             rows = next((n for length, n in lengths if length == frame.size), None)
@@ -84,6 +96,20 @@ def fixed_part(model: poutine.Trace, again: poutine.Trace, data: tuple[Any, ...]
                     f"each of them would count {frame.full_size / frame.size:.4g} times; give the plate the size "
                     f"len({rows}), or pass all {frame.full_size} rows"
                 )
+            if index["value"].shape != other["value"].shape or _equal_by_chance(index, other):
+                continue
+            drawn = index["value"] if not torch.equal(index["value"], other["value"]) else None
+            if drawn is None or _ignores(site, dict[str, Any](again.nodes).get(name)):
+                why = (
+                    "takes the same rows"
+                    if drawn is None
+                    else f"draws its index, but site {name!r} observes the same rows"
+                )
+                return (
+                    f"plate {frame.name!r} {why} in each step, {frame.size} of {frame.full_size}, so that the others "
+                    f"never count; draw the index anew, with pyro.plate({frame.name!r}, {frame.full_size}, "
+                    f"subsample_size={frame.size}) as index, and observe y[index]"
+                )
     return None
 
 
@@ -93,6 +119,18 @@ def _storages(data: tuple[Any, ...], names: list[str]) -> Iterator[tuple[int, st
         for leaf in tree_leaves(value):
             if isinstance(leaf, torch.Tensor) and not leaf.is_sparse:
                 yield leaf.untyped_storage().data_ptr(), name
+
+
+def _ignores(site: Site, again: Site | None) -> bool:
+    """Whether a site observes the same values although the index of its plate has changed, and not by chance."""
+    value = site["value"]
+    if again is None or not isinstance(value, torch.Tensor) or value.numel() < 2 or value.shape != again["value"].shape:
+        return False
+    if not torch.equal(value, again["value"]):
+        return False
+    counts = value.flatten().unique(return_counts=True)[1]
+    others = value.numel() - int(counts.max())  # than the value that is there most often: labels repeat by themselves
+    return len(counts) == value.numel() or (value.numel() >= LABELS and others >= value.numel() / 5)
 
 
 def _length(shape: torch.Size, dim: int) -> int:

@@ -2,13 +2,30 @@
 
 import re
 
+from ..capture.places import Place, is_the_users_file
+
 _NAMED_TWICE = re.compile(r"Multiple \w+ sites named '(?P<site>.+?)'")
 _PLATE = re.compile(
     r"Shape mismatch inside plate\('(?P<plate>.+?)'\) at site (?P<site>.+?) dim (?P<dim>-?\d+), "
     r"(?P<size>\d+) vs (?P<rows>\d+)"
 )
+_ARGUMENT = re.compile(
+    r"Expected parameter (?P<argument>\w+) .*of distribution (?P<kind>\w+)\(.* to satisfy the constraint "
+    r"(?P<constraint>.+?), but found invalid values:\s*(?P<value>.+?)(\n\w|$)",
+    re.DOTALL,
+)
 _NO_LATENTS = re.compile(r"(?P<guide>\w+) found no latent variables")
 _DIMS = re.compile(r"at plates \"(?P<one>.+?)\" and \"(?P<two>.+?)\", collide at dim=(?P<dim>-?\d+)")
+
+
+def _line(error: BaseException) -> str:
+    """Where in the user's program the error arose: ", at FILE:LINE"; empty if it did not."""
+    places, where = [], error.__traceback__
+    while where is not None:
+        if is_the_users_file(where.tb_frame.f_code.co_filename):
+            places.append(Place(where.tb_frame.f_code.co_filename, where.tb_lineno, 0))
+        where = where.tb_next
+    return f", at {places[-1]}" if places else ""
 
 
 def explained(what: str, error: Exception) -> ValueError | None:
@@ -30,6 +47,13 @@ def explained(what: str, error: Exception) -> ValueError | None:
             f"the model has no latent site for {found['guide']} to draw: each pyro.sample has obs=..., or draws a "
             f"finite latent, which is summed out. To train the parameters of the model alone, pass the guide "
             f"lambda *data: None; to learn a number, draw it with pyro.sample"
+        )
+    if found := _ARGUMENT.search(message):
+        value = " ".join(found["value"].split())
+        return ValueError(
+            f"the {what} builds a {found['kind']} whose {found['argument']} is {value[:80]}, wanted "
+            f"{found['constraint']}{_line(error)}; give a parameter that it comes from a constraint, "
+            f"pyro.param(..., constraint=constraints.positive), or draw it from a distribution with such values"
         )
     if found := _DIMS.search(message):
         return ValueError(

@@ -17,10 +17,10 @@ import torch
 from pyro import poutine
 from torch.overrides import TorchFunctionMode
 
+from ..capture.places import Place, is_the_users_file
 from ..distributions.unwrap import unwrapped
 from ..pair.pair import Program
 from ..runtime.generators import generators_kept
-from ..runtime.places import Place, is_the_users_file
 from ..runtime.probes import nearly_equal, without_dropout
 from ..runtime.sites import Site, is_index
 
@@ -30,11 +30,11 @@ SHOWN = 3  # lines in a message
 def run_again(program: Program, trace: poutine.Trace, data: tuple[Any, ...], seed: int = 1) -> poutine.Trace | None:
     """Another trace at the draws of the first, scored, with noise of its own. None if the program fails now.
 
-    Indices that the program chooses for a plate by itself are chosen anew.
+    The indices of subsampled plates are chosen anew, whoever chooses them.
     """
     held = trace.copy()
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and is_index(site) and _is_part(site) and site["fn"].subsample_size is None:
+        if site["type"] == "sample" and is_index(site) and _is_part(site):
             held.remove_node(name)
     with generators_kept():
         pyro.set_rng_seed(seed)
@@ -89,8 +89,10 @@ def _moved(one: poutine.Trace, two: poutine.Trace) -> str | None:
 def _density(site: Site) -> torch.Tensor:
     """The log density of a site at its value; the point itself for a guide that holds the site at a point."""
     point = getattr(unwrapped(site["fn"]), "v", None)
+    if site["infer"].get("_deterministic"):  # in a plate of N rows the point has N x N numbers
+        point = site["value"]
     value: torch.Tensor = site["unscaled_log_prob"] if point is None else point
-    return value
+    return value if value.is_floating_point() else value.double()
 
 
 def _is_part(index: Site) -> bool:

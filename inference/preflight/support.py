@@ -8,6 +8,18 @@ from ..distributions.unwrap import unwrapped
 from ..runtime.sites import Site
 
 
+def refuse_no_tensor(name: str, site: Site) -> None:
+    """Raises ValueError for an observed value that is no tensor, or complex."""
+    value = site["value"]
+    if not isinstance(value, torch.Tensor):
+        kind = type(value).__name__
+        stacked = isinstance(value, list | tuple) and all(isinstance(v, torch.Tensor) for v in value)
+        remedy = "torch.stack(...)" if stacked else "torch.tensor(...)"
+        raise ValueError(f"site {name!r}: the observed value is a {kind}, wanted a tensor; pass {remedy} of it")
+    if value.is_complex():
+        raise ValueError(f"site {name!r}: the observed values are complex, wanted real numbers; pass x.real or x.abs()")
+
+
 def refuse_unscored(name: str, site: Site) -> None:
     """Raises ValueError for observed integers or booleans that the distribution (Bernoulli, say) does not take."""
     value = site["value"]
@@ -28,6 +40,7 @@ def refuse_unscored(name: str, site: Site) -> None:
 
 def refuse_outside(name: str, site: Site) -> None:
     """Raises ValueError for observed values outside the support of their distribution."""
+    refuse_no_tensor(name, site)
     fn, value = unwrapped(site["fn"]), site["value"]  # without to_event: the support is checked for each entry
     try:
         inside = fn.support.check(value)

@@ -17,10 +17,8 @@ Files, in the order in which to read them:
     precision.py   torch's default dtype, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
-    places.py      lines of the user's program, and how a message names them
     held.py        sites held at given values
     anew.py        observed sites drawn anew
-    interrupts.py  Ctrl-C during a call
     replaced.py    an attribute replaced for a while
     traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python

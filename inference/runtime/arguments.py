@@ -67,8 +67,7 @@ def arguments(
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
     """
     data = _apart(model, data)
-    if whole:
-        refuse_wrong_number(model, data)
+    refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
     data = paired_by_index(names, in_order(names, data, columns))
     settings, found, values, lost = settings_of(model), {}, [], []

@@ -10,13 +10,13 @@ from torch import nn
 
 def parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters of the model's signature; none for a callable without one."""
-    signature = _signature(model)
+    signature = signature_of_call(model)
     return list(signature.parameters.values()) if signature is not None else []
 
 
 def argument_names(model: Callable[..., Any], n: int) -> list[str]:
     """The names of the model's first n positional arguments, for messages and for the columns of a table."""
-    names = [p.name for p in _positional(model)][:n]
+    names = [p.name for p in positional_parameters(model)][:n]
     return names + [f"argument {i + 1}" for i in range(len(names), n)]
 
 
@@ -27,7 +27,7 @@ def settings_of(model: Callable[..., Any]) -> frozenset[str]:
 
 def required(model: Callable[..., Any]) -> frozenset[str]:
     """The names of the positional arguments without a default."""
-    return frozenset(p.name for p in _positional(model) if p.default is p.empty)
+    return frozenset(p.name for p in positional_parameters(model) if p.default is p.empty)
 
 
 def by_name(
@@ -40,7 +40,7 @@ def by_name(
     """
     if not named:
         return data
-    positional = _positional(model)
+    positional = positional_parameters(model)
     names = [p.name for p in positional]
     for name in named:
         if name not in names:
@@ -65,29 +65,34 @@ def by_name(
     return tuple(values)
 
 
-def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...]) -> None:
-    """Raises ValueError for too few or too many arguments, with the names of those that the model wants."""
-    if _signature(model) is None or any(p.kind is p.VAR_POSITIONAL for p in parameters(model)):
+def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...], *, all_of_them: bool = True) -> None:
+    """Raises ValueError for too few or too many arguments, with the names of those that the model wants.
+
+    all_of_them: whether the required ones must be there; a prediction leaves out what it predicts.
+    """
+    if signature_of_call(model) is None or any(p.kind is p.VAR_POSITIONAL for p in parameters(model)):
         return
-    positional = _positional(model)
+    positional = positional_parameters(model)
     names = [p.name for p in positional]
     if len(data) > len(positional):
         raise ValueError(
             f"got {len(data)} arguments of data, and the model takes {len(positional)}"
             + (f": {', '.join(names)}" if names else "; leave them out")
         )
-    missing = [p.name for p in positional[len(data) :] if p.default is p.empty]
+    missing = [p.name for p in positional[len(data) :] if p.default is p.empty and all_of_them]
     if missing and not data:
         raise ValueError(f"no data: the model wants {', '.join(missing)}; pass them after the guide")
     if missing:
         raise ValueError(f"{missing[0]}: this argument of the model is missing; got {', '.join(names[: len(data)])}")
 
 
-def _positional(model: Callable[..., Any]) -> list[inspect.Parameter]:
+def positional_parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that can be given by position."""
     return [p for p in parameters(model) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _signature(model: Callable[..., Any]) -> inspect.Signature | None:
+def signature_of_call(model: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature of a program; None if it has none that Python can read."""
     try:
         return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
     except (TypeError, ValueError):  # a callable without a signature

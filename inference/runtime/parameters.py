@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import pyro
 import torch
 
+FEW = 2**14  # numbers that are copied into one tensor rather than looked at tensor by tensor
+
 
 def unconstrained() -> dict[str, torch.Tensor]:
     """The trainable leaf tensors of the current store by name, without the running baselines that Pyro keeps there."""
@@ -31,11 +33,11 @@ def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> Non
 
 def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
     """Whether every number in these tensors is finite."""
-    tensors = list(tensors)
-    with torch.no_grad():
-        if math.isfinite(sum(t.sum() for t in tensors)):  # then every term is; the sum alone may also overflow
-            return True
-        return all(bool(torch.isfinite(t.coalesce().values() if t.is_sparse else t).all()) for t in tensors)
+    flat = [t.detach().coalesce().values() if t.is_sparse else t.detach().reshape(-1) for t in tensors]
+    few = sum(map(len, flat)) < FEW
+    total = torch.cat(flat).sum() if flat and few else sum(t.sum() for t in flat)
+    # A sum is finite only where every term is; but it may overflow.
+    return math.isfinite(total) or all(bool(torch.isfinite(t).all()) for t in flat)
 
 
 def constrained() -> dict[str, torch.Tensor]:

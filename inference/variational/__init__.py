@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
+    retries.py      errors at one draw, tried again at others
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run
     steps.py        the steps of a run
@@ -11,13 +12,17 @@ Files, in the order in which to read them:
     races.py        when plans compete in the course of a run
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
+    interrupts.py   Ctrl-C during a call
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     convergence.py  when to stop, and the average of the iterates
-    gain.py         the gain in ELBO between two points
+    gain.py         the gain in ELBO between two points, and the gradient at one
+    newton.py       Newton's steps, which show whether a longer run would move the answer
+    stuck.py        parameters that get no gradient though moving them would gain
     recheck.py      pathwise sites checked again at the end
     result.py       the result: Fit, and the error Diverged
+    laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation
     pyro_svi.py     the runner for programs written for Pyro's SVI
     caller.py       warnings at the caller's line
 

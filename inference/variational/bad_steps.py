@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import torch
 
 from ..capture.outside import source_line
-from ..capture.record import is_the_users_file
+from ..capture.places import is_the_users_file
+from ..pair.batches import OtherRows
+from .retries import NUMERIC
 from .steps import StepBlock
 
 ROW = 25  # bad steps in a row that end a run
-SHARE, FROM = 1 / 3, 100  # of all steps that may be bad, once there are so many
+SHARE, FROM = 0.4, 100  # of all steps that may be bad, once there are so many
 
 # Errors that another draw may not raise: of a support, of a Cholesky factor, of a sampler.
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)
 # Errors among these that it raises again, or that must be heard at once.
-_AT_ONCE = (torch.OutOfMemoryError, NotImplementedError, RecursionError)
-# Errors about numbers. Any other error that ends a run is raised as it is.
-NUMERIC = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
+_AT_ONCE = (OtherRows, torch.OutOfMemoryError, NotImplementedError, RecursionError)
 
 
 class NotFinite(ArithmeticError):
@@ -77,7 +77,7 @@ class BadSteps:
         else:
             return
         if error is not None and not isinstance(error, NUMERIC):
-            raise error
+            raise error  # say of a shape
         raise NotFinite(f"{why} at step {steps - self.in_row + 1:,}{much}") from error
 
 

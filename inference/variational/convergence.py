@@ -8,6 +8,10 @@ gained nothing (or at the fifth stage, where the rate is a hundredth of the firs
 the steps and never rest: with many parameters a stage has a longest length. Both ELBOs of a comparison see the same
 noise, so that differences far smaller than the ELBO's own error can be told.
 
+A run rests too where its steps are too short, its gradient is hidden by noise, or a change is lost in rounding. So
+before a run ends, and when a parameter moves on and on at the same speed or a stage is long, Newton's steps are tried
+from the average (`newton`). If they gain, the run goes on from where they lead.
+
 Averages of iterates: Polyak and Juditsky 1992; stages and averages in SVI: Welandawe et al. 2022 (RABVI).
 """
 
@@ -23,7 +27,13 @@ ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
 NOISE = 5  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
 COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
+MAX_MOVES = 8  # to points that Newton's steps found
+PRECISE = 0.05  # nats for ten latent numbers or fewer: with a larger rounding error of the ELBO nobody can tell
+STRAIGHT = 0.2  # of the speed of a parameter: what it may vary by from block to block on a straight way
+SLOW = 2000  # steps of a stage after which Newton's steps are tried, whatever the iterates do
+MOVING = 0.01  # of the parameters; thousands of weights always have a few that move on
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
+LOWEST = "at the lowest learning rate"  # the end of many networks, which gain with the logarithm of the steps
 _FIRST_CHECK = 12  # blocks
 _MAX_BLOCKS = 24
 
@@ -42,6 +52,14 @@ class Gain(NamedTuple):
     @property
     def tolerance(self) -> float:
         return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
+
+
+class Better(NamedTuple):
+    """A better point of the parameters, shape (P,), what it gains in nats, and the parameter that lies furthest off."""
+
+    point: torch.Tensor
+    nats: float
+    parameter: str
 
 
 @dataclass
@@ -99,6 +117,13 @@ class Iterates:
         n = max(1, len(self.means) // 4)
         return torch.stack(self.means[len(self.means) - which * n : len(self.means) - (which - 1) * n])
 
+    def straight(self) -> bool:
+        """Whether parameters, MOVING of all or more, moved at one speed all through the last half of the stage."""
+        last = torch.stack(self.means[len(self.means) // 2 :]).diff(dim=0)
+        speed = last.mean(0).abs()
+        moving = (last.amax(0) - last.amin(0) < STRAIGHT * speed) & (speed > 0)
+        return bool(moving.any()) and moving.double().mean().item() >= MOVING
+
     def average(self) -> torch.Tensor | None:
         """The mean over the last quarter of the stage, shape (P,); None before the first block."""
         return self.quarter(1).mean(0) if self.means else None
@@ -110,18 +135,21 @@ class Convergence:
 
     gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
     longest: float = math.inf  # steps of a stage
+    better: Callable[[torch.Tensor], Better | None] = lambda point: None  # than this point
+    stuck: Callable[[torch.Tensor], str] = lambda point: ""  # which parameter cannot move from this point
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
+    moves: int = 0  # to better points
     verdict: str = ""  # in words, once stopped
     _before: torch.Tensor | None = None  # the average of the stage before
     _next: float = _FIRST_CHECK * 25  # steps in this stage at which to check again
     _steps: int = 0
 
-    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "replan", "anneal", "stop"]:
+    def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "replan", "move", "anneal", "stop"]:
         """Take one iterate, or the sum of several, at most `iterates.room`.
 
-        "replan": still moving; a good time to choose estimators anew. "anneal": lower the rate, a new stage begins.
-        "stop": the average is the answer.
+        "replan": still moving; a good time to choose estimators anew. "move": go on from the point `average()`, a new
+        stage begins. "anneal": lower the rate, a new stage begins. "stop": the average is the answer.
         """
         self._steps += count
         if not self.iterates.add(parameters, count) or self._steps < self._next:
@@ -129,7 +157,9 @@ class Convergence:
         over = self._steps >= self.longest
         self._next = min(self._steps * 1.3, self.longest)
         if not over and not self._at_rest():
-            return "replan"
+            far = self.iterates.straight() or self._steps >= SLOW
+            ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
+            return "replan" if ahead is None or not self._move(ahead) else "move"
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))
@@ -137,23 +167,52 @@ class Convergence:
         if not over and noise.nats > COARSE * little:
             return "replan"
         before, last = self._before, self.stages >= MAX_STAGES
-        if before is not None and before.shape == average.shape:
+        if self.stages > 1 and before is not None and before.shape == average.shape:
             gain = self.gain(average, before)
             still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error) and gain.error <= 10 * gain.tolerance
-            if still and noise.nats <= little:
-                self.verdict = f"converged: the last of {self.stages} stages gained nothing beyond its error"
-            elif last and not over and noise.nats > little:
+            rests = still and noise.nats <= little
+            if last and not rests and not over and noise.nats > little:
                 return "replan"
-            elif last:
-                change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
-                self.verdict = (
-                    f"at the lowest learning rate, stage {self.stages}: the last changed the ELBO by {change}"
-                )
-        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
+            if rests or last:
+                ahead = self.better(average)
+                if ahead is not None and self._move(ahead):
+                    return "move"
+                self.verdict = self._words(gain, rests, ahead, self.stuck(average))
+        self._begin_stage(average)
         if self.verdict:
             return "stop"
         self.stages += 1
         return "anneal"
+
+    def _move(self, ahead: Better) -> bool:
+        """Begins a new stage at a better point, unless that happened too often."""
+        if self.moves == MAX_MOVES:
+            return False
+        self.moves += 1
+        self._begin_stage(ahead.point)
+        return True
+
+    def _words(self, gain: Gain, rests: bool, ahead: Better | None, stuck: str) -> str:
+        """The verdict on a run that ends."""
+        if stuck:
+            return f"not converged: {stuck}"
+        if ahead is not None:
+            return (
+                f"not converged: {self.moves} times a better point was found, and parameter {ahead.parameter!r} still "
+                f"lies off one that gains {ahead.nats:.3g} nats"
+            )
+        if gain.rounding > PRECISE * max(1.0, gain.latents / 10):
+            return (
+                f"not converged: rounding alone moves the ELBO by {gain.rounding:.2g} nats; call "
+                f"torch.set_default_dtype(torch.float64) before the fit, or shift and scale the data"
+            )
+        if rests:
+            return f"converged: the last of {self.stages} stages gained nothing beyond its error"
+        change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
+        return f"not converged: {LOWEST}, stage {self.stages}, the ELBO still changed by {change}"
+
+    def _begin_stage(self, average: torch.Tensor) -> None:
+        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
 
     def average(self) -> torch.Tensor | None:
         """The best answer so far: the average of this stage, or of the one before when this has no block yet."""

@@ -76,12 +76,14 @@ class UntilConverged:
     """Ends when `Convergence` says so, at the latest after MAX_STEPS.
 
     replan: called with the factor of the learning rate when a stage ends and now and then within one, to choose
-    estimators anew. warmup: the number of first steps that have another objective and do not count.
+    estimators anew. warmup: the number of first steps that have another objective and do not count. move: called with
+    a better point of the parameters, shape (P,), from which the run goes on.
     """
 
     convergence: Convergence
     replan: Callable[[float], None]
     warmup: int = 0
+    move: Callable[[torch.Tensor], None] = lambda point: None
     limit: int = MAX_STEPS
 
     @property
@@ -97,6 +99,8 @@ class UntilConverged:
         action = self.convergence.add(block.total, len(block.losses))
         if action == "stop":
             return self.convergence.verdict
+        if action == "move" and (point := self.convergence.average()) is not None:
+            self.move(point)
         if action != "go on":
             self.replan(ANNEAL ** (self.convergence.stages - 1))
         return ""

@@ -1,13 +1,14 @@
-"""The gain in ELBO between two points of a run's parameters.
+"""The gain in ELBO between two points of a run's parameters, and the gradient of -ELBO at one.
 
-The measurement leaves the parameters and the generators as they were.
+The measurements leave the parameters and the generators as they were.
 """
 
 from typing import NamedTuple
 
 import torch
 
-from ..objective.elbo import log_weights
+from ..objective.elbo import differentiable_loss, log_weights
+from ..objective.gradients import flat_gradient
 from ..pair.batches import Rows, batch
 from ..pair.pair import Pair
 from ..planning.plan import Plan
@@ -19,6 +20,8 @@ from .convergence import TOLERANCE, Gain
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
 CHUNKS = 4  # at most
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
+SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
+NUMBERS = 2**22  # of the data, counted once for each of these draws: more draws would take seconds
 WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though the steps take batches
 
 
@@ -30,21 +33,23 @@ class Elbo(NamedTuple):
     vectorised: bool  # whether `vmap` makes the draws at once
     rows: Rows | None = None  # how the data is cut into batches; if it is large, each draw sees its own batch
     latents: int = 1  # how many latent numbers there are, for the tolerance
+    particles: int = 1  # draws in a step of the run
 
 
 def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) -> Gain:
     """ELBO(new) - ELBO(old) in nats, estimated from draws that share their noise.
 
-    new, old: flat unconstrained parameters, shape (P,).
+    new, old: flat unconstrained parameters, shape (P,). Large data gets fewer draws, as the error of the gain shows.
     """
-    pair, plan, vectorised, rows, latents = elbo
+    pair, plan, vectorised, rows, latents, _ = elbo
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
-    if rows is not None and sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor)) <= WHOLE:
-        rows = None
+    rows = None if _is_small(pair) else rows
     draws = DRAWS if rows is None else 1
     chunks = (CHUNKS if latents > FEW else MORE * CHUNKS) if rows is None else 2 * DRAWS
+    if rows is None:
+        chunks = min(chunks, max(CHUNKS, 16 * NUMBERS // (draws * max(1, _numbers(pair)))))
     quiet = plan.with_term("analytic KL").recipe
 
     def log_weights_at(point: torch.Tensor, chunk: int) -> torch.Tensor:
@@ -72,5 +77,39 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
             rounding = (rounded - first).mean().abs().item()
     finally:
         place_parameters(now, leaves)
-    rounding = max(rounding, torch.finfo(now.dtype).eps * first.mean().abs().item())
+    rounding = max(rounding, torch.finfo(first.dtype).eps * first.mean().abs().item())
     return Gain(d.mean().item(), error, rounding, latents)
+
+
+def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """The gradient of -ELBO at a point, estimated by the plan of the run; the same seed has the same noise.
+
+    point: flat unconstrained parameters, shape (P,); so is the gradient, in double precision.
+    """
+    pair, plan, vectorised, rows, latents, particles = elbo
+    leaves = list(unconstrained().values())
+    now = flat_parameters(leaves)
+    whole = rows is None or _is_small(pair)
+    draws = max(particles, min(SLOPE, NUMBERS // max(1, _numbers(pair)))) if latents <= FEW else particles
+    together = draws if whole and vectorised else particles
+    parts = draws // together if whole else BATCHES
+
+    def loss() -> torch.Tensor:
+        here = pair if whole or rows is None else batch(pair, rows, torch.randperm(rows.n)[: rows.size])
+        return differentiable_loss(plan.recipe, here, together, vectorised)[1]
+
+    try:
+        place_parameters(point.to(now.dtype), leaves)
+        with noise(seed):
+            total = torch.stack([flat_gradient(loss).double() for _ in range(parts)]).mean(0)
+    finally:
+        place_parameters(now, leaves)
+    return total
+
+
+def _is_small(pair: Pair) -> bool:
+    return _numbers(pair) <= WHOLE
+
+
+def _numbers(pair: Pair) -> int:
+    return sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor))

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from ..runtime.interrupts import CtrlC
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
+from .interrupts import CtrlC
 from .steps import StepBlock, iterate
 
 SHOWN = 25  # steps after which the progress bar shows the loss again
@@ -31,10 +31,11 @@ def loop(
     The average has shape (P,); it is None if there were too few iterates. Bad steps count neither as steps nor as
     iterates.
     take_steps: takes at least one step and at most the number given. total: steps for the progress bar, if known.
-    bad: counts the bad steps; None: the first one ends the loop. ctrl_c: of the call; it may raise KeyboardInterrupt
-    during steps, and not any more when the loop has ended.
+    bad: counts the bad steps; None: the first one ends the loop, and every error is raised. ctrl_c: of the call; it
+    may raise KeyboardInterrupt during steps, and not any more when the loop has ended.
     Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
+    skipped = () if bad is None else SKIPPED
     bad, ctrl_c = bad or BadSteps(row=1), ctrl_c or CtrlC()
     done, stopped = 0, ""
     with _progress_bar(total, progress) as bar:
@@ -43,7 +44,7 @@ def loop(
             while not stopped and done < ending.limit and not ctrl_c.presses:
                 try:
                     block = take_steps(ending.pause(done) - done)
-                except SKIPPED as error:
+                except skipped as error:
                     bad.add_error(error)
                     continue
                 good = bad.add(block)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from pyro import poutine
 
+from ..distributions.unwrap import unwrapped
 from ..objective.elbo import log_weight
 from ..pair.costs import run
 from ..pair.pair import Pair
@@ -70,11 +71,12 @@ def _density(name: str, site: Site, program: str) -> str:
 
 def _shown(fn: Any, index: tuple[int, ...]) -> str:
     """A distribution with the parameters of one of its rows, as far as they are numbers."""
-    while type(fn).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
-        fn = fn.base_dist
+    fn = unwrapped(fn)
     parameters = []
     for name in getattr(fn, "arg_constraints", {}):
         value = fn.__dict__.get(name)
+        if name == "logits" and "probs" in fn.__dict__:
+            continue
         if isinstance(value, torch.Tensor) and value.shape == fn.batch_shape:
             if len(index) == value.dim():
                 parameters.append(f"{name}={value[index].item():.4g}")

@@ -8,9 +8,10 @@ from pyro import poutine
 
 from ..objective.elbo import log_weight
 from ..pair.batches import Rows, batch
+from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program, Summed
-from ..planning.choose import make_plan
-from ..planning.legal import fullest
+from ..planning.choose import make_plan, plan_loops
+from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.plan import Plan
 from ..planning.race import how_many
 from ..preflight.given import check_given
@@ -22,6 +23,7 @@ from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state
 from ..runtime.vectorise import can_vectorise
+from .retries import at_other_draws
 from .settings import Settings
 
 WARMUP = 500  # steps, where latents outnumber the observations and would fall back to the prior at once
@@ -41,6 +43,7 @@ class Prepared(NamedTuple):
     summed: Summed | None  # latents that are summed out of the model
     fixed_part: str | None = None  # what is wrong if every step gets this data
     gaps: frozenset[str] = frozenset()  # the arguments with NaN or infinity that the pair leaves out itself
+    followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
 
 
 class Begun(NamedTuple):
@@ -77,7 +80,7 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
     state = new_state((model, guide, data), settings.seed, settings.device)
     with entered(state):
         try:
-            found = check_given(model, guide, given)
+            found = at_other_draws(lambda number: check_given(model, guide, given))
             q, summed = found.guide, found.summed
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
@@ -88,7 +91,8 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
             raise _InDouble
         if not unconstrained():
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
-    pair = Pair(model, guide, given.values, summed)
+        pair = Pair(model, guide, given.values, summed)
+        pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
     return Begun(state, dtype, pair, q, given, [*given.lost, *found.warnings], found.fixed_part)
 
 
@@ -102,21 +106,29 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
             q = poutine.trace(pair.guide).get_trace(*pair.data)
         else:
             rows = None
-        with noise(settings.seed):  # planning takes no random numbers of the run
-            vectorised = can_vectorise(lambda: log_weight(pair))
-            plan = make_plan(
-                pair, q if vectorised else fullest(pair, q), vectorised, settings.overrides, settings.force
-            )
-            vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
-            particles = settings.particles or plan.particles or how_many(pair, plan, vectorised)
+        plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, settings, number))
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
-    gaps = frozenset(given.gaps)
-    return Prepared(
-        state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, begun.fixed_part, gaps
-    )
+    found = (begun.fixed_part, frozenset(given.gaps), pair.followers)
+    return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
+
+
+def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> tuple[Plan, bool, int]:
+    """(the plan, whether `vmap` can make all draws at once, how many particles). number: of the try.
+
+    pair: on one batch. Planning takes no random numbers of the run.
+    """
+    with noise(settings.seed + number):
+        vectorised = can_vectorise(lambda: log_weight(pair))
+        if not vectorised and in_loops_over_some_rows(q):
+            plan = plan_loops(pair, settings.overrides, settings.force)
+        else:
+            trace = q if vectorised else fullest(pair, q)
+            plan = make_plan(pair, trace, vectorised, settings.overrides, settings.force)
+        vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
+        return plan, vectorised, settings.particles or plan.particles or how_many(pair, plan, vectorised)
 
 
 def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:

@@ -8,20 +8,24 @@ from typing import Any, NoReturn
 
 import pyro.infer
 import torch
+from pyro import poutine
 
 from ..pair.pair import Pair
+from ..pair.summed_out import to_sum_out
 from ..planning.plan import Plan
 from ..preflight.check import checked
-from ..runtime.arguments import argument_names
-from ..runtime.generators import generator_states
+from ..runtime.call import argument_names, by_name
+from ..runtime.generators import generator_states, noise
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
 from .bad_steps import NotFinite
 from .caller import warning_caller
 from .endings import FixedSteps
+from .interrupts import CtrlC, interruptible
 from .loop import loop
 from .result import Diverged, Fit, finished
+from .run import keep_fit
 from .steps import StepBlock
 
 OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # credo's, not Pyro's
@@ -42,6 +46,7 @@ class PyroSVI(pyro.infer.SVI):
             )
         super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
+        self._sums_out = isinstance(loss, pyro.infer.TraceEnum_ELBO)
         self._checks = loss is None or isinstance(loss, ELBOS)  # other losses may ask for other pairs
 
     @property
@@ -58,25 +63,43 @@ class PyroSVI(pyro.infer.SVI):
         with warning_caller(warnings):
             return self._step(data, keywords)
 
-    def run(self, *data: Any, steps: int | None = None) -> Fit:
+    def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
-        warnings = self._mistakes(data, {})
+        warnings: list[str] = []
+        found: list[Fit] = []
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
-        with warning_caller(warnings):
+        data = by_name(self.model, data, named, ("steps",))
+        with interruptible() as ctrl_c, warning_caller(warnings, found):
             try:
-                _, stopped = loop(
-                    lambda most: StepBlock([self._step(data, {})], torch.zeros(0)), FixedSteps(steps), total=steps
-                )
-            except NotFinite as error:
-                raise Diverged(str(error), self._fit_now(data, str(error))) from None
-            return self._fit_now(data, stopped)
+                ctrl_c.raises = True
+                warnings += self._mistakes(data, {})
+            except KeyboardInterrupt:
+                ctrl_c.presses = max(1, ctrl_c.presses)  # no step is taken
+            finally:
+                ctrl_c.raises = False
+            found.append(self._loop(data, steps, ctrl_c))
+        return found[0]
 
     def prepare(self, *data: Any) -> NoReturn:
         """Raises TypeError: a run of Pyro's has no plan."""
         raise TypeError("a runner with a Pyro optimiser has no plan, races and gradients; leave out optim and loss")
 
     race = gradients = prepare
+
+    def _loop(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
+        def take_step(most: int) -> StepBlock:
+            return StepBlock([self._step(data, {})], torch.zeros(0))
+
+        try:
+            _, stopped = loop(take_step, FixedSteps(steps), total=steps, ctrl_c=ctrl_c)
+        except NotFinite as error:
+            raise Diverged(str(error), self._fit_now(data, str(error))) from error.__cause__
+        except Exception as error:
+            if self.losses:
+                keep_fit(error, self._fit_now(data, f"{type(error).__name__} after {len(self.losses):,} steps"))
+            raise
+        return self._fit_now(data, stopped)
 
     def _step(self, data: tuple, keywords: dict[str, Any]) -> float:
         self.losses.append(super().step(*data, **keywords))
@@ -98,4 +121,11 @@ class PyroSVI(pyro.infer.SVI):
                 return []
 
     def _fit_now(self, data: tuple, stopped: str) -> Fit:
-        return finished(self.model, Pair(self.model, self.guide, data), self.losses, Plan(()), stopped, 0, ())
+        pair = Pair(self.model, self.guide, data)
+        if self._sums_out:
+            with noise(0), torch.no_grad():
+                guide = poutine.trace(self.guide).get_trace(*data)
+                pair = pair._replace(
+                    summed=to_sum_out(poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*data), guide)
+                )
+        return finished(self.model, pair, self.losses, Plan(()), stopped, 0, ())

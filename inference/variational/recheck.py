@@ -1,20 +1,20 @@
 """Pathwise gradients checked again at the parameters where a run ended."""
 
 import torch
-from pyro import poutine
 
 from ..estimators.pathwise import not_pathwise
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.generators import noise
 from ..runtime.sites import latent
+from ..runtime.traced import traced
 
 
 def jumps(pair: Pair, plan: Plan, vectorised: bool) -> list[str]:
     """A warning for each pathwise site along whose draws the log density jumps at the present parameters."""
     with noise(0):
         with torch.no_grad():
-            guide = poutine.trace(pair.guide).get_trace(*pair.data)
+            guide = traced(pair.guide, pair.data)
         fixed = [name for name in latent(guide, auxiliary=True) if name not in plan.pathwise]
         kl = plan.facts.kl if plan.facts.improper else {}
         found = not_pathwise(pair, guide, fixed, kl, vectorised)

@@ -49,6 +49,7 @@ class Fit:
     columns: tuple[list[str] | None, ...]
     state: State
     summed: Summed | None = None  # the model's latents that the guide does not have
+    followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -82,6 +83,11 @@ class Fit:
         return summary(self, n, seed)
 
     @property
+    def converged(self) -> bool:
+        """Whether the run ended since a longer one would not have moved the answer; False after a number of steps."""
+        return self.stopped.startswith("converged")
+
+    @property
     def final_loss(self) -> float:
         """The mean of the last tenth of the losses, nats; NaN before the first step."""
         last = self.losses[-last_tenth(self.losses) :]
@@ -111,6 +117,7 @@ def finished(
         columns=columns,
         state=snapshot(State(dict(pyro.get_param_store().get_state()), modules, device=torch.get_default_device())),
         summed=pair.summed,
+        followers=pair.followers,
     )
 
 

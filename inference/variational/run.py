@@ -7,6 +7,7 @@ Ctrl-C after the last step leaves out a check of the result, not the result.
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,15 +15,16 @@ import torch
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.arguments import Arguments
-from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .convergence import Convergence, Gain
+from .convergence import LOWEST, Better, Convergence, Gain
 from .endings import Ending, FixedSteps, UntilConverged
 from .gain import Elbo, elbo_gain
+from .interrupts import CtrlC
 from .laplace import completed
 from .loop import loop
+from .newton import better_point
 from .nonfinite import where_not_finite
 from .prepare import Begun, Prepared
 from .races import START, Races
@@ -30,6 +32,8 @@ from .recheck import jumps
 from .result import Diverged, Fit, finished
 from .settings import Settings
 from .steps import EAGER, StepBlock, Steps
+from .stuck import stuck
+from .update import move
 
 LONG = 200  # steps of a run that is long enough for a capture after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
@@ -67,8 +71,10 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     warmup, racing = _warmup(course, steps), _races(steps)
 
     def take_steps(most: int) -> StepBlock:
-        if racing and not course.losses:
-            course.plans.replace(course.races.race(course.steps, course.steps.batch(course.pair), course.plans.now()))
+        if racing and not course.losses and not bad.count:
+            with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
+                part = course.steps.batch(course.pair)
+                course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
         return course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
 
     course.steps.set_rate(1.0)
@@ -80,10 +86,15 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
         raise Diverged(f"{error}{where}", fit_of(course, ending.average(), str(error))) from error.__cause__
     except Exception as error:
         if course.losses:
-            _keep(error, fit_of(course, ending.average(), f"{type(error).__name__} after {len(course.losses):,} steps"))
+            keep_fit(
+                error, fit_of(course, ending.average(), f"{type(error).__name__} after {len(course.losses):,} steps")
+            )
         raise
     fit = fit_of(course, average, stopped)
     course.warnings.extend([bad.warning] if bad.count else [])
+    known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
+    if stopped.startswith("not converged") and LOWEST not in stopped and not known:
+        course.warnings.append(f"{stopped}. A second `run` of a credo.SVI goes on where the first ended")
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
     return fit
@@ -112,22 +123,41 @@ def _ending(course: Course, steps: int | None) -> Ending:
         falls = rate < course.steps.rate
         if _races(steps):
             part = course.steps.batch(pair)
-            with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
+            with suppress(*SKIPPED):
                 course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
         course.steps.set_rate(rate)
 
+    def elbo() -> Elbo:
+        known = course.steps.vectorised, prepared.rows, prepared.latents, course.steps.particles_now
+        return Elbo(pair, course.plans.now(), *known)
+
+    def seed() -> int:
+        return settings.seed * 1000 + len(course.losses)
+
     def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
-        elbo = Elbo(pair, course.plans.now(), course.steps.vectorised, prepared.rows, prepared.latents)
-        seed = settings.seed * 1000 + len(course.losses)
         try:
-            return elbo_gain(elbo, new, old, seed=seed)
+            return elbo_gain(elbo(), new, old, seed=seed())
         except SKIPPED:  # at a bad draw
             return Gain(math.nan, math.nan, math.nan, prepared.latents)
+
+    def better(point: torch.Tensor) -> Better | None:
+        try:
+            return better_point(elbo(), point, seed=seed())
+        except SKIPPED:
+            return None
+
+    def cannot_move(point: torch.Tensor) -> str:
+        try:
+            return stuck(elbo(), point, seed=seed())
+        except SKIPPED:
+            return ""
 
     if steps is not None:
         return FixedSteps(steps, replan)
     longest = LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf
-    return UntilConverged(Convergence(gain, longest), replan, max(0, _warmup(course, steps) - len(course.losses)))
+    rest = max(0, _warmup(course, steps) - len(course.losses))
+    watch = Convergence(gain, longest, better, cannot_move)
+    return UntilConverged(watch, replan, rest, partial(move, course.steps.optimiser))
 
 
 def _races(steps: int | None) -> bool:
@@ -152,7 +182,7 @@ def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:
         ctrl_c.raises = False
 
 
-def _keep(error: Exception, fit: Fit) -> None:
+def keep_fit(error: Exception, fit: Fit) -> None:
     """Hands the fit so far to whoever catches this error of the user's program."""
     with suppress(Exception):  # of an exception class that takes no attributes
         error.fit = fit  # type: ignore[attr-defined]

@@ -173,7 +173,7 @@ class Steps:
             changing = list(inputs.per_step)
             part = pair if self.batches is None else self._part(pair, changing.pop(0))
             weight = changing.pop() if changing else None
-            return objective(plan.recipe, part, self._particles_now, self.vectorised, weight, baselines)
+            return objective(plan.recipe, part, self.particles_now, self.vectorised, weight, baselines)
 
         return value
 
@@ -182,7 +182,7 @@ class Steps:
         choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
         around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
         size = None if self.batches is None else self.batches.rows.size
-        program = (self._particles_now, self.vectorised, size, around)
+        program = (self.particles_now, self.vectorised, size, pair.factor, around)
         outside = current_values(captures.outside)
         return signature_of((*choices, plan.antithetic), program, outside, inputs, pair.data, list(self.state.modules))
 
@@ -202,7 +202,7 @@ class Steps:
         return min(1.0, (self.taken + k + 1) / (warmup + 1))
 
     @property
-    def _particles_now(self) -> int:
+    def particles_now(self) -> int:
         """The number of particles of the next step."""
         return self.particles if self.vectorised else self.few
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..capture.cache import UNSAFE
 from ..capture.captures import Captures
 from ..capture.outside import definition_line, outside_scalars
 from ..objective.gradients import gradients
@@ -20,12 +21,13 @@ from ..pair.autoguide import with_guide
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..preflight.check import check
+from ..preflight.stream import Stream
 from ..runtime.arguments import Arguments, arguments, whole_number
 from ..runtime.call import by_name
-from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.parameters import constrained, unconstrained
 from ..runtime.state import entered, refuse_unknown
 from .caller import warning_caller
+from .interrupts import CtrlC, interruptible
 from .optimiser import is_torchs, optimiser
 from .prepare import Begun, Prepared, begin, prepare
 from .pyro_svi import PyroSVI
@@ -91,6 +93,7 @@ class SVI:
         self._begun: Begun | None = None
         self._prepared: Prepared | None = None
         self._warnings: list[str] = []
+        self._stream = Stream()
 
     # wraps: so that inspect.signature(SVI) and help(SVI) show the arguments of __init__
     @functools.wraps(__init__, assigned=())  # type: ignore[misc]  # mypy: no decorated constructors
@@ -121,17 +124,22 @@ class SVI:
         with warning_caller(self._warnings):
             return self._race(self._all(data, named))
 
-    def step(self, *data: Any, **named: Any) -> float:
-        """One update of the parameters. Returns the estimate of -ELBO before it, nats; if not finite, no update."""
-        with warning_caller(self._warnings):
-            pair, prepared, _ = self._begin(self._all(data, named))
+    def step(self, *data: Any, rows: int | None = None, **named: Any) -> float:
+        """One update of the parameters. Returns the estimate of -ELBO before it, nats; if not finite, no update.
+
+        rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
+        """
+        with interruptible(raises=True), warning_caller(self._warnings):
+            pair, prepared, given = self._begin(self._all(data, named))
             with entered(prepared.state):
-                return self._take_steps(pair).losses[0]
+                return self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses[0]
 
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
-        with interruptible() as ctrl_c, warning_caller(self._warnings):
-            return self._run(self._all(data, named), steps, ctrl_c)
+        found: list[Fit] = []
+        with interruptible() as ctrl_c, warning_caller(self._warnings, found):
+            found.append(self._run(self._all(data, named), steps, ctrl_c))
+        return found[0]
 
     def gradients(self, *data: Any, **named: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
@@ -165,13 +173,15 @@ class SVI:
             refuse_unknown(prepared.state, data)
             model, device = self._settings.model, self._settings.device
             given = arguments(model, data, prepared.dtype, device, gaps=prepared.gaps)
-        return Pair(self.model, self.guide, given.values, prepared.summed), prepared, given
+        pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
+        return pair, prepared, given
 
     def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
         self._begun = None
         self._begun = begun = begin(self.model, self.guide, self._settings, data)
+        self._warnings += begun.warnings
         prepared, given = prepare(begun, self._settings), begun.given
-        self._warnings += [*begun.warnings, *prepared.plan.biased]
+        self._warnings += prepared.plan.biased
         with entered(prepared.state):
             optimiser = self._optim(unconstrained().values())
             self._steps = first_steps(prepared, self._settings, optimiser, self._captures, self._warnings)
@@ -184,6 +194,7 @@ class SVI:
         words = "eager: compile=False" if self._captures is None else self._captures.summary
         if words != self._current_plan.compiled:
             self.plan = self._current_plan._replace(compiled=words)
+            self._warnings += [words] * (UNSAFE in words)
         return block
 
     def _race(self, data: tuple) -> Plan:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import torch
 
 from ..runtime.default_device import on_cpu
-from ..runtime.parameters import all_finite, unconstrained
+from ..runtime.parameters import all_finite, place_parameters, unconstrained
+
+MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]]) -> float:
@@ -31,6 +33,17 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
     with on_cpu(surrogate.device):
         optimiser.step()
     return value
+
+
+def move(optimiser: torch.optim.Optimizer, point: torch.Tensor) -> None:
+    """Moves the parameters to a point, shape (P,), where the optimiser must know nothing of the gradients before.
+
+    Where gradients had been large, the running squares of Adam would make its steps tiny for thousands of steps.
+    """
+    place_parameters(point, unconstrained().values())
+    for state in optimiser.state.values():
+        for name in MEMORY & state.keys():
+            state[name] = state[name].zero_() if isinstance(state[name], torch.Tensor) else 0
 
 
 def without_gradient() -> list[str]:

@@ -11,6 +11,7 @@ from torch.distributions import transform_to
 import credo
 from credo.inference.estimators.analytic_kl import known_kl
 from credo.inference.estimators.dependencies import dependencies
+from credo.inference.estimators.wrong_kl import two_places
 from credo.inference.pair.pair import Pair
 
 Params = Mapping[str, torch.Tensor]
@@ -69,4 +70,4 @@ def kl_of(pair: Pair) -> dict[str, str]:
     with torch.no_grad():
         q = poutine.trace(pair.guide).get_trace(*pair.data)
         p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
-        return known_kl(q, p, dependencies(pair)).kl
+        return known_kl(two_places(pair, q, p), dependencies(pair)).kl

@@ -89,9 +89,9 @@ def test_a_model_of_labels_has_no_band(coin):
 def test_two_observed_sites_have_no_band():
     def model(x):
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        for name in ("a", "b"):
+        for name, values in (("a", x), ("b", x + 1.0)):
             with pyro.plate(f"N{name}", len(x)):
-                pyro.sample(name, dist.Normal(z, 1.0), obs=x)
+                pyro.sample(name, dist.Normal(z, 1.0), obs=values)
 
     with pytest.raises(ValueError, match="'a', 'b'"):
         credo.plots.predictive(credo.fit(model, None, FLIPS, steps=1), ax=axes())

@@ -193,6 +193,5 @@ CASES = {
     "sequential plate": Case(loop_of_finite, nothing, DATA, elbo=EXACT[0]),
     "outer and inner": Case(outer_and_inner, nothing, DATA, elbo=EXACT[1]),
     "one-hot mixture": Case(one_hot_mixture, nothing, DATA, elbo=EXACT[1]),
-    "interleaved markov": Case(interleaved, nothing, DATA, elbo=EXACT[0]),
     "nested chains": Case(nested_chains, nothing, DATA, elbo=EXACT[0]),
 }

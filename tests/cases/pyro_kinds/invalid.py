@@ -6,9 +6,10 @@ import torch
 from pyro.infer import config_enumerate
 from pyro.ops.indexing import Vindex
 
-from tests.cases.pyro_kinds.enumerated import nothing
+from tests.cases.pyro_kinds.enumerated import interleaved, nothing
 from tests.cases.pyro_kinds.exhaustive import Case
 from tests.cases.pyro_kinds.plates import Y3, p_of, see, single, single_guide
+from tests.cases.pyro_kinds.weighted import masked_data, normal_guide
 
 
 def clash():
@@ -125,12 +126,14 @@ CASES = {
     "guide with another event": Case(event, other_dim_guide, refused="'x'"),
     "guide with another shape": Case(event, other_shape_guide, refused="'x'"),
     "rows without a plate": Case(undeclared, undeclared_guide, refused="'x'"),
-    "plate of another size": Case(wrong_plate, wrong_plate_guide, refused="site x"),
+    "plate of another size": Case(wrong_plate, wrong_plate_guide, refused="site 'x'"),
     "parameter of another size": Case(in_rows, param_of_wrong_size_guide, refused="p"),
     "probability above one": Case(single, impossible_probability_guide, refused="'?x'?"),
     "guide outside of the support": Case(outside_support, outside_support_guide, refused="'?x'?"),
     "support that moves": Case(moving_bound, moving_bound_guide, refused="'x'"),
     "chain with too short a memory": Case(short_memory, nothing, DATA, refused="'x_"),
     "branch on a summed site": Case(branching, nothing, DATA, refused="'k'"),
+    "markov contexts that overlap": Case(interleaved, nothing, DATA, refused="site 'k'"),
+    "nothing unmasked": Case(masked_data(False), normal_guide, refused="site 'y': a mask hides every"),
     "nothing observed": Case(unseen, single_guide, refused="observes nothing"),
 }

@@ -119,7 +119,7 @@ def loop_of_plate_guide():
 
 def stack():
     with pyro.plate_stack("stack", (2, 3)):
-        see(pyro.sample("x", dist.Bernoulli(0.4)), Y3.expand(2, 3))
+        see(pyro.sample("x", dist.Bernoulli(0.4)), Y3.repeat(2, 1))
 
 
 def stack_guide():
@@ -179,7 +179,7 @@ def chosen_dims():
     with pyro.plate("outer", 2, dim=-3):
         x = pyro.sample("x", dist.Bernoulli(0.4))
         with pyro.plate("inner", 3):
-            see(x, Y3.expand(2, 1, 3))
+            see(x, Y3.repeat(2, 1, 1))
 
 
 def chosen_dims_guide():

@@ -154,7 +154,7 @@ def shifted():
 
 
 CASES = {
-    **{f"mask {mask}": Case(masked_data(mask), normal_guide, n=60) for mask in (True, False, torch.tensor(True))},
+    **{f"mask {mask}": Case(masked_data(mask), normal_guide, n=60) for mask in (True, torch.tensor(True))},
     "mask of rows": Case(masked_rows, trained_guide, n=60),
     **{f"scale {scale}": Case(scaled_data(scale), normal_guide, n=60) for scale in (1, 0.1, torch.tensor(0.5))},
     "scale of rows": Case(scaled_rows, trained_guide, n=60),

@@ -85,11 +85,13 @@ def test_a_number_outside_that_the_program_changes_is_named():
     assert captures.summary == "eager: the program changes 'n', a number outside of it, while it runs"
 
 
+@pytest.mark.filterwarnings("ignore:.*outside of a sample site")
 @pytest.mark.parametrize("make", refused.EAGER, ids=name)
 def test_what_cannot_be_replayed_runs_as_if_nobody_had_tried_and_the_line_is_named(make):
     check_place(check_equal(make), make)
 
 
+@pytest.mark.filterwarnings("ignore:.*another density each time")
 @pytest.mark.parametrize("make", refused.COUNTING, ids=name)
 def test_what_counts_its_calls_is_not_replayed_and_the_line_is_named(make):
     check_place(steps(make, True)[0], make)

@@ -51,6 +51,7 @@ def library(tmp_path_factory):
         torch.set_num_threads(1)
         svi = compiled(runner())
     assert isinstance(native_of(svi), NativeLoop), native_of(svi)
+    shutil.rmtree(folder / "inductor")  # torch's own files, a hundred times as large
     return folder
 
 
@@ -78,6 +79,7 @@ def test_a_compiled_run_is_the_eager_one(here):
         torch.testing.assert_close(a["exp_avg"], b["exp_avg"], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the steps get different data")  # on purpose
 @needs_compiler
 def test_compiled_and_eager_steps_go_on_from_each_other(here):
     """Other data for a while, which runs eagerly; the learning rate of a run until converged reaches compiled steps."""
@@ -99,7 +101,7 @@ def test_compiled_and_eager_steps_go_on_from_each_other(here):
 
 
 @needs_compiler
-@pytest.mark.parametrize("harm", ["bytes", "cut", "checksum", "nothing"])
+@pytest.mark.parametrize("harm", ["bytes", "cut", "checksum", "loop cut", "nothing"])
 def test_a_broken_library_is_not_opened(here, harm):
     (library,) = here.glob("*/step.so")
     if harm == "bytes":
@@ -107,7 +109,10 @@ def test_a_broken_library_is_not_opened(here, harm):
     elif harm == "cut":
         library.write_bytes(library.read_bytes()[:1000])
     elif harm == "checksum":
-        (library.parent / "sha256").unlink()
+        (library.parent / "step.so.sha256").unlink()
+    elif harm == "loop cut":
+        (loop,) = here.glob("loop-*.so")
+        loop.write_bytes(loop.read_bytes()[:5000])
     svi = runner()
     svi.run(FLIPS, steps=300)
     assert isinstance(native_of(svi), NativeLoop if harm == "nothing" else CompileJob)
@@ -160,3 +165,16 @@ def test_a_compiler_that_fails_is_said(monkeypatch, tmp_path):
     svi = compiled(runner())
     assert "the compiler failed" in svi.plan.compiled
     assert not list((tmp_path / "cache").glob("*/step.so")) and not list((tmp_path / "cache").glob("making*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes of files")
+def test_a_folder_that_others_can_write_is_warned_of_and_the_run_goes_on(monkeypatch, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("CREDO_CACHE", str(tmp_path / "open"))
+    monkeypatch.setattr(native, "PATIENCE", 0.0)
+    monkeypatch.setattr(compiler, "has_compiler", lambda: True)
+    with pytest.warns(UserWarning, match="not safe, so it is not used.*open can be written by others") as caught:
+        fit = runner().run(FLIPS, steps=300)
+    assert len(caught) == 1 and "not safe" in fit.plan.compiled and not list((tmp_path / "open").iterdir())
+    assert list(fit.losses) == pytest.approx(runner(compile=False).run(FLIPS, steps=300).losses, rel=1e-5)

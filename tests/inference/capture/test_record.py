@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.fx.experimental import proxy_tensor
 
-from credo.inference.capture.record import NotCaptured, is_the_users_file, record
+from credo.inference.capture.places import is_the_users_file
+from credo.inference.capture.record import NotCaptured, record
 from tests.cases.elbo.expectations import observe, param
 from tests.cases.replay.compared import check_equal_runs
 

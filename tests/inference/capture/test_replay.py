@@ -18,6 +18,15 @@ from tests.cases.replay import changing
 from tests.cases.replay import refused as awkward
 from tests.cases.replay.compared import STEPS, check_equal, check_equal_runs, replays, steps
 
+# The programs here step on other data, count their calls or draw noise of their own on purpose, which credo warns of.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{words}")
+    for words in (
+        "the steps get different data",
+        ".*the model gives it another density each time",
+        ".*the model draws random numbers outside of a sample site",
+    )
+]
 X = torch.tensor([1.0, 2.0, 3.0])
 
 

@@ -164,3 +164,44 @@ def test_total_variation_is_half_the_sum_of_differences():
     assert total_variation(q, p).item() == pytest.approx(0.2)
     assert total_variation(dist.Bernoulli(0.3), dist.Bernoulli(0.9)).item() == pytest.approx(0.6)
     assert total_variation(dist.Normal(0.0, 1.0), p) is None and total_variation(None, p) is None
+
+
+UNLIKE = {
+    "Student t under a normal": (dist.StudentT(t(5.0), t(0.1), t(0.8)), dist.Normal(t(0.3), t(0.7)), -300.0, 300.0),
+    "inverse gamma under a normal": (dist.InverseGamma(t(6.0), t(3.0)), dist.Normal(t(0.6), t(0.4)), 1e-3, 60.0),
+    "Weibull under a gamma": (dist.Weibull(t(2.0), t(1.5)), dist.Gamma(t(3.0), t(2.0)), 1e-12, 30.0),
+    "half-normal under an exponential": (dist.HalfNormal(t(1.2)), dist.Exponential(t(1.1)), 0.0, 30.0),
+    "gamma under a lognormal": (dist.Gamma(t(3.0), t(2.0)), dist.LogNormal(t(0.2), t(0.5)), 1e-6, 40.0),
+    "Laplace under a Student t": (dist.Laplace(t(0.1), t(0.8)), dist.StudentT(t(4.0), t(0.0), t(1.0)), -60.0, 60.0),
+}
+
+
+@pytest.mark.parametrize("pair", UNLIKE)
+def test_kl_of_unlike_families_is_that_of_quadrature(pair):
+    q, p, low, high = UNLIKE[pair]
+
+    def integrand(x: float) -> float:
+        x = torch.tensor([x], dtype=torch.float64)
+        return (q.log_prob(x).exp() * (q.log_prob(x) - p.log_prob(x))).item()
+
+    middle = q.mean.item()
+    wanted = quad(integrand, low, middle, limit=500)[0] + quad(integrand, middle, high, limit=500)[0]
+    assert divergence(q, p).item() == pytest.approx(wanted, rel=2e-3, abs=1e-4)
+
+
+def test_kl_is_infinite_or_not_a_number_where_its_integral_diverges():
+    assert divergence(dist.Normal(t(1.0), t(1.0)), dist.Exponential(t(1.0))).item() == math.inf
+    assert math.isnan(divergence(dist.Exponential(t(1.0)), dist.InverseGamma(t(2.0), t(1.0))).item())
+    assert math.isnan(divergence(dist.Laplace(t(0.0), t(2.0)), dist.Gumbel(t(0.0), t(0.5))).item())
+    assert divergence(dist.StudentT(t(4.0), t(0.0), t(1.0)), dist.Gumbel(t(0.0), t(1.0))).item() == math.inf
+
+
+def test_a_wrong_registered_kl_is_replaced_by_quadrature():
+    class Skewed(torch.distributions.Gumbel):
+        pass
+
+    torch.distributions.register_kl(Skewed, Normal)(lambda q, p: q.loc * 0 + 7.0)
+    torch.distributions.kl._KL_MEMOIZE.clear()
+    q, p = Skewed(t(0.1), t(0.8)), Normal(t(0.0), t(1.0))
+    wanted = kl_divergence(torch.distributions.Gumbel(t(0.1), t(0.8)), p)
+    torch.testing.assert_close(divergence(q, p), wanted, rtol=1e-4, atol=1e-6)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import constraints as c
 
 import credo
-from credo.inference.estimators.dependencies import dependencies
+from credo.inference.estimators.dependencies import _missed, dependencies
 from credo.inference.pair.costs import DATA, GUIDE, PRIOR
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered, new_state
@@ -236,3 +236,26 @@ def test_a_deterministic_guide_and_points_are_followed_to_their_own_draws():
     reads = reads_of(model, own_guide, Y)
     assert reads.ancestors("z") == {"u"} and reads.ancestors("w") == frozenset()
     assert set(reads.parents[DATA, "y"]) == {"u", "w", "z"}
+
+
+def test_a_long_chain_is_tested_by_random_halves_of_its_draws():
+    """It has more sets of draws than are held in turn."""
+    y = torch.zeros(30)
+
+    def model(y):
+        x = torch.tensor(0.0)
+        for i in range(len(y)):
+            x = pyro.sample(f"z{i}", dist.Normal(x, 1.0))
+            pyro.sample(f"y{i}", dist.Normal(x, 1.0), obs=y[i])
+
+    def guide(y):
+        for i in range(len(y)):
+            pyro.sample(f"z{i}", dist.Normal(pyro.param(f"m{i}", torch.tensor(0.1)), 1.0))
+
+    guide(y)
+    pair = Pair(model, guide, (y,))
+    alone = {(side, f"{name}{i}"): frozenset() for i in range(30) for side, name in ((GUIDE, "z"), (PRIOR, "z"))}
+    chain = {(PRIOR, f"z{i}"): frozenset({f"z{i - 1}"}) for i in range(1, 30)}
+    data = {(DATA, f"y{i}"): frozenset({f"z{i}"}) for i in range(30)}
+    assert _missed(pair, alone | chain | data) == set()
+    assert len(_missed(pair, alone | data)) > 15  # of the 29 priors that depend on the state before

@@ -1,5 +1,7 @@
 """Predictions of the exact posterior: compared with the predictive by hand."""
 
+import pyro
+import pyro.distributions as dist
 import torch
 
 import credo
@@ -53,3 +55,16 @@ def test_predictions_after_an_update_are_of_all_data():
     exact = credo.exact(case.model, flips[:2]).update(flips[2:])
     drawn = exact.predict(N, flips[:4], seed=3)["flip"].double()
     assert drawn.shape == (N, 4) and ((drawn.mean(0) - case.marginals["p"].mean).abs() <= 5 * 0.5 / N**0.5).all()
+
+
+def test_a_deterministic_site_keeps_its_shape_in_a_plate():
+    def model(x, y):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            line = pyro.deterministic("line", w * x)
+            pyro.sample("y", dist.Normal(line, 0.01), obs=y)
+
+    x = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    drawn = credo.exact(model, x, 2 * x).predict(50)
+    assert drawn["line"].shape == drawn["y"].shape == (50, 3)
+    assert (drawn["line"] - drawn["y"]).abs().max() < 0.1

@@ -282,3 +282,50 @@ def test_the_defaults_do_for_logistic_regression():
     p = (log_p - log_p.logsumexp(0)).exp()
     mean = (p * w).sum()
     assert within(found, "w", mean[None], (p * (w - mean) ** 2).sum().sqrt()[None])
+
+
+def clusters(x):
+    loc = pyro.sample("loc", dist.Normal(0.0, 0.5))
+    ends = pyro.deterministic("ends", loc + torch.tensor([-2.0, 2.0]))
+    with pyro.plate("N", len(x)):
+        k = pyro.sample("k", dist.Bernoulli(0.5), infer={"enumerate": "sequential"})
+        pyro.deterministic("mine", ends[k.long()])
+        pyro.sample("x", dist.Normal(ends[k.long()], 1.0), obs=x)
+
+
+def test_deterministic_sites_have_their_value_at_the_draws_and_are_compared():
+    x = torch.tensor([-1.9, 2.3, 0.2])
+    found = credo.reference(clusters, x, **FEW)
+    assert list(found.draws) == ["loc", "k"] and list(found.deterministic) == ["ends", "mine"]
+    draws = found.sample(1600)
+    torch.testing.assert_close(draws["ends"], draws["loc"][:, None] + torch.tensor([-2.0, 2.0]).double())
+    assert torch.equal(draws["mine"], draws["ends"].gather(1, draws["k"].long()))
+    apart = dist.Normal(draws["ends"][:, None], 1.0).log_prob(x[:, None].double()).softmax(-1)[..., 1]
+    assert ((draws["k"].mean(0) - apart.mean(0)).abs() < 5 * 0.5 / 1600**0.5).all()
+    fit = credo.fit(clusters, None, x, steps=400, progress=False)
+    table = credo.compare(fit, found)
+    assert list(table.index) == ["loc", "ends[0]", "ends[1]", "mine[0]", "mine[1]", "mine[2]"]
+    for i, end in enumerate((-2.0, 2.0)):
+        row = table.loc[f"ends[{i}]"]
+        assert row["mean"] == pytest.approx(table.loc["loc", "mean"] + end, abs=0.02)
+        assert row["exact sd"] == pytest.approx(table.loc["loc", "exact sd"], rel=1e-6)
+        assert abs(row["error in sds"]) < 0.3
+
+
+def test_a_finite_latent_that_a_continuous_one_depends_on_is_drawn_given_it():
+    def model(x):
+        k = pyro.sample("k", dist.Bernoulli(0.3))
+        h = pyro.sample("h", dist.Normal(1.5 * k, 1.0))
+        pyro.sample("x", dist.Normal(h, 1.0), obs=x)
+
+    found = credo.reference(model, torch.tensor(1.2), **FEW)
+    # x ~ N(1.5 k, 2) with h integrated out
+    odds = torch.tensor(3 / 7).log() + (dist.Normal(1.5, 2**0.5).log_prob(torch.tensor(1.2)))
+    p = (odds - dist.Normal(0.0, 2**0.5).log_prob(torch.tensor(1.2))).sigmoid()
+    error = (p * (1 - p) / found.mixing["k"].ess).sqrt()
+    assert abs(found.marginals["k"].mean - p) < 4.5 * error
+    draws = found.sample(1600)
+    given = (torch.tensor(3 / 7).log() + dist.Normal(1.5, 1.0).log_prob(draws["h"])).double()
+    given = (given - dist.Normal(0.0, 1.0).log_prob(draws["h"])).sigmoid()  # p(k = 1 | h)
+    high = draws["h"] > draws["h"].median()
+    assert abs(draws["k"][high].double().mean() - given[high].mean()) < 4.5 * 0.5 / 800**0.5

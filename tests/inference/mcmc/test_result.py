@@ -66,3 +66,19 @@ def test_a_sample_takes_each_draw_once_before_any_twice():
     assert found.sample(80)["z"].sort().values.tolist() == z.flatten().repeat_interleave(2).tolist()
     with pytest.raises(ValueError, match="n"):
         found.sample(0)
+
+
+def test_deterministic_sites_are_returned_but_no_problem_of_the_latents():
+    z = 3 + 2 * torch.randn(4, 500, generator=torch.Generator().manual_seed(1))
+    constant, stuck = torch.full((4, 500), 7.0), torch.arange(4.0)[:, None].expand(4, 500)
+    long = z[..., None] + torch.arange(100.0)
+    sites = {"twice": 2 * z, "constant": constant, "stuck": stuck, "long": long}
+    found = credo.Reference({"z": z}, (0, 0, 0, 0), "all asked for", seed=0, finite={}, deterministic=sites)
+    assert found.problems == () and "UNRELIABLE" not in repr(found)
+    assert list(found.summary().index) == ["z", "twice", "constant", "stuck"]  # 100 numbers would swamp the table
+    assert found.summary().loc["twice", "mean"] == pytest.approx(2 * z.mean().item(), rel=1e-5)
+    draws = found.sample(50)
+    assert torch.equal(draws["twice"], 2 * draws["z"]) and draws["long"].shape == (50, 100)
+    assert found.marginals["twice"].mean.item() == pytest.approx(2 * z.double().mean().item(), rel=1e-5)
+    without = credo.Reference({"z": z}, (0, 0, 0, 0), "all asked for", seed=0, finite={})
+    assert list(without.summary().index) == ["z"]

@@ -15,6 +15,7 @@ from tests.cases.summed_out.pairs import PAIRS
 
 pytestmark = pytest.mark.usefixtures("double")
 N = 3000
+NOTHING = poutine.Trace()
 
 
 def begin(model, guide, data):
@@ -53,8 +54,8 @@ def test_joint_draws_have_the_probabilities_of_enumeration(case):
     pyro.set_rng_seed(3)
     q, p, summed = begin(model, guide, data)
     with pyro.validation_enabled(False), torch.no_grad():
-        drawn = draw(lambda: draw_summed(poutine.replay(model, trace=q), tuple(data), summed), N)
-        assert can_vectorise(lambda: draw_summed(poutine.replay(model, trace=q), tuple(data), summed))
+        drawn = draw(lambda: draw_summed(model, q, tuple(data), summed), N)
+        assert can_vectorise(lambda: draw_summed(model, q, tuple(data), summed))
         values, probabilities = by_enumeration(model, q, p, summed, data)
     for name, z in drawn.items():
         plain = p.nodes[name]["value"]
@@ -78,7 +79,7 @@ def test_sites_of_nested_plates_keep_their_shape_and_type():
     x = torch.tensor([0.1, 2.5, 1.2])
     _, p, summed = begin(two_of_a_row, lambda x: None, (x,))
     with torch.no_grad():
-        drawn = draw(lambda: draw_summed(two_of_a_row, (x,), summed), N)
+        drawn = draw(lambda: draw_summed(two_of_a_row, NOTHING, (x,), summed), N)
     assert {name: (z.shape[1:], z.dtype) for name, z in drawn.items()} == {
         name: (p.nodes[name]["value"].shape, p.nodes[name]["value"].dtype) for name in ("a", "b", "one")
     }
@@ -104,7 +105,7 @@ def test_a_value_without_probability_is_never_drawn():
     x = torch.tensor([-50.0, 0.0, 2.0, 4.0, 90.0])
     _, _, summed = begin(model, lambda x: None, (x,))
     with torch.no_grad():
-        k = draw(lambda: draw_summed(model, (x,), summed), N)["k"]
+        k = draw(lambda: draw_summed(model, NOTHING, (x,), summed), N)["k"]
     assert set(k.unique().tolist()) == {1, 3} and k[:, 0].max() == 1 and k[:, -1].min() == 3
 
 
@@ -118,8 +119,45 @@ def test_an_observation_to_predict_tells_nothing():
     x = torch.tensor([0.3, 1.0])
     _, _, summed = begin(model, lambda *data: None, (x, torch.tensor([40.0, 0.0])))
     with torch.no_grad():
-        seen = draw(lambda: draw_summed(model, (x, torch.tensor([40.0, 0.0])), summed), 100)["k"]
-        k = draw(lambda: draw_summed(model, (x, None), summed, unseen=frozenset({"y"})), N)["k"]
+        seen = draw(lambda: draw_summed(model, NOTHING, (x, torch.tensor([40.0, 0.0])), summed), 100)["k"]
+        k = draw(lambda: draw_summed(model, NOTHING, (x, None), summed, unseen=frozenset({"y"})), N)["k"]
     assert seen.mean(0).tolist() == [1.0, 0.0]
     wanted = (2 * x - 2).sigmoid()  # log N(x; 2, 1) - log N(x; 0, 1)
     assert ((k.mean(0) - wanted).abs() < 4.5 * 0.5 / N**0.5).all()
+
+
+@pytest.mark.parametrize("in_markov", [False, True])
+def test_latents_of_the_guide_that_depend_on_a_summed_site_tell_about_it(in_markov):
+    """h ~ N(2 k, 1) is held at a value, so p(k | h) decides, and x follows from h alone."""
+
+    def model(x):
+        if in_markov:
+            k = torch.tensor(0.0)
+            for t in pyro.markov(range(3)):
+                k = pyro.sample(f"k{t}", dist.Bernoulli(0.2 + 0.5 * k))
+                h = pyro.sample(f"h{t}", dist.Normal(2 * k, 1.0))
+                pyro.sample(f"x{t}", dist.Normal(h, 1.0), obs=x[t])
+        else:
+            with pyro.plate("N", 3):
+                k = pyro.sample("k", dist.Bernoulli(0.2))
+                h = pyro.sample("h", dist.Normal(torch.stack([2 * k, 0 * k], -1), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(h.sum(-1), 1.0), obs=x)
+
+    x, h = torch.tensor([5.0, -5.0, 0.0]), torch.tensor([0.4, 1.6, 1.1])
+
+    def guide(x):
+        if in_markov:
+            for t in range(3):
+                pyro.sample(f"h{t}", dist.Delta(h[t]))
+        else:
+            with pyro.plate("N", 3):
+                pyro.sample("h", dist.Delta(torch.stack([h, h], -1), event_dim=1))
+
+    q, p, summed = begin(model, guide, (x,))
+    with torch.no_grad():
+        drawn = draw(lambda: draw_summed(model, q, (x,), summed), N)
+        with pyro.validation_enabled(False):
+            values, probabilities = by_enumeration(model, q, p, summed, (x,))
+    found = torch.cat([drawn[name].reshape(N, -1) for name in sorted(drawn)], 1)
+    shares = (found[:, None] == values).all(-1).double().mean(0)
+    assert ((shares - probabilities).abs() <= 4.5 * (probabilities * (1 - probabilities) / N).sqrt() + 2 / N).all()

@@ -114,3 +114,21 @@ def test_the_weight_of_a_site_has_no_scale_and_only_planned_sites_lack_rsample()
     values, probability = neighbours.neighbours["k"]
     other = 1 - neighbours.z["k"]
     assert values.tolist() == [other.item()] and probability.item() == pytest.approx(0.3 if other else 0.7)
+
+
+def test_a_divergence_that_is_only_measured_is_not_lost_in_rounding():
+    """lgamma(2e5) is 2e6, of which single precision keeps no more than an eighth of a nat."""
+
+    def model():
+        pyro.sample("p", dist.Beta(torch.tensor(1.0).float(), torch.tensor(1.0).float()))
+
+    def guide():
+        pyro.sample("p", dist.Beta(torch.tensor(211_000.0).float(), torch.tensor(204_777.0).float()))
+
+    exact = kl_divergence(
+        dist.Beta(torch.tensor(211_000.0).double(), torch.tensor(204_777.0).double()),
+        dist.Beta(torch.tensor(1.0).double(), torch.tensor(1.0).double()),
+    )
+    with torch.no_grad():
+        costs = run(Pair(model, guide, ()), terms=Terms(kl={"p": "p"})).costs
+    torch.testing.assert_close(costs[GUIDE, "p"].double(), exact, atol=1e-6, rtol=0)

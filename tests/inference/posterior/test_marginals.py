@@ -89,7 +89,7 @@ def test_draws_of_a_subsampled_plate_have_all_rows():
     assert fit.summary(10)["mean"].tolist() == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
 
 
-def test_draws_of_rows_that_the_pair_chooses_itself_are_refused():
+def test_rows_that_the_pair_chooses_itself_are_refused_where_they_stay():
     def model(y, rows):
         with pyro.plate("N", 6, subsample=rows):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -100,10 +100,10 @@ def test_draws_of_rows_that_the_pair_chooses_itself_are_refused():
         with pyro.plate("N", 6, subsample=rows):
             pyro.sample("z", dist.Normal(m[rows], 1.0))
 
-    fit = credo.fit(model, guide, torch.arange(6.0), torch.tensor([0, 3]), steps=2)
-    for question in (fit.sample, fit.summary, fit.predict):
-        with pytest.raises(ValueError, match=r"'z'|'y'.*plate 'N' is subsampled to 2 of 6"):
-            question(3)
+    with pytest.raises(ValueError, match="plate 'N' takes the same rows in each step, 2 of 6"):
+        credo.fit(model, guide, torch.arange(6.0), torch.tensor([0, 3]), steps=2)
+    runner = credo.SVI(model, guide)  # a loop of one's own may choose other rows in each step
+    runner.step(torch.arange(6.0), torch.tensor([0, 3]))
 
 
 def test_a_point_has_no_density_to_compare():

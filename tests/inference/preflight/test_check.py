@@ -111,3 +111,11 @@ def test_a_parameter_without_gradient_is_warned_of():
 
     with pytest.warns(UserWarning, match="'m' gets no gradient"):
         credo.fit(world, detached, Y, steps=2)
+
+
+def test_a_shape_of_the_guide_is_named_where_it_makes_the_model_fail():
+    def wide(y):
+        pyro.sample("loc", dist.Normal(pyro.param("m", torch.zeros(2)), 1.0).to_event(1))
+
+    with pytest.raises(ValueError, match=r"site 'loc': the guide draws shape \(2,\), the model wants \(\)"):
+        credo.fit(world, wide, Y)

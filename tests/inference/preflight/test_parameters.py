@@ -4,10 +4,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 from torch import nn
 
 import credo
-from tests.cases.checked import X, belief, positive, warned, world
+from tests.cases.checked import X, belief, look, positive, warned, world
 
 ZERO = torch.tensor(0.0)
 LOOSE = torch.tensor(0.0, requires_grad=True)
@@ -71,7 +72,13 @@ def test_a_parameter_for_two_sites_by_mistake_is_warned_of(guide, words):
     assert words in warned(two, guide, X)
 
 
-@pytest.mark.parametrize("guide", [fetched_again, tied_scale, own_in_a_loop])
+def entries_of_one_parameter(x):
+    m, s = pyro.param("m", torch.zeros(2)), pyro.param("s", torch.ones(2), constraint=dist.constraints.positive)
+    pyro.sample("a", dist.Normal(m[0], s[0]))
+    pyro.sample("b", dist.Normal(m[1], s[1]))
+
+
+@pytest.mark.parametrize("guide", [fetched_again, tied_scale, own_in_a_loop, entries_of_one_parameter])
 def test_tied_weights_are_fine(guide):
     assert warned(two, guide, X) == ""
 
@@ -101,16 +108,13 @@ def test_a_tensor_that_is_no_parameter_is_warned_of_by_name():
     assert "the tensor 'LOOSE' requires a gradient but is no parameter" in found and "pyro.param('LOOSE'" in found
 
 
-def test_of_a_closure_and_of_a_list_too():
+def test_a_tensor_of_a_closure_too():
     held = torch.tensor([1.0], requires_grad=True)
 
     def guide(x):
         pyro.sample("mu", dist.Normal(held[0], positive("s")))
 
     assert "'held'" in warned(world, guide, X)
-    several = [torch.tensor(1.0, requires_grad=True)]
-    found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
-    assert "the tensor of shape ()" in found
 
 
 def test_data_that_requires_a_gradient_is_fine():
@@ -156,3 +160,50 @@ def test_two_sites_of_one_encoder_are_fine():
             pyro.sample(name, dist.Normal(out[i], 1.0))
 
     assert warned(two, guide, X) == ""
+
+
+def test_a_pair_whose_parameters_enter_no_density_is_refused():
+    def detached(x):
+        pyro.sample("mu", dist.Normal(pyro.param("m", ZERO).detach(), 1.0))
+
+    with pytest.raises(ValueError, match=r"no density depends on a parameter \('m'\)"):
+        credo.fit(world, detached, X)
+
+
+def test_entries_of_one_parameter_are_fine():
+    def guide(x):
+        m = pyro.param("m", torch.zeros(2))
+        for i, name in enumerate("ab"):
+            pyro.sample(name, dist.Normal(m[i], 1.0))
+
+    assert warned(two, guide, X) == ""
+
+
+def test_a_starting_value_outside_of_its_constraint_is_refused():
+    with pytest.raises(ValueError, match=r"parameter 's': its starting value \[-1.0\] does not satisfy its constraint"):
+        look(world, lambda x: pyro.sample("mu", dist.Normal(0.0, positive("s", -1.0))), X)
+    with pytest.raises(ValueError, match=r"parameter 'm': its starting value \[nan\]"):
+        look(world, lambda x: pyro.sample("mu", dist.Normal(pyro.param("m", torch.tensor(torch.nan)), 1.0)), X)
+
+
+def test_the_sites_of_an_autoguide_are_points_and_fine():
+    for kind in (AutoMultivariateNormal, AutoDiagonalNormal):
+        assert warned(two, kind(two), X) == ""
+
+
+def test_an_entry_of_a_list_is_named():
+    several = [torch.tensor(1.0, requires_grad=True)]
+    found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
+    assert "the tensor 'several[0]' requires a gradient" in found
+
+
+def test_the_points_of_an_autoguide_with_one_vector_are_not_taken_for_one_distribution():
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(mu, s), obs=y)
+
+    y = torch.tensor([0.3, 1.1, 0.7])
+    plan = credo.SVI(model, AutoDiagonalNormal(model), progress=False).prepare(y)
+    assert plan.kl == frozenset()

@@ -129,3 +129,40 @@ def test_own_minibatches_of_the_data_are_fine_in_a_run():
 
     found = look(model, belief, X)
     assert found.fixed_part is None and found.warnings == []
+
+
+def takes(observe, **how):
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x), **how) as index:
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=observe(x, index))
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (takes(lambda x, index: x[:10], subsample_size=10), "draws its index, but site 'x' observes the same rows"),
+        (takes(lambda x, index: x[index], subsample=torch.arange(10)), "takes the same rows in each step, 10 of 40"),
+    ],
+)
+def test_rows_that_never_count_are_refused_in_a_run(model, words):
+    assert words in look(model, belief, X).fixed_part
+    with pytest.raises(ValueError, match=words):
+        credo.fit(model, belief, X, steps=5)
+
+
+@pytest.mark.parametrize("observe", [lambda x, index: x[index], lambda x, index: torch.ones(10)])
+def test_a_random_index_that_is_used_or_equal_rows_are_fine(observe):
+    assert look(takes(observe, subsample_size=10), belief, X).fixed_part is None
+
+
+def test_a_row_that_is_repeated_by_a_view_counts_too_often():
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("copies", 3), pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x[:, None].expand(-1, 3))
+
+    with pytest.raises(ValueError, match="plate 'copies' of size 3, and would count 3 times"):
+        look(model, belief, X)

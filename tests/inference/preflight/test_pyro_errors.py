@@ -47,6 +47,17 @@ def test_the_site_and_the_remedy_are_named(model, guide, words):
     assert caught.value.__cause__ is not None  # Pyro's own error is not lost
 
 
+def test_a_negative_scale_names_the_line_and_the_constraint():
+    def guide(x):
+        pyro.sample("mu", dist.Normal(0.0, pyro.param("s", torch.tensor(-1.0))))
+
+    words = (
+        r"the guide builds a Normal whose scale is -1.0, .* at test_pyro_errors.py:\d+: .*constraint=constraints.pos"
+    )
+    with pytest.raises(ValueError, match=words):
+        look(world, guide, X)
+
+
 def test_other_errors_stay_as_they_are():
     assert explained("model", RuntimeError("something else")) is None
     look(world, belief, X)

@@ -36,7 +36,8 @@ def fixed_plate(x, y):
     """One plate of always three sensors; the rows are an event."""
     w = slope()
     with pyro.plate("sensors", 3):
-        pyro.sample("y", dist.Normal((w * x).expand(3, -1), 1.0).to_event(1), obs=y.expand(3, -1))
+        offset = torch.tensor([[0.0], [0.1], [0.2]])  # without which each row would count three times
+        pyro.sample("y", dist.Normal(w * x + offset, 1.0).to_event(1), obs=y.expand(3, -1))
 
 
 def fixed_size(x, y):

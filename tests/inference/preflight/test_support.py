@@ -63,3 +63,13 @@ def test_whole_numbers_that_a_distribution_does_not_take_are_refused_by_the_site
 
     with pytest.raises(ValueError, match=r"site 'flips'.*Bernoulli does not take.*x\.float\(\)"):
         call(model, values)
+
+
+@pytest.mark.parametrize("value", [[torch.ones(2)], (1.0,), "a", 1j * torch.ones(2)], ids=str)
+def test_an_observation_that_is_no_real_tensor_is_refused_by_its_site(value):
+    def model(y):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(m, 1.0), obs=value)
+
+    with pytest.raises(ValueError, match="site 'y': the observed value"):
+        credo.fit(model, None, torch.ones(2), progress=False)

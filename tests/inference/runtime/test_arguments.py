@@ -143,7 +143,7 @@ def double_network(net, x, y=None):
     [
         (line, (), torch.float32),
         (in_double, (), torch.float64),
-        (double_network, (nn.Linear(1, 1).double(),), torch.float64),
+        (double_network, (nn.Linear(1, 1).double().requires_grad_(False),), torch.float64),
     ],
     ids=["single", "latents in double", "network in double"],
 )

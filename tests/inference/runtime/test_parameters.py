@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
-from credo.inference.runtime.parameters import constrained, flat_parameters, place_parameters, unconstrained
+from credo.inference.runtime.parameters import all_finite, constrained, flat_parameters, place_parameters, unconstrained
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +53,20 @@ def test_constrained_values_are_copies():
     assert not values["scale"].requires_grad
     values["matrix"].zero_()
     torch.testing.assert_close(pyro.param("matrix").detach(), torch.arange(6.0).reshape(2, 3).T)
+
+
+@pytest.mark.parametrize("size", [3, 2**15])
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_single_number_that_is_not_finite_is_seen(size, bad, at):
+    tensors = [torch.ones(2, size), torch.ones(size, requires_grad=True), torch.ones((), dtype=torch.float64)]
+    if bad is not None:
+        tensors[at].detach()[..., -1] = bad
+    assert all_finite(tensors) is (bad is None)
+
+
+def test_a_sum_that_overflows_is_finite_all_the_same():
+    assert all_finite([torch.full((5,), 3e38)]) and all_finite([]) and all_finite([torch.full((2**15,), 3e38)])
+    assert not all_finite([torch.tensor([float("inf"), -float("inf")])])
+    assert not all_finite([torch.tensor([1.0, 0.0, float("nan")]).to_sparse()])
+    assert all_finite([torch.tensor([1.0, 0.0, 2.0]).to_sparse()])

@@ -109,3 +109,25 @@ def test_a_warning_that_is_an_error_does_not_replace_an_error(error):
         warnings.simplefilter("error")
         with pytest.raises(error):
             runner.run(Y, steps=5)
+
+
+@pytest.mark.parametrize("call", ["fit", "run"])
+def test_a_warning_that_is_an_error_has_the_fit_and_the_other_warnings(call):
+    """With `python -W error` a finished run is not lost."""
+
+    def belief(y):
+        pyro.sample(
+            "z", dist.Normal(pyro.param("loc", torch.tensor(0.3)).detach(), pyro.param("scale", torch.ones(())))
+        )
+        pyro.param("unused", torch.tensor(1.0))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="gets no gradient") as caught:
+            if call == "fit":
+                credo.fit(model, belief, Y, steps=300, compile=False)
+            else:
+                credo.SVI(model, belief, compile=False).run(Y, steps=300)
+    fit, notes = caught.value.fit, caught.value.__notes__
+    assert len(fit.losses) == 300 and fit.sample(3)["z"].shape == (3,)
+    assert "gets no gradient" in notes[0] and ".fit of this warning" in notes[-1]

@@ -9,7 +9,16 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.variational.convergence import MAX_STAGES, TOLERANCE, Convergence, Gain, Iterates, _drift
+from credo.inference.variational.convergence import (
+    MAX_MOVES,
+    MAX_STAGES,
+    TOLERANCE,
+    Better,
+    Convergence,
+    Gain,
+    Iterates,
+    _drift,
+)
 from tests.cases.interruptions import Armed, breaking, interrupting
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
@@ -110,7 +119,7 @@ def test_a_stage_that_gained_nothing_beyond_its_error_is_the_last(gain):
 @pytest.mark.parametrize("gain", [Gain(1.0, 0.0, 0.0), Gain(-1.0, 0.0, 0.0), Gain(0.0, 1.0, 0.0)])
 def test_a_gain_or_doubt_about_it_goes_on_to_the_last_stage_and_says_so(gain):
     watch, _ = at_rest(gain, ("stop",), longest=1000)
-    assert watch.stages == MAX_STAGES and "converged" not in watch.verdict and "nats" in watch.verdict
+    assert watch.stages == MAX_STAGES and watch.verdict.startswith("not converged") and "nats" in watch.verdict
 
 
 def test_iterates_that_wobble_while_the_elbo_surely_gains_are_not_at_rest():
@@ -140,6 +149,51 @@ def test_a_new_stage_averages_its_own_iterates_alone():
     for _ in range(25):
         watch.add(torch.full((50,), 7.0))
     assert watch.average().tolist() == [7.0] * 50
+
+
+def wobbling(watch: Convergence) -> list[str]:
+    """The actions other than "go on" and "replan" over iterates that only wobble, until the run ends."""
+    torch.manual_seed(2)
+    actions = []
+    for _ in range(50_000):
+        actions += [action] if (action := watch.add(torch.randn(50))) in ("move", "anneal", "stop") else []
+        if actions[-1:] == ["stop"]:
+            return actions
+    raise AssertionError("never stopped")
+
+
+def test_a_run_goes_on_from_a_better_point_before_it_is_called_converged():
+    points = [Better(torch.full((50,), 7.0), 3.0, "m")]
+    watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0), better=lambda point: points.pop() if points else None)
+    assert wobbling(watch).count("move") == 1
+    assert watch.verdict.startswith("converged") and watch.moves == 1
+
+
+def test_a_run_for_which_better_points_are_found_again_and_again_is_not_converged():
+    ahead = Better(torch.zeros(50), 3.0, "m")
+    watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0), better=lambda point: ahead)
+    assert wobbling(watch).count("move") == MAX_MOVES
+    assert watch.verdict.startswith("not converged") and "'m'" in watch.verdict and "3 nats" in watch.verdict
+
+
+def test_a_run_whose_rounding_error_is_large_is_not_converged():
+    for rounding, word in ((0.04, "converged"), (0.06, "not converged: rounding")):
+        watch = Convergence(lambda new, old, r=rounding: Gain(0.0, 0.0, r))
+        wobbling(watch)
+        assert watch.verdict.startswith(word)
+
+
+def test_a_parameter_on_a_straight_way_is_told_from_noise_and_from_one_that_comes_to_rest():
+    torch.manual_seed(2)
+    steps = torch.arange(600.0)
+    ways = {"straight": 0.02 * steps, "noise": torch.randn(600), "rest": torch.exp(-steps / 100)}
+    found = {}
+    for name, way in ways.items():
+        iterates = Iterates()
+        for x in way:
+            iterates.add(torch.stack([x, torch.randn(())]))
+        found[name] = iterates.straight()
+    assert found == {"straight": True, "noise": False, "rest": False}
 
 
 def test_a_run_stops_by_itself_at_the_posterior():

@@ -64,6 +64,15 @@ def test_a_run_until_converged_ends_when_it_is_told_and_plans_anew_when_it_is_to
     assert ending.limit == MAX_STEPS
 
 
+def test_a_run_goes_on_from_the_point_that_it_is_told():
+    moved, rates = [], []
+    ending = UntilConverged(
+        Stages("go on", "move", "stop"), rates.append, move=lambda point: moved.append(point.item())
+    )
+    assert to_the_end(ending, 1000) == [25, 50, 75]
+    assert moved == [3.0] and rates == [1.0]
+
+
 def test_the_steps_of_the_warm_up_do_not_count():
     stages = Stages(*["go on"] * 2, "stop")
     ending = UntilConverged(stages, lambda rate: None, warmup=40)

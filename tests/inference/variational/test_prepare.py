@@ -14,8 +14,8 @@ from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
 from credo.inference.variational.prepare import WARMUP
-from credo.inference.variational.steps import Steps, iterate
 from credo.inference.variational.run import LONGEST, MANY
+from credo.inference.variational.steps import Steps, iterate
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -169,6 +169,6 @@ def test_with_many_parameters_a_stage_has_a_longest_length(numbers, longest, mon
         given.append(ending.convergence.longest)
         return iterate(), "stopped"
 
-    monkeypatch.setattr("credo.inference.variational.svi.loop", loop)
+    monkeypatch.setattr("credo.inference.variational.run.loop", loop)
     credo.fit(lambda y: flat_model(y, numbers), lambda y: flat_guide(y, numbers), Y)
     assert given == [longest]

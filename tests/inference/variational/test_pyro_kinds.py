@@ -11,7 +11,7 @@ from scipy.stats import norm
 import credo
 from credo.inference.objective.gradients import gradients
 from credo.inference.runtime.state import entered
-from tests.cases.pyro_kinds import REFUSED, RUN
+from tests.cases.pyro_kinds import REFUSED, RUN, subsampled
 from tests.cases.pyro_kinds.exhaustive import exact_loss
 
 ALPHA = 1e-5
@@ -49,3 +49,9 @@ def test_a_mistake_is_refused_by_name(name, unchanged):
     with unchanged(), pytest.raises((ValueError, RuntimeError), match=case.refused) as caught:
         credo.SVI(case.model, case.guide, progress=False).prepare(*case.data)
     assert type(caught.value) is ValueError or "credo" in "".join(caught.value.__notes__)
+
+
+def test_a_loop_over_the_same_rows_in_each_step_is_refused():
+    model, guide = subsampled.chosen_model, subsampled.global_guide
+    with pytest.raises(ValueError, match="plate 'rows' takes the same rows in each step, 2 of 3"):
+        credo.SVI(model, guide, progress=False).run(*subsampled.DATA, steps=3)

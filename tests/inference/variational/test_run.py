@@ -156,7 +156,8 @@ def test_a_race_and_a_check_of_convergence_at_a_bad_draw_do_not_end_the_run(monk
     def failing(*args, **options):
         raise error("at this draw")
 
-    monkeypatch.setattr(module.Races, "race_on_the_way", failing)
+    for race in ("race", "race_on_the_way"):
+        monkeypatch.setattr(module.Races, race, failing)
     fit = credo.fit(model, guide, Y, steps=400)
     assert fit.stopped == "after the 400 steps asked for"
 
@@ -200,3 +201,49 @@ def test_a_run_goes_on_after_ctrl_c_before_its_first_step():
     runner = credo.SVI(program, guide, lr=0.05)
     assert "interrupted" in runner.run(Y).stopped
     posterior_is_found(runner.run(Y))
+
+
+@pytest.mark.parametrize("what", [without_density, singular, refused, asserted])
+@pytest.mark.parametrize("at", [1, 2, 3, 6])
+def test_a_bad_draw_before_the_first_step_is_no_mistake_in_the_pair(what, at):
+    """At the first run of the model (the check), and at others of planning."""
+    calls = []
+
+    def program(y):
+        calls.append(1)
+        model(y + what(torch.tensor(1.0 if len(calls) == at else 0.0)))
+
+    posterior_is_found(credo.fit(program, guide, Y, steps=1000, lr=0.05, plan="fast", compile=False))
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_run_with_a_pyro_optimiser_keeps_what_was_learnt_too(error):
+    """Whose steps go on as Pyro's do: the first error ends the run, as it is."""
+    calls = []
+
+    def program(y):
+        calls.append(1)
+        if len(calls) > 40:
+            raise error("the file is gone")
+        model(y)
+
+    runner = credo.SVI(program, guide, pyro.optim.Adam({"lr": 0.05}), pyro.infer.Trace_ELBO())
+    with pytest.raises(error, match="the file is gone") as caught:
+        runner.run(Y, steps=100)
+    assert 20 < len(caught.value.fit.losses) <= 40
+    calls.clear()
+    assert caught.value.fit.sample(3)["z"].shape == (3,)
+
+
+@pytest.mark.parametrize("at", [1, 2, 30])
+def test_ctrl_c_in_a_run_with_a_pyro_optimiser_gives_a_fit(at):
+    calls = []
+
+    def program(y):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        model(y)
+
+    fit = credo.SVI(program, guide, pyro.optim.Adam({"lr": 0.05}), pyro.infer.Trace_ELBO()).run(Y, steps=100)
+    assert "interrupted" in fit.stopped and len(fit.losses) < at and fit.sample(3)["z"].shape == (3,)

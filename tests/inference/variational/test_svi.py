@@ -99,6 +99,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the steps get different data")  # on purpose
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_buffer_that_is_filled_anew_between_steps_is_seen(kind):
     buffer = KINDS[kind]()
@@ -136,7 +137,7 @@ def test_a_run_that_diverges_keeps_the_average_of_its_last_finite_block():
 
 
 class Late:
-    """Makes its second parameter from its 60th call on; `branch` keeps it from running all at once."""
+    """Makes its second parameter from its 300th call on; `branch` keeps it from running all at once."""
 
     def __init__(self, branch: bool) -> None:
         self.calls, self.branch = 0, branch
@@ -144,7 +145,7 @@ class Late:
     def __call__(self, y):
         self.calls += 1
         loc = pyro.param("loc", torch.tensor(0.3))
-        scale = pyro.param("late", torch.tensor(-2.0)).exp() if self.calls > 60 else 0.1
+        scale = pyro.param("late", torch.tensor(-2.0)).exp() if self.calls > 300 else 0.1
         z = pyro.sample("z", dist.Normal(loc, scale))
         if self.branch and z > 1e6:
             raise AssertionError

@@ -4,7 +4,7 @@ import pyro
 import pytest
 import torch
 
-from credo.inference.variational.update import update, without_gradient
+from credo.inference.variational.update import move, update, without_gradient
 
 
 @pytest.fixture
@@ -50,3 +50,16 @@ def test_a_parameter_without_gradient_is_named(optimiser):
     update(optimiser, square)
     (warning,) = without_gradient()
     assert "'unused' gets no gradient" in warning
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_move_leaves_nothing_of_the_gradients_before(fused):
+    """The first step of Adam has the length of the learning rate, however large the gradients before the move were."""
+    a = pyro.param("a", torch.tensor(1e6))
+    adam = torch.optim.Adam([a], lr=0.1, fused=fused)
+    for _ in range(3):
+        update(adam, square)
+    move(adam, torch.tensor([2.0], dtype=torch.float64))
+    assert a.item() == 2.0
+    update(adam, square)
+    assert a.item() == pytest.approx(1.9)

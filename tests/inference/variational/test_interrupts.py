@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from credo.inference.runtime.interrupts import IMPATIENT, interruptible
+from credo.inference.variational.interrupts import IMPATIENT, interruptible
 
 
 def press():
@@ -87,6 +87,24 @@ def test_one_that_still_waits_at_the_end_is_not_raised_later():
             pass
     time.sleep(0.05)
     assert ctrl_c.presses == 1
+
+
+def test_a_call_that_raises_from_the_beginning_raises_at_its_end_what_still_waits():
+    class Leaving:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            press()
+            left.append(True)
+
+    left = []
+    with pytest.raises(KeyboardInterrupt):
+        with interruptible(raises=True), Leaving():
+            pass
+    assert left and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with interruptible(raises=True), pytest.raises(KeyboardInterrupt):  # raised inside, not again at the end
+        press()
 
 
 def test_an_impatient_user_ends_a_call_that_only_counts():

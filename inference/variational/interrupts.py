@@ -58,13 +58,15 @@ class CtrlC:
 
 
 @contextmanager
-def interruptible() -> Iterator[CtrlC]:
+def interruptible(raises: bool = False) -> Iterator[CtrlC]:
     """Ctrl-C inside is counted and raised as `CtrlC` says.
 
+    raises: whether it may be raised from the beginning. One that then still waits at the end is raised there; other
+    calls read `presses`.
     A handler of the user's own stays in place, and threads other than the main one have none: there nothing is
     counted, and a KeyboardInterrupt comes from wherever it is raised.
     """
-    ctrl_c = CtrlC(call=sys._getframe(2))  # above this function and contextlib's `__enter__`
+    ctrl_c = CtrlC(raises=raises, call=sys._getframe(2))  # above this function and contextlib's `__enter__`
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield ctrl_c
@@ -76,6 +78,8 @@ def interruptible() -> Iterator[CtrlC]:
         ctrl_c.end()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         ctrl_c.call = None  # a frame holds all of its variables
+    if raises and ctrl_c.raises and ctrl_c.presses:
+        raise KeyboardInterrupt
 
 
 def _try_again() -> None:
