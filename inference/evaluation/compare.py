@@ -20,6 +20,7 @@ from ..distributions.unwrap import kind
 from ..mcmc.result import Reference
 from ..posterior.marginals import marginals, means_and_sds, model_trace
 from ..posterior.sample import beyond_the_guide, draws_of
+from ..runtime.generators import noise
 from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
@@ -77,7 +78,8 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     joint = {}
     for name, p in compared.items():
         mean, sd = (t.cpu() for t in q[name])
-        columns = _columns(known.get(name), p, mean, sd)
+        with noise(0):  # which places the grid of an integral
+            columns = _columns(known.get(name), p, mean, sd)
         if isinstance(exact, Reference):
             columns |= _errors(exact.mixing[name], columns)
         for index, label in scalars(name, mean.shape):

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from ..capture.places import Place, is_the_users_file
 from ..distributions.unwrap import unwrapped
 from ..pair.pair import Program
-from ..runtime.generators import generators_kept
+from ..runtime.generators import generators_kept, torch_states
 from ..runtime.probes import nearly_equal, without_dropout
 from ..runtime.sites import Site, is_index
 
@@ -174,5 +174,4 @@ def _watching() -> Iterator[list[Place]]:
 
 def _fingerprint() -> tuple[Any, ...]:
     _, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state().numpy().tobytes() if torch.cuda.is_initialized() else None
-    return torch.get_rng_state().numpy().tobytes(), cuda, keys[0], rest, random.getstate()
+    return *(state.numpy().tobytes() for state in torch_states()), keys[0], rest, random.getstate()
