@@ -1,6 +1,6 @@
 """The programs of gpu.py: the pairs of the repository, and programs as people write them, with no word on devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -20,7 +20,7 @@ class Program(NamedTuple):
     model: Callable[..., Any]
     guide: Callable[[], Any]  # a new guide, or the word for one
     data: tuple[Any, ...]
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = {}
 
 
 def programs() -> list[Program]:

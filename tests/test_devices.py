@@ -67,6 +67,12 @@ def right(found: dict) -> None:
     assert found["generators"]
 
 
+def test_every_promise_about_devices_is_kept(library):
+    found = printed("rules", str(library))
+    assert len(found) > 25
+    assert {promise: kept for promise, kept in found.items() if kept is not True} == {}
+
+
 def test_the_device_has_the_manners_of_cuda(library):
     found = printed("manners", str(library))
     assert len(found) > 40

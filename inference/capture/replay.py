@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 
-from ..runtime.default_device import on_cpu
+from ..runtime.defaults import on_cpu
 from ..runtime.generators import generators_kept, torch_states
 from ..runtime.parameters import all_finite
 from .record import NotCaptured, Recording, record, values_kept

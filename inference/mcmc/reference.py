@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from ..pair.pair import Program
 from ..preflight.given import checking_model
-from ..runtime.arguments import arguments, choose_device, whole_number
+from ..runtime.arguments import arguments, whole_number
 from ..runtime.call import by_name
+from ..runtime.defaults import choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
-from ..runtime.precision import default_dtype
 from ..runtime.state import State, entered, new_state, snapshot
 from .nuts import CHECKS, Potential, Target, agrees, captured_potential, chain, starting_points, target
 from .requirements import refuse_unsampleable

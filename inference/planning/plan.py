@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     antithetic: whether particles come in pairs whose normal noise has opposite signs (see `antithetic`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
     three are None where nothing was measured. compiled: how the steps of a run are taken (see `captures`), once known.
+    place: the device of the run and why, on a machine with an accelerator where the user named none.
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
@@ -61,6 +62,7 @@ class Plan(NamedTuple):
     variance: float | None = None
     microseconds: float | None = None
     compiled: str = ""
+    place: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -183,4 +185,5 @@ class Plan(NamedTuple):
                 f"One gradient: variance {self.variance:.3g} over all parameters, {self.microseconds:,.0f} "
                 f"microseconds by counting{draws}"
             )
-        return [*lines, *([f"Steps: {self.compiled}"] if self.compiled else [])]
+        lines += [f"Steps: {self.compiled}"] if self.compiled else []
+        return [*lines, *([f"Device: {self.place}"] if self.place else [])]

@@ -19,10 +19,20 @@ OPERATOR, REPLAYED, NUMBER, FLOP = 10.0, 1.0, 0.0004, 0.00002  # microseconds
 
 
 class Work(NamedTuple):
-    """Microseconds of a program run in Python, and of its recorded form."""
+    """The operators of a program, and the microseconds of their arithmetic."""
 
-    eager: float
-    replayed: float
+    operators: int
+    arithmetic: float
+
+    @property
+    def eager(self) -> float:
+        """Microseconds of the program run in Python."""
+        return self.operators * OPERATOR + self.arithmetic
+
+    @property
+    def replayed(self) -> float:
+        """Microseconds of its recorded form."""
+        return self.operators * REPLAYED + self.arithmetic
 
 
 def work(program: Callable[[], Any]) -> Work:
@@ -30,8 +40,7 @@ def work(program: Callable[[], Any]) -> Work:
     program()
     with _Operators() as counted:
         program()
-    arithmetic = counted.numbers * NUMBER + counted.flops * FLOP
-    return Work(counted.operators * OPERATOR + arithmetic, counted.operators * REPLAYED + arithmetic)
+    return Work(counted.operators, counted.numbers * NUMBER + counted.flops * FLOP)
 
 
 class _Operators(TorchDispatchMode):

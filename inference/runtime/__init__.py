@@ -14,7 +14,7 @@ Files, in the order in which to read them:
     components.py  connected components of names
     parameters.py  the parameters of the current store
     generators.py  random generators, saved and restored
-    precision.py   torch's default dtype, set for a while
+    defaults.py    torch's default dtype and device, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
     held.py        sites held at given values

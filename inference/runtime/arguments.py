@@ -22,20 +22,6 @@ from .tables import as_table, by_column, in_order, paired_by_index
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
 
 
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device to run on; for None it is CUDA if there is one, else the CPU.
-
-    Raises ValueError for a device that this machine does not have.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros((), device=device).item()  # a meta tensor holds no number
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
-    return torch.device(device)
-
-
 class Arguments(NamedTuple):
     """The user's data as the arguments of the model, one entry for each, in the order of its signature."""
 

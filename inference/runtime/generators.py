@@ -20,7 +20,7 @@ def refuse_no_seed(seed: Any) -> None:
 def noise(seed: int) -> Iterator[None]:
     """Starts torch's generators from `seed` inside and restores them outside: common random numbers."""
     refuse_no_seed(seed)
-    module = accelerator()
+    module = device_module()
     devices = range(module.device_count()) if module else []
     with torch.random.fork_rng(devices, device_type=_kind() or "cuda"):
         torch.manual_seed(seed)
@@ -44,19 +44,19 @@ def generator_states() -> dict[str, Any]:
 
 def torch_states() -> list[torch.Tensor]:
     """The states of torch's generators: the CPU's, then the accelerator's."""
-    module = accelerator()
+    module = device_module()
     return [torch.get_rng_state(), *([module.get_rng_state(i) for i in range(module.device_count())] if module else [])]
 
 
 def set_generator_states(state: dict[str, Any]) -> None:
     """Puts all generators into the states that `generator_states` returned."""
     set_rng_state(state["cpu"])
-    module = accelerator()
+    module = device_module()
     for i, one in enumerate(state["accelerator"]):
         module.set_rng_state(one, i)
 
 
-def accelerator() -> Any:
+def device_module() -> Any:
     """torch's module of the accelerator (torch.cuda) once a tensor was made there; None before, and without one."""
     module = torch.get_device_module(_kind()) if _kind() else None
     return module if module is not None and module.is_initialized() else None

@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import nn
 
-from .default_device import CPU, Moved, default_device
+from .defaults import CPU, Moved, default_device
 from .generators import generator_states, refuse_no_seed, set_generator_states
 from .reachable import find_modules
 from .whole_plates import whole_plates
@@ -99,7 +99,6 @@ def snapshot(state: State, dtype: torch.dtype | None = None, device: torch.devic
         modules={m: {k: _own(v, copies) for k, v in attributes.items()} for m, attributes in state.modules.items()},
         generators=dict(state.generators),
         device=device or state.device,
-        moved={} if device else state.moved,
     )
 
 

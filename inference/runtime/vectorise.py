@@ -58,15 +58,38 @@ def draw(program: Callable[[], T], n: int) -> T:
 
 
 def draw_each(program: Callable[[R], T], runs: R) -> T:
-    """One draw of `program`, as by `draw`, for each slice of the tensors of `runs` along their first dimension."""
+    """One draw of `program`, as by `draw`, for each slice of the tensors of `runs` along their first dimension.
+
+    Where the memory is too small for a chunk, chunks are halved. Raises MemoryError if a single draw does not fit, or
+    not all draws together.
+    """
     n = len(tree_leaves(runs)[0])
-    with torch.no_grad():
-        chunk = min(n, at_once(lambda: program(tree_map(operator.itemgetter(0), runs))))
-        two = tree_map(operator.itemgetter(slice(2)), runs)
-        vectorised = chunk > 1 and _accepted(lambda: each(program, two, vectorised=True))
-        slices = [operator.itemgetter(slice(i, i + chunk)) for i in range(0, n, chunk)]
-        parts = [each(program, tree_map(part, runs), vectorised) for part in slices]
-        return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+    try:
+        with torch.no_grad():
+            chunk = min(n, at_once(lambda: program(tree_map(operator.itemgetter(0), runs))))
+            two = tree_map(operator.itemgetter(slice(2)), runs)
+            vectorised = chunk > 1 and _accepted(lambda: each(program, two, vectorised=True))
+            parts: list[T] = []
+            begun = 0
+            while begun < n:
+                part = operator.itemgetter(slice(begun, begun + chunk))
+                try:
+                    parts.append(each(program, tree_map(part, runs), vectorised))
+                    begun += chunk
+                except RuntimeError as error:
+                    if chunk == 1 or not is_out_of_memory(error):
+                        raise
+                    chunk = (chunk + 1) // 2
+            return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"draws: {n:,} do not fit into memory; ask for fewer draws, or for fewer rows") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is torch's word that memory is too small: on an accelerator, or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
 def at_once(program: Callable[[], Any]) -> int:

@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
+    place.py        the device of a run whose user names none
     retries.py      errors at one draw, tried again at others
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run
@@ -24,7 +25,7 @@ Files, in the order in which to read them:
     result.py       the result: Fit, and the error Diverged
     laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation
     pyro_svi.py     the runner for programs written for Pyro's SVI
-    caller.py       warnings at the caller's line
+    caller.py       warnings at the caller's line, and what to lower if memory is too small
 
 Other rooms call: `SVI`, `Fit`, `Diverged`.
 """

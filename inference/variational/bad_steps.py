@@ -8,11 +8,10 @@ import math
 import traceback
 from dataclasses import dataclass
 
-import torch
-
 from ..capture.outside import source_line
 from ..capture.places import is_the_users_file
 from ..pair.batches import OtherRows
+from ..runtime.vectorise import is_out_of_memory
 from .retries import NUMERIC
 from .steps import StepBlock
 
@@ -22,7 +21,7 @@ SHARE, FROM = 0.4, 100  # of all steps that may be bad, once there are so many
 # Errors that another draw may not raise: of a support, of a Cholesky factor, of a sampler.
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)
 # Errors among these that it raises again, or that must be heard at once.
-_AT_ONCE = (OtherRows, torch.OutOfMemoryError, NotImplementedError, RecursionError)
+_AT_ONCE = (OtherRows, NotImplementedError, RecursionError)
 
 
 class NotFinite(ArithmeticError):
@@ -51,7 +50,7 @@ class BadSteps:
 
     def add_error(self, error: Exception) -> None:
         """Counts a step that raised an error. Raises NotFinite, or the error itself, if it ends the run."""
-        if isinstance(error, _AT_ONCE):
+        if isinstance(error, _AT_ONCE) or is_out_of_memory(error):
             raise error
         self._add_bad(in_words(error), error)
 

@@ -17,12 +17,14 @@ from ..planning.race import how_many
 from ..preflight.given import check_given
 from ..preflight.rows import find_rows
 from ..runtime.arguments import Arguments, arguments, works_in_double
+from ..runtime.defaults import CPU, choose_device
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state
 from ..runtime.vectorise import can_vectorise
+from .place import best_place, device_of
 from .retries import at_other_draws
 from .settings import Settings
 
@@ -56,6 +58,7 @@ class Begun(NamedTuple):
     given: Arguments
     warnings: list[str]  # of what looks like a mistake in the pair
     fixed_part: str | None  # what is wrong if every step gets this data
+    place: str = ""  # why the run computes where it does, if credo chose
 
 
 class _InDouble(Exception):
@@ -67,17 +70,33 @@ def begin(model: Program, guide: Program, settings: Settings, data: tuple[Any, .
 
     model, guide: those to train. Raises ValueError for a mistake in the pair or its data.
     """
+    if settings.device is not None:
+        return _begin_on(settings.device, model, guide, settings, data)
+    if (device := device_of((data, find_modules((model, guide))))) is not None:
+        return _begin_on(device, model, guide, settings, data)
+    begun = _begin_on(CPU, model, guide, settings, data)
+    with entered(begun.state):
+        place = best_place(begun.pair, begun.given.names, settings.batch_size, choose_device(None))
+    if place.device != CPU:
+        begun = _begin_on(place.device, model, guide, settings, data)
+    return begun._replace(place=place.why)
+
+
+def _begin_on(device: torch.device, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
+    """The same on this device."""
     double = works_in_double(find_modules((model, guide, data)))
     try:
-        return _begin_in(torch.float64 if double else torch.float32, model, guide, settings, data)
+        return _begin_in(torch.float64 if double else torch.float32, device, model, guide, settings, data)
     except _InDouble:
-        return _begin_in(torch.float64, model, guide, settings, data)
+        return _begin_in(torch.float64, device, model, guide, settings, data)
 
 
-def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
+def _begin_in(
+    dtype: torch.dtype, device: torch.device, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]
+) -> Begun:
     """The same in this precision. Raises _InDouble if single precision does not do."""
-    given = arguments(settings.model, data, dtype, settings.device, gaps=None, whole=True)
-    state = new_state((model, guide, data), settings.seed, settings.device)
+    given = arguments(settings.model, data, dtype, device, gaps=None, whole=True)
+    state = new_state((model, guide, data), settings.seed, device)
     with entered(state):
         try:
             found = at_other_draws(lambda number: check_given(model, guide, given))
@@ -112,6 +131,7 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers)
+    plan = plan._replace(place=begun.place)
     return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
 
 

@@ -17,6 +17,7 @@ from ..planning.plan import Plan
 from ..runtime.arguments import Arguments
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
+from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .convergence import LOWEST, Better, Convergence, Gain
 from .endings import Ending, FixedSteps, UntilConverged
@@ -137,7 +138,9 @@ def _ending(course: Course, steps: int | None) -> Ending:
     def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
         try:
             return elbo_gain(elbo(), new, old, seed=seed())
-        except SKIPPED:  # at a bad draw
+        except SKIPPED as error:  # at a bad draw
+            if is_out_of_memory(error):
+                raise
             return Gain(math.nan, math.nan, math.nan, prepared.latents)
 
     def better(point: torch.Tensor) -> Better | None:

@@ -9,7 +9,8 @@ import torch
 
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.arguments import choose_device, shown, whole_number
+from ..runtime.arguments import shown, whole_number
+from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 
 
@@ -23,7 +24,7 @@ class Settings(NamedTuple):
     races: bool  # whether legal plans compete
     force: bool
     seed: int
-    device: torch.device
+    device: torch.device | None  # None: the CPU or the accelerator, as the pair needs (see `place`)
     progress: bool
 
 
@@ -53,6 +54,6 @@ def checked(
         races=not isinstance(plan, Plan | str),
         force=force,
         seed=whole_number("seed", seed, 0, LARGEST_SEED),
-        device=choose_device(device),
+        device=None if device is None and accelerator() is not None else choose_device(device),
         progress=progress,
     )

@@ -25,6 +25,7 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.parameters import flat_parameters, unconstrained
 from ..runtime.state import State
+from ..runtime.vectorise import is_out_of_memory
 from .prepare import Prepared
 from .settings import Settings
 from .update import update, without_gradient
@@ -149,10 +150,14 @@ class Steps:
                 stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
                 return StepBlock(*many_steps(replay._replace(inputs=stacked), count))
             except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
                 replay.recorded.native = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
         try:
             return StepBlock([one_step(replay)], iterate())
         except (RuntimeError, IndexError) as error:  # e.g. a shape that appears only now
+            if is_out_of_memory(error):
+                raise
             captures.give_up(graph_failed(error))
             return None
 

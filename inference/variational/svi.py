@@ -8,7 +8,8 @@ A run owns its parameters and its random state (`runtime.state`), is prepared on
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from ..runtime.arguments import Arguments, arguments, whole_number
 from ..runtime.call import by_name
 from ..runtime.parameters import constrained, unconstrained
 from ..runtime.state import entered, refuse_unknown
-from .caller import warning_caller
+from .caller import warning_caller, what_to_lower
 from .interrupts import CtrlC, interruptible
 from .optimiser import is_torchs, optimiser
 from .prepare import Begun, Prepared, begin, prepare
@@ -114,14 +115,14 @@ class SVI:
 
     def prepare(self, *data: Any, **named: Any) -> Plan:
         """Creates the parameters, checks the pair on its data, and chooses estimators. The first step does so too."""
-        with warning_caller(self._warnings):
+        with self._called():
             if self._prepared is None:
                 self._prepare(self._all(data, named))
             return self._current_plan
 
     def race(self, *data: Any, **named: Any) -> Plan:
         """Chooses the estimators anew: legal plans compete at the present parameters on variance times work."""
-        with warning_caller(self._warnings):
+        with self._called():
             return self._race(self._all(data, named))
 
     def step(self, *data: Any, rows: int | None = None, **named: Any) -> float:
@@ -129,7 +130,7 @@ class SVI:
 
         rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
         """
-        with interruptible(raises=True), warning_caller(self._warnings):
+        with interruptible(raises=True), self._called():
             pair, prepared, given = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses[0]
@@ -137,23 +138,28 @@ class SVI:
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
         found: list[Fit] = []
-        with interruptible() as ctrl_c, warning_caller(self._warnings, found):
+        with interruptible() as ctrl_c, self._called(found):
             found.append(self._run(self._all(data, named), steps, ctrl_c))
         return found[0]
 
     def gradients(self, *data: Any, **named: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
-        with warning_caller(self._warnings):
+        with self._called():
             pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any, **named: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
-        with warning_caller(self._warnings):
+        with self._called():
             pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state), torch.no_grad():
                 return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
+
+    def _called(self, found: Sequence[Fit] = ()) -> AbstractContextManager[None]:
+        """Around the body of each public call. found: the result of the call, if it returns one."""
+        particles = None if self._prepared is None else self._prepared.particles
+        return warning_caller(self._warnings, found, lambda: what_to_lower(self._settings, particles))
 
     @property
     def _current_plan(self) -> Plan:
@@ -171,8 +177,8 @@ class SVI:
         else:
             prepared = self._prepared
             refuse_unknown(prepared.state, data)
-            model, device = self._settings.model, self._settings.device
-            given = arguments(model, data, prepared.dtype, device, gaps=prepared.gaps)
+            model, place = self._settings.model, prepared.state.device
+            given = arguments(model, data, prepared.dtype, place, gaps=prepared.gaps)
         pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
         return pair, prepared, given
 

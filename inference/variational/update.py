@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..runtime.default_device import on_cpu
+from ..runtime.defaults import on_cpu
 from ..runtime.parameters import all_finite, place_parameters, unconstrained
 
 MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers

@@ -88,6 +88,15 @@ class _Module:
         self.separate = on
         torch.ops.pretend_device.separate(on)
 
+    @contextlib.contextmanager
+    def memory_for(self, numbers: int) -> Iterator[None]:
+        """Tensors of more numbers in single precision are out of memory inside."""
+        torch.ops.pretend_device.limit(4 * numbers)
+        try:
+            yield
+        finally:
+            torch.ops.pretend_device.limit(-1)
+
     def manual_seed_all(self, seed: int) -> None:
         torch.ops.pretend_device.seed(seed)
 

@@ -29,10 +29,16 @@ std::unordered_set<std::string>
     lenient;  // operators that leave the check to TensorIterator: a 0-dim CPU tensor may mix
 bool capturing = false, counting = false;
 bool separate = false;  // whether the device draws from a generator of its own, as CUDA does, or from the CPU's
+size_t largest = SIZE_MAX;  // bytes of a tensor; a larger one is out of memory
 std::map<std::string, int64_t> calls;
+
+void fits(size_t n) {
+  TORCH_CHECK_WITH(OutOfMemoryError, n <= largest, "pretend out of memory. Tried to allocate ", n, " bytes");
+}
 
 struct Memory : c10::Allocator {
   DataPtr allocate(size_t n) override {
+    fits(n);
     void* p = c10::alloc_cpu(n);
     return {p, p, &c10::free_cpu, HERE};
   }
@@ -96,6 +102,7 @@ Tensor host(const Tensor& t) {
 Tensor pretend(const Tensor& t) {
   if (!t.defined() || !t.has_storage() || t.device().type() != c10::kCPU) return t;
   const auto& s = t.storage();
+  fits(s.nbytes());
   return like(t, Storage(Storage::use_byte_size_t(), s.nbytes(), shared(s, HERE), &memory, true),
               c10::DispatchKey::PrivateUse1);
 }
@@ -379,6 +386,7 @@ TORCH_LIBRARY(pretend_device, m) {
     at::AutoDispatchBelowADInplaceOrView below;
     for (auto& call : graphs[graph].calls) call();
   });
+  m.def("limit(int bytes) -> ()", [](int64_t bytes) { largest = bytes < 0 ? SIZE_MAX : bytes; });
   m.def("separate(bool on) -> ()", [](bool on) { separate = on; });
   m.def("seed(int seed) -> ()", [](int64_t seed) { own_generator().set_current_seed(seed); });
   m.def("state() -> Tensor", [] { return own_generator().get_state(); });

@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 from scipy.stats import kstest
 
-from credo.inference.runtime.vectorise import at_once, can_vectorise, draw, each
+from credo.inference.runtime import vectorise
+from credo.inference.runtime.vectorise import at_once, can_vectorise, draw, draw_each, each
 
 t = torch.tensor
 DISTRIBUTIONS = [  # what a guide or a model may draw from, with a distribution function to hold it against
@@ -100,3 +101,31 @@ def test_as_many_runs_at_once_as_the_largest_tensor_allows(inner):
         return torch.empty(inner, device="meta").mul(2.0).sum()
 
     assert at_once(program) == max(1, 2**24 // inner)
+
+
+def test_chunks_are_halved_until_they_fit_into_memory(monkeypatch):
+    def small(program, runs, vectorised):
+        if len(runs) > 3:
+            raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return each(program, runs, vectorised)
+
+    monkeypatch.setattr(vectorise, "each", small)
+    runs = torch.arange(10.0)
+    assert torch.equal(draw_each(lambda run: run * 2, runs), 2 * runs)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), RuntimeError("[enforce] DefaultCPUAllocator: can't")])
+def test_draws_of_which_one_does_not_fit_say_so(error):
+    def program(run):
+        raise error
+
+    with pytest.raises(MemoryError, match="draws: 5 do not fit into memory; ask for fewer draws"):
+        draw_each(program, torch.zeros(5))
+
+
+def test_other_errors_of_a_program_stay_as_they_are():
+    def program(run):
+        raise RuntimeError("The size of tensor a (2) must match")
+
+    with pytest.raises(RuntimeError, match="must match"):
+        draw_each(program, torch.zeros(5))

@@ -131,3 +131,32 @@ def test_a_warning_that_is_an_error_has_the_fit_and_the_other_warnings(call):
     fit, notes = caught.value.fit, caught.value.__notes__
     assert len(fit.losses) == 300 and fit.sample(3)["z"].shape == (3,)
     assert "gets no gradient" in notes[0] and ".fit of this warning" in notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"particles": 1}, "give batch_size="),
+        ({"batch_size": 2, "particles": 1}, r"lower batch_size \(2 now\)"),
+        ({"particles": 3}, r"give batch_size= or lower particles \(3 now\)"),
+    ],
+)
+def test_out_of_memory_names_what_to_lower_and_keeps_what_was_learnt(options, words):
+    full = []
+
+    def model(x):
+        if full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(m, 1.0), obs=x)
+
+    x = torch.ones(4)
+    svi = credo.SVI(model, None, compile=False, progress=False, **options)
+    svi.run(x, steps=10)
+    full.append(True)
+    with pytest.raises(MemoryError, match=f"out of memory: {words}. What was learnt is kept") as caught:
+        svi.run(x, steps=10)
+    assert len(caught.value.fit.losses) == 10
+    full.clear()
+    assert len(svi.run(x, steps=10).losses) == 20

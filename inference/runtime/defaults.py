@@ -1,6 +1,7 @@
-"""The device of a run, for programs that name none: new tensors are made there, constants made elsewhere are moved.
+"""torch's default dtype and device, set for a while, so that programs which name none run in those of a run.
 
-A model that says `dist.Normal(0.0, 5.0)` or `torch.zeros(2)`, or that closes over a tensor, then runs on a GPU as it is.
+A model that says `dist.Normal(0.0, 5.0)` or `torch.zeros(2)`, or that closes over a tensor, then runs on a GPU as it
+is: new tensors are made there, constants made elsewhere are moved.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,37 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CPU = torch.device("cpu")
 Moved = dict[int, tuple[torch.Tensor, int, torch.Tensor]]  # id: (a tensor on the CPU, its version, its copy elsewhere)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device to run on; for None it is the accelerator (CUDA) if there is one, else the CPU.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    if device is None:
+        return accelerator() or CPU
+    try:
+        torch.zeros((), device=device).item()  # a meta tensor holds no number
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
+    return torch.device(device)
+
+
+def accelerator() -> torch.device | None:
+    """This machine's accelerator, as torch calls it, if it computes in double precision (Apple's does not)."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return None if found is None or found.type == "mps" else found
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Sets torch's default dtype inside and puts back the one before, also after an error."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

@@ -1,0 +1,61 @@
+"""torch's default dtype and device inside and after, and which device is chosen."""
+
+import pytest
+import torch
+
+from credo.inference.runtime.defaults import CPU, accelerator, choose_device, default_device, default_dtype, on_cpu
+
+
+def test_the_dtype_holds_inside_and_the_one_before_comes_back():
+    with default_dtype(torch.float64):
+        assert torch.tensor(1.0).dtype == torch.float64
+        with default_dtype(torch.float32):
+            assert torch.zeros(1).dtype == torch.float32
+        assert torch.zeros(1).dtype == torch.float64
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_an_error_puts_it_back_too():
+    torch.set_default_dtype(torch.float64)
+    with pytest.raises(KeyError), default_dtype(torch.float32):
+        raise KeyError("mine")
+    assert torch.get_default_dtype() == torch.float64
+
+
+def test_inside_tensors_are_made_on_the_device_and_constants_from_outside_are_moved_there():
+    device = torch.device("meta")  # a device without numbers, which every machine has
+    constant, moved = torch.ones(3), {}
+    with default_device(device, moved):
+        made = torch.zeros(3)
+        assert made.device == device
+        assert (made + constant).device == device
+        assert (made * constant).device == device
+    assert [copy.device for _, _, copy in moved.values()] == [device]  # once for both
+    assert torch.zeros(3).device.type == "cpu"
+
+
+def test_a_constant_that_has_changed_is_moved_again_and_none_is_written_to():
+    constant, moved = torch.ones(3), {}
+    with default_device(torch.device("meta"), moved):
+        torch.zeros(3) + constant
+        before = next(iter(moved.values()))[2]
+        constant.add_(1)
+        torch.zeros(3) + constant
+        assert next(iter(moved.values()))[2] is not before
+        with pytest.raises(RuntimeError):
+            constant[torch.tensor([0, 1, 2])] = torch.zeros(3)  # the write into a copy would be lost
+    assert constant.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_on_the_cpu_nothing_is_in_between_and_optimisers_count_there():
+    with default_device(CPU, {}):
+        assert torch.zeros(1).device == CPU
+    with default_device(torch.device("meta"), {}), on_cpu(torch.device("meta")):
+        assert torch.zeros(1).device == CPU
+
+
+def test_no_device_named_is_the_accelerator_or_the_cpu():
+    assert choose_device(None) == (accelerator() or CPU)
+    assert choose_device("cpu") == CPU
+    with pytest.raises(ValueError, match="device: 'meta' cannot be used here"):
+        choose_device("meta")

@@ -1,0 +1,194 @@
+"""What credo promises about devices beyond a run on one, as JSON:  python -m tests.pretend.rules LIBRARY
+
+{promise: whether it holds, or the error raised}. Which device a run takes if none is named, how it says that memory is
+too small, what two devices in one process do to each other, and that pictures, tables and exact answers take data of
+any device.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+
+from .device import NAME, register
+
+matplotlib.use("agg")
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # the programs of gpu.py
+
+
+def main() -> None:
+    module = register(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    promises = {**places(), **memory(module), **apart(module), **afterwards()}
+    print(json.dumps({promise: kept(holds) for promise, holds in promises.items()}))
+
+
+def kept(holds: Callable[[], Any]) -> bool | str:
+    """Whether a promise holds, or the error that it raised."""
+    try:
+        return bool(holds())
+    except Exception as error:  # reported, so that the others are seen
+        return f"{type(error).__name__}: {error}"[:300]
+
+
+def places() -> dict[str, Callable[[], bool]]:
+    from _gpu_programs import regression
+
+    import credo
+
+    def fit(*data: Any, **options: Any) -> Any:
+        return credo.fit(regression, None, *data, steps=2, progress=False, **options)
+
+    def runs_on(fit: Any, device: str) -> bool:
+        return {t.device.type for t in fit.params.values()} == {device}
+
+    small, large = rows(40), rows(400_000)
+    on_the_device = tuple(v.to(NAME) for v in small)
+    return {
+        "a small model stays on the CPU": lambda: runs_on(fit(*small), "cpu"),
+        "and its plan says so": lambda: "Device: cpu: one draw has" in repr(fit(*small).plan).replace("\n", " "),
+        "a large one goes to the device": lambda: runs_on(fit(*large), NAME),
+        "unless it is told otherwise": lambda: runs_on(fit(*large, device="cpu"), "cpu"),
+        "whose plan says nothing": lambda: "Device" not in repr(fit(*large, device="cpu").plan),
+        "with small batches it is a small one": lambda: runs_on(fit(*large, batch_size=10), "cpu"),
+        "data on the device stays there": lambda: runs_on(fit(*on_the_device), NAME),
+        "but goes where it is told to": lambda: runs_on(fit(*on_the_device, device="cpu"), "cpu"),
+        "a small model goes where it is told to": lambda: runs_on(fit(*small, device=NAME), NAME),
+    }
+
+
+def memory(module: Any) -> dict[str, Callable[[], bool]]:
+    from _gpu_programs import regression
+
+    import credo
+
+    runner = credo.SVI(regression, None, device=NAME, progress=False, seed=1, particles=4)
+    data = rows(1000)
+    fit = runner.run(*data, steps=60)
+
+    def fails(ask: Callable[[], Any], *words: str) -> bool:
+        try:
+            ask()
+        except MemoryError as error:
+            return all(word in str(error) for word in words)
+        return False
+
+    def a_step_that_does_not_fit() -> bool:
+        with module.memory_for(500):
+            return fails(lambda: runner.step(*data), "give batch_size=", "lower particles (4 now)")
+
+    def batches_that_do_not_fit() -> bool:
+        other = credo.SVI(regression, None, device=NAME, progress=False, batch_size=600, particles=1)
+        other.run(*data, steps=3)
+        with module.memory_for(500):
+            return fails(lambda: other.run(*data, steps=3), "lower batch_size (600 now)")
+
+    def draws_in_smaller_chunks() -> bool:
+        with module.memory_for(2 * 64_000):  # all draws together are 64,000 numbers
+            one = fit.predict(64)["y"]
+        with module.memory_for(64_000):
+            other = fit.predict(64)["y"]
+        return one.shape == other.shape == (64, 1000)
+
+    def too_many_draws() -> bool:
+        with module.memory_for(10_000):
+            return fails(lambda: fit.predict(64), "draws: 64 do not fit")
+
+    return {
+        "a step that does not fit names what to lower": a_step_that_does_not_fit,
+        "and leaves the runner usable": lambda: torch.tensor(runner.run(*data, steps=60).losses).isfinite().all(),
+        "so do batches": batches_that_do_not_fit,
+        "draws are made in chunks that fit": draws_in_smaller_chunks,
+        "draws that do not fit name themselves": too_many_draws,
+    }
+
+
+def apart(module: Any) -> dict[str, Callable[[], bool]]:
+    """Runs on two devices, step by step in turns, take the steps that each takes alone."""
+    from _gpu_programs import regression
+
+    import credo
+
+    module.own_generator(True)
+    data = rows(40)
+
+    def runner(device: str) -> Any:
+        return credo.SVI(regression, None, device=device, progress=False, seed=3)
+
+    def alone(device: str) -> list[float]:
+        one = runner(device)
+        return [one.step(*data) for _ in range(30)]
+
+    def in_turns() -> bool:
+        one, other = runner("cpu"), runner(NAME)
+        pairs = [(one.step(*data), other.step(*data)) for _ in range(30)]
+        return [a for a, _ in pairs] == alone("cpu") and [b for _, b in pairs] == alone(NAME)
+
+    return {"two devices do not disturb each other": in_turns}
+
+
+def afterwards() -> dict[str, Callable[[], bool]]:
+    from _gpu_programs import correlated
+
+    import credo
+
+    data = rows(40)
+    fit = credo.fit(correlated, None, *data, device=NAME, steps=300, progress=False)
+    there = tuple(v.to(NAME) for v in data)
+
+    def drawn(picture: Callable[..., Any], *arguments: Any) -> bool:
+        return picture(*arguments) is not None
+
+    def exact_answers() -> bool:
+        here, there_too = credo.exact(correlated, *data), credo.exact(correlated, *there)
+        return abs(here.log_evidence - there_too.log_evidence) < 1e-9
+
+    def reference() -> bool:
+        try:
+            found = credo.reference(correlated, *there, draws=100, warmup=100, chains=2, device=NAME, progress=False)
+        except credo.UnreliableReference as few_draws:
+            found = few_draws.reference
+        mean, exact = found.marginals["w"].mean.cpu(), credo.exact(correlated, *data).marginals["w"].mean.cpu()
+        return bool((mean - exact).abs().max() < 0.2)
+
+    plots, probs = credo.plots, torch.full((50, 4), 0.25, device=NAME)
+    labels = torch.arange(50, device=NAME) % 4
+    pictures = {
+        "losses": lambda: drawn(plots.losses, fit),
+        "a belief": lambda: drawn(plots.belief, fit, "w", (0,)),
+        "intervals": lambda: drawn(plots.intervals, credo.compare(fit)),
+        "a prediction": lambda: drawn(plots.predictive, fit),
+        "masses": lambda: drawn(plots.masses, probs[0], probs[1]),
+        "a plane": lambda: drawn(plots.plane, fit.sample(50)["w"], probs[:, 0]),
+        "images": lambda: drawn(plots.images, probs[:4]),
+        "reliability": lambda: drawn(plots.reliability, probs, labels),
+        "strangeness": lambda: drawn(plots.strangeness, {"rows": probs[:, 0]}),
+    }
+    return {
+        "what leaves a fit is on its device": lambda: fit.sample(3)["w"].device.type == NAME,
+        "a comparison takes it": lambda: (credo.compare(fit)["error in sds"].abs() < 1).all(),
+        "exact takes data of the device": exact_answers,
+        "reference takes them": reference,
+        "likelihood takes it": lambda: credo.log_likelihood(fit, 10).values.shape == (40,),
+        "metrics take it": lambda: credo.metrics.classification(probs, labels)["accuracy"] <= 1,
+        "uncertainty takes it": lambda: len(credo.metrics.uncertainty(probs.expand(3, 50, 4))) == 50,
+        "auroc takes it": lambda: credo.metrics.auroc(probs[:, 0], probs[:, 1]) == 0.5,
+        **{f"a picture of {name} takes it": picture for name, picture in pictures.items()},
+    }
+
+
+def rows(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    noise = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 2, generator=noise)
+    return x, x @ torch.tensor([1.0, -1.0]) + torch.randn(n, generator=noise)
+
+
+if __name__ == "__main__":
+    main()
