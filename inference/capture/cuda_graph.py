@@ -36,9 +36,8 @@ def cuda_graph(job: CompileJob, x: CompiledInputs, buffers: list[torch.Tensor]) 
     changed = CompiledInputs._fields[1 : CompiledInputs._fields.index("others")]  # then come those that are only read
     end = job.sizes["per_step"] + sum(job.sizes[name] for name in changed)
     places = {buffer.data_ptr() for buffer in buffers}
-    written = [
-        end + i for i, t in enumerate([t for part in x for t in part][end:]) if t.data_ptr() in places
-    ]  # read, and changed too
+    inputs = [t for part in x for t in part]
+    written = [i for i in range(end, len(inputs)) if inputs[i].data_ptr() in places]  # read, and changed too
     last_read: list[tuple[int, int]] = []  # the tensors copied last: copied again only if replaced or changed
 
     def steps(flat: list[torch.Tensor], stacked: int, count: int) -> list[float]:

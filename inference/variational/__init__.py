@@ -4,7 +4,6 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
-    place.py        the device of a run whose user names none
     retries.py      errors at one draw, tried again at others
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run

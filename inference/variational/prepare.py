@@ -12,6 +12,7 @@ from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
 from ..planning.legal import fullest, in_loops_over_some_rows
+from ..planning.place import best_place, device_of
 from ..planning.plan import Plan
 from ..planning.race import how_many
 from ..preflight.given import check_given
@@ -24,7 +25,6 @@ from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state
 from ..runtime.vectorise import can_vectorise
-from .place import best_place, device_of
 from .retries import at_other_draws
 from .settings import Settings
 

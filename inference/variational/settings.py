@@ -24,7 +24,7 @@ class Settings(NamedTuple):
     races: bool  # whether legal plans compete
     force: bool
     seed: int
-    device: torch.device | None  # None: the CPU or the accelerator, as the pair needs (see `place`)
+    device: torch.device | None  # None: the CPU or the accelerator, as the pair needs (see `planning/place.py`)
     progress: bool
 
 

@@ -6,8 +6,8 @@ from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
 from credo.inference.pair.pair import Pair
+from credo.inference.planning.place import best_place, device_of
 from credo.inference.runtime.state import entered, new_state
-from credo.inference.variational.place import best_place, device_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")  # which need not exist: it is only named
 

@@ -1,6 +1,6 @@
 """Where a run computes if the user names no device: on the accelerator only if a step has enough arithmetic for it.
 
-    arithmetic of a step >= 2 microseconds * its operators          (both counted, see `planning/work.py`)
+    arithmetic of a step >= 2 microseconds * its operators          (both counted, see `work.py`)
 
 An accelerator does the arithmetic in next to no time, but each operator costs it one to two microseconds (a kernel of a
 CUDA graph); the CPU's compiled step pays for the arithmetic alone. Both were measured for the pairs of this repository.
@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 from ..objective.elbo import log_weight
 from ..pair.batches import batch
 from ..pair.pair import Pair
-from ..planning.work import work
 from ..preflight.rows import find_rows
 from ..runtime.generators import noise
+from .work import work
 
 KERNEL = 2.0  # microseconds of an operator on an accelerator, with a margin
 
