@@ -9,7 +9,6 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
-from ..variational.caller import warning_caller
 from ..variational.interrupts import interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
@@ -56,7 +55,8 @@ def fit(
     plan: overrides of the estimators, e.g. {site: "score"}; or the plan of an earlier fit, which is kept; or "fast",
         which takes the first legal estimator without measurements. None: legal estimators compete on variance times
         work, before the first step and at times during the run. force: a biased override warns instead of raising.
-    seed: of all randomness in the run. device: where the run computes; None: CUDA if there is one, else the CPU.
+    seed: of all randomness in the run. device: where the run computes; None: on the accelerator (CUDA) if the
+        data are there or a step has enough arithmetic for it (counted, and said in the plan), else on the CPU.
     compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
         says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
 
@@ -98,7 +98,7 @@ def fit(
             progress=progress,
         )
         found: list[Fit] = []
-        with warning_caller(runner._warnings, found):
+        with runner._called(found):
             found.append(runner._run(data, steps, ctrl_c))
         return found[0]
 
@@ -130,5 +130,5 @@ def plan(
     'pathwise'
     """
     runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
-    with warning_caller(runner._warnings):
+    with runner._called():
         return runner._race(by_name(model, data, named, OPTIONS))
