@@ -30,8 +30,9 @@ from torch.utils._pytree import tree_map
 
 import credo
 
-STEPS, LONG = 30, 230  # LONG: enough to be recorded and compiled
-ROUNDS, SECONDS, AT_ONCE = 3, 0.3, 50  # of the timings; steps of one call
+STEPS, LONG = 30, 60  # LONG: enough to be recorded
+ROUNDS, SECONDS = 3, 0.3  # of the timings
+AT_ONCE = (20, 20, 1000)  # steps of one call of each contender: a call of credo's checks the pair again
 CLOSE, RECORDED, TIMES = 1e-4, 1e-5, 10
 
 
@@ -112,12 +113,12 @@ def speeds(name: str, device: torch.device, synchronize: Callable[[], None]) -> 
     contenders = [of_pyro(pair, device), *(of_credo(pair, device, compile) for compile in (False, True))]
     times: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
-        for take_steps, found in zip(contenders, times, strict=True):
+        for take_steps, found, at_once in zip(contenders, times, AT_ONCE, strict=True):
             synchronize()
             begun, steps = time.perf_counter(), 0
             while time.perf_counter() - begun < SECONDS:
-                take_steps(AT_ONCE)
-                steps += AT_ONCE
+                take_steps(at_once)
+                steps += at_once
             synchronize()
             found.append((time.perf_counter() - begun) / steps * 1e6)
     return [statistics.median(found) for found in times]

@@ -48,7 +48,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--steps", type=int, help="Number of steps; without it, until converged."),
             click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws."),
-            click.option("--device", help="cpu, cuda, ...; without it, CUDA if it is there and the model is large enough."),
+            click.option("--device", help="cpu, cuda, ...; without it, CUDA for models that gain from it."),
             click.option(
                 "--out",
                 type=click.Path(path_type=Path, file_okay=False),

@@ -46,7 +46,8 @@ def reference(
     chains: run in turns in this process, from starting points far apart, each second one minus the one before.
     seed: of the starting points and all draws.
     accept: acceptance probability for which the step size is adapted; nearer to 1 is slower and safer.
-    device: None means the accelerator (CUDA) if there is one, which pays for large data only: transitions run one after another.
+    device: None means the accelerator (CUDA) if there is one, which pays for large data only: transitions run one after
+        another.
     Returns `Reference`; its draws have shape (chains, draws, *shape of the site). Ctrl-C returns the draws so far, with
     a warning if they are unreliable.
 
