@@ -120,7 +120,7 @@ def _way(
     def some(t: torch.Tensor) -> Points:
         u = {}
         for name, (a, b) in ends.items():
-            s = t.reshape(-1, *[1] * a.dim()).to(a)
+            s = t.reshape(-1, *[1] * a.dim()).to(a.dtype)
             u[name] = (a + s * (b - a)).requires_grad_()
         with torch.enable_grad():
             z = {name: to[name](v) for name, v in u.items()}

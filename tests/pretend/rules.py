@@ -26,7 +26,7 @@ def main() -> None:
     module = register(Path(sys.argv[1]))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    promises = {**places(), **memory(module), **apart(module), **afterwards()}
+    promises = {**places(), **memory(module), **state(module), **apart(module), **afterwards()}
     print(json.dumps({promise: kept(holds) for promise, holds in promises.items()}))
 
 
@@ -107,6 +107,34 @@ def memory(module: Any) -> dict[str, Callable[[], bool]]:
         "so do batches": batches_that_do_not_fit,
         "draws are made in chunks that fit": draws_in_smaller_chunks,
         "draws that do not fit name themselves": too_many_draws,
+    }
+
+
+def state(module: Any) -> dict[str, Callable[[], bool]]:
+    """What a run keeps beside its parameters."""
+    from _gpu_programs import Normed, regression
+
+    import credo
+
+    data = rows(40)
+
+    def counters(compile: bool) -> set[str]:
+        runner = credo.SVI(regression, None, torch.optim.RMSprop, device=NAME, compile=compile, progress=False)
+        runner.run(*data, steps=40)
+        return {kept["step"].device.type for kept in runner._steps.optimiser.state.values()}
+
+    def running_var(compile: bool) -> torch.Tensor:  # the loss leaves the mean open, to which rounding adds up
+        model = Normed()
+        fit = credo.fit(model, None, *data, device=NAME, compile=compile, steps=60, seed=1, progress=False)
+        return fit.trained(model.net)[1].running_var
+
+    return {
+        "an eager optimiser counts on the CPU": lambda: counters(False) == {"cpu"},
+        "a replayed one too": lambda: counters(True) == {"cpu"},
+        "buffers move in a graph as in eager steps": lambda: torch.allclose(
+            running_var(True), running_var(False), 1e-4
+        ),
+        "and move": lambda: (running_var(True) - 1).abs().max() > 0.01,
     }
 
 
