@@ -24,7 +24,7 @@ from ..runtime.generators import noise
 from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
-from .evidence import DRAWS, as_double, evidence_gap, on_cpu
+from .evidence import DRAWS, as_double, evidence_gap
 from .oracle import Oracle, find_oracle, name_of
 
 Columns = dict[str, torch.Tensor | None]
@@ -57,7 +57,6 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> pd.DataF
     (True, True)
     """
     against = name_of(exact)
-    fit = on_cpu(fit)
     if exact is None:
         exact, against = find_oracle(fit, seed)
     left_out = fit.summed.sites if fit.summed is not None else frozenset()

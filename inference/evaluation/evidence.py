@@ -62,8 +62,7 @@ def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[fl
     """(ELBO, its Monte Carlo error) in nats; draws are added until the error is small relative to the gap."""
     weights = torch.zeros(0, dtype=torch.float64)
     dtype = next((p.dtype for p in fit.params.values()), torch.float32)
-    device = fit.state.device
-    values = {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in fit.plan.values.items()}
+    values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
     recipe = fit.plan.recipe._replace(values=values)  # terms known in closed form need no draws
     while len(weights) < DRAWS:
         with reading(fit.state, seed + 1000 * len(weights)):
@@ -75,27 +74,13 @@ def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[fl
     return weights.mean().item(), error
 
 
-def on_cpu(fit: Fit) -> Fit:
-    """The fit on the CPU, where exact posteriors and references are; as it is if its program insists on a device."""
-    if fit.state.device.type == "cpu":
-        return fit
-    data = tuple(v.cpu() if isinstance(v, torch.Tensor) else v for v in fit.data)
-    params = {name: value.cpu() for name, value in fit.params.items()}
-    moved = dataclasses.replace(fit, data=data, params=params, state=snapshot(fit.state, device=torch.device("cpu")))
-    return moved if _runs(moved) else fit
-
-
 def as_double(fit: Fit) -> Fit:
     """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
     data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
     double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
-    return double if _runs(double) else fit  # constants of the model may be in single precision
-
-
-def _runs(fit: Fit) -> bool:
     try:
-        with reading(fit.state, 0), torch.no_grad():
-            log_weight(pair_of(fit))
-    except RuntimeError:
-        return False
-    return True
+        with reading(double.state, 0), torch.no_grad():
+            log_weight(pair_of(double))
+    except RuntimeError:  # constants of the model in single precision
+        return fit
+    return double
