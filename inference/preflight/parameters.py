@@ -4,7 +4,7 @@ Tied weights, networks that model and guide share, and a parameter that is fetch
 """
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch.distributions import constraints
 
 from ..capture.places import Place, calling_place
 from ..distributions.unwrap import unwrapped
-from ..runtime.parameters import unconstrained
+from ..runtime.parameters import leaves_behind, unconstrained
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
 
@@ -115,7 +115,7 @@ def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
         costs = [fn.log_prob(value.detach()).sum() for fn in fns]
     if not all(cost.requires_grad for cost in costs):  # points: the sites of AutoDiagonalNormal, say
         return False
-    leaves = list({id(leaf): leaf for leaf in _leaves(costs)}.values())
+    leaves = list({id(leaf): leaf for leaf in leaves_behind(costs)}.values())
     if not leaves or not all(cost.requires_grad for cost in costs):  # points, of an autoguide say
         return False
     slopes = [torch.autograd.grad(cost, leaves, retain_graph=True, allow_unused=True) for cost in costs]
@@ -135,7 +135,7 @@ def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...
     mode is taken as frozen on purpose.
     """
     costs = [site["log_prob"] for trace in (model, guide) for site in trace.nodes.values() if "log_prob" in site]
-    leaves = {id(leaf): leaf for leaf in _leaves(costs)}
+    leaves = {id(leaf): leaf for leaf in leaves_behind(costs)}
     own = unconstrained()
     known = {id(t) for t in (*own.values(), *(v for v in data if isinstance(v, torch.Tensor)))}
     loose = {i: leaf for i, leaf in leaves.items() if i not in known}
@@ -165,19 +165,6 @@ def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...
 
 def _places(name: str, calls: list[ParameterCall]) -> str:
     return ", ".join(dict.fromkeys(str(call.place or name) for call in calls if call.name == name))
-
-
-def _leaves(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The leaf tensors that these are computed from with a gradient."""
-    todo: list[Any] = [t.grad_fn for t in tensors if t.grad_fn is not None]
-    seen = set(todo)
-    while todo:
-        function = todo.pop()
-        if (leaf := getattr(function, "variable", None)) is not None:
-            yield leaf
-        new = {f for f, _ in function.next_functions if f is not None} - seen
-        seen |= new
-        todo.extend(new)
 
 
 def _own_leaves(tensor: torch.Tensor) -> frozenset[int] | None:

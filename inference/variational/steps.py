@@ -22,6 +22,7 @@ from ..capture.signature import Signature, signature_of
 from ..objective.elbo import differentiable_loss, objective
 from ..pair.batches import Shuffled, batch
 from ..pair.pair import Pair
+from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
 from ..runtime.parameters import flat_parameters, unconstrained
 from ..runtime.state import State
@@ -117,7 +118,7 @@ class Steps:
                 self.baselines.clear()
                 self.baselines.update(before)
         if not self.taken and math.isfinite(loss):
-            self.warnings += without_gradient()
+            self.warnings += without_gradient(lambda: unused_parameters(part))
         return StepBlock([loss], iterate())
 
     def _replayed(
