@@ -19,7 +19,7 @@ from ..distributions.finite import values_of
 from ..preflight.support import refuse_unscored
 from ..runtime.escapes import ESCAPES
 from ..runtime.generators import noise
-from ..runtime.precision import default_dtype
+from ..runtime.replaced import default_dtype
 from ..runtime.sites import observed
 from .log_joint import scored, without_wishart_warning
 from .no_closed_form import NoClosedForm

@@ -84,7 +84,8 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
     if not new:
         return fit.data
-    given = arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data))
+    gaps = gaps_of(fit.model, fit.data)
+    given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, gaps=gaps)
     for name, value, old in zip(given.names, given.values, fit.data, strict=False):
         if value is None or not isinstance(old, torch.Tensor):
             continue

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from pyro import poutine
 
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
+from ..runtime.datasets import tensors_in
 from ..runtime.generators import noise
 from ..runtime.sites import observed
 from .check import Checked, checked
@@ -103,11 +105,16 @@ def refusing_changes(given: Arguments) -> Iterator[None]:
 
 def _refuse_changed(given: Arguments, before: list[Any], error: Exception | None = None) -> None:
     for name, value, state in zip(given.names, given.values, before, strict=True):
-        if _state(value) != state:
+        place = _changed(value, state)
+        if place is not None:
+            part = f"{name}{place}"
             raise ValueError(
-                f"{name}: the model or the guide changes this argument in place (with {name} -= ..., {name}[i] = ..., "
-                f"or a method that ends in _), so that each run would get other data; write {name} = {name} - ..., or "
-                f"begin with {name} = {name}.clone()"
+                f"{part}: the model or the guide changes this argument in place (with {part} -= ..., {part}[i] = ..., "
+                f"or a method that ends in _), so that each run would get other data; write {part} = {part} - ..., or "
+                f"begin with {part} = {part}.clone()"
+                if not place
+                else f"{part}: the model or the guide changes {part} in place, replaces it, or takes it out of {name}, "
+                f"so that each run would get other data; give the new value a name of its own, x = {part} - ..."
             ) from error
 
 
@@ -116,5 +123,30 @@ def _shown(value: Any) -> str:
     return f"{kind} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else kind
 
 
-def _state(value: Any) -> Any:
-    return (value._version, value.shape) if isinstance(value, torch.Tensor) else None
+def _state(value: Any) -> dict[str, tuple[Any, Any]]:
+    """{place in an argument: (the tensor or array there, what a change in place of it alters)}."""
+    return {place: (part, _version(part)) for place, part in tensors_in(value).items()}
+
+
+def _version(part: Any) -> Any:
+    return (part._version, part.shape) if isinstance(part, torch.Tensor) else hash(part.tobytes())
+
+
+def _changed(value: Any, before: dict[str, tuple[Any, Any]]) -> str | None:
+    """The first place in an argument that holds other numbers than before; None if there is none.
+
+    Entries that are added to a dictionary, and entries that are converted (to another dtype, say), are no change.
+    """
+    now = tensors_in(value)
+    for place, (part, version) in before.items():
+        if place not in now or (now[place] is part and _version(part) != version):
+            return place
+        if now[place] is not part and not np.array_equal(*map(_numbers, (now[place], part)), equal_nan=True):
+            return place
+    grown = [place for place in now if place not in before and re.sub(r"\[\d+\]$", "[0]", place) in before]
+    return grown[0] if grown else None
+
+
+def _numbers(part: Any) -> np.ndarray:
+    array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
+    return array.astype(np.float64) if array.dtype.kind in "biuf" else array

@@ -34,7 +34,7 @@ def refuse_unscored(name: str, site: Site) -> None:
             return
         raise ValueError(
             f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
-            f"does not take ({str(error).splitlines()[0]}); pass them as floats, x.float()"
+            f"does not take ({str(error).splitlines()[0]}); pass them as floats, or write obs=x.float() in the model"
         ) from error
 
 

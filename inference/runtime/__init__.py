@@ -4,9 +4,10 @@ Files, in the order in which to read them:
 
     sites.py       the sites of a trace: latent, observed, plates
     call.py        the call of a model: names of its arguments, data by name, missing ones
+    labels.py      text and categories as whole-number codes
     columns.py     one argument's data as an array of numbers, whatever type it came in
     tables.py      tables: columns for arguments, rows of several tables paired
-    datasets.py    torch's DataLoader and Dataset as tensors
+    datasets.py    DataLoader and Dataset as tensors; containers of the run's own
     rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
     beside.py      the other functions in the file of a function
@@ -14,12 +15,11 @@ Files, in the order in which to read them:
     components.py  connected components of names
     parameters.py  the parameters of the current store
     generators.py  random generators, saved and restored
-    precision.py   torch's default dtype, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
     held.py        sites held at given values
     anew.py        observed sites drawn anew
-    replaced.py    an attribute replaced for a while
+    replaced.py    an attribute, or torch's default dtype, replaced for a while
     traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python
     antithetic.py  antithetic noise

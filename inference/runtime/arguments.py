@@ -15,7 +15,8 @@ from torch import nn
 
 from .call import argument_names, by_name, parameters, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
-from .datasets import unpacked
+from .datasets import of_its_own, unpacked
+from .labels import Labels, coded
 from .rounding import digits_lost
 from .tables import as_table, by_column, in_order, paired_by_index
 
@@ -43,7 +44,8 @@ class Arguments(NamedTuple):
     names: list[str]  # of the model's signature, for messages
     columns: tuple[list[str] | None, ...]  # the column names of an argument that came as a table, else None
     gaps: Mapping[str, str]  # the arguments with values that are not finite, and the message that refuses them
-    lost: tuple[str, ...]  # warnings of digits that single precision loses
+    codes: Labels  # of text and categories, whose codes the values hold
+    notices: tuple[str, ...]  # which labels became codes; warnings of digits that single precision loses
 
 
 def arguments(
@@ -52,6 +54,7 @@ def arguments(
     dtype: torch.dtype,
     device: torch.device,
     columns: tuple[list[str] | None, ...] = (),
+    codes: Labels | None = None,
     *,
     gaps: Collection[str] | None = (),
     whole: bool = False,
@@ -62,6 +65,7 @@ def arguments(
         One DataFrame alone, or a dictionary, is taken apart by column names (see `by_column`); beside other arguments
         a DataFrame is a matrix. Floating point becomes `dtype`.
     columns: those of the fit, for each of its arguments; a table with the same columns is put into that order.
+    codes: those of the fit, which the labels of new data get; None: the labels that the data holds get codes.
     gaps: the arguments that may hold NaN or infinity; None: all of them, for the caller to check.
     whole: this begins a run: the model gets all that it wants, and tensors that the user does not share.
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
@@ -70,20 +74,23 @@ def arguments(
     refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
     data = paired_by_index(names, in_order(names, data, columns))
-    settings, found, values, lost = settings_of(model), {}, [], []
-    for name, value in zip(names, data, strict=True):
+    labelled = coded(names, data, codes)
+    settings, found, values, notices = settings_of(model), {}, [], [*labelled.notices]
+    for name, value in zip(names, labelled.values, strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
             if whole and dtype == torch.float32 and (warning := digits_lost(name, given)):
-                lost.append(warning)
+                notices.append(warning)
             if message := _not_finite(name, given):
                 found[name] = message
             given = _placed(given, dtype, device, copy=whole and isinstance(value, torch.Tensor))
+        else:
+            given = of_its_own(given, tensors=whole)
         values.append(given)
     refused = [message for name, message in found.items() if gaps is not None and name not in gaps]
     if refused:
         raise ValueError(refused[0])
-    return Arguments(tuple(values), names, _columns(data), found, tuple(lost))
+    return Arguments(tuple(values), names, _columns(data), found, labelled.codes, tuple(notices))
 
 
 def tensors(

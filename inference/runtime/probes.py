@@ -4,7 +4,7 @@ Random generators are put back by `generators`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from .reachable import find_modules
 T = TypeVar("T")
 PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
 SHORTER = (1.0, 0.1, 0.01)  # of the move: the next where the pair cannot be run at the end of the one before
+DRAWS = 10  # at which a probe is tried, where some draws raise an error
 
 
 @contextmanager
@@ -58,6 +59,17 @@ def look_near(look: Callable[[], T], sd: float) -> T:
             if not sd or shorter == SHORTER[-1]:
                 raise
     raise AssertionError("a look returns or raises")
+
+
+def at_a_draw(look: Callable[[int], T]) -> T:
+    """What `look(try)` returns for the first of 0, 1, ... at which it raises no error: a few draws may raise one.
+
+    A draw may have no density: its covariance has no Cholesky factor, or the program refuses its value.
+    """
+    for number in range(DRAWS - 1):
+        with suppress(Exception):  # of the user's own code, which may raise anything
+            return look(number)
+    return look(DRAWS - 1)
 
 
 @contextmanager

@@ -128,4 +128,4 @@ class PyroSVI(pyro.infer.SVI):
                 pair = pair._replace(
                     summed=to_sum_out(poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*data), guide)
                 )
-        return finished(self.model, pair, self.losses, Plan(()), stopped, 0, ())
+        return finished(self.model, pair, self.losses, Plan(()), stopped, 0)

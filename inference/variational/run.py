@@ -75,7 +75,14 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
                 part = course.steps.batch(course.pair)
                 course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
-        return course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+        finite = False
+        try:
+            block = course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+            finite = all(map(math.isfinite, block.losses))
+            return block
+        finally:
+            if not finite:
+                course.steps.make_fewer(course.plans.now())
 
     course.steps.set_rate(1.0)
     try:
@@ -104,15 +111,15 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
     """The fit at this average of the iterates, shape (P,); None: at the present parameters."""
     if average is not None:
         place_parameters(average, unconstrained().values())
-    settings, columns = course.settings, course.given.columns
+    settings = course.settings
     pair = completed(course.pair, course.warnings)
-    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, columns)
+    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
     """The fit of a run that ended before it had a plan, at the parameters that the guide starts from."""
     with entered(begun.state):
-        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
+        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given)
 
 
 def _ending(course: Course, steps: int | None) -> Ending:

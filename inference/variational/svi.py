@@ -171,8 +171,8 @@ class SVI:
         else:
             prepared = self._prepared
             refuse_unknown(prepared.state, data)
-            model, device = self._settings.model, self._settings.device
-            given = arguments(model, data, prepared.dtype, device, gaps=prepared.gaps)
+            to, known = (prepared.dtype, self._settings.device), (prepared.columns, prepared.codes)
+            given = arguments(self._settings.model, data, *to, *known, gaps=prepared.gaps)
         pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
         return pair, prepared, given
 

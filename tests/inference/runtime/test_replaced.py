@@ -1,10 +1,11 @@
-"""An attribute that is replaced for a while is put back as it was."""
+"""An attribute, or the default dtype of torch, that is replaced for a while is put back as it was."""
 
 import math
 
 import pytest
+import torch
 
-from credo.inference.runtime.replaced import attribute_replaced
+from credo.inference.runtime.replaced import attribute_replaced, default_dtype
 
 
 class Base:
@@ -40,3 +41,19 @@ def test_an_attribute_that_is_missing_is_an_error():
     with pytest.raises(AttributeError, match="absent"), attribute_replaced(Base, "absent", 1):
         pass
     assert not hasattr(Base, "absent")
+
+
+def test_the_dtype_holds_inside_and_the_one_before_comes_back():
+    with default_dtype(torch.float64):
+        assert torch.tensor(1.0).dtype == torch.float64
+        with default_dtype(torch.float32):
+            assert torch.zeros(1).dtype == torch.float32
+        assert torch.zeros(1).dtype == torch.float64
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_an_error_puts_the_dtype_back_too():
+    torch.set_default_dtype(torch.float64)
+    with pytest.raises(KeyError), default_dtype(torch.float32):
+        raise KeyError("mine")
+    assert torch.get_default_dtype() == torch.float64

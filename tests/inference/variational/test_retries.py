@@ -48,3 +48,13 @@ def test_another_error_is_raised_at_once(error):
     with pytest.raises(error):
         at_other_draws(compute)
     assert calls == [0]
+
+
+def test_an_error_of_another_kind_on_a_later_try_hides_none():
+    """The first try took an entry out of the data, which the second one missed."""
+
+    def compute(number):
+        raise KeyError("y") if number else ValueError("changes its data in place")
+
+    with pytest.raises(ValueError, match="changes its data in place"):
+        at_other_draws(compute)
