@@ -20,6 +20,7 @@ from .labels import Labels, coded
 from .rounding import digits_lost
 from .tables import as_table, by_column, in_order, paired_by_index
 
+MOST = 2**62  # of steps, draws, rows
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
 
 
@@ -32,7 +33,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros((), device=device).item()  # a meta tensor holds no number
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, OverflowError, NotImplementedError) as error:
         raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
     return torch.device(device)
 
@@ -123,16 +124,27 @@ def works_in_double(modules: list[nn.Module]) -> bool:
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range."""
+    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range.
+
+    most: None for any number that a tensor can be as long as.
+    """
     try:
-        number = operator.index(value)
+        number = operator.index(value) if not isinstance(value, bool) else least - 1
     except TypeError:
         number = least - 1
     if number < least:
         raise ValueError(f"{name}: got {shown(value)}, wanted a whole number of at least {least}")
-    if most is not None and number > most:
+    most = MOST if most is None else most
+    if number > most:
         raise ValueError(f"{name}: got {number}, wanted a whole number of at most {most}")
     return number
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """`value` as a bool. Raises ValueError, which names the argument, unless it is True, False, 1 or 0."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name}: got {shown(value)}, wanted True or False")
 
 
 def number_of_draws(call: str, n: Any, least: int = 1) -> int:

@@ -83,7 +83,7 @@ class SVI:
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress)
+        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress, compile)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
