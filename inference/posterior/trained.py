@@ -14,6 +14,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import nn
 
+from ..runtime.arguments import shown
 from ..runtime.sites import latent, quoted
 from ..runtime.state import reading, refuse_unknown
 from .approximation import Approximation
@@ -34,6 +35,11 @@ def trained(fit: Approximation, net: nn.Module, draw: int | None = None) -> nn.M
     Raises ValueError for a network that the run has not trained, and for weights that the model replaces by latents
     that are not named after them.
     """
+    if not isinstance(net, nn.Module):
+        raise ValueError(
+            f"net: got {shown(net)}, wanted a network (a torch.nn.Module) that the run has trained, or an autoguide; "
+            f"the trained parameters of a function are fit.params, and its draws fit.sample()"
+        )
     refuse_unknown(fit.state, (net,))
     with reading(fit.state, 0):
         store: dict[str, Any] = dict(pyro.get_param_store().get_state())

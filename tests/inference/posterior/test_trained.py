@@ -134,3 +134,17 @@ def test_a_model_that_is_a_module_stays_a_program():
     model = Regression()
     fit = credo.fit(model, None, X[:, 0], 2 * X[:, 0], steps=5, progress=False)
     assert "w" in fit.trained(model)._pyro_samples
+
+
+def test_what_is_no_network_is_refused_by_name():
+    def model(x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(w, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("w", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0))
+
+    fit = credo.fit(model, guide, X[:, 0], steps=5, progress=False, compile=False)
+    with pytest.raises(ValueError, match=r"net: got .*function.*wanted a network.*fit.params"):
+        fit.trained(guide)
