@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from pyro import poutine
+from torch.distributions import constraints
 
+from ..distributions.unwrap import unwrapped
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
 from ..runtime.datasets import tensors_in
 from ..runtime.generators import noise
+from ..runtime.labels import listed
 from ..runtime.sites import observed
 from .check import Checked, checked
 from .gaps import naming_gaps, refuse_gaps
@@ -39,6 +42,7 @@ def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
         refuse_gaps(pair, given.gaps)
     if column := outer_column(pair, given.names):
         raise ValueError(column)
+    _refuse_labels_as_numbers(pair, given)
     return found
 
 
@@ -57,7 +61,33 @@ def checking_model(model: Program, given: Arguments) -> Iterator[None]:
             refuse_gaps(pair, given.gaps)
         if column := outer_column(pair, given.names):
             raise ValueError(column)
+        _refuse_labels_as_numbers(pair, given)
         yield
+
+
+def _refuse_labels_as_numbers(pair: Pair, given: Arguments) -> None:
+    """Raises ValueError for three labels or more whose codes a site observes as measurements or counts."""
+    coded = {
+        name: value for name, value in zip(given.names, given.values, strict=True) if len(given.codes.get(name, ())) > 2
+    }
+    if not coded:
+        return
+    with noise(0), torch.no_grad():
+        guide = poutine.trace(pair.guide).get_trace(*pair.data)
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    for site_name, site in observed(trace).items():
+        fn = unwrapped(site["fn"])
+        support = getattr(fn, "support", None)
+        counts = support is constraints.nonnegative_integer
+        for name, value in coded.items():
+            seen = site["value"]
+            if (counts or getattr(support, "is_discrete", True) is False) and seen.shape == value.shape:
+                if torch.equal(seen.double(), value.double()):
+                    raise ValueError(
+                        f"site {site_name!r}: {type(fn).__name__} would take the codes of the labels of {name}, "
+                        f"{listed(given.codes[name])}, for numbers; observe labels by a Categorical, or, if numbers "
+                        f"are meant, pass numbers: pandas.Categorical({name}).codes"
+                    )
 
 
 @contextmanager

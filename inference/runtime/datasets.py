@@ -92,6 +92,11 @@ def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module))
 
 
+def _is_text(part: Any) -> bool:
+    """Whether a part of the rows of a Dataset is text, of which torch makes no tensor."""
+    return isinstance(part, (list, tuple)) and all(isinstance(value, str) for value in part)
+
+
 def _is_dataset(value: Any) -> bool:
     return isinstance(value, (DataLoader, Dataset))
 
@@ -127,4 +132,5 @@ def _tensors(value: Any) -> tuple[Any, ...]:
         raise ValueError(
             f"data: the rows of {kind} are dictionaries; pass the tensors of their keys as arguments: {list(rows)}"
         )
-    return tuple(rows) if isinstance(rows, (list, tuple)) else (rows,)
+    parts = rows if isinstance(rows, (list, tuple)) and not _is_text(rows) else (rows,)
+    return tuple(np.array(part) if _is_text(part) else part for part in parts)

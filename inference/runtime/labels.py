@@ -58,12 +58,16 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
         found += columns
         indices += columns if whole else []
         values.append(value)
-        covariates = "" if whole else f"; {name} is a matrix of numbers, for which pandas.get_dummies codes covariates"
-        notices += [f"{_became(column)}{covariates}" for column in columns]
+        mixed = isinstance(value, pd.DataFrame) and len(columns) < value.shape[1]
+        advice = f", numbers in the matrix {name}; pandas.get_dummies makes covariates of labels" if mixed else ""
+        notices += [f"{_became(column)}{advice}" for column in columns]
     if known is not None:
         return Coded(tuple(values), known, ())
     for one, other in combinations(indices, 2):
         _refuse_two_codes(one, other)
+    if len(notices) > SHOWN:
+        more = ", ".join(str(column.key) for column in found[SHOWN:])
+        notices[SHOWN:] = [f"labels became codes in {len(found) - SHOWN} more columns, see fit.codes: {more}"]
     return Coded(tuple(values), {column.key: column.labels for column in found}, tuple(notices))
 
 
@@ -134,8 +138,9 @@ def _column(key: Any, place: str, column: pd.Series, known: Labels | None) -> _C
     codes = pd.Index(labels, dtype=object).get_indexer(column.astype(object))
     if (codes < 0).any():
         raise ValueError(
-            f"{place}: the fit has not seen the label {column.iloc[codes.argmin()]!r}; it knows {listed(labels)}. "
-            f"Leave out its rows, or declare all labels when you fit: pandas.Categorical(values, categories=[...])"
+            f"{place}: the fit has not seen the label {column.astype(object).iloc[codes.argmin()]!r}; it knows "
+            f"{listed(labels)}. Leave out its rows, or declare all labels when you fit: pandas.Categorical(values, "
+            f"categories=[...])"
         )
     return _Column(key, place, labels, codes.astype(np.int64))
 

@@ -101,7 +101,8 @@ class Fit:
         steps = f"mean of the last {last_tenth(self.losses):,} steps"
         loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
         sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
-        codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in self.codes.items())
+        codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
+        codes += "; ..." if len(self.codes) > 3 else ""
         end = f"\n     {codes}" if codes else ""
         return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}{end}"
 

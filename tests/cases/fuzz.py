@@ -84,7 +84,10 @@ COLUMNS = [
 LABELS = st.lists(st.sampled_from(["a", "b", "c", "c", "a", "b", "d", " a", "", "nan", "é"]), min_size=N, max_size=N)
 HELD = [
     *(lambda v: pd.Series(v), lambda v: pd.Series(v, dtype=object), lambda v: pd.Series(v, dtype="string")),
-    *(lambda v: pd.Series(v, dtype="category"), lambda v: pd.Categorical(v, categories=["b", "a", "c"])),
+    *(
+        lambda v: pd.Series(v, dtype="category"),
+        lambda v: pd.Series(v).astype("category").cat.set_categories(["b", "a", "c"]),
+    ),
     *(lambda v: pd.Index(v), np.array, lambda v: np.array(v, object), lambda v: np.array(v).reshape(2, 2), list),
     *(
         lambda v: np.array([x.encode() for x in v]),

@@ -70,9 +70,11 @@ def test_columns_of_a_matrix_are_coded_one_by_one():
     found = coded(["X", "y"], (TABLE, TABLE["sex"]))
     assert found.values[0].to_numpy().tolist() == [[30, 0, 1], [40, 1, 0], [50, 0, 1]]
     assert found.codes == {"sex": ["f", "m"], "site": ["a", "b"], "y": ["f", "m"]}
-    assert found.notices[0] == "column sex: 2 labels became the codes 0 (f), 1 (m)"
     pd.testing.assert_frame_equal(TABLE, before)
-    assert "get_dummies" in coded(["X"], (TABLE.assign(age=0.5),)).notices[0]  # a matrix of numbers is no index
+    assert found.notices[0].startswith("column sex: 2 labels became the codes 0 (f), 1 (m), numbers in the matrix X; ")
+    wide = coded(["X"], (pd.DataFrame({f"c{i}": ["a", "b"] for i in range(8)}),))
+    assert wide.notices[0] == "column c0: 2 labels became the codes 0 (a), 1 (b)"
+    assert wide.notices[-1] == "labels became codes in 3 more columns, see fit.codes: c5, c6, c7"
 
 
 def test_columns_of_one_name_in_two_tables_have_labels_of_their_own():
@@ -230,6 +232,19 @@ def test_later_steps_have_the_codes_of_the_first_and_its_order_of_columns():
     with pytest.raises(ValueError, match="column g: the fit has not seen the label 'd'"):
         other.step(pd.Series(["d"]), pd.Series([0.0]))
 
+    def lines(X, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(X @ w, 1.0), obs=y)
+
+    X = pd.DataFrame({"p": [1.0, 2.0], "q": [30.0, -40.0]})
+    found = []
+    for later in (X, X[["q", "p"]]):
+        svi = credo.SVI(lines, None, compile=False)
+        svi.step(X, Y[:2])
+        found.append(svi.evaluate_loss(later, Y[:2]))
+    assert found[0] == found[1]
+
 
 def test_observed_labels_are_coded_and_predictions_are_codes():
     def answers(y=None):
@@ -250,3 +265,40 @@ def test_observed_labels_are_coded_and_predictions_are_codes():
     with pytest.warns(UserWarning, match="column y"):
         fit = credo.fit(coin, None, pd.Series(["yes", "no", "yes"]), steps=5, progress=False, compile=False)
     assert fit.codes == {"y": ["no", "yes"]} and fit.data[0].tolist() == [1, 0, 1]
+
+
+def counted(y):
+    rate = pyro.sample("r", dist.Gamma(2.0, 2.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def measured(y):
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(m, 1.0), obs=y.float())
+
+
+@pytest.mark.filterwarnings("default:column")
+@pytest.mark.parametrize("model", [counted, measured])
+@pytest.mark.parametrize("call", [lambda *a: credo.fit(a[0], None, *a[1:], progress=False), credo.exact])
+def test_labels_are_no_measurements_and_no_counts(model, call):
+    with pytest.raises(ValueError, match=r"'y': (Normal|Poisson) would take .* labels of y, 0 \(a\), 1 \(b\), 2 \(c\)"):
+        call(model, G.rename("y"))
+
+
+@pytest.mark.filterwarnings("default:column")
+def test_two_labels_and_codes_of_ones_own_may_be_measured():
+    two = credo.exact(measured, pd.Series(["no", "yes", "yes"]))  # a linear probability model
+    assert abs(two.marginals["m"].mean - 2 / 4) < 1e-6
+    assert credo.exact(measured, G.astype("category").cat.codes).codes == {}
+    same = credo.exact(groups, G, pd.Series([2.0, 0.0, 1.0, 2.0, 2.0, 1.0]))  # an index beside other measurements
+    assert same.codes == {"g": ["a", "b", "c"]}
+
+
+@pytest.mark.filterwarnings("default:.*labels became")
+def test_a_dataset_of_text_is_coded():
+    rows = torch.utils.data.DataLoader(list(zip(G, Y, strict=True)), batch_size=6)
+    found, wanted = credo.exact(groups, rows), credo.exact(groups, G, Y)
+    assert found.codes == {"g": ["a", "b", "c"]}
+    assert torch.allclose(found.marginals["a"].mean, wanted.marginals["a"].mean, atol=1e-5)
