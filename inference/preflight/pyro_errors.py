@@ -15,6 +15,7 @@ _ARGUMENT = re.compile(
     re.DOTALL,
 )
 _NO_LATENTS = re.compile(r"(?P<guide>\w+) found no latent variables")
+_DISCRETE = re.compile(r"Continuous inference cannot handle discrete sample site '(?P<site>.+?)'")
 _DIMS = re.compile(r"at plates \"(?P<one>.+?)\" and \"(?P<two>.+?)\", collide at dim=(?P<dim>-?\d+)")
 
 
@@ -54,6 +55,13 @@ def explained(what: str, error: Exception) -> ValueError | None:
             f"the {what} builds a {found['kind']} whose {found['argument']} is {value[:80]}, wanted "
             f"{found['constraint']}{_line(error)}; give a parameter that it comes from a constraint, "
             f"pyro.param(..., constraint=constraints.positive), or draw it from a distribution with such values"
+        )
+    if found := _DISCRETE.search(message):
+        site = found["site"]
+        return ValueError(
+            f"site {site!r} is discrete and cannot be summed out (infinitely many values, or units that are one event "
+            f"or differ in their values), and an automatic guide draws continuous latents only; truncate it, "
+            f"pyro.sample({site!r}, dist.Categorical(...)) up to a largest count, or write a guide that draws it"
         )
     if found := _DIMS.search(message):
         return ValueError(

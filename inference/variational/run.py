@@ -7,6 +7,7 @@ Ctrl-C after the last step leaves out a check of the result, not the result.
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 
 from ..pair.pair import Pair
 from ..planning.plan import Plan
+from ..preflight.impossible import outside_at_the_end
 from ..runtime.arguments import Arguments
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
@@ -98,7 +100,11 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
             )
         raise
     fit = fit_of(course, average, stopped)
-    course.warnings.extend([bad.warning] if bad.count else [])
+    course.warnings.extend([bad.warning + where_not_finite(course.pair)] if bad.count else [])
+    if outside := "" if course.pair.summed else outside_at_the_end(*course.pair[:3]):
+        stopped = f"not converged: {outside}" if fit.converged else stopped
+        fit = replace(fit, stopped=stopped)
+        course.warnings.append(outside)
     known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
     if stopped.startswith("not converged") and LOWEST not in stopped and not known:
         course.warnings.append(f"{stopped}. A second `run` of a credo.SVI goes on where the first ended")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyro.infer.autoguide import AutoDiagonalNormal
 
+import credo
 from credo.inference.preflight.pyro_errors import explained
 from tests.cases.checked import X, belief, look, world
 
@@ -56,6 +57,17 @@ def test_a_negative_scale_names_the_line_and_the_constraint():
     )
     with pytest.raises(ValueError, match=words):
         look(world, guide, X)
+
+
+@pytest.mark.parametrize("guide", [None, "map"])
+def test_a_count_that_no_automatic_guide_draws_is_named(guide):
+    def counted(x):
+        pyro.sample("N", dist.Poisson(15.0))
+        pyro.sample("x", dist.Normal(pyro.sample("mu", dist.Normal(0.0, 1.0)), 1.0).expand(x.shape).to_event(1), obs=x)
+
+    words = r"site 'N' is discrete and cannot be summed out.*truncate it, pyro.sample\('N', dist.Categorical"
+    with pytest.raises(ValueError, match=words):
+        credo.fit(counted, guide, X, progress=False)
 
 
 def test_other_errors_stay_as_they_are():
