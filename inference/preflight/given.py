@@ -159,7 +159,7 @@ def _state(value: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _version(part: Any) -> Any:
-    return (part._version, part.shape) if isinstance(part, torch.Tensor) else hash(part.tobytes())
+    return (part._version, part.shape) if isinstance(part, torch.Tensor) else hash(np.asarray(part).tobytes())
 
 
 def _changed(value: Any, before: dict[str, tuple[Any, Any]]) -> str | None:
@@ -171,12 +171,15 @@ def _changed(value: Any, before: dict[str, tuple[Any, Any]]) -> str | None:
     for place, (part, version) in before.items():
         if place not in now or (now[place] is part and _version(part) != version):
             return place
-        if now[place] is not part and not np.array_equal(*map(_numbers, (now[place], part)), equal_nan=True):
+        if now[place] is not part and not _same(now[place], part):
             return place
     grown = [place for place in now if place not in before and re.sub(r"\[\d+\]$", "[0]", place) in before]
     return grown[0] if grown else None
 
 
-def _numbers(part: Any) -> np.ndarray:
-    array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
-    return array.astype(np.float64) if array.dtype.kind in "biuf" else array
+def _same(one: Any, other: Any) -> bool:
+    """Whether two tensors, arrays or tables hold the same values, in whatever type."""
+    a, b = (np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part) for part in (one, other))
+    if a.dtype.kind in "biuf" and b.dtype.kind in "biuf":
+        return np.array_equal(a.astype(np.float64), b.astype(np.float64), equal_nan=True)
+    return a.shape == b.shape and bool(np.all(a == b))

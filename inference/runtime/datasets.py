@@ -9,6 +9,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
@@ -30,19 +31,20 @@ def batch_size_of(data: tuple[Any, ...]) -> int | None:
     return None
 
 
+HOLDS_NUMBERS = (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame)
 SINGLE = (int, float, complex, str, bytes, type(None))  # hold no tensors
 
 
 def of_its_own(value: Any, tensors: bool, seen: dict[int, Any] | None = None) -> Any:
     """A container with the entries of this one, all containers in it too; other objects as they came.
 
-    tensors: copies the tensors and arrays in it as well. seen: {id: its copy}, for containers that hold themselves.
+    tensors: copies the tensors, arrays and tables in it as well. seen: {id: its copy}, as a container may hold itself.
     """
     seen = {} if seen is None else seen
     if id(value) in seen:
         return seen[id(value)]
     own = value
-    if isinstance(value, (torch.Tensor, np.ndarray)):
+    if isinstance(value, HOLDS_NUMBERS):
         if tensors and not getattr(value, "requires_grad", False):  # torch refuses to change one that has a gradient
             own = seen[id(value)] = value.clone() if isinstance(value, torch.Tensor) else value.copy()
     elif isinstance(value, dict) or type(value) in (list, deque) or _is_dataclass(value):
@@ -60,14 +62,14 @@ def of_its_own(value: Any, tensors: bool, seen: dict[int, Any] | None = None) ->
 
 
 def tensors_in(value: Any) -> dict[str, Any]:
-    """{place, as Python writes it behind the name: tensor or array} of all that a container holds, also of itself."""
+    """{place, as Python writes it behind the name: tensor, array or table} of all that is in a container, or is it."""
     found, todo, seen = {}, [("", value)], set()
     while todo:
         place, thing = todo.pop()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, (torch.Tensor, np.ndarray)):
+        if isinstance(thing, HOLDS_NUMBERS):
             found[place] = thing
         elif isinstance(thing, (dict, list, tuple, deque)) or _is_dataclass(thing):
             where = "{}.{}" if _is_dataclass(thing) or hasattr(thing, "_fields") else "{}[{!r}]"

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -135,7 +136,7 @@ def grows(d):
 
 def in_numpy(d):
     d["y"] += 1.0
-    plain(torch.as_tensor(d["y"]))
+    plain(torch.as_tensor(np.asarray(d["y"])))
 
 
 # (how the model gets at its rows, data, the place in the message)
@@ -148,6 +149,7 @@ NESTED = {
     "another tensor": (replaces, {"y": three()}, r"d\['y'\]"),
     "taken out": (takes_out, {"y": three()}, r"d\['y'\]"),
     "a list that grows": (grows, [three(), three()], r"d\[\d\]"),
+    "pandas": (in_numpy, {"y": pd.Series([1.0, 2.0])}, r"d\['y'\]"),
     "NumPy": (in_numpy, {"y": np.array([1.0, 2.0])}, r"d\['y'\]"),
 }
 
@@ -188,7 +190,14 @@ def logs(d):
     plain(d["y"])
 
 
+def codes(d):
+    d["y"] = torch.as_tensor(np.unique(d["g"], return_inverse=True)[1]).float()
+    d["g"] = np.asarray(d["g"], dtype=object)
+    plain(d["y"] * 0 + torch.tensor([1.0, 2.0, 3.0]))
+
+
 KEPT = {
+    "text": (codes, {"g": np.array(["a", "b", "c"])}),
     "converted": (converts, {"y": three().double()}),
     "an entry more": (adds, {"y": three()}),
     "a log": (logs, {"y": three(), "seen": []}),

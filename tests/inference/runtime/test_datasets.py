@@ -4,6 +4,7 @@ import collections
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -97,7 +98,7 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
-@pytest.mark.parametrize("x", [torch.ones(2), np.ones(2)], ids=["tensor", "array"])
+@pytest.mark.parametrize("x", [torch.ones(2), np.ones(2), pd.Series([1.0, 1.0])], ids=["tensor", "array", "column"])
 def test_a_container_of_its_own_has_copies_of_the_tensors(make, x):
     value = make(x)
     own = of_its_own(value, tensors=True)

@@ -279,7 +279,7 @@ def measured(y):
         pyro.sample("y", dist.Normal(m, 1.0), obs=y.float())
 
 
-@pytest.mark.filterwarnings("default:column")
+@pytest.mark.filterwarnings("ignore:column")
 @pytest.mark.parametrize("model", [counted, measured])
 @pytest.mark.parametrize("call", [lambda *a: credo.fit(a[0], None, *a[1:], progress=False), credo.exact])
 def test_labels_are_no_measurements_and_no_counts(model, call):
@@ -287,7 +287,7 @@ def test_labels_are_no_measurements_and_no_counts(model, call):
         call(model, G.rename("y"))
 
 
-@pytest.mark.filterwarnings("default:column")
+@pytest.mark.filterwarnings("ignore:column")
 def test_two_labels_and_codes_of_ones_own_may_be_measured():
     two = credo.exact(measured, pd.Series(["no", "yes", "yes"]))  # a linear probability model
     assert abs(two.marginals["m"].mean - 2 / 4) < 1e-6
@@ -296,7 +296,7 @@ def test_two_labels_and_codes_of_ones_own_may_be_measured():
     assert same.codes == {"g": ["a", "b", "c"]}
 
 
-@pytest.mark.filterwarnings("default:.*labels became")
+@pytest.mark.filterwarnings("ignore:.*labels became")
 def test_a_dataset_of_text_is_coded():
     rows = torch.utils.data.DataLoader(list(zip(G, Y, strict=True)), batch_size=6)
     found, wanted = credo.exact(groups, rows), credo.exact(groups, G, Y)
