@@ -1,14 +1,13 @@
 """Plates in which the draw of one row moves the costs of other rows."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 
 from ..pair.costs import Run
 from ..pair.pair import Pair
-from ..runtime.probes import differing, look_near, probing
+from ..runtime.probes import at_a_draw, differing, look_near, probing
 from ..runtime.sites import Site, plates
 from ..runtime.traced import traced
 from .dependencies import OFF, Dependencies, another, costs_at, random_draws
@@ -38,7 +37,7 @@ def _coupled_directly(pair: Pair, sites: Mapping[str, Site]) -> Rows:
     for place in range(len(OFF)):
         try:
             with probing(tuple(pair)):
-                here = look_near(partial(_coupled_here, pair, first + place), OFF[place])
+                here = look_near(lambda at=place: at_a_draw(lambda _: _coupled_here(pair, first + at)), OFF[place])
         except Exception:  # of the user's own code, which may raise anything
             if OFF[place]:
                 continue

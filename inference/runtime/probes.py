@@ -4,7 +4,8 @@ Random generators are put back by `generators`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from .reachable import find_modules
 T = TypeVar("T")
 PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
 SHORTER = (1.0, 0.1, 0.01)  # of the move: the next where the pair cannot be run at the end of the one before
+ENGINE = Path(__file__).parents[1]
 DRAWS = 10  # at which a probe is tried, where some draws raise an error
 
 
@@ -67,9 +69,22 @@ def at_a_draw(look: Callable[[int], T]) -> T:
     A draw may have no density: its covariance has no Cholesky factor, or the program refuses its value.
     """
     for number in range(DRAWS - 1):
-        with suppress(Exception):  # of the user's own code, which may raise anything
+        try:
             return look(number)
+        except Exception as error:  # of the user's own code, which may raise anything
+            if is_credos(error):
+                raise
     return look(DRAWS - 1)
+
+
+def is_credos(error: Exception) -> bool:
+    """Whether credo raised the error, not the user's program or a library that it calls."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    if where is None or where.tb_frame.f_code.co_name.startswith("__torch_"):  # it hands torch's functions on
+        return False
+    return Path(where.tb_frame.f_code.co_filename).is_relative_to(ENGINE)
 
 
 @contextmanager

@@ -103,6 +103,14 @@ class Steps:
                 self.vectorised = False
         return compute(self.few, False)
 
+    def make_fewer(self, plan: Plan) -> None:
+        """Halves the particles of a step, after one that met a bad draw, unless the user asked for their number.
+
+        One bad draw spoils a step: of fewer particles fewer steps are bad.
+        """
+        if self.asked is None:
+            self.particles = max(self.particles // 2, 2 if plan.needs_score else 1)
+
     def set_rate(self, rate: float) -> None:
         """Sets the learning rate of every parameter to `rate` times the rate that the run began with."""
         for group in self.optimiser.param_groups:
