@@ -10,6 +10,7 @@ from typing import Any
 
 from pyro import poutine
 from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
 
@@ -42,7 +43,22 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
     if isinstance(guide, str):
         raise ValueError(f"guide: got {guide!r}, wanted a function, 'map', 'mle', or None for a mean-field guide")
     _refuse_no_function(guide)
-    return model, guide
+    return model, latents_alone(guide)
+
+
+def latents_alone(guide: Program) -> Program:
+    """A guide that runs the model inside (AutoNormalMessenger), without the model's observations; others as they are.
+
+    Pyro's own ELBO leaves these sites out, where a trace of the guide has them.
+    """
+    if not isinstance(guide, GuideMessenger):
+        return guide
+    hidden: Program = poutine.block(guide, hide_fn=_is_observed)
+    return hidden
+
+
+def _is_observed(msg: Any) -> bool:
+    return bool(msg["type"] == "sample" and msg["is_observed"])
 
 
 def _refuse_no_function(guide: Any) -> None:

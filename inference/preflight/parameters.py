@@ -15,21 +15,27 @@ from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.distributions import constraints
 
-from ..capture.places import Place, calling_place
+from ..capture.places import Place, calling_places
 from ..distributions.unwrap import unwrapped
 from ..runtime.parameters import leaves_behind, unconstrained
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
 
+CALLERS = 4  # lines of the user's program that tell two calls of pyro.param apart: helpers that call helpers
 FEW = 16  # operators from a parameter to the distribution of a site that has it for its own
 
 
 class ParameterCall(NamedTuple):
-    """One call of pyro.param: the parameter, the line, and whether a starting value was given."""
+    """One call of pyro.param: the parameter, the line and its callers, and whether a starting value was given."""
 
     name: str
-    place: Place | None
+    places: tuple[Place, ...]
     starts: bool
+
+    @property
+    def place(self) -> Place | None:
+        """The line of the call."""
+        return self.places[0] if self.places else None
 
 
 class ParameterCalls(Messenger):
@@ -45,7 +51,7 @@ class ParameterCalls(Messenger):
 
     def _pyro_param(self, msg: Any) -> None:
         if "." not in msg["name"] and "$$$" not in msg["name"]:
-            self.calls.append(ParameterCall(msg["name"], calling_place(), len(msg["args"]) > 1))
+            self.calls.append(ParameterCall(msg["name"], calling_places(CALLERS), len(msg["args"]) > 1))
             name, *start = msg["args"]
             constraint = msg["kwargs"].get("constraint", constraints.real)
             if start and isinstance(start[0], torch.Tensor) and name not in pyro.get_param_store():
@@ -107,6 +113,44 @@ def tied_sites(guide: poutine.Trace) -> list[str]:
                 f"cannot differ; give each site parameters of its own, unless this is meant"
             )
     return found
+
+
+def one_for_two_sites(guide: poutine.Trace, calls: list[ParameterCall]) -> list[str]:
+    """A warning for each parameter that the guide creates for one site and again for another, in a helper or a loop.
+
+    A scale that a loop shares, and a parameter that is created once and used twice, are taken as meant.
+    """
+    again: dict[str, set[tuple[Place, ...]]] = {}
+    for name in (names := [call.name for call in calls if call.starts]):
+        if names.count(name) > 1:
+            again[name] = {call.places for call in calls if call.name == name and call.starts}
+    found, leaves = [], unconstrained() if again else {}
+    for name in again.keys() & leaves.keys():
+        uses: dict[str, dict[str, torch.Tensor]] = {}
+        for site, message in latent(guide).items():
+            for argument, value in _arguments(message["fn"]).items():
+                if _own_leaves(value) == {id(leaves[name])}:
+                    uses.setdefault(argument, {})[site] = value
+        for argument, values in uses.items():
+            helper = len({places[:1] for places in again[name]}) == 1 < len(again[name])
+            first = next(iter(values.values()))
+            same = [site for site, value in values.items() if value.shape == first.shape and torch.equal(value, first)]
+            if len(same) > 1 and (helper or argument == "loc"):
+                found.append(
+                    f"parameter {name!r} is created anew for each of {quoted(same)} in the guide, and is the "
+                    f"{argument} of all: they get one value. Give each its own name; if one is meant, create it once, "
+                    f"{argument} = pyro.param({name!r}, ...), and use it for all"
+                )
+    return found
+
+
+def _arguments(fn: Any) -> dict[str, torch.Tensor]:
+    """The arguments of a distribution by name; of a transformed one those of its base."""
+    fn = unwrapped(fn)
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    known = {name: getattr(fn, name, None) for name in getattr(fn, "arg_constraints", {})}
+    return {name: value for name, value in known.items() if isinstance(value, torch.Tensor)}
 
 
 def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
