@@ -29,8 +29,8 @@ def predict(
 
     A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
     new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
-        given, the observations of the fit are drawn anew. Columns of a table are matched by name. named: arguments
-        of the model by name.
+        given, the observations of the fit are drawn anew. Columns of a table are matched by name, labels get the codes
+        of the fit. named: arguments of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
     Latents that all rows share come from the guide. Latents of the rows (in a plate over the rows, or with an entry for

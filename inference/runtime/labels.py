@@ -17,7 +17,8 @@ Labels = Mapping[Any, list[Any]]  # {argument, or column of a matrix: its labels
 NUMBER = re.compile(r"[-+]?[\d.,' ]*\d[\d.,' ]*(e[-+]?\d+)?%?", re.IGNORECASE)  # 1.5, and also 1,5 or 1'000 or 12 %
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}.*|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*")
 NO_LABELS = ("nan", "<NA>", "NaT")  # missing values that NumPy or str() has made text of
-SHOWN = 5  # labels in a message
+SHOWN = 5  # labels in a message, and messages
+READ = 1000  # distinct values, at most
 
 
 class Coded(NamedTuple):
@@ -51,14 +52,13 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
         if isinstance(value, pd.DataFrame):
             taken = {*names, *(column.key for column in found)} if known is None else {*names}
             value, columns = _table(name, value, taken, known)
-            whole = all(map(_is_whole, value.dtypes)) if columns else False
+            mixed = len(columns) < value.shape[1]
         else:
             value, columns = _vector(name, value, known)
-            whole = True
+            mixed = False
         found += columns
-        indices += columns if whole else []
+        indices += [] if mixed else columns
         values.append(value)
-        mixed = isinstance(value, pd.DataFrame) and len(columns) < value.shape[1]
         advice = f", numbers in the matrix {name}; pandas.get_dummies makes covariates of labels" if mixed else ""
         notices += [f"{_became(column)}{advice}" for column in columns]
     if known is not None:
@@ -73,7 +73,7 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
 
 def reads_as(text: pd.Series) -> str | None:
     """What text is instead of labels, if at least half of its distinct values read so: "numbers" or "dates"."""
-    distinct = [str(value).strip() for value in text.dropna().unique()]
+    distinct = [str(value).strip() for value in text.dropna().unique()[:READ]]
     for kind, pattern in (("dates", DATE), ("numbers", NUMBER)):
         if distinct and 2 * sum(pattern.fullmatch(value) is not None for value in distinct) >= len(distinct):
             return kind
@@ -155,10 +155,6 @@ def _is_text(column: pd.Series) -> bool:
 def _numbered(labels: list[Any] | None) -> bool:
     """Whether labels are numbers or intervals, such as years, so that new numbers are labels and no codes."""
     return labels is not None and not any(isinstance(label, str) for label in labels)
-
-
-def _is_whole(kind: Any) -> bool:
-    return bool(pd.api.types.is_integer_dtype(kind) or pd.api.types.is_bool_dtype(kind))
 
 
 def _first(column: pd.Series) -> Any:

@@ -146,7 +146,7 @@ def test_columns_whose_codes_would_differ_for_one_label_are_refused():
         ((pd.Series(["ann", "bob"]), pd.Series(["bob", "ann"]))),
         ((pd.Series(["A", "B"]), pd.Series(["A", "B", "C", "D"]))),  # the same codes for all that they share
         ((pd.Series(["no", "yes"]), pd.Series(["high", "low"]))),
-        ((pd.DataFrame({"a": ["no", "yes"], "b": ["no", "none"], "x": [0.5, 1]}), pd.Series(["no", "non"]))),
+        ((pd.DataFrame({"a": ["no", "yes"], "b": ["maybe", "no"], "x": [5, 1]}), pd.Series(["no", "yes"]))),
     ],
     ids=["the same labels", "further labels", "other labels", "covariates"],
 )
