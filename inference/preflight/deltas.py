@@ -38,8 +38,9 @@ def wrong_density(guide: Callable[..., Any], trace: poutine.Trace, data: tuple[A
     trace: of the guide. It runs once more, with its parameters moved a little, if it has auxiliary and Delta sites.
     Nothing is known, and warned of, where noise and latents have not as many numbers: a simplex, say.
     """
-    held = {name: site["value"].detach() for name, site in latent(trace, auxiliary=True).items()}
-    noises = [n for n in held if trace.nodes[n]["infer"].get("is_auxiliary") and held[n].is_floating_point()]
+    drawn = latent(trace, auxiliary=True)
+    held = {name: site["value"].detach() for name, site in drawn.items()}
+    noises = [n for n in held if drawn[n]["infer"].get("is_auxiliary") and held[n].is_floating_point()]
     points = [name for name, site in latent(trace).items() if _is_point(site)]
     if not noises or not points or isinstance(guide, AutoGuide):  # Pyro's own are tested in Pyro
         return []
