@@ -29,6 +29,8 @@ def as_numbers(name: str, value: Any, setting: bool = False) -> Any:
         return value.item()
     if isinstance(value, torch.Tensor):
         return value
+    if isinstance(value, pd.MultiIndex):
+        raise ValueError(f"{name}: got a MultiIndex, wanted one column; pass one level, index.get_level_values(0)")
     if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)):
         value = pd.Series(value)
     if isinstance(value, pd.DataFrame):

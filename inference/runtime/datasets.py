@@ -48,13 +48,16 @@ def of_its_own(value: Any, tensors: bool, seen: dict[int, Any] | None = None) ->
         if tensors and not getattr(value, "requires_grad", False):  # torch refuses to change one that has a gradient
             own = seen[id(value)] = value.clone() if isinstance(value, torch.Tensor) else value.copy()
     elif isinstance(value, dict) or type(value) in (list, deque) or _is_dataclass(value):
-        own = seen[id(value)] = copy(value)
+        try:
+            own = seen[id(value)] = copy(value)
+        except Exception:  # of a class of the user's own, which may refuse it
+            return value
         for key, part in _parts(own):
             if _is_dataclass(own):
                 object.__setattr__(own, key, of_its_own(part, tensors, seen))
             else:
                 own[key] = of_its_own(part, tensors, seen)
-    elif isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
+    elif _is_named(value):
         own = value._make(of_its_own(part, tensors, seen) for part in value)
     elif type(value) is tuple:
         own = tuple(of_its_own(part, tensors, seen) for part in value)
@@ -72,7 +75,7 @@ def tensors_in(value: Any) -> dict[str, Any]:
         if isinstance(thing, HOLDS_NUMBERS):
             found[place] = thing
         elif isinstance(thing, (dict, list, tuple, deque)) or _is_dataclass(thing):
-            where = "{}.{}" if _is_dataclass(thing) or hasattr(thing, "_fields") else "{}[{!r}]"
+            where = "{}.{}" if _is_dataclass(thing) or _is_named(thing) else "{}[{!r}]"
             todo += [(where.format(place, k), part) for k, part in _parts(thing) if not isinstance(part, SINGLE)]
     return found
 
@@ -85,9 +88,14 @@ def _parts(container: Any) -> list[tuple[Any, Any]]:
         return [
             (f.name, getattr(container, f.name)) for f in dataclasses.fields(container) if hasattr(container, f.name)
         ]
-    if hasattr(container, "_fields"):
+    if _is_named(container):
         return list(zip(container._fields, container, strict=True))
     return list(enumerate(container))
+
+
+def _is_named(value: Any) -> bool:
+    """Whether this is a named tuple."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def _is_dataclass(value: Any) -> bool:

@@ -16,7 +16,7 @@ Labels = Mapping[Any, list[Any]]  # {argument, or column of a matrix: its labels
 
 NUMBER = re.compile(r"[-+]?[\d.,' ]*\d[\d.,' ]*(e[-+]?\d+)?%?", re.IGNORECASE)  # 1.5, and also 1,5 or 1'000 or 12 %
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}.*|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*")
-NO_LABELS = ("nan", "<NA>", "NaT")  # missing values that NumPy or str() has made text of
+NO_LABELS = ("", "nan", "<NA>", "NaT")  # missing values in files, or those that NumPy or str() has made text of
 SHOWN = 5  # labels in a message, and messages
 READ = 1000  # distinct values, at most
 
@@ -100,7 +100,7 @@ def _table(name: str, table: pd.DataFrame, taken: set[Any], known: Labels | None
 
 def _vector(name: str, value: Any, known: Labels | None) -> tuple[Any, list[_Column]]:
     """(a Series or an array with codes in the place of labels, its column of labels); other objects as they came."""
-    if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)):
+    if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)) and not isinstance(value, pd.MultiIndex):
         value = pd.Series(value)
     if isinstance(value, pd.Series):
         column = _column(name, f"column {name}", value, known)
@@ -130,7 +130,7 @@ def _column(key: Any, place: str, column: pd.Series, known: Labels | None) -> _C
     if missing:
         raise ValueError(
             f"{place}: {missing} of {len(column)} labels are missing; leave out these rows, or give them a label of "
-            f"their own, .fillna('missing')"
+            f"their own, 'missing' say (.fillna, .replace)"
         )
     if labels is None:
         categories = pd.Categorical(column)

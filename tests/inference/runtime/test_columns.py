@@ -76,6 +76,7 @@ BAD = {
     "lists in a column": (pd.Series([[1], [2, 3]]), r"x holds object \(list\), wanted numbers"),
     "uint64 beyond int64": (np.array([2**63], np.uint64), "x: got uint64 up to 9223372036854775808"),
     "int beyond int64": ([10**30, 1], "x: 10+ is too large for int64"),
+    "a MultiIndex": (pd.MultiIndex.from_arrays([[1, 2], [3, 4]]), "x: got a MultiIndex, wanted one column"),
     "generator": ((v for v in [1.0]), "x: got a generator, which can be read only once"),
     "two columns of a name": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "x: two columns are called 'a'"),
     "text in a table": (pd.DataFrame({"a": [1], "b": ["u"]}), "x: column 'b' holds str.*wanted numbers"),

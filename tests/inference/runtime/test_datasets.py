@@ -125,6 +125,27 @@ def test_containers_may_hold_themselves_and_one_tensor_twice():
     assert list(tensors_in(tree).values()) == [tree["x"]]
 
 
+class Settings(dict):
+    """A dictionary whose entries are attributes: asked for any other, it raises KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Single(dict):
+    """A dictionary that refuses to be copied."""
+
+    def __copy__(self):
+        raise TypeError("only one")
+
+
+@pytest.mark.parametrize("kind", [Settings, Single])
+def test_dictionaries_of_the_users_own_are_taken(kind):
+    value = kind(x=torch.ones(1))
+    own = of_its_own(value, tensors=True)
+    assert type(own) is kind and own == value and list(tensors_in(own)) == ["['x']"]
+    assert (own is value) == (kind is Single)
+
+
 def test_places_are_as_python_writes_them():
     value = {"a": [Record(torch.ones(1)), Named(torch.ones(1), 1)]}
     assert sorted(tensors_in(value)) == ["['a'][0].x", "['a'][1].a"] and list(tensors_in(torch.ones(1))) == [""]
