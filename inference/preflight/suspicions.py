@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pyro import poutine
 
 from .deltas import wrong_density
+from .outer import outer_factors
 from .parameters import ParameterCall, one_for_two_sites, one_name_twice, tied_sites, untrained
 from .plate_rows import fixed_part
 from .repeats import run_again, unsteady
@@ -34,6 +35,7 @@ def suspicious(
         *unsteady("model", model, ran.model, model_again, data),
         *unsteady("guide", guide, ran.guide, guide_again, data),
         *observed_twice(ran.model),
+        *outer_factors(model, ran.model, data, names),
         *wrong_density(guide, ran.guide, data),  # the last, since it moves parameters, which graphs do not survive
     ]
     return warnings, None if model_again is None else fixed_part(ran.model, model_again, data, names)
