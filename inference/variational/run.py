@@ -33,11 +33,11 @@ from .races import START, Races
 from .recheck import jumps
 from .result import Diverged, Fit, finished
 from .settings import Settings
-from .steps import EAGER, StepBlock, Steps
+from .steps import StepBlock, Steps
 from .stuck import stuck
 from .update import move
 
-LONG = 200  # steps of a run that is long enough for a capture after its first step
+LONG = 200  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
 
@@ -71,6 +71,7 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     """
     bad, ending = BadSteps(), _ending(course, steps)
     warmup, racing = _warmup(course, steps), _races(steps)
+    patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of 75 to 260 steps save
 
     def take_steps(most: int) -> StepBlock:
         if racing and not course.losses and not bad.count:
@@ -79,7 +80,7 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
                 course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
         finite = False
         try:
-            block = course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+            block = course.take_steps(course.pair, most, patience, warmup)
             finite = all(map(math.isfinite, block.losses))
             return block
         finally:
