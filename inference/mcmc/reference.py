@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from ..pair.followers import without_masks
 from ..pair.pair import Program
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, choose_device, whole_number
@@ -94,8 +95,9 @@ def _prepared(
     given = arguments(model, data, dtype, device, gaps=None, whole=True)
     state = snapshot(new_state((model, data), seed, device), dtype)
     with entered(state), default_dtype(dtype), checking_model(model, given):
-        summed = refuse_unsampleable(model, given.values, given.names)
-        return target(model, given.values, summed), state, given.notices
+        proper = without_masks(model, given.values)
+        summed = refuse_unsampleable(proper, given.values, given.names)
+        return target(proper, given.values, summed), state, given.notices
 
 
 def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:

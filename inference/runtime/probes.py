@@ -78,8 +78,8 @@ def at_a_draw(look: Callable[[int], T]) -> T:
 
 
 def is_credos(error: Exception) -> bool:
-    """Whether credo raised the error, not the user's program or a library that it calls."""
-    where = error.__traceback__
+    """Whether credo found a mistake: not an error of the user's program, or of a library, or one explained by credo."""
+    where = error.__traceback__ if error.__cause__ is None else None
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     if where is None or where.tb_frame.f_code.co_name.startswith("__torch_"):  # it hands torch's functions on

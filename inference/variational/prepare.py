@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 
 from ..objective.elbo import log_weight
+from ..pair.autoguide import start_elsewhere
 from ..pair.batches import Rows, batch
 from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program, Summed
@@ -14,6 +15,7 @@ from ..planning.choose import make_plan, plan_loops
 from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.plan import Plan
 from ..planning.race import how_many
+from ..preflight.check import Checked
 from ..preflight.given import check_given
 from ..preflight.rows import find_rows
 from ..runtime.arguments import Arguments, arguments, works_in_double
@@ -83,7 +85,12 @@ def _begin_in(dtype: torch.dtype, model: Program, guide: Program, settings: Sett
     state = new_state((model, guide, data), settings.seed, settings.device)
     with entered(state):
         try:
-            found = at_other_draws(lambda number: check_given(model, guide, given))
+
+            def look(number: int) -> Checked:
+                start_elsewhere(guide, number)
+                return check_given(model, guide, given)
+
+            found = at_other_draws(look)
             q, summed = found.guide, found.summed
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):

@@ -23,9 +23,11 @@ def at_other_draws(compute: Callable[[int], T]) -> T:
     while len(errors) < TRIES:
         try:
             return compute(len(errors))
-        except AT_ONCE:
-            raise
         except (*NUMERIC, RuntimeError) as error:
+            if isinstance(error, AT_ONCE):
+                if not errors:
+                    raise
+                break
             errors.append(error)
             if len(errors) > 1 and str(error) == str(errors[-2]) and is_credos(error):
                 break

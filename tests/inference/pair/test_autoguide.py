@@ -85,3 +85,31 @@ def test_a_guide_that_runs_the_model_inside_does_not_observe(kind):
 def test_a_guide_that_observes_is_refused_all_the_same():
     with pytest.raises(ValueError, match="site 'y': the guide observes with obs="):
         credo.fit(world, world, Y, progress=False)
+
+
+def start_of(model, guide):
+    """Where the point of the guide starts, after no step."""
+    return credo.fit(model, guide, Y, steps=0, progress=False).params[
+        "AutoDelta.s" if guide == "map" else "AutoNormal.locs.s"
+    ]
+
+
+@pytest.mark.parametrize("guide", [None, "map"])
+@pytest.mark.parametrize("prior", [dist.Normal(3.0, 0.5), dist.Normal(0.1, 1.0)])
+def test_a_model_that_fails_at_the_usual_starting_values_starts_from_its_prior(guide, prior):
+    def model(y):
+        s = pyro.sample("s", prior)
+        assert s.item() > 0.2  # not at 0, where an AutoNormal starts
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(0.0, torch.relu(s)), obs=y)
+
+    assert start_of(model, guide) > 0.2
+
+
+def test_a_model_that_does_not_fail_starts_where_pyro_starts():
+    def model(y):
+        s = pyro.sample("s", dist.Normal(3.0, 0.5))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(s, 1.0), obs=y)
+
+    assert start_of(model, None) == 0.0

@@ -70,6 +70,23 @@ def test_a_count_that_no_automatic_guide_draws_is_named(guide):
         credo.fit(counted, guide, X, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("guide", "program"),
+    [(belief, "model"), (None, r"model, at the starting values of its autoguide \(init_loc_fn=init_to_median .*\),")],
+)
+def test_a_covariance_that_is_never_positive_definite_is_named_with_the_sites_and_the_remedy(guide, program):
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.MultivariateNormal(mu.expand(len(x)), -torch.linalg.cholesky(-torch.eye(len(x)))), obs=x)
+
+    words = (
+        rf"the {program} asks for the Cholesky factor of a matrix that is not positive definite at the values drawn "
+        r"\(sites until then: 'mu'\), at test_pyro_errors.py:\d+: .*add jitter"
+    )
+    with pytest.raises(ValueError, match=words):
+        credo.fit(model, guide, X, progress=False)
+
+
 def test_other_errors_stay_as_they_are():
     assert explained("model", RuntimeError("something else")) is None
     look(world, belief, X)

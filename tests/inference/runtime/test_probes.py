@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from credo.inference.preflight.pyro_errors import explained
 from credo.inference.runtime.generators import refuse_no_seed
 from credo.inference.runtime.probes import PLACES, SHORTER, at_a_draw, differing, look_near, nearly_equal, probing
 
@@ -102,6 +103,15 @@ def test_a_mistake_that_credo_found_is_raised_at_once():
     with pytest.raises(ValueError, match="three"):
         at_a_draw(look)
     assert tried == [0]
+
+
+def test_an_error_of_the_program_that_credo_explains_is_tried_again():
+    def look(number):
+        if not number:
+            raise explained("model", torch.linalg.LinAlgError("linalg.cholesky: no")) from ValueError("of the program")
+        return number
+
+    assert at_a_draw(look) == 1
 
 
 def fail(words):
