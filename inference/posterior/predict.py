@@ -15,7 +15,7 @@ from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
-from .explained import explained
+from .explained import naming_arguments
 from .finite_latents import finite_given
 from .local_latents import Sources, sources
 from .marginals import model_trace
@@ -65,7 +65,7 @@ def predict(
         return drawn | finite_given(fit, held, values, trained)
 
     trained = observed(model_trace(fit)).keys()
-    with explained(fit, values), reading(fit.state, seed):
+    with naming_arguments(fit, values), reading(fit.state, seed):
         with noise(seed), torch.no_grad():
             found = Sources(values) if prior else sources(pair, values)
         return draw(one, n)
