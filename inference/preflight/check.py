@@ -24,7 +24,7 @@ from .parameters import ParameterCalls
 from .plate_rows import refuse_one_row, refuse_shapes
 from .pyro_errors import explained
 from .roles import refuse_roles
-from .support import refuse_no_tensor, refuse_outside, refuse_single_class
+from .support import is_meant, refuse_no_tensor, refuse_outside, refuse_single_class
 from .suspicions import Ran, suspicious
 from .truncated import refuse_truncated
 
@@ -70,7 +70,8 @@ def checked(
         refuse_no_tensor(name, site)
         refuse_shapes(name, site)
         with _blaming(model, guide, data, guide_trace, name, summed):
-            refuse_outside(name, wide.nodes.get(name, site))
+            if not is_meant(site):
+                refuse_outside(name, wide.nodes.get(name, site))
         if whole:
             refuse_single_class(name, site)
     for name, site in drawn.items():

@@ -18,6 +18,7 @@ from ..distributions.unwrap import kind, unwrapped
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, latent, observed, quoted
+from .support import is_meant
 
 DRAWS = 8  # of the guide, whose values a latent gets
 PRIOR = 4  # draws of its prior
@@ -126,7 +127,7 @@ def _has_density(model: Callable[..., Any], data: tuple, draw: Values, name: str
     try:
         with poutine.trace() as tracer, HeldSites(draw):
             model(*data)
-        site = None if name is None else tracer.trace.nodes[name]
+        site: Site = None if name is None else tracer.trace.nodes[name]
         return site is None or (_inside(site) and bool(torch.isfinite(site["fn"].log_prob(site["value"])).all()))
     except Exception:  # whatever a model does at a value that nobody draws
         return False
@@ -135,7 +136,7 @@ def _has_density(model: Callable[..., Any], data: tuple, draw: Values, name: str
 def _inside(site: Site) -> bool:
     """Whether the value of a site lies within its support; of a distribution that does not say, it does."""
     try:
-        return bool(unwrapped(site["fn"]).support.check(site["value"]).all())
+        return is_meant(site) or bool(unwrapped(site["fn"]).support.check(site["value"]).all())
     except (NotImplementedError, AttributeError, RuntimeError, ValueError):
         return True
 
