@@ -83,6 +83,12 @@ def explained(what: str, error: Exception) -> ValueError | None:
             f"to its diagonal, K + 1e-5 * torch.eye(n), build it from a factor, L @ L.T, or draw it from "
             f"dist.LKJCholesky and scales"
         )
+    if "not on the bottom of the stack" in message:
+        return ValueError(
+            f"the {what} leaves one pyro.markov (or plate) while another one that was entered later is still open"
+            f"{_line(error)}; two loops at once, zip(pyro.markov(...), pyro.markov(...)), share one: "
+            f"for i in pyro.markov(range(n))"
+        )
     if found := _DIMS.search(message):
         return ValueError(
             f"plates {found['one']!r} and {found['two']!r} of the {what} stand one inside the other, both at dim "

@@ -16,6 +16,7 @@ from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.probes import PLACES, at_a_draw, nearly_equal, probing
 from ..runtime.sites import drawn_sites, exists_for_some, plates, quoted
+from ..runtime.traced import first_line
 from .check import check
 
 
@@ -97,6 +98,12 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
                 f"cannot use. Leave out batch_size; or write a guide that computes the latents of a row from its data "
                 f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), "
                 f"which an autoguide does with create_plates=..."
+            ) from error
+        if isinstance(error, RuntimeError) and "size" in str(error):
+            raise ValueError(
+                f"batch_size: the pair does not run on {length} of the {n} rows ({first_line(error)}): it holds "
+                f"something with an entry for each row, from outside of its data. Pass that as an argument too, or leave out "
+                f"batch_size where the rows have one joint distribution"
             ) from error
         error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise

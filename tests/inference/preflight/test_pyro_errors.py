@@ -87,6 +87,27 @@ def test_a_covariance_that_is_never_positive_definite_is_named_with_the_sites_an
         credo.fit(model, guide, X, progress=False)
 
 
+def test_two_chains_in_one_loop_are_refused_and_in_one_after_the_other_are_not():
+    def chain(i, before, name):
+        return pyro.sample(f"{name}{i}", dist.Bernoulli(0.3 + 0.4 * before))
+
+    def zipped(x):
+        mu, s, t = pyro.sample("mu", dist.Normal(0.0, 1.0)), 0.0, 0.0
+        for i, j in zip(pyro.markov(range(3)), pyro.markov(range(3)), strict=True):
+            s, t = chain(i, s, "s"), chain(j, t, "t")
+            pyro.sample(f"x{i}", dist.Normal(mu + s + t, 1.0), obs=x[i])
+
+    def in_turn(x):
+        mu, s, t = pyro.sample("mu", dist.Normal(0.0, 1.0)), 0.0, 0.0
+        for i in pyro.markov(range(3)):
+            s, t = chain(i, s, "s"), chain(i, t, "t")
+            pyro.sample(f"x{i}", dist.Normal(mu + s + t, 1.0), obs=x[i])
+
+    with pytest.raises(ValueError, match=r"leaves one pyro.markov .* share one: for i in pyro.markov"):
+        credo.fit(zipped, None, X, steps=2, progress=False)
+    credo.fit(in_turn, None, X, steps=2, progress=False)
+
+
 def test_other_errors_stay_as_they_are():
     assert explained("model", RuntimeError("something else")) is None
     look(world, belief, X)
