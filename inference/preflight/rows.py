@@ -102,8 +102,8 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
         if isinstance(error, RuntimeError) and "size" in str(error):
             raise ValueError(
                 f"batch_size: the pair does not run on {length} of the {n} rows ({first_line(error)}): it holds "
-                f"something with an entry for each row, from outside of its data. Pass that as an argument too, or leave out "
-                f"batch_size where the rows have one joint distribution"
+                f"something with an entry for each row, from outside of its data. Pass that as an argument too, or "
+                f"leave out batch_size where the rows have one joint distribution"
             ) from error
         error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise

@@ -264,8 +264,6 @@ def test_a_covariance_from_outside_of_the_data_is_named_where_batches_do_not_fit
         m = pyro.sample("m", dist.Normal(0.0, 1.0))
         pyro.sample("y", dist.MultivariateNormal(m.expand(6), covariance), obs=y)
 
-    with pytest.raises(
-        ValueError, match=r"batch_size: .* does not run on 2 of the 6 rows .*Pass that as an argum"
-    ):
+    with pytest.raises(ValueError, match=r"batch_size: .* does not run on 2 of the 6 rows .*Pass that as an argum"):
         credo.fit(model, None, y, batch_size=2, progress=False)
     credo.fit(model, None, y, steps=2, progress=False)
