@@ -26,8 +26,8 @@ def unused_parameters(pair: Pair) -> list[str]:
             for trace in (guide, model):
                 trace.compute_log_prob()
         sites = [s for trace in (guide, model) for s in trace.nodes.values() if s["type"] == "sample"]
-        found = [site[what] for site in sites for what in ("value", "log_prob") if torch.is_tensor(site.get(what))]
-        for leaf in leaves_behind(found):
+        found = [site.get(what) for site in sites for what in ("value", "log_prob")]
+        for leaf in leaves_behind([x for x in found if isinstance(x, torch.Tensor)]):
             left.pop(id(leaf), None)
         if not left:
             break
