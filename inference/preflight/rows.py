@@ -3,6 +3,7 @@
 A model that centres its inputs, or whose network has batch norm, fails: the mean over its batches is not the whole.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -134,10 +135,10 @@ def _checked(pair: Pair, names: list[str], seed: int) -> tuple[poutine.Trace, po
 def _refuse_outside_rows(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     """Raises ValueError for a site outside the plates over rows whose density depends on which rows are given."""
     for off in PLACES:
-        at_a_draw(lambda number, off=off: _refuse_outside_rows_here(one, two, plates, number, off))
+        at_a_draw(partial(_refuse_outside_rows_here, one, two, plates, off))
 
 
-def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str], seed: int, off: float) -> None:
+def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str], off: float, seed: int) -> None:
     with noise(seed), probing(tuple(one), off):
         z, _, where, _, _ = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
@@ -184,7 +185,7 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
     at the same latents, at the parameters and a little off.
     """
     for off in PLACES:
-        found, others = at_a_draw(lambda number, off=off: _at_same_latents(one, two, number, off))
+        found, others = at_a_draw(partial(_at_same_latents, one, two, off))
         for (side, name), cost in found.costs.items():
             dims = [d for d, length in enumerate(cost.shape) if length == size]
             if not found.plates[side, name] & plates or not dims:
@@ -199,7 +200,7 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
                 )
 
 
-def _at_same_latents(one: Pair, two: Pair, seed: int, off: float) -> tuple[Run, Costs]:
+def _at_same_latents(one: Pair, two: Pair, off: float, seed: int) -> tuple[Run, Costs]:
     """(A run on one batch, the costs of the other at its latents)."""
     with probing(tuple(one), off):
         with noise(seed):
