@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -37,6 +37,7 @@ from .steps import StepBlock, Steps
 from .stuck import stuck
 from .update import move
 
+T = TypeVar("T")
 LONG = 200  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
@@ -101,8 +102,10 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
             )
         raise
     fit = fit_of(course, average, stopped)
-    course.warnings.extend([bad.warning + where_not_finite(course.pair)] if bad.count else [])
-    if outside := "" if course.pair.summed else outside_at_the_end(*course.pair[:3]):
+    if bad.count:
+        course.warnings.append(bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(course.pair), ""))
+    pair = course.pair
+    if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*pair[:3]), ""):
         stopped = f"not converged: {outside}" if fit.converged else stopped
         fit = replace(fit, stopped=stopped)
         course.warnings.append(outside)
@@ -184,14 +187,24 @@ def _warmup(course: Course, steps: int | None) -> int:
 
 
 def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:
-    """The check after the last step, as warnings. It never costs the fit: it may fail, or be left out by Ctrl-C."""
+    """The check of the pathwise sites after the last step, as warnings."""
+
+    def look() -> list[str]:
+        try:
+            return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+        except Exception as error:
+            return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
+
+    return _unless_interrupted(ctrl_c, look, [])
+
+
+def _unless_interrupted(ctrl_c: CtrlC, look: Callable[[], T], nothing: T) -> T:
+    """What a look at the result finds; Ctrl-C leaves it out. It never costs the fit."""
     try:
         ctrl_c.raises = not ctrl_c.presses
-        return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+        return look()
     except KeyboardInterrupt:
-        return []
-    except Exception as error:
-        return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
+        return nothing
     finally:
         ctrl_c.raises = False
 
