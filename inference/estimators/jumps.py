@@ -10,6 +10,7 @@ where the slope is steep. Jumps that none of the ways between draws crosses are 
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -64,13 +65,12 @@ def _cause(
     with without_dropout(tuple(pair)):
         for beyond in BEYOND if vectorised else BEYOND[:SLOWLY]:
             try:
-                jump = at_a_draw(lambda _, far=beyond: _jump_on_a_way(pair, sites, held, kl, vectorised, far))
+                if at_a_draw(partial(_jump_on_a_way, pair, sites, held, kl, vectorised, beyond)):
+                    return JUMPS
             except Exception as error:  # of the user's own code, which may raise anything
                 if vectorised:
                     return _cause(pair, sites, held, kl, False)
                 return f"its log density cannot be computed between its draws ({first_line(error)})"
-            if jump:
-                return JUMPS
     return None
 
 
@@ -81,6 +81,7 @@ def _jump_on_a_way(
     kl: Mapping[str, str],
     vectorised: bool,
     beyond: float,
+    _: int,
 ) -> bool:
     """Whether f jumps between two draws and beyond, as far as it can be computed there. Raises what the pair raises."""
     ends = [{name: site["fn"].sample() for name, site in sites.items()} for _ in range(2)]
