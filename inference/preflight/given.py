@@ -19,6 +19,7 @@ from ..runtime.labels import listed
 from ..runtime.sites import observed
 from .check import Checked, checked
 from .gaps import naming_gaps, refuse_gaps
+from .misused import naming_misused
 from .outer import outer_column
 from .support import refuse_no_tensor
 
@@ -29,7 +30,7 @@ def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
     Raises ValueError naming the argument, besides those that `checked` raises: for data that the pair changes, for
     missing values that count, and for vectors that become matrices.
     """
-    with refusing_changes(given), naming_gaps(given.gaps), naming_lengths(given):
+    with refusing_changes(given), naming_misused(given), naming_gaps(given.gaps), naming_lengths(given):
         try:
             found = checked(model, guide, given.values, given.names)
         except ValueError as error:
@@ -51,7 +52,7 @@ def checking_model(model: Program, given: Arguments) -> Iterator[None]:
     """The same checks of a model without a guide, at draws from its prior, and of all its runs inside."""
     prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
     pair = Pair(model, prior, given.values)
-    with refusing_changes(given), naming_lengths(given), _naming_data(given):
+    with refusing_changes(given), naming_misused(given), naming_lengths(given), _naming_data(given):
         if any(not isinstance(value, torch.Tensor) for value in given.values):
             with noise(0), torch.no_grad():
                 trace = poutine.trace(model).get_trace(*given.values)
