@@ -181,11 +181,13 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     for notice in given.notices:
         warnings.warn(notice, stacklevel=2)
     values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
-    with entered(state, seed=0), in_double(), checking_model(model, given):
+    with entered(state, seed=0), in_double(), checking_model(model, given) as misread:
         model = without_masks(model, values)
         narrow = is_narrow(model, values)
         with in_double(narrow):
             found = _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)
+    for warning in misread:
+        warnings.warn(warning, stacklevel=2)
     return dataclasses.replace(found, codes=dict(given.codes))
 
 

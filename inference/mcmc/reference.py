@@ -90,14 +90,14 @@ def reference(
 
 def _prepared(
     model: Program, data: tuple[Any, ...], dtype: torch.dtype, device: torch.device, seed: int
-) -> tuple[Target, State, tuple[str, ...]]:
+) -> tuple[Target, State, list[str]]:
     """(the posterior density of the model on its data, the state to run it in, what is to be said about the data)."""
     given = arguments(model, data, dtype, device, gaps=None, whole=True)
     state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), default_dtype(dtype), checking_model(model, given):
+    with entered(state), default_dtype(dtype), checking_model(model, given) as misread:
         proper = without_masks(model, given.values)
         summed = refuse_unsampleable(proper, given.values, given.names)
-        return target(proper, given.values, summed), state, given.notices
+        return target(proper, given.values, summed), state, [*given.notices, *misread]
 
 
 def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:

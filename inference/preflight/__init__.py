@@ -21,6 +21,7 @@ Files, in the order in which to read them:
     gaps.py            data that are NaN or infinite
     outer.py           a column of the data that meets a vector
     misused.py         arguments that a program cannot use, when it fails
+    whole_numbers.py   an index of -1, whole numbers that lose digits
     given.py           a pair on the data of a run: what it must not do with them
     rows.py            rows of a minibatch that depend on each other
     stream.py          batches that the user hands to single steps

@@ -22,6 +22,7 @@ from .gaps import naming_gaps, refuse_gaps
 from .misused import naming_misused
 from .outer import outer_column
 from .support import refuse_no_tensor
+from .whole_numbers import misread
 
 
 def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
@@ -44,12 +45,15 @@ def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
     if column := outer_column(pair, given.names):
         raise ValueError(column)
     _refuse_labels_as_numbers(pair, given)
-    return found
+    return found._replace(warnings=[*found.warnings, *misread(pair, given.names)])
 
 
 @contextmanager
-def checking_model(model: Program, given: Arguments) -> Iterator[None]:
-    """The same checks of a model without a guide, at draws from its prior, and of all its runs inside."""
+def checking_model(model: Program, given: Arguments) -> Iterator[list[str]]:
+    """The same checks of a model without a guide, at draws from its prior, and of all its runs inside.
+
+    Yields warnings of what the model makes of its data.
+    """
     prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
     pair = Pair(model, prior, given.values)
     with refusing_changes(given), naming_misused(given), naming_lengths(given), _naming_data(given):
@@ -63,7 +67,7 @@ def checking_model(model: Program, given: Arguments) -> Iterator[None]:
         if column := outer_column(pair, given.names):
             raise ValueError(column)
         _refuse_labels_as_numbers(pair, given)
-        yield
+        yield misread(pair, given.names)
 
 
 def _refuse_labels_as_numbers(pair: Pair, given: Arguments) -> None:

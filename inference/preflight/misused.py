@@ -23,7 +23,7 @@ _INDEX = re.compile(r"out of bounds|out of range|smaller than num_classes|must b
 _SIZE = re.compile(r"index -?\d+ is out of bounds for dimension \d+ with size (\d+)")
 _NO_ROWS = re.compile(r"0-d|too many indices|[Dd]imension (specified as )?-?\d+ .*(out of range|no dimensions)")
 _WANTS_ROWS = re.compile(r"len\(\)|subscriptable|not iterable|has no attribute 'shape'|has no attribute 'size'|0-d")
-_TYPES = re.compile(r"same dtype|expected scalar type|expected .*dtype|not implemented for '(Long|Int|Bool)'")
+_TYPES = re.compile(r"(dtype|scalar type|not implemented for).*\b(Long|Int|Bool|long|int|bool)\b")
 
 
 class Misused(NamedTuple):
@@ -43,6 +43,10 @@ def naming_misused(given: Arguments) -> Iterator[None]:
         while cause is not None and _last_of_user(cause) is None:
             cause = cause.__cause__
         cause = error if cause is None else cause
+        if re.search(r"dtype.*[Dd]ouble", str(error)) and not _TYPES.search(
+            str(error)
+        ):  # the run begins anew in double
+            raise
         if (reason := _reason(cause, given, raw=cause is error)) is None:
             raise
         raise ValueError(reason) from error

@@ -80,7 +80,11 @@ def arguments(
     for name, value in zip(names, labelled.values, strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
-            if whole and dtype == torch.float32 and (warning := digits_lost(name, given)):
+            if (
+                whole
+                and (dtype, given.dtype) == (torch.float32, torch.float64)
+                and (warning := digits_lost(name, given))
+            ):
                 notices.append(warning)
             if message := _not_finite(name, given):
                 found[name] = message
