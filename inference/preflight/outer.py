@@ -116,7 +116,8 @@ class _Pairs(TorchFunctionMode):
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         shapes = {tuple(made.shape) for made in tree_leaves(result) if isinstance(made, torch.Tensor)}
-        for n in {n for n in self.lengths if (n, n) in shapes}:
+        sums = "loss" in getattr(function, "__name__", "")  # of a matrix that nobody sees
+        for n in {n for n in self.lengths if sums or (n, n) in shapes}:
             tensors = [v for v in tree_leaves(args) if isinstance(v, torch.Tensor)]
             columns = [v for v in tensors if tuple(v.shape) == (n, 1)]
             vectors = [v for v in tensors if tuple(v.shape) in ((n,), (1, n))]

@@ -160,7 +160,8 @@ def _in_a_network() -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not is_the_users_file(frame.f_code.co_filename):
         frame = frame.f_back
-    owner = None if frame is None else frame.f_locals.get("self")
+    names = () if frame is None else frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    owner = None if frame is None or not names else frame.f_locals.get(names[0])
     return isinstance(owner, nn.Module) and not isinstance(owner, PyroModule)
 
 

@@ -68,8 +68,8 @@ class PyroSVI(pyro.infer.SVI):
             loss = self._step(data, keywords)
             if self._checks:
                 with suppress(Exception):  # of another run of the user's code: the step is taken, its warning not due
-                    pair = Pair(*self._programs(keywords), data)
-                    self._stream.next(pair, None, [], warnings)
+                    given = by_name(self.model, data, keywords, ())
+                    self._stream.next(Pair(self.model, latents_alone(self.guide), given), None, [], warnings)
             return loss
 
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
@@ -118,7 +118,8 @@ class PyroSVI(pyro.infer.SVI):
         """What `checked` warns of and refuses, before the first step; parameters and generators stay as they are."""
         if self.losses or not self._checks:
             return []
-        model, guide = self._programs(keywords)
+        programs = (self.model, latents_alone(self.guide))
+        model, guide = (partial(program, **keywords) if keywords else program for program in programs)
         store = dict(pyro.get_param_store().get_state())
         modules = own_modules(find_modules((model, guide, data)))
         with entered(snapshot(State(store, modules, generator_states()))):
@@ -128,12 +129,6 @@ class PyroSVI(pyro.infer.SVI):
                 return [str(error)]
             except Exception:  # the first step raises it again, in Pyro's words
                 return []
-
-    def _programs(self, keywords: dict[str, Any]) -> tuple[Any, Any]:
-        """(the model, the guide) as the checks run them: with these keywords, and without observations in the guide."""
-        programs = (self.model, latents_alone(self.guide))
-        model, guide = (partial(program, **keywords) if keywords else program for program in programs)
-        return model, guide
 
     def _fit_now(self, data: tuple, stopped: str) -> Fit:
         pair = Pair(self.model, self.guide, data)

@@ -85,6 +85,17 @@ def all_pairs_of_a_loss(x, y):
     pyro.factor("loss", -0.5 * ((w * x - y[:, None]) ** 2).sum())
 
 
+def all_pairs_of_torchs_loss(x, y):
+    """torch warns of the sizes itself; the matrix is made and summed inside."""
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("loss", -0.5 * torch.nn.functional.mse_loss((w * x)[:, None], y, reduction="sum"))
+
+
+def torchs_loss(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("loss", -0.5 * torch.nn.functional.mse_loss(w * x, y, reduction="sum"))
+
+
 def own_rows(x, y):
     w = pyro.sample("w", dist.Normal(0.0, 10.0))
     pyro.factor("y", dist.Normal(w * x, 1.0).log_prob(y).sum())
@@ -116,13 +127,14 @@ def mixture(x, y):
     pyro.factor("y", dist.Normal(x, 1.0).log_prob(y).sum())
 
 
-@pytest.mark.parametrize("model", [all_pairs, all_pairs_of_a_loss])
+@pytest.mark.parametrize("model", [all_pairs, all_pairs_of_a_loss, all_pairs_of_torchs_loss])
+@pytest.mark.filterwarnings("ignore:Using a target size")
 def test_all_pairs_of_rows_in_a_factor_are_warned_of(model):
     found = warned(model, None, X, Y)
     assert "a column of shape (6, 1), computed from" in found and "the factor adds up all pairs of their rows" in found
 
 
-@pytest.mark.parametrize("model", [own_rows, own_columns, process, paired_kernel, mixture])
+@pytest.mark.parametrize("model", [own_rows, own_columns, torchs_loss, process, paired_kernel, mixture])
 def test_a_factor_whose_rows_meet_their_own_is_fine(model):
     assert warned(model, None, X, Y) == ""
 

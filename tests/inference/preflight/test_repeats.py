@@ -151,8 +151,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.layer, self.drop = nn.Linear(1, 40), nn.Dropout(0.1)
 
-    def forward(self, z):
-        return functional.dropout(self.drop(self.layer(z[None])), 0.1, training=self.training) + functional.dropout(z)
+    def forward(net, z):  # whatever its first argument is called
+        return functional.dropout(net.drop(net.layer(z[None])), 0.1, training=net.training) + functional.dropout(z)
 
 
 DECODER = Decoder()

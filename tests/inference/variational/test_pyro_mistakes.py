@@ -94,6 +94,14 @@ def test_batches_without_a_scale_are_warned_of_once_and_the_losses_are_pyros():
     assert losses[0] == losses[1]
 
 
+def test_batches_by_name_are_warned_of_too():
+    pyro.clear_param_store()
+    svi = credo.SVI(world, belief, Adam({"lr": 0.01}), Trace_ELBO())
+    svi.step(x=X[:10])
+    with pytest.warns(UserWarning, match="different data"):
+        svi.step(x=X[10:20])
+
+
 @pytest.mark.parametrize(("model", "guide"), [(subsampled, belief), (local, of_each_row)])
 def test_batches_that_count_as_they_should_are_not(model, guide):
     pyro.clear_param_store()
