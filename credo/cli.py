@@ -4,6 +4,7 @@ A command imports torch, pandas and the pictures when it runs, so that `credo --
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,10 +165,13 @@ def demo(out: Path, seed: int, only: tuple[str, ...]) -> None:
 def _mistakes(name: str = "") -> Iterator[None]:
     """Turns errors with a remedy, and those of the user's own file, into messages without a traceback.
 
-    name: of the pair, perhaps the path of a file. Errors in credo itself keep their traceback.
+    name: of the pair, perhaps the path of a file. Errors in credo itself keep their traceback. Warnings are shown
+    without the line of credo that raised them.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
+            yield
     except click.ClickException:
         raise
     except credo.Diverged as error:

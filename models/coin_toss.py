@@ -52,11 +52,15 @@ def posterior(flips: torch.Tensor, alpha: float = ALPHA, beta: float = BETA) -> 
 def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor]:
     """The recorded flips in the order of a fixed shuffle, or the column `flips` of a table.
 
-    Raises ValueError if the table has no such column.
+    Raises ValueError if the table has no such column, or text in it.
     """
     if table is not None:
         if "flips" not in table.columns:
             raise ValueError(f"the table has no column 'flips': got {list(table.columns)}; wanted 0s and 1s in 'flips'")
+        if not pd.api.types.is_numeric_dtype(table["flips"]):
+            raise ValueError(
+                f"column 'flips' holds {table['flips'].dtype}, wanted numbers: 1 for heads and 0 for tails"
+            )
         return (table["flips"],)
     flips = torch.zeros(FLIPS)
     flips[:SAME_SIDE] = 1.0

@@ -9,9 +9,9 @@ import click
 import pandas as pd
 
 import credo
+from credo.inference.evaluation.beside import beside
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
-from credo.inference.runtime.beside import beside
 from credo.inference.runtime.state import reading
 from credo.pairs import Pair
 from credo.report.gallery import gallery
@@ -24,7 +24,8 @@ LONGEST = 40  # scalars of a fit that get a row each
 def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     """The model's arguments: the built-in data, or a CSV file, which goes through `data(table)` if the pair has it.
 
-    Raises ValueError for a pair without built-in data, and for a file that cannot be read or has no rows.
+    Raises ValueError for a pair without built-in data, and for a file that cannot be read, has no rows, two columns of
+    one name, or rows that are longer than its header.
     """
     if path is None:
         if pair.data is None:
@@ -32,10 +33,19 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
         return _from(pair.data())
     try:
         table = pd.read_csv(path)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file ({error})") from None
     if table.empty:
         raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
+    if len(twice := header[header.duplicated() & header.notna()]):
+        raise ValueError(f"{path}: two columns are called {twice.iloc[0]!r}; rename one of them")
+    n = len(table)
+    if not any(table.index.equals(pd.RangeIndex(first, first + n)) for first in (0, 1)):  # row names, pandas thinks
+        raise ValueError(
+            f"{path}: its rows hold more values than its header line has names, {list(table.columns)}; name every "
+            f"column, or remove the comma at the end of the rows"
+        )
     (first, *others) = table.columns
     separators = [mark for mark in ";\t|" if mark in first and not others]
     if separators:

@@ -4,6 +4,7 @@ import linecache
 import os
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import numpy
@@ -36,9 +37,15 @@ def is_the_users_file(path: str) -> bool:
 
 def calling_place() -> Place | None:
     """The innermost line of the user's program that is running now; None if there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
+    return next(iter(calling_places(1)), None)
+
+
+def calling_places(most: int) -> tuple[Place, ...]:
+    """The innermost lines of the user's program that are running now, the caller of each after it; so many at most."""
+    frame: FrameType | None = sys._getframe(1)
+    found: list[Place] = []
+    while frame is not None and len(found) < most:
         if is_the_users_file(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+            found.append(Place(frame.f_code.co_filename, frame.f_lineno, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)

@@ -8,7 +8,7 @@ import torch
 
 from ..pair.costs import Run
 from ..pair.pair import Pair
-from ..runtime.probes import differing, look_near, probing
+from ..runtime.probes import at_a_draw, differing, look_near, probing
 from ..runtime.sites import Site, plates
 from ..runtime.traced import traced
 from .dependencies import OFF, Dependencies, another, costs_at, random_draws
@@ -38,7 +38,7 @@ def _coupled_directly(pair: Pair, sites: Mapping[str, Site]) -> Rows:
     for place in range(len(OFF)):
         try:
             with probing(tuple(pair)):
-                here = look_near(partial(_coupled_here, pair, first + place), OFF[place])
+                here = look_near(partial(at_a_draw, partial(_coupled_here, pair, first + place)), OFF[place])
         except Exception:  # of the user's own code, which may raise anything
             if OFF[place]:
                 continue
@@ -53,7 +53,7 @@ def _tested(site: Site) -> list[Any]:
     return [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.size > 1]
 
 
-def _coupled_here(pair: Pair, turn: int) -> Rows:
+def _coupled_here(pair: Pair, turn: int, _: int) -> Rows:
     """The same at the present parameters. turn: which row is changed; of two or three rows, each in its turn.
 
     First a row is changed in all sites of a plate at once: most plates couple no rows, and one run shows it.

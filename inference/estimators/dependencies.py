@@ -7,16 +7,17 @@ must move nothing. A cost that moves is taken to depend on all that was drawn be
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 
 from ..distributions.unwrap import kind
-from ..pair.costs import DATA, GUIDE, PRIOR, Key, Run, run
+from ..pair.costs import DATA, GUIDE, PRIOR, Costs, Key, Run, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
-from ..runtime.probes import differing, look_near, probing
+from ..runtime.probes import at_a_draw, differing, look_near, probing
 from ..runtime.sites import Site, drawn_sites, is_index, latent
 from ..runtime.traced import traced
 from .provenance import by_provenance
@@ -59,17 +60,21 @@ class Dependencies(NamedTuple):
 def dependencies(pair: Pair) -> Dependencies:
     """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong."""
     with probing(tuple(pair)):
-        q = traced(pair.guide, pair.data)
-        p = traced(poutine.replay(pair.model, trace=q), pair.data)
+        q, p = at_a_draw(lambda _: _both_traced(pair))
         before = _by_order(q, p)
         if pair.summed is not None:  # sites summed over together are one cost, which may depend on all
             every = frozenset(latent(q, auxiliary=True))
-            before = {key: before[key] if key in before else every for key in costs_at(pair, {}).costs}
+            before = {key: before[key] if key in before else every for key in at_a_draw(lambda _: run(pair)).costs}
         found = by_provenance(pair)
         parents = {key: found.get(key, names) & names for key, names in before.items()}
         for key in _missed(pair, parents):
             parents[key] = before[key]
     return Dependencies(parents)
+
+
+def _both_traced(pair: Pair) -> tuple[poutine.Trace, poutine.Trace]:
+    q = traced(pair.guide, pair.data)
+    return q, traced(poutine.replay(pair.model, trace=q), pair.data)
 
 
 def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
@@ -105,7 +110,7 @@ def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
 
 def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     """The same at the present parameters."""
-    z, other = two_draws(pair)
+    z, other, before = at_a_draw(lambda _: _two_draws_with_costs(pair))
     with_own: dict[Key, frozenset[str]] = {}
     for (side, name), names in parents.items():  # a point is held by what it follows
         own = {name} if name in z else {name} | parents.get((GUIDE, name), frozenset())
@@ -114,7 +119,6 @@ def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     for key, names in with_own.items():
         by_set.setdefault(names, []).append(key)
     sets = sorted(by_set, key=sorted)
-    before = costs_at(pair, z).costs
     moved: set[Key] = set()
     if len(sets) > SETS:  # what few draws move is tested by halves that hold them, a quarter of the pairs by each
         halves = [frozenset(k for k, coin in zip(z, torch.rand(len(z)), strict=True) if coin < 0.5) for _ in range(FEW)]
@@ -124,8 +128,13 @@ def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
         }
     else:
         tested = {held: [held] for held in sets}
+
+    def after_others(held: frozenset[str], number: int) -> Costs:
+        new = two_draws(pair)[1] if number else other  # the same for all sets, unless the pair fails there
+        return costs_at(pair, {k: v if k in held else new.get(k, v) for k, v in z.items()}).costs
+
     for held, within in tested.items():
-        after = costs_at(pair, {k: v if k in held else other[k] for k, v in z.items()}).costs
+        after = at_a_draw(partial(after_others, held))
         keys = (key for names in within for key in by_set[names])
         moved |= {key for key in keys if key not in before or differing(before[key], after.get(key)).any()}
     return moved
@@ -135,6 +144,11 @@ def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tens
     """Values of all draws of the guide, and other values that differ wherever a few tries find some."""
     sites = random_draws(traced(pair.guide, pair.data))
     return {k: s["value"] for k, s in sites.items()}, {k: another(s["fn"], s["value"]) for k, s in sites.items()}
+
+
+def _two_draws_with_costs(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Costs]:
+    z, other = two_draws(pair)
+    return z, other, costs_at(pair, z).costs
 
 
 def costs_at(pair: Pair, values: Mapping[str, torch.Tensor]) -> Run:

@@ -10,6 +10,7 @@ where the slope is steep. Jumps that none of the ways between draws crosses are 
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.distributions import biject_to
 from ..pair.costs import GUIDE, Costs, Terms, run
 from ..pair.pair import Pair
 from ..runtime.generators import noise
-from ..runtime.probes import without_dropout
+from ..runtime.probes import at_a_draw, without_dropout
 from ..runtime.sites import Site
 from ..runtime.traced import first_line
 from ..runtime.vectorise import at_once, each
@@ -63,22 +64,38 @@ def _cause(
     """Why the draws of these sites must not be differentiated together; None if they may."""
     with without_dropout(tuple(pair)):
         for beyond in BEYOND if vectorised else BEYOND[:SLOWLY]:
-            ends = [{name: site["fn"].sample() for name, site in sites.items()} for _ in range(2)]
-            for shorter in SHORTER:
-                way = _way(pair, sites, held, kl, ends[0], ends[1], beyond * shorter)
-                try:
-                    jumps = _jumps(way, vectorised and _repeats(way))
-                except Exception as error:  # of the user's own code, which may raise anything
-                    if not shorter and not vectorised:
-                        return f"its log density cannot be computed between its draws ({first_line(error)})"
-                    if not shorter:
-                        return _cause(pair, sites, held, kl, False)
-                    continue
-                if jumps:
+            try:
+                if at_a_draw(partial(_jump_on_a_way, pair, sites, held, kl, vectorised, beyond)):
                     return JUMPS
-                if jumps is not None:
-                    break
+            except Exception as error:  # of the user's own code, which may raise anything
+                if vectorised:
+                    return _cause(pair, sites, held, kl, False)
+                return f"its log density cannot be computed between its draws ({first_line(error)})"
     return None
+
+
+def _jump_on_a_way(
+    pair: Pair,
+    sites: Mapping[str, Site],
+    held: Mapping[str, torch.Tensor],
+    kl: Mapping[str, str],
+    vectorised: bool,
+    beyond: float,
+    _: int,
+) -> bool:
+    """Whether f jumps between two draws and beyond, as far as it can be computed there. Raises what the pair raises."""
+    ends = [{name: site["fn"].sample() for name, site in sites.items()} for _ in range(2)]
+    for shorter in SHORTER:
+        way = _way(pair, sites, held, kl, ends[0], ends[1], beyond * shorter)
+        try:
+            jumps = _jumps(way, vectorised and _repeats(way))
+        except Exception:  # of the user's own code, which may raise anything
+            if not shorter:
+                raise
+            continue
+        if jumps is not None:
+            return jumps
+    return False
 
 
 class Points(NamedTuple):

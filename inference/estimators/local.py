@@ -20,7 +20,7 @@ from ..pair.costs import Costs, Key, Terms, run
 from ..pair.local_reparam import LAYERS, bound, spatial
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
-from ..runtime.probes import differing, look_near, probing
+from ..runtime.probes import at_a_draw, differing, look_near, probing
 from ..runtime.sites import Site, drawn_sites, has_rsample
 from ..runtime.traced import first_line, traced
 from .estimator import ANALYTIC_KL, Choice, Estimator, Findings
@@ -72,7 +72,7 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
                 why[name] = "its KL from the prior is not known in closed form"
         left = [name for name in names if why[name] is None]
         if left:
-            why |= _misused(pair, left)
+            why |= at_a_draw(lambda _: _misused(pair, left))
         return {name: why[name] or _coupled_rows(pair, name, kl, how) for name in names}
 
 

@@ -16,7 +16,7 @@ from ..distributions.unwrap import is_masked
 from ..pair.costs import summed_model
 from ..pair.pair import Pair
 from ..runtime.generators import generators_kept, noise
-from ..runtime.probes import look_near, probing
+from ..runtime.probes import at_a_draw, look_near, probing
 from ..runtime.sites import Site, latent
 
 MOVED = 0.3  # sd of the move of the parameters: a KL, or a map of the guide's, may be right where they start alone
@@ -52,7 +52,7 @@ def two_places(pair: Pair, q: poutine.Trace, p: poutine.Trace) -> list[Place]:
 
     with generators_kept(), noise(0), probing(tuple(pair)):
         with suppress(Exception):  # the pair fails at all parameters nearby
-            found.append(look_near(look, MOVED))
+            found.append(look_near(lambda: at_a_draw(lambda _: look()), MOVED))
     return found
 
 

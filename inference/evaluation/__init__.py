@@ -6,6 +6,7 @@ Files, in the order in which to read them:
     compare.py   the call `credo.compare`: fit and exact posterior, scalar by scalar
     oracle.py    where the exact posterior comes from
     evidence.py  the evidence gap, KL(q || p)
+    beside.py    the other functions in the file of a function
 
 Other rooms call: `fit`, `plan`, `compare`.
 """

@@ -44,7 +44,8 @@ def fit(
         "mle": point estimates with and without the prior.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
-        stands for its tensors. named: arguments of the model by name, e.g. y=y.
+        stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
+        named: arguments of the model by name, e.g. y=y.
     steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
         are the average of the last iterates.
     lr: the learning rate in unconstrained space.

@@ -11,9 +11,9 @@ from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
 from ..mcmc.result import Reference
 from ..posterior.marginals import model_trace
-from ..runtime.beside import beside
 from ..runtime.state import reading
 from ..variational.result import Fit
+from .beside import beside
 
 
 class Oracle(Protocol):

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 
 from ..distributions.agreement import integral
 from ..distributions.finite import values_of
 from ..distributions.unwrap import is_masked, kind, unwrapped
-from ..preflight.support import refuse_outside
+from ..preflight.support import is_meant, refuse_outside
 from ..runtime.generators import noise
 from ..runtime.sites import Site, exists_for_some, latent, observed, refuse_subsampled
 from .coordinates import coordinates_of
@@ -57,7 +58,11 @@ def inspect_model(model: Callable[..., Any], data: tuple[Any, ...]) -> Inspectio
     _refuse_noise(model, data, first)
     for name in observed(first):
         if not _moves([trace.nodes[name] for trace in traces]):
-            refuse_outside(name, first.nodes[name])
+            try:
+                refuse_outside(name, first.nodes[name])
+            except ValueError:
+                if not _is_meant(model, data, name):
+                    raise
         elif not finite:
             raise NoClosedForm(
                 f"site {name!r} ({kind(first.nodes[name]['fn'])}): its support depends on latents, so the data "
@@ -161,3 +166,13 @@ def _inner(support: Any) -> Any:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support
+
+
+def _is_meant(model: Callable[..., Any], data: tuple[Any, ...], name: str) -> bool:
+    """Whether the model itself switches the validation of an observed site off, for values between those it draws."""
+    try:
+        with noise(0), torch.no_grad(), pyro.validation_enabled(True):
+            trace = poutine.trace(model).get_trace(*data)
+    except ValueError:  # of the validation
+        return False
+    return is_meant(dict[str, Site](trace.nodes)[name])

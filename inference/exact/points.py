@@ -5,8 +5,8 @@ a Latin hypercube (McKay, Beckman and Conover 1979). In each coordinate alone th
 is missed only if it is narrower than the distance of two neighbours.
 
 Close points are many more, for a model that runs at many points at once: a Latin hypercube over 6 prior sds on both
-sides. A spike in one latent number is missed only if it is narrower than a step of its grid; one that is narrow in
-several numbers together may be missed.
+sides, and a coarser one over 12. A spike in one latent number is missed only if it is narrower than a step of its grid;
+one that is narrow in several numbers together may be missed.
 """
 
 import math
@@ -26,7 +26,7 @@ FAR = (True, False)  # the whole reach, and a random part of it
 DRAWS = 64  # of the posterior, from which its mean and covariance in coordinates are estimated
 WIDER = {"posterior": 1.5, "prior": 2.0}  # sd of the points over the sd of the distribution
 FEW = 8  # up to so many dimensions: a Sobol sequence with the covariance; above: a hypercube
-SPAN = 6.0  # prior sds that close points reach
+SPANS = {6.0: 1.0, 12.0: 0.25}  # prior sds that close points reach: the share of their number
 MIDDLE = 2.0  # prior sds, within which the distances of points are measured
 
 
@@ -108,8 +108,12 @@ def wide(problem: Problem, candidates: list[Candidate]) -> list[torch.Tensor]:
     return points
 
 
-def hypercube(problem: Problem, prior: torch.Tensor, n: int) -> torch.Tensor:
-    """n points x (n, D). prior: draws of it, (M, D)."""
+def close_points(problem: Problem, prior: torch.Tensor, n: int) -> torch.Tensor:
+    """n points x (n, D) near the prior, and some more in its tails. prior: draws of it, (M, D)."""
+    return torch.cat([_hypercube(problem, prior, int(share * n), span) for span, share in SPANS.items()])
+
+
+def _hypercube(problem: Problem, prior: torch.Tensor, n: int, span: float) -> torch.Tensor:
     parts = []
     for v in problem.coordinates.variables.values():
         if v.support == SIMPLEX:
@@ -117,7 +121,7 @@ def hypercube(problem: Problem, prior: torch.Tensor, n: int) -> torch.Tensor:
             z = z / z.sum(-1, keepdim=True)
         else:
             drawn = v.transform(prior[:, v.part])
-            mean, reach = drawn.mean(0), SPAN * drawn.std(0)
+            mean, reach = drawn.mean(0), span * drawn.std(0)
             low, high = (mean - reach).clamp(min=v.low), (mean + reach).clamp(max=v.high)
             order = torch.rand(n, len(mean), dtype=prior.dtype).argsort(0)
             z = low + (order + torch.rand(len(mean), dtype=prior.dtype)) / n * (high - low)

@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 
 from ..pair.pair import Pair
-from ..posterior.explained import explained
+from ..posterior.explained import naming_arguments
 from ..posterior.local_latents import sources
 from ..posterior.prediction import one_prediction
 from ..runtime.vectorise import draw_each
@@ -33,7 +33,7 @@ def predict(model: Callable[..., Any], data: tuple[Any, ...], values: tuple[Any,
 
         return Pair(model, guide, data)
 
-    with explained(pair({}), values):
+    with naming_arguments(pair({}), values):
         found = sources(pair({name: value[0] for name, value in draws.items()}), values)
         points = {**draws, "": torch.zeros(n)}  # "": counts the runs even if there is no latent
         return draw_each(lambda point: one_prediction(pair(point), values, found).drawn, points)

@@ -13,7 +13,7 @@ import torch
 
 from .block_posterior import Candidate
 from .coordinates import Values
-from .points import Checked, apart, even, hypercube, near, wide
+from .points import Checked, apart, close_points, even, near, wide
 from .problem import Problem
 from .refusal import refusal
 
@@ -66,10 +66,10 @@ def prove(
         prior = torch.stack([*problem.starts, *spread[: n // 8]])
         checked, total = torch.stack([*problem.starts, *spread]), len(around) + len(away) + len(spread)
         if close:
-            xs = hypercube(problem, prior, close)
+            xs = close_points(problem, prior, close)
             if (found := _suspects(problem, candidates, xs, log_evidence, numbers)) is not None:
                 check(found)
-                checked, total = xs, total + close
+                checked, total = xs, total + len(xs)
         return log_evidence, Checked(total, apart(problem, prior, checked))
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from ..pair.followers import without_masks
 from ..pair.pair import Program
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments, whole_number
@@ -74,9 +75,11 @@ def reference(
     data = by_name(model, data, named, ("draws", "warmup", "chains", "accept", "seed", "device", "progress"))
     place, seed = choose_device(device), whole_number("seed", seed, 0, LARGEST_SEED)
     try:
-        found, state = _prepared(model, data, torch.float64, place, seed)
+        found, state, notices = _prepared(model, data, torch.float64, place, seed)
     except RuntimeError:  # constants of the model in single precision
-        found, state = _prepared(model, data, torch.float32, place, seed)
+        found, state, notices = _prepared(model, data, torch.float32, place, seed)
+    for notice in notices:
+        warnings.warn(notice, stacklevel=2)
     with entered(state), default_dtype(found.first.dtype):
         result = _run(found, draws, warmup, chains, accept, seed, progress)
     if result.problems and not result.stopped.startswith("interrupted"):
@@ -88,13 +91,14 @@ def reference(
 
 def _prepared(
     model: Program, data: tuple[Any, ...], dtype: torch.dtype, device: torch.device, seed: int
-) -> tuple[Target, State]:
-    """(the posterior density of the model on its data, the state to run it in)."""
+) -> tuple[Target, State, list[str]]:
+    """(the posterior density of the model on its data, the state to run it in, what is to be said about the data)."""
     given = arguments(model, data, dtype, device, gaps=None, whole=True)
     state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), default_dtype(dtype), checking_model(model, given):
-        summed = refuse_unsampleable(model, given.values, given.names)
-        return target(model, given.values, summed), state
+    with entered(state), default_dtype(dtype), checking_model(model, given) as misread:
+        proper = without_masks(model, given.values)
+        summed = refuse_unsampleable(proper, given.values, given.names)
+        return target(proper, given.values, summed), state, [*given.notices, *misread]
 
 
 def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:

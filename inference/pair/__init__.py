@@ -4,13 +4,14 @@ Files, in the order in which to read them:
 
     pair.py           a model and a guide with their data
     autoguide.py      guides made for the user: mean field, MAP, MLE
-    masked.py      latents that a mask leaves without a density
+    masked.py         latents that a mask leaves without a density
     costs.py          the log densities of a pair, site by site
     batches.py        minibatches, scaled to the whole data set
     summed_out.py     finite latents summed out of the model
     elimination.py    variable elimination: sums of products over finite variables
     backward.py       joint draws of the summed latents given the data
-    followers.py   finds these latents
+    followers.py      finds these latents
+    unused.py         parameters that no site is computed from
     local_reparam.py  noise for each row in place of a Normal weight
 
 Other rooms call: `Pair`, `run` (the costs of one run), `batch`, `to_sum_out`.

@@ -5,16 +5,43 @@ None    q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
 "mle"   the point that maximises log p(data | z): the same, with the priors' densities left out
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer.autoguide.initialization import init_to_feasible, init_to_median, init_to_sample
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
 
 from ..distributions.finite import values_of
 from .pair import Program
+
+
+@dataclass
+class Start:
+    """The starting values of an autoguide: Pyro's own, and where the model fails there, medians of its priors or draws.
+
+    number: of the try.
+    """
+
+    first: Callable[..., torch.Tensor]
+    number: int = 0
+
+    def __call__(self, site: Any) -> torch.Tensor:
+        strategies: tuple[Callable[..., torch.Tensor], ...] = (self.first, init_to_median, init_to_sample)
+        return strategies[min(self.number, 2)](site)
+
+
+def start_elsewhere(guide: Program, number: int) -> None:
+    """Lets credo's own autoguides start from other values in try 1, 2, ...; does nothing to a user's guide."""
+    start = getattr(guide, "init_loc_fn", None)
+    if isinstance(start, Start):
+        start.number = number
 
 
 def without_finite(model: Program) -> Program:
@@ -34,15 +61,30 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise ValueError(f"model: got {got}, wanted a function of the data that calls pyro.sample, or an instance")
     if guide is None:
-        return model, AutoNormal(without_finite(model))
+        return model, AutoNormal(without_finite(model), init_loc_fn=Start(init_to_feasible))
     if isinstance(guide, str) and guide == "map":
-        return model, AutoDelta(without_finite(model))
+        return model, AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str) and guide == "mle":
-        return _without_priors(model), AutoDelta(without_finite(model))
+        return _without_priors(model), AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str):
         raise ValueError(f"guide: got {guide!r}, wanted a function, 'map', 'mle', or None for a mean-field guide")
     _refuse_no_function(guide)
-    return model, guide
+    return model, latents_alone(guide)
+
+
+def latents_alone(guide: Program) -> Program:
+    """A guide that runs the model inside (AutoNormalMessenger), without the model's observations; others as they are.
+
+    Pyro's own ELBO leaves these sites out, where a trace of the guide has them.
+    """
+    if not isinstance(guide, GuideMessenger):
+        return guide
+    hidden: Program = poutine.block(guide, hide_fn=_is_observed)
+    return hidden
+
+
+def _is_observed(msg: Any) -> bool:
+    return bool(msg["type"] == "sample" and msg["is_observed"])
 
 
 def _refuse_no_function(guide: Any) -> None:

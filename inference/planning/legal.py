@@ -21,6 +21,7 @@ from ..estimators.sticking_the_landing import why_not as why_not_sticking
 from ..estimators.wrong_kl import two_places
 from ..pair.costs import run, summed_model
 from ..pair.pair import Pair
+from ..runtime.probes import at_a_draw
 from ..runtime.sites import Site, has_rsample, latent, plates
 
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -61,7 +62,7 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     model = poutine.trace(poutine.replay(summed_model(pair), trace=guide)).get_trace(*pair.data)
     trained = frozenset(name for name, site in sites.items() if _is_trained(site))
     finite = tuple(name for name, site in sites.items() if not has_rsample(site) and name in trained)
-    reads = dependencies(pair)
+    reads = at_a_draw(lambda _: dependencies(pair))
     summable = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
     nesting = None if pair.summed is None else pair.summed.nesting
     known = known_kl(two_places(pair, guide, model), reads, nesting)
@@ -70,8 +71,8 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     coupled = coupled_plates(pair, reads)
     coupled |= {name: plates(sites[name]) for name in summable.tied}  # all values were tried there, here a few
     again = frozenset(name for name, site in sites.items() if reads.ancestors(name) or not is_plain(site["fn"]))
-    facts = Facts({}, reads, *known, why_not_sticking(pair), again, summable.values, coupled)
-    where = run(pair).plates if finite else {}
+    facts = Facts({}, reads, *known, at_a_draw(lambda _: why_not_sticking(pair)), again, summable.values, coupled)
+    where = at_a_draw(lambda _: run(pair)).plates if finite else {}
     return Findings(pair, guide, vectorised, sites, trained, finite, where, summable.why_not, jumps, facts)
 
 

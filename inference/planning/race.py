@@ -19,6 +19,7 @@ from ..pair.pair import Pair
 from ..pair.summed_out import SUMMED_OUT
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
+from ..runtime.probes import at_a_draw
 from ..runtime.sites import Site
 from .legal import BY_NAME
 from .plan import Plan
@@ -62,7 +63,7 @@ def race(contest: Contest, plan: Plan, microseconds: float = SECOND, seed: int =
     microseconds: how much counted work the race may cost. least: gradients that it may cost in any case.
     """
     pair, particles, vectorised = contest
-    gradients = max(least, microseconds / work(_gradient(contest, plan)).eager)
+    gradients = max(least, microseconds / at_a_draw(lambda _: work(_gradient(contest, plan))).eager)
     groups = [sites for sites in _alike(plan) if len(_rivals(plan, sites)) > 1]
     groups += [[]] if vectorised and particles > 1 and plan.pathwise else []  # no site's, but all draws in pairs
     runners = sum(len(_rivals(plan, sites)) for sites in groups)
@@ -94,19 +95,24 @@ def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    two, four = (work(_gradient(Contest(pair, n, True), plan)).replayed for n in (2, 4))
+    two, four = (_work(Contest(pair, n, True), plan) for n in (2, 4))
     more = (four - two) / 2
     one = two - more  # a lone draw needs no vmap
     most = max(LITTLE * one, min(MORE * one, LONG))
     return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
+def _work(contest: Contest, plan: Plan) -> float:
+    return at_a_draw(lambda _: work(_gradient(contest, plan))).replayed
+
+
 def measured(contest: Contest, plan: Plan, draws: int, seed: int) -> Result:
     """So many draws of the gradient, and the work of one."""
     gradient = _gradient(contest, plan)
     with noise(seed):
-        microseconds = work(gradient).replayed
-        return Result(torch.stack([gradient() for _ in range(draws)]).double(), microseconds)
+        microseconds = _work(contest, plan)
+        found = [at_a_draw(lambda _: gradient()) for _ in range(draws)]
+        return Result(torch.stack(found).double(), microseconds)
 
 
 def with_measured(pair: Pair, plan: Plan, result: Result) -> Plan:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from ..pair.pair import Pair, Summed
+from ..runtime.labels import Labels
 from ..runtime.state import State
 
 
@@ -13,8 +14,8 @@ class Approximation(Protocol):
     """A guide q(z) with its parameters, the model it belongs to, and the data that it was fitted to.
 
     data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
-    each argument that came as a table, None for the others. state: the parameters and networks that `reading` puts in
-    place. summed: the finite latents of the model that the guide does not have. followers: latents with masked
+    each argument that came as a table, None for the others. codes: the labels of each column that held labels. state:
+    the parameters and networks that `reading` puts in place. summed: the finite latents of the model that the guide does not have. followers: latents with masked
     entries, whose draws come from the model.
     """
 
@@ -28,6 +29,8 @@ class Approximation(Protocol):
     def params(self) -> dict[str, torch.Tensor]: ...
     @property
     def columns(self) -> tuple[list[str] | None, ...]: ...
+    @property
+    def codes(self) -> Labels: ...
     @property
     def state(self) -> State: ...
     @property

@@ -23,7 +23,7 @@ _SHAPES = ("must match", "Shape mismatch", "hapes cannot be multiplied", "hape m
 
 
 @contextmanager
-def explained(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
+def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
     """Raises ValueError naming the arguments of the new data that the model cannot take: an index, a shape, None.
 
     values: the arguments of the prediction. Other errors pass as they are.

@@ -25,7 +25,7 @@ from ..runtime.sites import latent, observed, plates
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
-from .explained import explained
+from .explained import naming_arguments
 from .predict import new_arguments
 
 
@@ -56,7 +56,7 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     n = number_of_draws("log_likelihood", n, 2)
     new = by_name(fit.model, new, named, ("seed",))
     pair = pair_of(fit)._replace(data=new_arguments(fit, new))
-    with explained(fit, pair.data), reading(fit.state, seed), torch.no_grad():
+    with naming_arguments(fit, pair.data), reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))
         _observed_all(pair, names)
         over_rows = _plates_over_rows(fit, pair)

@@ -15,7 +15,7 @@ from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
-from .explained import explained
+from .explained import naming_arguments
 from .finite_latents import finite_given
 from .local_latents import Sources, sources
 from .marginals import model_trace
@@ -29,8 +29,8 @@ def predict(
 
     A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
     new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
-        given, the observations of the fit are drawn anew. Columns of a table are matched by name. named: arguments
-        of the model by name.
+        given, the observations of the fit are drawn anew. Columns of a table are matched by name, labels get the codes
+        of the fit. named: arguments of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
         parameters, and returns them too: a trained decoder generates new data.
     Latents that all rows share come from the guide. Latents of the rows (in a plate over the rows, or with an entry for
@@ -65,7 +65,7 @@ def predict(
         return drawn | finite_given(fit, held, values, trained)
 
     trained = observed(model_trace(fit)).keys()
-    with explained(fit, values), reading(fit.state, seed):
+    with naming_arguments(fit, values), reading(fit.state, seed):
         with noise(seed), torch.no_grad():
             found = Sources(values) if prior else sources(pair, values)
         return draw(one, n)
@@ -84,7 +84,8 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
     if not new:
         return fit.data
-    given = arguments(fit.model, new, dtype, device, fit.columns, gaps=gaps_of(fit.model, fit.data))
+    gaps = gaps_of(fit.model, fit.data)
+    given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, gaps=gaps)
     for name, value, old in zip(given.names, given.values, fit.data, strict=False):
         if value is None or not isinstance(old, torch.Tensor):
             continue

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from pyro import poutine
 
 from ..pair.pair import Pair
@@ -12,8 +11,7 @@ from ..runtime.sites import deterministic, latent, refuse_subsampled
 from .continued import ContinuedSites
 from .joint_rows import JointRows, last_rows
 from .local_latents import Sources
-
-Values = dict[str, torch.Tensor]
+from .sample import Values
 
 
 class Prediction(NamedTuple):

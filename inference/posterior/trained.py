@@ -12,8 +12,11 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.nn import PyroModule
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.runtime import am_i_wrapped
 from torch import nn
 
+from ..runtime.arguments import shown
 from ..runtime.sites import latent, quoted
 from ..runtime.state import reading, refuse_unknown
 from .approximation import Approximation
@@ -29,18 +32,25 @@ def trained(fit: Approximation, net: nn.Module, draw: int | None = None) -> nn.M
 
     Weights that are latents of the model get their posterior mean, or with `draw=seed` a joint draw from the posterior:
     one network of many, which is more certain than their average, `fit.predict`. A model or a guide that is a module
-    stays a program, and draws its random weights. Changes to the copy leave the fit as it is; a Pyro module keeps its
-    parameters in a store of its own.
+    stays a program, which Pyro's Predictive runs; called by itself, a model has these weights too. Changes to the copy
+    leave the fit as it is; a Pyro module keeps its parameters in a store of its own.
     Raises ValueError for a network that the run has not trained, and for weights that the model replaces by latents
     that are not named after them.
     """
+    if not isinstance(net, nn.Module):
+        raise ValueError(
+            f"net: got {shown(net)}, wanted a network (a torch.nn.Module) that the run has trained, or an autoguide; "
+            f"the trained parameters of a function are fit.params, and its draws fit.sample()"
+        )
     refuse_unknown(fit.state, (net,))
     with reading(fit.state, 0):
         store: dict[str, Any] = dict(pyro.get_param_store().get_state())
         in_store = {id(p) for p in store["params"].values()}
         untrained = [name for name, p in net.named_parameters() if id(p) not in in_store]
         result = copy.deepcopy(net)
-    if net is fit.model or net is fit.guide:
+    if net is fit.model:
+        return _at_weights(with_own_store(result, store), _weights_outside_of_plates(fit, draw))
+    if net is fit.guide:
         return with_own_store(result, store)
     random = [
         (part, attribute, f"{part._pyro_name}.{attribute}".lstrip("."))
@@ -65,6 +75,40 @@ def _weights(fit: Approximation, draw: int | None) -> Values:
     if draw is not None:
         return one
     return {name: mean.to(one[name].dtype) for name, (mean, _) in means_and_sds(fit, DRAWS, 0).items()}
+
+
+def _weights_outside_of_plates(fit: Approximation, draw: int | None) -> Values:
+    """The weights that belong to all rows: those of one row, in a plate, are none of a network."""
+    with reading(fit.state, 0), torch.no_grad():
+        sites = latent(poutine.trace(fit.guide).get_trace(*fit.data))
+    whole = [name for name, site in sites.items() if not any(f.vectorized for f in site["cond_indep_stack"])]
+    return {name: value for name, value in _weights(fit, draw).items() if name in whole} if whole else {}
+
+
+class _AtWeights:
+    """Hooks of a model's call: its latents have these values inside, unless a handler of Pyro's runs the model."""
+
+    def __init__(self, weights: Values) -> None:
+        self.weights = weights
+        self.entered: list[ConditionMessenger] = []
+
+    def before(self, module: nn.Module, given: Any) -> None:
+        if not am_i_wrapped():
+            self.entered.append(ConditionMessenger(dict(self.weights)))
+            self.entered[-1].__enter__()
+
+    def after(self, module: nn.Module, given: Any, result: Any) -> None:
+        if self.entered:
+            self.entered.pop().__exit__(None, None, None)
+
+
+def _at_weights(model: nn.Module, weights: Values) -> nn.Module:
+    """The model itself, which draws none of these latents when it is called by itself: it would from their priors."""
+    if weights:
+        hooks = _AtWeights(weights)
+        model.register_forward_pre_hook(hooks.before)
+        model.register_forward_hook(hooks.after, always_call=True)
+    return model
 
 
 def _placed(parameter: nn.Parameter, name: str, weights: Values) -> bool:

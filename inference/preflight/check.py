@@ -4,7 +4,8 @@ Pyro warns of a guide that misses a site and trains on; credo raises an error wi
 What a sound program could look like too is a warning. All checks read the same traces: two of each program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyro
@@ -18,14 +19,14 @@ from .agreement import refuse_other_shape, refuse_other_sites
 from .broadcast import all_at_once, refuse_unbroadcast
 from .calls import refuse_calls
 from .guide_support import narrower, refuse_other_support
-from .parameters import ParameterCall, ParameterCalls, one_name_twice, tied_sites, untrained
-from .plate_rows import fixed_part, refuse_one_row, refuse_shapes
+from .impossible import impossible_at
+from .parameters import ParameterCalls
+from .plate_rows import refuse_one_row, refuse_shapes
 from .pyro_errors import explained
-from .repeats import run_again, unsteady
 from .roles import refuse_roles
-from .support import refuse_no_tensor, refuse_outside, refuse_single_class
+from .support import is_meant, refuse_no_tensor, refuse_outside, refuse_single_class
+from .suspicions import Ran, suspicious
 from .truncated import refuse_truncated
-from .twice import observed_twice
 
 
 class Checked(NamedTuple):
@@ -35,15 +36,6 @@ class Checked(NamedTuple):
     summed: Summed | None  # the sites to sum out of the model
     warnings: list[str]  # of what looks like a mistake and may be none
     fixed_part: str | None  # what is wrong if all steps get this data; None: nothing
-
-
-class _Ran(NamedTuple):
-    """One run of a pair: its traces and the parameters that each program asked for."""
-
-    model: poutine.Trace
-    guide: poutine.Trace
-    of_model: list[ParameterCall]
-    of_guide: list[ParameterCall]
 
 
 def check(
@@ -77,7 +69,9 @@ def checked(
     for name, site in seen.items():
         refuse_no_tensor(name, site)
         refuse_shapes(name, site)
-        refuse_outside(name, wide.nodes.get(name, site))
+        with _blaming(model, guide, data, guide_trace, name, summed):
+            if not is_meant(site):
+                refuse_outside(name, wide.nodes.get(name, site))
         if whole:
             refuse_single_class(name, site)
     for name, site in drawn.items():
@@ -97,32 +91,15 @@ def checked(
             costs = {name: cost for name, cost in costs.items() if name not in group.sites}
             if group.name is not None:
                 costs[group.name] = group.cost
-        _refuse_not_finite(costs)
+        _refuse_not_finite(costs, model, guide, data, guide_trace)
         if not whole:
             return Checked(guide_trace, summed, [], None)
-        found = _Ran(model_trace, guide_trace, ran.of_model, ran.of_guide)
-        warnings, fixed = _suspicious(model, guide, found, data, names)
+        found = Ran(model_trace, guide_trace, ran.of_model, ran.of_guide)
+        warnings, fixed = suspicious(model, guide, found, data, names)
     return Checked(guide_trace, summed, narrower(drawn, believed) + warnings, fixed)
 
 
-def _suspicious(
-    model: Callable[..., Any], guide: Callable[..., Any], ran: _Ran, data: tuple, names: list[str]
-) -> tuple[list[str], str | None]:
-    """(warnings, what is wrong if all steps get this data)."""
-    ran.guide.compute_log_prob()
-    model_again, guide_again = run_again(model, ran.model, data), run_again(guide, ran.guide, data)
-    warnings = [
-        *one_name_twice(ran.of_model, ran.of_guide),
-        *tied_sites(ran.guide),
-        *untrained(ran.model, ran.guide, (model, guide), data),
-        *unsteady("model", model, ran.model, model_again, data),
-        *unsteady("guide", guide, ran.guide, guide_again, data),
-        *observed_twice(ran.model),
-    ]
-    return warnings, None if model_again is None else fixed_part(ran.model, model_again, data, names)
-
-
-def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, given: str) -> _Ran:
+def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, given: str) -> Ran:
     """Traces of the guide and of the model at its draws. An error of the model may be due to a draw of the guide."""
     with pyro.validation_enabled(True):
         with ParameterCalls() as of_guide:
@@ -143,8 +120,11 @@ def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple,
                     raise reason from error
                 for suspicion in narrower(known, believed):
                     error.add_note(f"credo: {suspicion}")
+            if isinstance(error, IndexError):
+                with _blaming(model, guide, data, guide_trace, None):
+                    raise
             raise
-    return _Ran(model_trace, guide_trace, of_model.calls, of_guide.calls)
+    return Ran(model_trace, guide_trace, of_model.calls, of_guide.calls)
 
 
 def _latents_of_failing(program: Callable[..., Any], data: tuple) -> dict[str, Site]:
@@ -198,14 +178,40 @@ def _plates_declared(name: str, site: Site) -> None:
             )
 
 
-def _refuse_not_finite(costs: dict[str, torch.Tensor]) -> None:
+def _refuse_not_finite(
+    costs: dict[str, torch.Tensor], model: Callable[..., Any], guide: Callable[..., Any], data: tuple, q: poutine.Trace
+) -> None:
     for name, cost in costs.items():
         if not torch.isfinite(cost).all():
             bad = cost[~torch.isfinite(cost)].flatten()[0].item()
+            why = impossible_at(model, guide, data, _drawn(q), name)
             raise ValueError(
                 f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
-                f"starting values for which the model has a density, or check the constraint of its parameters"
+                f"starting values for which the model has a density, or check the constraint of its parameters{why}"
             )
+
+
+@contextmanager
+def _blaming(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: tuple,
+    q: poutine.Trace,
+    name: str | None,
+    summed: Summed | None = None,
+) -> Iterator[None]:
+    """Adds to an error inside the latents whose draws are its cause. name: of the site that is checked inside."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        why = "" if summed is not None else impossible_at(model, guide, data, _drawn(q), name)
+        if not why:
+            raise
+        raise ValueError(f"{error}{why}") from error
+
+
+def _drawn(guide: poutine.Trace) -> dict[str, torch.Tensor]:
+    return {name: site["value"].detach() for name, site in latent(guide, auxiliary=True).items()}
 
 
 def _describe(value: Any) -> str:

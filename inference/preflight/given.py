@@ -5,17 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from pyro import poutine
+from torch.distributions import constraints
 
+from ..distributions.unwrap import unwrapped
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
+from ..runtime.datasets import tensors_in
 from ..runtime.generators import noise
+from ..runtime.labels import listed
 from ..runtime.sites import observed
 from .check import Checked, checked
 from .gaps import naming_gaps, refuse_gaps
+from .misused import naming_misused
 from .outer import outer_column
 from .support import refuse_no_tensor
+from .whole_numbers import misread
 
 
 def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
@@ -24,7 +31,7 @@ def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
     Raises ValueError naming the argument, besides those that `checked` raises: for data that the pair changes, for
     missing values that count, and for vectors that become matrices.
     """
-    with refusing_changes(given), naming_gaps(given.gaps), naming_lengths(given):
+    with refusing_changes(given), naming_misused(given), naming_gaps(given.gaps), naming_lengths(given):
         try:
             found = checked(model, guide, given.values, given.names)
         except ValueError as error:
@@ -37,15 +44,19 @@ def check_given(model: Program, guide: Program, given: Arguments) -> Checked:
         refuse_gaps(pair, given.gaps)
     if column := outer_column(pair, given.names):
         raise ValueError(column)
-    return found
+    _refuse_labels_as_numbers(pair, given)
+    return found._replace(warnings=[*found.warnings, *misread(pair, given.names)])
 
 
 @contextmanager
-def checking_model(model: Program, given: Arguments) -> Iterator[None]:
-    """The same checks of a model without a guide, at draws from its prior, and of all its runs inside."""
+def checking_model(model: Program, given: Arguments) -> Iterator[list[str]]:
+    """The same checks of a model without a guide, at draws from its prior, and of all its runs inside.
+
+    Yields warnings of what the model makes of its data.
+    """
     prior: Program = poutine.block(model, hide_fn=lambda msg: msg["type"] != "sample" or msg["is_observed"])
     pair = Pair(model, prior, given.values)
-    with refusing_changes(given), naming_lengths(given), _naming_data(given):
+    with refusing_changes(given), naming_misused(given), naming_lengths(given), _naming_data(given):
         if any(not isinstance(value, torch.Tensor) for value in given.values):
             with noise(0), torch.no_grad():
                 trace = poutine.trace(model).get_trace(*given.values)
@@ -55,7 +66,33 @@ def checking_model(model: Program, given: Arguments) -> Iterator[None]:
             refuse_gaps(pair, given.gaps)
         if column := outer_column(pair, given.names):
             raise ValueError(column)
-        yield
+        _refuse_labels_as_numbers(pair, given)
+        yield misread(pair, given.names)
+
+
+def _refuse_labels_as_numbers(pair: Pair, given: Arguments) -> None:
+    """Raises ValueError for three labels or more whose codes a site observes as measurements or counts."""
+    coded = {
+        name: value for name, value in zip(given.names, given.values, strict=True) if len(given.codes.get(name, ())) > 2
+    }
+    if not coded:
+        return
+    with noise(0), torch.no_grad():
+        guide = poutine.trace(pair.guide).get_trace(*pair.data)
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+    for site_name, site in observed(trace).items():
+        fn = unwrapped(site["fn"])
+        support = getattr(fn, "support", None)
+        counts = support is constraints.nonnegative_integer
+        for name, value in coded.items():
+            seen = site["value"]
+            if (counts or getattr(support, "is_discrete", True) is False) and seen.shape == value.shape:
+                if torch.equal(seen.double(), value.double()):
+                    raise ValueError(
+                        f"site {site_name!r}: {type(fn).__name__} would take the codes of the labels of {name}, "
+                        f"{listed(given.codes[name])}, for numbers; observe labels by a Categorical, or, if numbers "
+                        f"are meant, pass numbers: pandas.Categorical({name}).codes"
+                    )
 
 
 @contextmanager
@@ -103,11 +140,16 @@ def refusing_changes(given: Arguments) -> Iterator[None]:
 
 def _refuse_changed(given: Arguments, before: list[Any], error: Exception | None = None) -> None:
     for name, value, state in zip(given.names, given.values, before, strict=True):
-        if _state(value) != state:
+        place = _changed(value, state)
+        if place is not None:
+            part = f"{name}{place}"
             raise ValueError(
-                f"{name}: the model or the guide changes this argument in place (with {name} -= ..., {name}[i] = ..., "
-                f"or a method that ends in _), so that each run would get other data; write {name} = {name} - ..., or "
-                f"begin with {name} = {name}.clone()"
+                f"{part}: the model or the guide changes this argument in place (with {part} -= ..., {part}[i] = ..., "
+                f"or a method that ends in _), so that each run would get other data; write {part} = {part} - ..., or "
+                f"begin with {part} = {part}.clone()"
+                if not place
+                else f"{part}: the model or the guide changes {part} in place, replaces it, or takes it out of {name}, "
+                f"so that each run would get other data; give the new value a name of its own, x = {part} - ..."
             ) from error
 
 
@@ -116,5 +158,33 @@ def _shown(value: Any) -> str:
     return f"{kind} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else kind
 
 
-def _state(value: Any) -> Any:
-    return (value._version, value.shape) if isinstance(value, torch.Tensor) else None
+def _state(value: Any) -> dict[str, tuple[Any, Any]]:
+    """{place in an argument: (the tensor or array there, what a change in place of it alters)}."""
+    return {place: (part, _version(part)) for place, part in tensors_in(value).items()}
+
+
+def _version(part: Any) -> Any:
+    return (part._version, part.shape) if isinstance(part, torch.Tensor) else hash(np.asarray(part).tobytes())
+
+
+def _changed(value: Any, before: dict[str, tuple[Any, Any]]) -> str | None:
+    """The first place in an argument that holds other numbers than before; None if there is none.
+
+    Entries that are added to a dictionary, and entries that are converted (to another dtype, say), are no change.
+    """
+    now = tensors_in(value)
+    for place, (part, version) in before.items():
+        if place not in now or (now[place] is part and _version(part) != version):
+            return place
+        if now[place] is not part and not _same(now[place], part):
+            return place
+    grown = [place for place in now if place not in before and re.sub(r"\[\d+\]$", "[0]", place) in before]
+    return grown[0] if grown else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two tensors, arrays or tables hold the same values, in whatever type."""
+    a, b = (np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part) for part in (one, other))
+    if a.dtype.kind in "biuf" and b.dtype.kind in "biuf":
+        return np.array_equal(a.astype(np.float64), b.astype(np.float64), equal_nan=True)
+    return a.shape == b.shape and bool(np.all(a == b))

@@ -4,7 +4,7 @@ Tied weights, networks that model and guide share, and a parameter that is fetch
 """
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,21 +15,27 @@ from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.distributions import constraints
 
-from ..capture.places import Place, calling_place
+from ..capture.places import Place, calling_places
 from ..distributions.unwrap import unwrapped
-from ..runtime.parameters import unconstrained
+from ..runtime.parameters import leaves_behind, unconstrained
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
 
+CALLERS = 4  # lines of the user's program that tell two calls of pyro.param apart: helpers that call helpers
 FEW = 16  # operators from a parameter to the distribution of a site that has it for its own
 
 
 class ParameterCall(NamedTuple):
-    """One call of pyro.param: the parameter, the line, and whether a starting value was given."""
+    """One call of pyro.param: the parameter, the line and its callers, and whether a starting value was given."""
 
     name: str
-    place: Place | None
+    places: tuple[Place, ...]
     starts: bool
+
+    @property
+    def place(self) -> Place | None:
+        """The line of the call."""
+        return self.places[0] if self.places else None
 
 
 class ParameterCalls(Messenger):
@@ -45,7 +51,7 @@ class ParameterCalls(Messenger):
 
     def _pyro_param(self, msg: Any) -> None:
         if "." not in msg["name"] and "$$$" not in msg["name"]:
-            self.calls.append(ParameterCall(msg["name"], calling_place(), len(msg["args"]) > 1))
+            self.calls.append(ParameterCall(msg["name"], calling_places(CALLERS), len(msg["args"]) > 1))
             name, *start = msg["args"]
             constraint = msg["kwargs"].get("constraint", constraints.real)
             if start and isinstance(start[0], torch.Tensor) and name not in pyro.get_param_store():
@@ -109,13 +115,51 @@ def tied_sites(guide: poutine.Trace) -> list[str]:
     return found
 
 
+def one_for_two_sites(guide: poutine.Trace, calls: list[ParameterCall]) -> list[str]:
+    """A warning for each parameter that the guide creates for one site and again for another, in a helper or a loop.
+
+    A scale that a loop shares, and a parameter that is created once and used twice, are taken as meant.
+    """
+    again: dict[str, set[tuple[Place, ...]]] = {}
+    for name in (names := [call.name for call in calls if call.starts]):
+        if names.count(name) > 1:
+            again[name] = {call.places for call in calls if call.name == name and call.starts}
+    found, leaves = [], unconstrained() if again else {}
+    for name in again.keys() & leaves.keys():
+        uses: dict[str, dict[str, torch.Tensor]] = {}
+        for site, message in latent(guide).items():
+            for argument, value in _arguments(message["fn"]).items():
+                if _own_leaves(value) == {id(leaves[name])}:
+                    uses.setdefault(argument, {})[site] = value
+        for argument, values in uses.items():
+            helper = len({places[:1] for places in again[name]}) == 1 < len(again[name])
+            first = next(iter(values.values()))
+            same = [site for site, value in values.items() if value.shape == first.shape and torch.equal(value, first)]
+            if len(same) > 1 and (helper or argument == "loc"):
+                found.append(
+                    f"parameter {name!r} is created anew for each of {quoted(same)} in the guide, and is the "
+                    f"{argument} of all: they get one value. Give each its own name; if one is meant, create it once, "
+                    f"{argument} = pyro.param({name!r}, ...), and use it for all"
+                )
+    return found
+
+
+def _arguments(fn: Any) -> dict[str, torch.Tensor]:
+    """The arguments of a distribution by name; of a transformed one those of its base."""
+    fn = unwrapped(fn)
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    known = {name: getattr(fn, name, None) for name in getattr(fn, "arg_constraints", {})}
+    return {name: value for name, value in known.items() if isinstance(value, torch.Tensor)}
+
+
 def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
     """Whether densities and their gradients are equal at this value; those of entries m[0], m[1] of one m differ."""
     with torch.enable_grad():
         costs = [fn.log_prob(value.detach()).sum() for fn in fns]
     if not all(cost.requires_grad for cost in costs):  # points: the sites of AutoDiagonalNormal, say
         return False
-    leaves = list({id(leaf): leaf for leaf in _leaves(costs)}.values())
+    leaves = list({id(leaf): leaf for leaf in leaves_behind(costs)}.values())
     if not leaves or not all(cost.requires_grad for cost in costs):  # points, of an autoguide say
         return False
     slopes = [torch.autograd.grad(cost, leaves, retain_graph=True, allow_unused=True) for cost in costs]
@@ -135,7 +179,7 @@ def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...
     mode is taken as frozen on purpose.
     """
     costs = [site["log_prob"] for trace in (model, guide) for site in trace.nodes.values() if "log_prob" in site]
-    leaves = {id(leaf): leaf for leaf in _leaves(costs)}
+    leaves = {id(leaf): leaf for leaf in leaves_behind(costs)}
     own = unconstrained()
     known = {id(t) for t in (*own.values(), *(v for v in data if isinstance(v, torch.Tensor)))}
     loose = {i: leaf for i, leaf in leaves.items() if i not in known}
@@ -165,19 +209,6 @@ def untrained(model: poutine.Trace, guide: poutine.Trace, things: tuple[Any, ...
 
 def _places(name: str, calls: list[ParameterCall]) -> str:
     return ", ".join(dict.fromkeys(str(call.place or name) for call in calls if call.name == name))
-
-
-def _leaves(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The leaf tensors that these are computed from with a gradient."""
-    todo: list[Any] = [t.grad_fn for t in tensors if t.grad_fn is not None]
-    seen = set(todo)
-    while todo:
-        function = todo.pop()
-        if (leaf := getattr(function, "variable", None)) is not None:
-            yield leaf
-        new = {f for f, _ in function.next_functions if f is not None} - seen
-        seen |= new
-        todo.extend(new)
 
 
 def _own_leaves(tensor: torch.Tensor) -> frozenset[int] | None:

@@ -25,11 +25,14 @@ def refuse_shapes(name: str, site: Site) -> None:
         return
     event = tuple(fn.event_shape)
     got = tuple(value.shape[value.dim() - len(event) :]) if value.dim() >= len(event) else tuple(value.shape)
-    for i in range(1, min(len(event), len(got)) + 1):
-        if got[-i] == 1 and event[-i] > 1:
+    if value.dim():  # not a constant, which every entry of an event may have
+        got = (1,) * (len(event) - len(got)) + got
+    for has, wanted in zip(got, event, strict=False):
+        if has == 1 < wanted:
             raise ValueError(
                 f"site {name!r}: the observed value has shape {tuple(value.shape)} and would be broadcast inside the "
-                f"event, of shape {event}; pass a value of shape {tuple(fn.batch_shape) + event}: y.squeeze(-1), say"
+                f"event, of shape {event}; pass a value of shape {tuple(fn.batch_shape) + event} (y.squeeze(-1), say), "
+                f"or give the distribution an event of the shape of the value"
             )
     try:
         torch.broadcast_shapes(value.shape[: max(0, value.dim() - len(event))], fn.batch_shape)

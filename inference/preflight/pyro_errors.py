@@ -15,6 +15,9 @@ _ARGUMENT = re.compile(
     re.DOTALL,
 )
 _NO_LATENTS = re.compile(r"(?P<guide>\w+) found no latent variables")
+_DISCRETE = re.compile(r"Continuous inference cannot handle discrete sample site '(?P<site>.+?)'")
+_CHOLESKY = re.compile(r"linalg\.cholesky|not positive-definite")
+_SITE = re.compile(r"^\s*(\S+) dist ", re.MULTILINE)  # in Pyro's table of shapes
 _DIMS = re.compile(r"at plates \"(?P<one>.+?)\" and \"(?P<two>.+?)\", collide at dim=(?P<dim>-?\d+)")
 
 
@@ -26,6 +29,16 @@ def _line(error: BaseException) -> str:
             places.append(Place(where.tb_frame.f_code.co_filename, where.tb_lineno, 0))
         where = where.tb_next
     return f", at {places[-1]}" if places else ""
+
+
+def _running(what: str, error: BaseException) -> str:
+    """The program that failed: an autoguide runs the model to begin with."""
+    where = error.__traceback__
+    while where is not None:
+        if where.tb_frame.f_code.co_name == "_setup_prototype":
+            return "model, at the starting values of its autoguide (init_loc_fn=init_to_median sets others),"
+        where = where.tb_next
+    return what
 
 
 def explained(what: str, error: Exception) -> ValueError | None:
@@ -51,9 +64,30 @@ def explained(what: str, error: Exception) -> ValueError | None:
     if found := _ARGUMENT.search(message):
         value = " ".join(found["value"].split())
         return ValueError(
-            f"the {what} builds a {found['kind']} whose {found['argument']} is {value[:80]}, wanted "
+            f"the {_running(what, error)} builds a {found['kind']} whose {found['argument']} is {value[:80]}, wanted "
             f"{found['constraint']}{_line(error)}; give a parameter that it comes from a constraint, "
             f"pyro.param(..., constraint=constraints.positive), or draw it from a distribution with such values"
+        )
+    if found := _DISCRETE.search(message):
+        site = found["site"]
+        return ValueError(
+            f"site {site!r} is discrete and cannot be summed out (infinitely many values, or units that are one event "
+            f"or differ in their values), and an automatic guide draws continuous latents only; truncate it, "
+            f"pyro.sample({site!r}, dist.Categorical(...)) up to a largest count, or write a guide that draws it"
+        )
+    if _CHOLESKY.search(message):
+        drawn = ", ".join(map(repr, _SITE.findall(message)))
+        return ValueError(
+            f"the {_running(what, error)} asks for the Cholesky factor of a matrix that is not positive definite at "
+            f"the values drawn{f' (sites until then: {drawn})' if drawn else ''}{_line(error)}; add jitter "
+            f"to its diagonal, K + 1e-5 * torch.eye(n), build it from a factor, L @ L.T, or draw it from "
+            f"dist.LKJCholesky and scales"
+        )
+    if "not on the bottom of the stack" in message:
+        return ValueError(
+            f"the {what} leaves one pyro.markov (or plate) while another one that was entered later is still open"
+            f"{_line(error)}; two loops at once, zip(pyro.markov(...), pyro.markov(...)), share one: "
+            f"for i in pyro.markov(range(n))"
         )
     if found := _DIMS.search(message):
         return ValueError(

@@ -9,22 +9,28 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.nn import PyroModule
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..capture.places import Place, is_the_users_file
 from ..distributions.unwrap import unwrapped
 from ..pair.pair import Program
 from ..runtime.generators import generators_kept, torch_states
+from ..runtime.parameters import leaves_behind
 from ..runtime.probes import nearly_equal, without_dropout
-from ..runtime.sites import Site, is_index
+from ..runtime.reachable import reachable
+from ..runtime.sites import Site, is_index, latent
 
 SHOWN = 3  # lines in a message
+GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 
 
 def run_again(program: Program, trace: poutine.Trace, data: tuple[Any, ...], seed: int = 1) -> poutine.Trace | None:
@@ -52,17 +58,18 @@ def unsteady(
     """A warning if the densities in two traces at the same draws differ. what: "model" or "guide", for the message."""
     if again is None or _moved(first, again) is None:
         return []
-    with _DropoutOff(), without_dropout((program, data)):
-        third = run_again(program, first, data, seed=2)
+    held, latents = _leaves(first) if what == "model" else (first, frozenset[int]())
+    with _DropoutOff(latents), without_dropout((program, data)):
+        third = run_again(program, held, data, seed=2)
         fourth = None if third is None else run_again(program, third, data, seed=3)
     if third is None or fourth is None or (name := _moved(third, fourth)) is None:
         return []  # dropout alone
-    lines = _lines_that_draw(program, first, data)
+    lines = _lines_that_draw(program, held, data, latents)
     if not lines:
         return [
-            f"site {name!r}: the {what} gives it another density each time it is run at the same latents, although no "
-            f"random numbers of torch, NumPy or Python are drawn: does it count its calls, or change a global? Make "
-            f"the number an argument, or a latent with pyro.sample"
+            f"site {name!r}: the {what} gives it another density each time it is run at the same latents, although it "
+            f"draws from no generator of torch, NumPy or Python: does it count its calls, read a clock, or change a "
+            f"global? Make the number an argument, or a latent with pyro.sample"
         ]
     shown = ", ".join(map(str, lines[:SHOWN]))
     return [
@@ -118,19 +125,52 @@ def _is_augmented(site: Site, other: Site) -> bool:
     return same and bool((x - y).std() < 0.5 * x.std())
 
 
+def _leaves(trace: poutine.Trace) -> tuple[poutine.Trace, frozenset[int]]:
+    """(a copy of a trace whose latents are leaves with a gradient, the ids of these leaves)."""
+    held, found = trace.copy(), []
+    for name, site in latent(trace).items():
+        value = site["value"]
+        if torch.is_tensor(value) and value.is_floating_point():
+            held.nodes[name] = {**site, "value": value.detach().requires_grad_()}
+            found.append(id(held.nodes[name]["value"]))
+    return held, frozenset(found)
+
+
 class _DropoutOff(TorchFunctionMode):
-    """Functions of torch called dropout return their input inside."""
+    """Functions of torch called dropout return their input inside, except for what is computed from latents.
+
+    Dropout of a network's activations is meant, also where its method calls F.dropout. A latent that the program itself
+    hides by chance is noise without a site. latents: the ids of the leaves that they are.
+    """
+
+    def __init__(self, latents: frozenset[int]) -> None:
+        super().__init__()
+        self.latents = latents
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if "dropout" in name and args and isinstance(args[0], torch.Tensor):
-            return args[0]
+            if _in_a_network() or self.latents.isdisjoint(map(id, leaves_behind([args[0]]))):
+                return args[0]
         return func(*args, **(kwargs or {}))
 
 
-def _lines_that_draw(program: Program, trace: poutine.Trace, data: tuple[Any, ...]) -> list[Place]:
+def _in_a_network() -> bool:
+    """Whether the line of the user that runs now is in a method of a network that draws no site of its own."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_the_users_file(frame.f_code.co_filename):
+        frame = frame.f_back
+    names = () if frame is None else frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    owner = None if frame is None or not names else frame.f_locals.get(names[0])
+    return isinstance(owner, nn.Module) and not isinstance(owner, PyroModule)
+
+
+def _lines_that_draw(
+    program: Program, trace: poutine.Trace, data: tuple[Any, ...], latents: frozenset[int]
+) -> list[Place]:
     """The lines of the user that draw random numbers while the program is replayed at the draws of this trace."""
-    with generators_kept(), _DropoutOff(), without_dropout((program, data)), _watching() as found:
+    own = [thing for thing in reachable((program, data)) if isinstance(thing, GENERATORS)]
+    with generators_kept(), _DropoutOff(latents), without_dropout((program, data)), _watching(own) as found:
         try:
             poutine.trace(poutine.replay(program, trace=trace)).get_trace(*data)
         except Exception:  # the lines until then are right
@@ -139,14 +179,14 @@ def _lines_that_draw(program: Program, trace: poutine.Trace, data: tuple[Any, ..
 
 
 @contextmanager
-def _watching() -> Iterator[list[Place]]:
-    """Inside: each line of the user after which a global random generator has another state is noted."""
+def _watching(own: list[Any]) -> Iterator[list[Place]]:
+    """Inside: each line of the user after which a generator, global or one of these, has another state is noted."""
     found: list[Place] = []
-    state = [_fingerprint()]
+    state = [_fingerprint(own)]
     running: list[Place | None] = [None]
 
     def moved(now: Place | None) -> None:
-        if (current := _fingerprint()) != state[0]:
+        if (current := _fingerprint(own)) != state[0]:
             state[0] = current
             if running[0] is not None:
                 found.append(running[0])
@@ -172,6 +212,16 @@ def _watching() -> Iterator[list[Place]]:
         sys.settrace(before)
 
 
-def _fingerprint() -> tuple[Any, ...]:
+def _fingerprint(own: list[Any]) -> tuple[Any, ...]:
+    """The states of the global generators and of these."""
     _, keys, *rest = np.random.get_state()
-    return *(state.numpy().tobytes() for state in torch_states()), keys[0], rest, random.getstate()
+    held = tuple(map(_state, own))
+    return *(state.numpy().tobytes() for state in torch_states()), keys[0], rest, random.getstate(), held
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return repr(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return repr(generator.get_state(legacy=False))
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state().numpy().tobytes()

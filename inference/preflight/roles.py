@@ -6,12 +6,12 @@ import torch
 from pyro import poutine
 
 from ..runtime.parameters import unconstrained
-from ..runtime.sites import Site, latent, observed, quoted
+from ..runtime.sites import Site, is_factor, latent, observed, quoted
 
 
 def refuse_roles(model: poutine.Trace, guide: poutine.Trace, given: str) -> None:
     """Raises ValueError for a model that observes nothing, and for a guide that observes. given: the data, in words."""
-    seen, in_guide = observed(model), {n: s for n, s in observed(guide).items() if not _is_factor(s)}
+    seen, in_guide = observed(model), {n: s for n, s in observed(guide).items() if not is_factor(s)}
     if not seen and in_guide and latent(model):
         raise ValueError(
             f"the model observes nothing and the guide observes {quoted(in_guide)}: are the two swapped? The model "
@@ -37,11 +37,6 @@ def refuse_roles(model: poutine.Trace, guide: poutine.Trace, given: str) -> None
             f"{quoted(seen)}: a mask hides every observed value, so there is nothing to learn; check the mask (True "
             f"keeps a value)"
         )
-
-
-def _is_factor(site: Site) -> bool:
-    """Whether a site is made by pyro.factor, which adds a number to the log density and observes no data."""
-    return type(site["fn"]).__name__ == "Unit"
 
 
 def _counts_nothing(site: Site) -> bool:

@@ -3,19 +3,21 @@
 A model that centres its inputs, or whose network has batch norm, fails: the mean over its batches is not the whole.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from pyro import poutine
 
 from ..pair.batches import Rows, batch, rows_of
-from ..pair.costs import DATA, GUIDE, run
+from ..pair.costs import DATA, GUIDE, Costs, Run, run
 from ..pair.pair import Pair, Program, Summed
 from ..pair.summed_out import eliminated, enumerating
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from ..runtime.probes import PLACES, nearly_equal, probing
+from ..runtime.probes import PLACES, at_a_draw, nearly_equal, probing
 from ..runtime.sites import drawn_sites, exists_for_some, plates, quoted
+from ..runtime.traced import first_line
 from .check import check
 
 
@@ -52,9 +54,10 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
             f"batch_size: site {name!r} is scaled by the model itself as the batch grows ({scales[name]:.4g} and "
             f"{others[name]:.4g} for {size} and {other} rows); leave that out: the runner scales"
         )
-    if pair.summed is not None:
-        guide = poutine.trace(pair.guide).get_trace(*pair.data)
-        refuse_shared(pair.model, guide, pair.data, pair.summed, plates, "a batch cannot be scaled to the whole")
+    if (summed := pair.summed) is not None:
+        so = "a batch cannot be scaled to the whole"
+        guide = poutine.trace(pair.guide).get_trace
+        at_a_draw(lambda _: refuse_shared(pair.model, guide(*pair.data), pair.data, summed, plates, so))
     _refuse_outside_rows(one, two, plates)
     if (several := min(max(2, size), n - 1)) > 1:
         changed = torch.cat([order[: several - 1], order[several : several + 1]])
@@ -87,10 +90,7 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
     """({plate: its size}, {site: its scale}) on a batch. An error of the pair gets a note about the batch."""
     length = rows_of(pair.data)[1]
     try:
-        with noise(0), torch.no_grad():
-            check(pair.model, pair.guide, pair.data, names, whole=False)
-            guide = poutine.trace(pair.guide).get_trace(*pair.data)
-            model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+        guide, model = at_a_draw(lambda number: _checked(pair, names, number))
     except Exception as error:
         local = [name for name, p in unconstrained().items() if n in p.shape]
         if local:
@@ -99,6 +99,12 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
                 f"cannot use. Leave out batch_size; or write a guide that computes the latents of a row from its data "
                 f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), "
                 f"which an autoguide does with create_plates=..."
+            ) from error
+        if isinstance(error, RuntimeError) and "size" in str(error):
+            raise ValueError(
+                f"batch_size: the pair does not run on {length} of the {n} rows ({first_line(error)}): it holds "
+                f"something with an entry for each row, from outside of its data. Pass that as an argument too, or "
+                f"leave out batch_size where the rows have one joint distribution"
             ) from error
         error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise
@@ -118,15 +124,22 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
     return sizes, scales
 
 
+def _checked(pair: Pair, names: list[str], seed: int) -> tuple[poutine.Trace, poutine.Trace]:
+    """Traces of the guide and of the model on a batch, which is checked."""
+    with noise(seed), torch.no_grad():
+        check(pair.model, pair.guide, pair.data, names, whole=False)
+        guide = poutine.trace(pair.guide).get_trace(*pair.data)
+        return guide, poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+
+
 def _refuse_outside_rows(one: Pair, two: Pair, plates: frozenset[str]) -> None:
     """Raises ValueError for a site outside the plates over rows whose density depends on which rows are given."""
     for off in PLACES:
-        with noise(0), probing(tuple(one), off):
-            _refuse_outside_rows_here(one, two, plates)
+        at_a_draw(partial(_refuse_outside_rows_here, one, two, plates, off))
 
 
-def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str]) -> None:
-    with torch.no_grad():
+def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str], off: float, seed: int) -> None:
+    with noise(seed), probing(tuple(one), off):
         z, _, where, _, _ = run(one)
         shared = {name: v for name, v in z.items() if name not in plates and not where[GUIDE, name] & plates}
         costs = run(one, shared).costs
@@ -172,13 +185,7 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
     at the same latents, at the parameters and a little off.
     """
     for off in PLACES:
-        with probing(tuple(one), off):
-            with noise(0):
-                held = run(one).z
-            with noise(0):
-                found = run(one, held)
-            with noise(0):
-                others = run(two, held).costs
+        found, others = at_a_draw(partial(_at_same_latents, one, two, off))
         for (side, name), cost in found.costs.items():
             dims = [d for d, length in enumerate(cost.shape) if length == size]
             if not found.plates[side, name] & plates or not dims:
@@ -191,6 +198,17 @@ def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int)
                     f"batch is no estimate of the whole; prepare the data beforehand (x - x.mean()), take LayerNorm "
                     f"for batch norm, or leave out batch_size"
                 )
+
+
+def _at_same_latents(one: Pair, two: Pair, off: float, seed: int) -> tuple[Run, Costs]:
+    """(A run on one batch, the costs of the other at its latents)."""
+    with probing(tuple(one), off):
+        with noise(seed):
+            held = run(one).z
+        with noise(seed):
+            found = run(one, held)
+        with noise(seed):
+            return found, run(two, held).costs
 
 
 def refuse_shared(

@@ -83,7 +83,8 @@ def unscaled(pair: Pair) -> list[str]:
     return [
         f"the steps get different data, and each counts the {size} rows in plate {plate!r} as if they were all, so "
         f"that {quoted(apart)} would get the posterior of one batch. Give the number of rows of the whole data set, "
-        f"svi.step(batch, rows=N), or write pyro.plate({plate!r}, N, subsample=batch)"
+        f"svi.step(batch, rows=N), which a run with a Pyro optimiser does not take, or write "
+        f"pyro.plate({plate!r}, N, subsample=batch)"
     ]
 
 

@@ -1,5 +1,6 @@
 """Refuses observed values outside the support of their distribution, or of a dtype that it does not take."""
 
+import math
 from typing import Any
 
 import torch
@@ -34,8 +35,24 @@ def refuse_unscored(name: str, site: Site) -> None:
             return
         raise ValueError(
             f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
-            f"does not take ({str(error).splitlines()[0]}); pass them as floats, x.float()"
+            f"does not take ({str(error).splitlines()[0]}); pass them as floats, or write obs=x.float() in the model"
         ) from error
+
+
+def is_meant(site: Site) -> bool:
+    """Whether a discrete distribution with validate_args=False observes numbers between its values, or other totals.
+
+    So Pyro's tutorials observe shades of grey by a Bernoulli, and counts by a Multinomial without their total.
+    """
+    fn, value = unwrapped(site["fn"]), site["value"]
+    support: Any = getattr(fn, "support", None)
+    if vars(fn).get("_validate_args") is not False or not isinstance(value, torch.Tensor) or value.is_complex():
+        return False
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    low, high = {"_Boolean": (0, 1), "_Multinomial": (0, None)}.get(type(support).__name__, (low, high))
+    if low is None or not support.is_discrete:
+        return False
+    return bool(((value >= low) & (value <= (math.inf if high is None else high))).all())
 
 
 def refuse_outside(name: str, site: Site) -> None:

@@ -4,12 +4,12 @@ Files, in the order in which to read them:
 
     sites.py       the sites of a trace: latent, observed, plates
     call.py        the call of a model: names of its arguments, data by name, missing ones
+    labels.py      text and categories as whole-number codes
     columns.py     one argument's data as an array of numbers, whatever type it came in
     tables.py      tables: columns for arguments, rows of several tables paired
-    datasets.py    torch's DataLoader and Dataset as tensors
+    datasets.py    DataLoader and Dataset as tensors; containers of the run's own
     rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
-    beside.py      the other functions in the file of a function
     reachable.py   the objects that a program can reach
     components.py  connected components of names
     parameters.py  the parameters of the current store

@@ -15,10 +15,12 @@ from torch import nn
 
 from .call import argument_names, by_name, parameters, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
-from .datasets import unpacked
+from .datasets import of_its_own, unpacked
+from .labels import Labels, coded
 from .rounding import digits_lost
 from .tables import as_table, by_column, in_order, paired_by_index
 
+MOST = 2**62  # of steps, draws, rows
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
 
 
@@ -29,7 +31,8 @@ class Arguments(NamedTuple):
     names: list[str]  # of the model's signature, for messages
     columns: tuple[list[str] | None, ...]  # the column names of an argument that came as a table, else None
     gaps: Mapping[str, str]  # the arguments with values that are not finite, and the message that refuses them
-    lost: tuple[str, ...]  # warnings of digits that single precision loses
+    codes: Labels  # of text and categories, whose codes the values hold
+    notices: tuple[str, ...]  # which labels became codes; warnings of digits that single precision loses
 
 
 def arguments(
@@ -38,6 +41,7 @@ def arguments(
     dtype: torch.dtype,
     device: torch.device,
     columns: tuple[list[str] | None, ...] = (),
+    codes: Labels | None = None,
     *,
     gaps: Collection[str] | None = (),
     whole: bool = False,
@@ -48,6 +52,7 @@ def arguments(
         One DataFrame alone, or a dictionary, is taken apart by column names (see `by_column`); beside other arguments
         a DataFrame is a matrix. Floating point becomes `dtype`.
     columns: those of the fit, for each of its arguments; a table with the same columns is put into that order.
+    codes: those of the fit, which the labels of new data get; None: the labels that the data holds get codes.
     gaps: the arguments that may hold NaN or infinity; None: all of them, for the caller to check.
     whole: this begins a run: the model gets all that it wants, and tensors that the user does not share.
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
@@ -56,20 +61,27 @@ def arguments(
     refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
     data = paired_by_index(names, in_order(names, data, columns))
-    settings, found, values, lost = settings_of(model), {}, [], []
-    for name, value in zip(names, data, strict=True):
+    labelled = coded(names, data, codes)
+    settings, found, values, notices = settings_of(model), {}, [], [*labelled.notices]
+    for name, value in zip(names, labelled.values, strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
-            if whole and dtype == torch.float32 and (warning := digits_lost(name, given)):
-                lost.append(warning)
+            if (
+                whole
+                and (dtype, given.dtype) == (torch.float32, torch.float64)
+                and (warning := digits_lost(name, given))
+            ):
+                notices.append(warning)
             if message := _not_finite(name, given):
                 found[name] = message
             given = _placed(given, dtype, device, copy=whole and isinstance(value, torch.Tensor))
+        else:
+            given = of_its_own(given, tensors=whole)
         values.append(given)
     refused = [message for name, message in found.items() if gaps is not None and name not in gaps]
     if refused:
         raise ValueError(refused[0])
-    return Arguments(tuple(values), names, _columns(data), found, tuple(lost))
+    return Arguments(tuple(values), names, _columns(data), found, labelled.codes, tuple(notices))
 
 
 def tensors(
@@ -102,16 +114,27 @@ def works_in_double(modules: list[nn.Module]) -> bool:
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range."""
+    """`value` as an int. Raises ValueError, which names the argument, unless it is a whole number in this range.
+
+    most: None for any number that a tensor can be as long as.
+    """
     try:
-        number = operator.index(value)
+        number = operator.index(value) if not isinstance(value, bool) else least - 1
     except TypeError:
         number = least - 1
     if number < least:
         raise ValueError(f"{name}: got {shown(value)}, wanted a whole number of at least {least}")
-    if most is not None and number > most:
+    most = MOST if most is None else most
+    if number > most:
         raise ValueError(f"{name}: got {number}, wanted a whole number of at most {most}")
     return number
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """`value` as a bool. Raises ValueError, which names the argument, unless it is True, False, 1 or 0."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name}: got {shown(value)}, wanted True or False")
 
 
 def number_of_draws(call: str, n: Any, least: int = 1) -> int:

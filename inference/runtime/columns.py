@@ -1,7 +1,8 @@
 """One argument's data as an array of numbers: columns, NumPy arrays and lists, whatever type they hold.
 
-Booleans stay booleans, integers become int64, and other real numbers float64; complex numbers stay complex. Text,
-dates, categories, masked values and mixtures are refused: which number they stand for is the user's to say.
+Booleans stay booleans, integers become int64, and other real numbers float64; complex numbers stay complex. Dates,
+numbers and dates as text, masked values and mixtures are refused: which number they stand for is the user's to say.
+Labels have become codes before (`labels.py`).
 """
 
 from collections import deque
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+
+from .labels import reads_as
 
 LARGEST = 2**63 - 1  # of int64, the only type of integers that all of torch's functions take
 
@@ -26,6 +29,8 @@ def as_numbers(name: str, value: Any, setting: bool = False) -> Any:
         return value.item()
     if isinstance(value, torch.Tensor):
         return value
+    if isinstance(value, pd.MultiIndex):
+        raise ValueError(f"{name}: got a MultiIndex, wanted one column; pass one level, index.get_level_values(0)")
     if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)):
         value = pd.Series(value)
     if isinstance(value, pd.DataFrame):
@@ -95,21 +100,18 @@ def _objects(name: str, column: pd.Series) -> np.ndarray:
 def _remedy(column: pd.Series) -> str:
     """How to make numbers of a column that holds none."""
     kind = column.dtype
-    if isinstance(kind, pd.CategoricalDtype):
-        return "pass .cat.codes to index with them, or encode it first (pandas.get_dummies)"
     if pd.api.types.is_datetime64_any_dtype(kind) or isinstance(kind, pd.PeriodDtype):
         return "pass the time since its first row, e.g. (t - t.iloc[0]) / pandas.Timedelta(days=1)"
     if pd.api.types.is_timedelta64_dtype(kind):
         return "divide it by a unit, e.g. t / pandas.Timedelta(days=1)"
     filled = column.dropna()
-    text = [v for v in filled if isinstance(v, str)]
-    if len(text) < len(filled):
+    read = reads_as(filled) if all(isinstance(v, (str, bytes)) for v in filled) else None
+    if read is None:
         return "convert or leave out those that are none"
-    if text and pd.to_numeric(filled, errors="coerce").notna().all():
-        return "convert it first (pandas.to_numeric)"
+    how = "(pandas.to_numeric), or read it with decimal=',' or na_values='?'" if read == "numbers" else ""
     return (
-        "encode it first (pandas.get_dummies; for the number of its group, codes, names = pandas.factorize(column)) "
-        "or leave it out"
+        f"its text reads as {read}, such as {filled.iloc[0]!r}: convert it first "
+        f"{how or '(pandas.to_datetime)'}; or pass pandas.Categorical(values) if these are labels"
     )
 
 
@@ -142,14 +144,27 @@ def _array(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _sequence(name: str, value: Any) -> Any:
-    """A list or tuple of numbers as an array, also of lists of equal length; any other list as it came."""
-    if not value or hasattr(value, "_fields") or isinstance(value, torch.Size) or not _all_numbers(value):
+    """A list or tuple of numbers as an array, also of lists of equal length; any other list as it came.
+
+    Numbers may be tensors of shape (), which a loop over the rows of a tensor yields.
+    """
+    if not value or hasattr(value, "_fields") or isinstance(value, torch.Size):
+        return value
+    if any(isinstance(v, torch.Tensor) for v in value) and all(_is_one_number(v) for v in value):
+        return torch.stack([torch.as_tensor(v) for v in value])
+    if not _all_numbers(value):
         return value
     try:
         array = np.asarray(value)
     except ValueError:  # lists of several lengths: the model's own business
         return value
     return _array(name, array)
+
+
+def _is_one_number(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.dim() == 0 and value.layout is torch.strided
+    return isinstance(value, (bool, int, float))
 
 
 def _all_numbers(value: Any) -> bool:

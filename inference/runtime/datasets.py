@@ -1,10 +1,17 @@
-"""torch's own containers of data, DataLoader and Dataset, as the tensors that they hold: all rows, in their order."""
+"""Containers of data: DataLoader and Dataset as the tensors that they hold, all rows in their order; the user's own
+lists and dictionaries as containers of the run, which a model cannot change for the user.
+"""
 
+import dataclasses
+from collections import deque
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 
@@ -22,6 +29,82 @@ def batch_size_of(data: tuple[Any, ...]) -> int | None:
         if isinstance(value, DataLoader) and isinstance(value.dataset, Dataset) and value.batch_size is not None:
             return value.batch_size if value.batch_size < _length(value.dataset) else None
     return None
+
+
+HOLDS_NUMBERS = (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame)
+SINGLE = (int, float, complex, str, bytes, type(None))  # hold no tensors
+
+
+def of_its_own(value: Any, tensors: bool, seen: dict[int, Any] | None = None) -> Any:
+    """A container with the entries of this one, all containers in it too; other objects as they came.
+
+    tensors: copies the tensors, arrays and tables in it as well. seen: {id: its copy}, as a container may hold itself.
+    """
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return seen[id(value)]
+    own = value
+    if isinstance(value, HOLDS_NUMBERS):
+        if tensors and not getattr(value, "requires_grad", False):  # torch refuses to change one that has a gradient
+            own = seen[id(value)] = value.clone() if isinstance(value, torch.Tensor) else value.copy()
+    elif isinstance(value, dict) or type(value) in (list, deque) or _is_dataclass(value):
+        try:
+            own = seen[id(value)] = copy(value)
+        except Exception:  # of a class of the user's own, which may refuse it
+            return value
+        for key, part in _parts(own):
+            if _is_dataclass(own):
+                object.__setattr__(own, key, of_its_own(part, tensors, seen))
+            else:
+                own[key] = of_its_own(part, tensors, seen)
+    elif _is_named(value):
+        own = value._make(of_its_own(part, tensors, seen) for part in value)
+    elif type(value) is tuple:
+        own = tuple(of_its_own(part, tensors, seen) for part in value)
+    return own
+
+
+def tensors_in(value: Any) -> dict[str, Any]:
+    """{place, as Python writes it behind the name: tensor, array or table} of all that is in a container, or is it."""
+    found, todo, seen = {}, [("", value)], set()
+    while todo:
+        place, thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, HOLDS_NUMBERS):
+            found[place] = thing
+        elif isinstance(thing, (dict, list, tuple, deque)) or _is_dataclass(thing):
+            where = "{}.{}" if _is_dataclass(thing) or _is_named(thing) else "{}[{!r}]"
+            todo += [(where.format(place, k), part) for k, part in _parts(thing) if not isinstance(part, SINGLE)]
+    return found
+
+
+def _parts(container: Any) -> list[tuple[Any, Any]]:
+    """The entries of a container: [(key, index or field, entry)]."""
+    if isinstance(container, dict):
+        return list(container.items())
+    if _is_dataclass(container):
+        return [
+            (f.name, getattr(container, f.name)) for f in dataclasses.fields(container) if hasattr(container, f.name)
+        ]
+    if _is_named(container):
+        return list(zip(container._fields, container, strict=True))
+    return list(enumerate(container))
+
+
+def _is_named(value: Any) -> bool:
+    """Whether this is a named tuple."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module))
+
+
+def _is_text(part: Any) -> bool:
+    """Whether a part of the rows of a Dataset is text, of which torch makes no tensor."""
+    return isinstance(part, (list, tuple)) and all(isinstance(value, str) for value in part)
 
 
 def _is_dataset(value: Any) -> bool:
@@ -59,4 +142,5 @@ def _tensors(value: Any) -> tuple[Any, ...]:
         raise ValueError(
             f"data: the rows of {kind} are dictionaries; pass the tensors of their keys as arguments: {list(rows)}"
         )
-    return tuple(rows) if isinstance(rows, (list, tuple)) else (rows,)
+    parts = rows if isinstance(rows, (list, tuple)) and not _is_text(rows) else (rows,)
+    return tuple(np.array(part) if _is_text(part) else part for part in parts)

@@ -25,7 +25,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return accelerator() or CPU
     try:
         torch.zeros((), device=device).item()  # a meta tensor holds no number
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, NotImplementedError) as error:
         raise ValueError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
     return torch.device(device)
 

@@ -1,7 +1,8 @@
 """The parameters of the current store: unconstrained leaves, one flat vector, constrained values."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyro
 import torch
@@ -44,3 +45,18 @@ def constrained() -> dict[str, torch.Tensor]:
     """The parameters of the current store in their constrained space: detached copies by name."""
     store = pyro.get_param_store()
     return {name: store[name].detach().clone() for name in unconstrained()}
+
+
+def leaves_behind(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The leaf tensors that these tensors are computed from with a gradient; a leaf stands for itself."""
+    tensors = list(tensors)
+    yield from (t for t in tensors if t.is_leaf and t.requires_grad)
+    todo: list[Any] = [t.grad_fn for t in tensors if t.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        function = todo.pop()
+        if (leaf := getattr(function, "variable", None)) is not None:
+            yield leaf
+        new = {f for f, _ in function.next_functions if f is not None} - seen
+        seen |= new
+        todo.extend(new)

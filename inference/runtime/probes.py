@@ -5,6 +5,7 @@ Random generators are put back by `generators`.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from .reachable import find_modules
 T = TypeVar("T")
 PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
 SHORTER = (1.0, 0.1, 0.01)  # of the move: the next where the pair cannot be run at the end of the one before
+ENGINE = Path(__file__).parents[1]
+DRAWS = 10  # at which a probe is tried, where some draws raise an error
 
 
 @contextmanager
@@ -58,6 +61,30 @@ def look_near(look: Callable[[], T], sd: float) -> T:
             if not sd or shorter == SHORTER[-1]:
                 raise
     raise AssertionError("a look returns or raises")
+
+
+def at_a_draw(look: Callable[[int], T]) -> T:
+    """What `look(try)` returns for the first of 0, 1, ... at which it raises no error: a few draws may raise one.
+
+    A draw may have no density: its covariance has no Cholesky factor, or the program refuses its value.
+    """
+    for number in range(DRAWS - 1):
+        try:
+            return look(number)
+        except Exception as error:  # of the user's own code, which may raise anything
+            if is_credos(error):
+                raise
+    return look(DRAWS - 1)
+
+
+def is_credos(error: Exception) -> bool:
+    """Whether credo found a mistake: not an error of the user's program, or of a library, or one explained by credo."""
+    where = error.__traceback__ if error.__cause__ is None else None
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    if where is None or where.tb_frame.f_code.co_name.startswith("__torch_"):  # it hands torch's functions on
+        return False
+    return Path(where.tb_frame.f_code.co_filename).is_relative_to(ENGINE)
 
 
 @contextmanager

@@ -46,6 +46,11 @@ def deterministic(trace: poutine.Trace) -> dict[str, Site]:
     return {name: site for name, site in _samples(trace).items() if site["infer"].get("_deterministic")}
 
 
+def is_factor(site: Site) -> bool:
+    """Whether a site is made by pyro.factor, which adds a number to the log density and observes no data."""
+    return type(site["fn"]).__name__ == "Unit"
+
+
 def is_index(site: Site) -> bool:
     """Whether a site is the one that Pyro adds for a plate, the indices of its rows."""
     return type(site["fn"]).__name__ == "_Subsample"

@@ -108,6 +108,7 @@ def reading(state: State, seed: int) -> Iterator[None]:
 
     `state` itself does not change.
     """
+    refuse_no_seed(seed)
     copy = snapshot(state)
     for attributes in copy.modules.values():
         attributes["training"] = False

@@ -70,8 +70,10 @@ def _values(table: pd.DataFrame, rest: list[Any], parameter: inspect.Parameter) 
 
 
 def _is_index(column: pd.Series) -> bool:
-    """Whether a column is the row numbers that `to_csv` writes and `read_csv` gives this name."""
-    return str(column.name).startswith("Unnamed: ") and list(column) == list(range(len(column)))
+    """Whether a column is the row numbers that pandas (from 0) or R (from 1) wrote and `read_csv` gives this name."""
+    if not str(column.name).startswith("Unnamed: "):
+        return False
+    return any(list(column) == list(range(first, first + len(column))) for first in (0, 1))
 
 
 def _near(name: str, columns: list[Any]) -> str | None:

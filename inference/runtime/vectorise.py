@@ -21,6 +21,7 @@ from .antithetic import antithetic
 
 R = TypeVar("R")
 T = TypeVar("T")
+TRIES = 5  # pairs of draws, of a program that fails at some
 _ELEMENTS = 2**24  # of the outputs of a chunk, and of its largest intermediate tensor: bounds the memory
 
 
@@ -100,8 +101,21 @@ def at_once(program: Callable[[], Any]) -> int:
 
 
 def can_vectorise(program: Callable[[], Any]) -> bool:
-    """Whether `vmap` accepts the program; False also where torch would fall back on a slow loop, with a warning."""
-    return _accepted(lambda: repeat(program, 2, vectorised=True))
+    """Whether `vmap` accepts the program; False also where torch would fall back on a slow loop, with a warning.
+
+    A few draws may raise an error of their own, a covariance without a Cholesky factor, say: others are tried.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(TRIES):
+            try:
+                repeat(program, 2, vectorised=True)
+            except (ArithmeticError, AssertionError, ValueError, torch.linalg.LinAlgError):
+                continue
+            except Exception:
+                return False
+            return True
+    return False
 
 
 def _accepted(vectorised: Callable[[], Any]) -> bool:

@@ -41,13 +41,15 @@ _MAX_BLOCKS = 24
 class Gain(NamedTuple):
     """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats.
 
-    latents: how many latent numbers there are; the tolerance grows with them.
+    latents: how many latent numbers there are; the tolerance grows with them. unsteady: whether it is no rounding, but
+    a program that gives another ELBO each time.
     """
 
     nats: float
     error: float
     rounding: float
     latents: int = 1
+    unsteady: bool = False
 
     @property
     def tolerance(self) -> float:
@@ -202,6 +204,11 @@ class Convergence:
                 f"lies off one that gains {ahead.nats:.3g} nats"
             )
         if gain.rounding > PRECISE * max(1.0, gain.latents / 10):
+            if gain.unsteady:
+                return (
+                    f"not converged: the ELBO moves by {gain.rounding:.2g} nats when nothing does, since the model or "
+                    f"the guide draws noise outside of its sites, or counts; make it a latent with pyro.sample"
+                )
             return (
                 f"not converged: rounding alone moves the ELBO by {gain.rounding:.2g} nats; call "
                 f"torch.set_default_dtype(torch.float64) before the fit, or shift and scale the data"

@@ -75,10 +75,12 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
             # A change by one unit in the last place of the parameters is no gain but rounding.
             rounded = log_weights_at(old * (1 + 2 * torch.finfo(old.dtype).eps), 0)
             rounding = (rounded - first).mean().abs().item()
+            # Of the same number twice there is no rounding: then the program counts, or draws noise of its own.
+            unsteady = rounding > TOLERANCE and bool((log_weights_at(old, 0) - first).mean().abs() > rounding / 10)
     finally:
         place_parameters(now, leaves)
     rounding = max(rounding, torch.finfo(first.dtype).eps * first.mean().abs().item())
-    return Gain(d.mean().item(), error, rounding, latents)
+    return Gain(d.mean().item(), error, rounding, latents, unsteady)
 
 
 def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor:

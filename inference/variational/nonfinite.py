@@ -10,6 +10,7 @@ from ..distributions.unwrap import unwrapped
 from ..objective.elbo import log_weight
 from ..pair.costs import run
 from ..pair.pair import Pair
+from ..preflight.impossible import impossible_at, outside_at_the_end
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.sites import Site, latent, observed
@@ -29,12 +30,23 @@ def where_not_finite(pair: Pair) -> str:
             try:
                 found = _site(pair) or _gradient(pair)
             except Exception as error:  # the program's own words name the site
-                found = in_words(error)
+                found = in_words(error) + _cause_of_error(pair, seed)
         if found:
             return f": {found}"
         if time.perf_counter() - begun > SECONDS:
             break
     return ""
+
+
+def _cause_of_error(pair: Pair, seed: int) -> str:
+    """The latents at whose draws the model raises the error that it raises at this draw; empty if none is known."""
+    try:
+        with noise(seed), torch.no_grad():
+            q = latent(poutine.trace(pair.guide).get_trace(*pair.data), auxiliary=True)
+    except Exception:  # the guide is what fails
+        return ""
+    draw = {name: site["value"] for name, site in q.items()}
+    return "" if pair.summed else impossible_at(pair.model, pair.guide, pair.data, draw, None)
 
 
 def _site(pair: Pair) -> str:
@@ -51,7 +63,9 @@ def _site(pair: Pair) -> str:
         for trace in (p, q):
             for name, site in (latent(trace, auxiliary=True) | observed(trace)).items():
                 if words := _density(name, site, "guide" if trace is q else "model"):
-                    return words
+                    draw = {n: s["value"] for n, s in latent(q, auxiliary=True).items()}
+                    blame = trace is p
+                    return words + (impossible_at(pair.model, pair.guide, pair.data, draw, name) if blame else "")
     return f"site {bad!r}: log_prob is not finite"
 
 
@@ -93,5 +107,6 @@ def _gradient(pair: Pair) -> str:
         gradients = torch.autograd.grad(weight, list(leaves.values()), allow_unused=True)
     for name, gradient in zip(leaves, gradients, strict=True):
         if gradient is not None and not torch.isfinite(gradient).all():
-            return f"the gradient of parameter {name!r} is not finite, though the loss is"
+            outside = "" if pair.summed else outside_at_the_end(pair.model, pair.guide, pair.data)
+            return outside or f"the gradient of parameter {name!r} is not finite, though the loss is"
     return ""

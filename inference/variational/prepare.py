@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 
 from ..objective.elbo import log_weight
+from ..pair.autoguide import start_elsewhere
 from ..pair.batches import Rows, batch
 from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program, Summed
@@ -15,11 +16,13 @@ from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.place import best_place, device_of
 from ..planning.plan import Plan
 from ..planning.race import how_many
+from ..preflight.check import Checked
 from ..preflight.given import check_given
 from ..preflight.rows import find_rows
 from ..runtime.arguments import Arguments, arguments, works_in_double
 from ..runtime.defaults import CPU, choose_device
 from ..runtime.generators import noise
+from ..runtime.labels import Labels
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
@@ -46,6 +49,8 @@ class Prepared(NamedTuple):
     fixed_part: str | None = None  # what is wrong if every step gets this data
     gaps: frozenset[str] = frozenset()  # the arguments with NaN or infinity that the pair leaves out itself
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
+    columns: tuple[list[str] | None, ...] = ()  # of the arguments that came as tables
+    codes: Labels | None = None  # of the labels in the data
 
 
 class Begun(NamedTuple):
@@ -99,7 +104,12 @@ def _begin_in(
     state = new_state((model, guide, data), settings.seed, device)
     with entered(state):
         try:
-            found = at_other_draws(lambda number: check_given(model, guide, given))
+
+            def look(number: int) -> Checked:
+                start_elsewhere(guide, number)
+                return check_given(model, guide, given)
+
+            found = at_other_draws(look)
             q, summed = found.guide, found.summed
         except RuntimeError as error:
             if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
@@ -112,7 +122,7 @@ def _begin_in(
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
         pair = Pair(model, guide, given.values, summed)
         pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
-    return Begun(state, dtype, pair, q, given, [*given.lost, *found.warnings], found.fixed_part)
+    return Begun(state, dtype, pair, q, given, [*given.notices, *found.warnings], found.fixed_part)
 
 
 def prepare(begun: Begun, settings: Settings) -> Prepared:
@@ -121,18 +131,24 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
     with entered(state):
         rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names)
         if rows is not None and rows.size < rows.n:
-            pair = batch(pair, rows, torch.arange(rows.size))
-            q = poutine.trace(pair.guide).get_trace(*pair.data)
+            pair, of_all = batch(pair, rows, torch.arange(rows.size)), None
         else:
-            rows = None
+            rows, of_all = None, q
+        q, p = at_other_draws(lambda number: _traces(pair, of_all))
         plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, settings, number))
-        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
-    found = (begun.fixed_part, frozenset(given.gaps), pair.followers)
+    found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes)
     plan = plan._replace(place=begun.place)
     return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
+
+
+def _traces(pair: Pair, q: poutine.Trace | None) -> tuple[poutine.Trace, poutine.Trace]:
+    """Traces of the guide, unless one is given, and of the model at its draws."""
+    if q is None:
+        q = poutine.trace(pair.guide).get_trace(*pair.data)
+    return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
 
 
 def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> tuple[Plan, bool, int]:

@@ -3,6 +3,7 @@
 Parameters live in Pyro's own store, where the next lines of such a program (`pyro.param`, `Predictive`) look for them.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -10,10 +11,12 @@ import pyro.infer
 import torch
 from pyro import poutine
 
+from ..pair.autoguide import latents_alone
 from ..pair.pair import Pair
 from ..pair.summed_out import to_sum_out
 from ..planning.plan import Plan
 from ..preflight.check import checked
+from ..preflight.stream import Stream
 from ..runtime.call import argument_names, by_name
 from ..runtime.generators import generator_states, noise
 from ..runtime.parameters import constrained
@@ -46,6 +49,7 @@ class PyroSVI(pyro.infer.SVI):
             )
         super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
+        self._stream = Stream()
         self._sums_out = isinstance(loss, pyro.infer.TraceEnum_ELBO)
         self._checks = loss is None or isinstance(loss, ELBOS)  # other losses may ask for other pairs
 
@@ -57,11 +61,16 @@ class PyroSVI(pyro.infer.SVI):
     def step(self, *data: Any, **keywords: Any) -> float:
         """One update of the parameters in Pyro's store. Returns the loss before it, in nats.
 
-        Before the first step, mistakes in the pair are warned of.
+        Before the first step, mistakes in the pair are warned of; later, batches that count as if they were all data.
         """
         warnings = self._mistakes(data, keywords)
         with warning_caller(warnings):
-            return self._step(data, keywords)
+            loss = self._step(data, keywords)
+            if self._checks:
+                with suppress(Exception):  # of another run of the user's code: the step is taken, its warning not due
+                    given = by_name(self.model, data, keywords, ())
+                    self._stream.next(Pair(self.model, latents_alone(self.guide), given), None, [], warnings)
+            return loss
 
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """So many steps; the fit holds the last iterate, as Pyro does. Ctrl-C returns the fit so far."""
@@ -109,7 +118,8 @@ class PyroSVI(pyro.infer.SVI):
         """What `checked` warns of and refuses, before the first step; parameters and generators stay as they are."""
         if self.losses or not self._checks:
             return []
-        model, guide = (partial(program, **keywords) if keywords else program for program in (self.model, self.guide))
+        programs = (self.model, latents_alone(self.guide))
+        model, guide = (partial(program, **keywords) if keywords else program for program in programs)
         store = dict(pyro.get_param_store().get_state())
         modules = own_modules(find_modules((model, guide, data)))
         with entered(snapshot(State(store, modules, generator_states()))):
@@ -128,4 +138,4 @@ class PyroSVI(pyro.infer.SVI):
                 pair = pair._replace(
                     summed=to_sum_out(poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*data), guide)
                 )
-        return finished(self.model, pair, self.losses, Plan(()), stopped, 0, ())
+        return finished(self.model, pair, self.losses, Plan(()), stopped, 0)

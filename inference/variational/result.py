@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,8 @@ from ..posterior.predict import predict
 from ..posterior.sample import sample
 from ..posterior.summary import summary
 from ..posterior.trained import trained
+from ..runtime.arguments import Arguments
+from ..runtime.labels import Labels, listed
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot
@@ -29,6 +31,7 @@ class Fit:
     params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
     plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
+    codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.
     Methods that draw raise ValueError for fewer than one draw.
 
     >>> import credo, torch
@@ -50,6 +53,7 @@ class Fit:
     state: State
     summed: Summed | None = None  # the model's latents that the guide does not have
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
+    codes: Labels = field(default_factory=dict)
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -97,13 +101,25 @@ class Fit:
         steps = f"mean of the last {last_tenth(self.losses):,} steps"
         loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
         sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
-        return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}"
+        codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
+        codes += "; ..." if len(self.codes) > 3 else ""
+        end = f"\n     {codes}" if codes else ""
+        return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}{end}"
 
 
 def finished(
-    model: Callable[..., Any], pair: Pair, losses: list[float], plan: Plan, stopped: str, seed: int, columns: tuple
+    model: Callable[..., Any],
+    pair: Pair,
+    losses: list[float],
+    plan: Plan,
+    stopped: str,
+    seed: int,
+    given: Arguments | None = None,
 ) -> Fit:
-    """The fit of the run that is entered now: it copies the current parameter store and the modules of the pair."""
+    """The fit of the run that is entered now: it copies the current parameter store and the modules of the pair.
+
+    given: the data with the names of its columns and its labels; None for the tensors of a Pyro program.
+    """
     modules = own_modules(find_modules((pair.model, pair.guide, pair.data)))
     return Fit(
         model=model,
@@ -114,10 +130,11 @@ def finished(
         plan=plan,
         stopped=stopped,
         seed=seed,
-        columns=columns,
+        columns=() if given is None else given.columns,
         state=snapshot(State(dict(pyro.get_param_store().get_state()), modules, device=torch.get_default_device())),
         summed=pair.summed,
         followers=pair.followers,
+        codes={} if given is None else dict(given.codes),
     )
 
 

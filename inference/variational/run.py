@@ -7,13 +7,15 @@ Ctrl-C after the last step leaves out a check of the result, not the result.
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from ..pair.pair import Pair
 from ..planning.plan import Plan
+from ..preflight.impossible import outside_at_the_end
 from ..runtime.arguments import Arguments
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
@@ -32,11 +34,12 @@ from .races import START, Races
 from .recheck import jumps
 from .result import Diverged, Fit, finished
 from .settings import Settings
-from .steps import EAGER, StepBlock, Steps
+from .steps import StepBlock, Steps
 from .stuck import stuck
 from .update import move
 
-LONG = 200  # steps of a run that is long enough for a capture after its first step
+T = TypeVar("T")
+LONG = 200  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
 
@@ -70,13 +73,21 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     """
     bad, ending = BadSteps(), _ending(course, steps)
     warmup, racing = _warmup(course, steps), _races(steps)
+    patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of 75 to 260 steps save
 
     def take_steps(most: int) -> StepBlock:
         if racing and not course.losses and not bad.count:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
                 part = course.steps.batch(course.pair)
                 course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
-        return course.take_steps(course.pair, most, 1 if steps is None or steps >= LONG else EAGER, warmup)
+        finite = False
+        try:
+            block = course.take_steps(course.pair, most, patience, warmup)
+            finite = all(map(math.isfinite, block.losses))
+            return block
+        finally:
+            if not finite:
+                course.steps.make_fewer(course.plans.now())
 
     course.steps.set_rate(1.0)
     try:
@@ -92,7 +103,13 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
             )
         raise
     fit = fit_of(course, average, stopped)
-    course.warnings.extend([bad.warning] if bad.count else [])
+    if bad.count:
+        course.warnings.append(bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(course.pair), ""))
+    pair = course.pair
+    if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*pair[:3]), ""):
+        stopped = f"not converged: {outside}" if fit.converged else stopped
+        fit = replace(fit, stopped=stopped)
+        course.warnings.append(outside)
     known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
     if stopped.startswith("not converged") and LOWEST not in stopped and not known:
         course.warnings.append(f"{stopped}. A second `run` of a credo.SVI goes on where the first ended")
@@ -105,15 +122,15 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
     """The fit at this average of the iterates, shape (P,); None: at the present parameters."""
     if average is not None:
         place_parameters(average, unconstrained().values())
-    settings, columns = course.settings, course.given.columns
+    settings = course.settings
     pair = completed(course.pair, course.warnings)
-    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, columns)
+    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
     """The fit of a run that ended before it had a plan, at the parameters that the guide starts from."""
     with entered(begun.state):
-        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
+        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given)
 
 
 def _ending(course: Course, steps: int | None) -> Ending:
@@ -173,14 +190,24 @@ def _warmup(course: Course, steps: int | None) -> int:
 
 
 def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:
-    """The check after the last step, as warnings. It never costs the fit: it may fail, or be left out by Ctrl-C."""
+    """The check of the pathwise sites after the last step, as warnings."""
+
+    def look() -> list[str]:
+        try:
+            return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+        except Exception as error:
+            return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
+
+    return _unless_interrupted(ctrl_c, look, [])
+
+
+def _unless_interrupted(ctrl_c: CtrlC, look: Callable[[], T], nothing: T) -> T:
+    """What a look at the result finds; Ctrl-C leaves it out. It never costs the fit."""
     try:
         ctrl_c.raises = not ctrl_c.presses
-        return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+        return look()
     except KeyboardInterrupt:
-        return []
-    except Exception as error:
-        return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
+        return nothing
     finally:
         ctrl_c.raises = False
 

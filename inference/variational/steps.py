@@ -22,6 +22,7 @@ from ..capture.signature import Signature, signature_of
 from ..objective.elbo import differentiable_loss, objective
 from ..pair.batches import Shuffled, batch
 from ..pair.pair import Pair
+from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
 from ..runtime.parameters import flat_parameters, unconstrained
 from ..runtime.state import State
@@ -103,6 +104,14 @@ class Steps:
                 self.vectorised = False
         return compute(self.few, False)
 
+    def make_fewer(self, plan: Plan) -> None:
+        """Halves the particles of a step, after one that met a bad draw, unless the user asked for their number.
+
+        One bad draw spoils a step: of fewer particles fewer steps are bad.
+        """
+        if self.asked is None:
+            self.particles = max(self.particles // 2, 2 if plan.needs_score else 1)
+
     def set_rate(self, rate: float) -> None:
         """Sets the learning rate of every parameter to `rate` times the rate that the run began with."""
         for group in self.optimiser.param_groups:
@@ -118,7 +127,7 @@ class Steps:
                 self.baselines.clear()
                 self.baselines.update(before)
         if not self.taken and math.isfinite(loss):
-            self.warnings += without_gradient()
+            self.warnings += without_gradient(lambda: unused_parameters(part))
         return StepBlock([loss], iterate())
 
     def _replayed(

@@ -84,7 +84,7 @@ class SVI:
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress)
+        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress, compile)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
@@ -177,8 +177,8 @@ class SVI:
         else:
             prepared = self._prepared
             refuse_unknown(prepared.state, data)
-            model, place = self._settings.model, prepared.state.device
-            given = arguments(model, data, prepared.dtype, place, gaps=prepared.gaps)
+            to, known = (prepared.dtype, prepared.state.device), (prepared.columns, prepared.codes)
+            given = arguments(self._settings.model, data, *to, *known, gaps=prepared.gaps)
         pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
         return pair, prepared, given
 

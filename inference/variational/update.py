@@ -46,10 +46,10 @@ def move(optimiser: torch.optim.Optimizer, point: torch.Tensor) -> None:
             state[name] = state[name].zero_() if isinstance(state[name], torch.Tensor) else 0
 
 
-def without_gradient() -> list[str]:
-    """A warning for each parameter that got no gradient in the last update."""
-    return [
-        f"parameter {name!r} gets no gradient: is it detached, or used by no site?"
-        for name, p in unconstrained().items()
-        if p.grad is None
-    ]
+def without_gradient(unused: Callable[[], list[str]] | None = None) -> list[str]:
+    """A warning for each parameter that got no gradient in the last update, if it is `unused`, asked when needed."""
+    found = [name for name, p in unconstrained().items() if p.grad is None]
+    if found and unused is not None:
+        never = unused()
+        found = [name for name in found if name in never]
+    return [f"parameter {name!r} gets no gradient: is it detached, or used by no site?" for name in found]

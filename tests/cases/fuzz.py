@@ -81,6 +81,27 @@ COLUMNS = [
 ]
 
 
+LABELS = st.lists(st.sampled_from(["a", "b", "c", "c", "a", "b", "d", " a", "", "nan", "é"]), min_size=N, max_size=N)
+HELD = [
+    *(lambda v: pd.Series(v), lambda v: pd.Series(v, dtype=object), lambda v: pd.Series(v, dtype="string")),
+    *(
+        lambda v: pd.Series(v, dtype="category"),
+        lambda v: pd.Series(v).astype("category").cat.set_categories(["b", "a", "c"]),
+    ),
+    *(lambda v: pd.Index(v), np.array, lambda v: np.array(v, object), lambda v: np.array(v).reshape(2, 2), list),
+    *(
+        lambda v: np.array([x.encode() for x in v]),
+        lambda v: pd.Series([*v[:3], None]),
+        lambda v: pd.Series([*v[:3], 1]),
+    ),
+]
+
+
+def labels() -> st.SearchStrategy[Any]:
+    """Text and categories, in every container, with labels that are missing or that no fit has seen."""
+    return st.builds(lambda held, values: held(values), st.sampled_from(HELD), LABELS)
+
+
 @st.composite
 def arrays(draw: Any) -> Any:
     """A NumPy array, masked perhaps, of any type and a small shape."""
@@ -109,11 +130,15 @@ def columns(draw: Any) -> pd.Series:
     return column
 
 
+def is_column(value: Any) -> bool:
+    return np.ndim(value) == 1
+
+
 @st.composite
 def tables(draw: Any) -> pd.DataFrame:
     """A table with columns of any type, named like the arguments or not."""
     names = draw(st.lists(st.sampled_from(["x", "y", "g", "X", "yy", "a", "b", 0]), max_size=4))
-    parts = [draw(columns()).reset_index(drop=True) for _ in names]
+    parts = [pd.Series(draw(st.one_of(columns(), labels().filter(is_column)))).reset_index(drop=True) for _ in names]
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, axis=1)
@@ -129,7 +154,7 @@ TENSORS = st.builds(
     st.sampled_from([(N,), (N, 1), (N, 2), (), (0,), (3,)]),
 )
 DATA = st.one_of(
-    *(arrays(), columns(), tables(), TENSORS, NUMBERS, OBJECTS),
+    *(arrays(), columns(), labels(), tables(), TENSORS, NUMBERS, OBJECTS),
     *(
         st.lists(NUMBERS, max_size=4),
         st.lists(OBJECTS, max_size=4),
@@ -139,7 +164,7 @@ DATA = st.one_of(
     *(
         st.just(range(N)),
         st.sets(NUMBERS, max_size=3),
-        st.dictionaries(st.sampled_from(["x", "y", "g", "q"]), arrays()),
+        st.dictionaries(st.sampled_from(["x", "y", "g", "q"]), st.one_of(arrays(), labels())),
     ),
     st.builds(lambda n: (float(i) for i in range(n)), st.integers(0, N)),
     st.builds(lambda n: collections.deque([1.0] * n), st.integers(0, N)),
@@ -151,6 +176,7 @@ SOUND = st.one_of(
     st.builds(lambda v: torch.tensor(v), st.lists(st.floats(-3, 3, width=32), min_size=N, max_size=N)),
     st.builds(lambda v: np.array(v), st.lists(st.floats(-3, 3), min_size=N, max_size=N)),
     st.builds(lambda v: pd.Series(v), st.lists(st.integers(0, 1), min_size=N, max_size=N)),
+    st.builds(lambda v: pd.Series(v), st.lists(st.sampled_from("abc"), min_size=N, max_size=N)),
 )
 ODD = st.one_of(
     NUMBERS, OBJECTS, st.text(max_size=3), st.just([1]), st.just(torch.ones(2)), st.just({}), st.builds(object)
@@ -180,11 +206,13 @@ RAISES = (ValueError, TypeError, ArithmeticError, IndexError, RuntimeError, cred
 
 
 def fits() -> dict[Any, credo.Fit]:
-    """A fit of each model, to predict from."""
+    """A fit of each model, to predict from. That of `groups` has seen labels."""
     x = torch.tensor([0.5, -1.0, 2.0, 0.0])
-    g, y = torch.tensor([0, 1, 2, 0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    g, y = pd.Series(list("abca")), torch.tensor([1.0, 0.0, 1.0, 0.0])
     data = {mean: (x,), line: (x, x), groups: (g, x), coins: (y,)}
-    return {m: credo.fit(m, None, *data[m], steps=1, plan="fast", compile=False, progress=False) for m in MODELS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {m: credo.fit(m, None, *data[m], steps=1, plan="fast", compile=False, progress=False) for m in MODELS}
 
 
 def call(what: str, model: Any, data: list[Any], options: dict[str, Any], known: dict[Any, credo.Fit]) -> None:

@@ -17,7 +17,10 @@ def guide(x):
     pyro.sample("loc", dist.Normal(m, 1.0))
 """
 CELLS = st.one_of(
-    st.floats().map(str), st.integers(-9, 9).map(str), st.text(max_size=3), st.sampled_from(["", "NA", "True", "1,5"])
+    st.floats().map(str),
+    st.integers(-9, 9).map(str),
+    st.text(max_size=3),
+    st.sampled_from(["", "NA", "True", "1,5", "a", "b", "a", "b"]),
 )
 
 
@@ -28,7 +31,7 @@ def csv(draw: Any) -> bytes:
         return draw(st.one_of(st.binary(max_size=60), st.just(b""), st.just(b"PK\x03\x04\x00\x80"), st.just(b"x\n")))
     mark = draw(st.sampled_from([",", ",", ";", "\t"]))
     lines = draw(st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=4))
-    head = draw(st.sampled_from(["x", "x,y", "X", "y", "x,x", ",x"]))
+    head = draw(st.sampled_from(["x", "x,y", "X", "y", "x,x", ",x", "x,x.1"]))
     return "\n".join([head, *(mark.join(line) for line in lines)]).encode(errors="replace")
 
 

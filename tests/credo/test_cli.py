@@ -92,6 +92,8 @@ BAD = [
     (("fit", "coin_toss", "--data", "nowhere.csv"), None, ["nowhere.csv"]),
     (("fit", "coin_toss"), "flips;weight\n1;2\n", ["bad.csv", "separated by ';', wanted commas"]),
     (("fit", "coin_toss"), "flips\nheads\ntails\n", ["flips", "wanted numbers"]),
+    (("fit", "coin_toss"), "flips,flips\n1,0\n0,0\n", ["bad.csv", "two columns are called 'flips'"]),
+    (("fit", "coin_toss"), "flips,weight\n1,0,\n0,0,\n", ["bad.csv", "more values than its header line has names"]),
     (("fit", "coin_toss"), b"PK\x03\x04\x80\xff", ["bad.csv", "cannot be read as a CSV file"]),
     (("fit", "coin_toss", "--data", "."), None, ["'--data'", "'.' is a directory"]),
     (("fit", "coin_tos"), None, ["'coin_tos'", "did you mean 'coin_toss'?"]),
@@ -117,6 +119,37 @@ def test_bad_input_is_named_without_a_traceback(
         assert word in result.output
     assert torch.equal(torch.get_rng_state(), before[0])
     assert dict(pyro.get_param_store().named_parameters()) == before[1]
+
+
+GROUPS = """
+import pyro, torch, pyro.distributions as dist
+
+def model(g, y):
+    with pyro.plate("G", 2):
+        a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(a[g], 1.0), obs=y)
+
+def guide(g, y):
+    m = pyro.param("m", torch.zeros(2))
+    with pyro.plate("G", 2):
+        pyro.sample("a", dist.Normal(m, 0.5))
+"""
+
+
+@pytest.mark.filterwarnings("default:column g")
+@pytest.mark.parametrize(
+    "table", [",g,y\n1,u,4\n2,v,-4\n3,u,4\n", "g,y\n1,u,4\n2,v,-4\n3,u,4\n", "g,y\nu,4\nv,-4\nu,4\n"]
+)
+def test_labels_in_a_file_become_codes_that_are_printed(table: str, tmp_path: Path) -> None:
+    """With row numbers as R writes them, in a column without a name or without a column, and without them."""
+    pair, data = write(tmp_path, "groups.py", GROUPS), write(tmp_path, "g.csv", table)
+    result = run("fit", pair, "--data", data, "--steps", 300, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "codes of g: 0 (u), 1 (v)" in result.stdout
+    assert result.stderr == "Warning: column g: 2 labels became the codes 0 (u), 1 (v)\n"
+    means = pd.read_csv(tmp_path / "summary.csv").set_index("site")["mean"]
+    assert means["a[0]"] > 2 and means["a[1]"] < -2
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [

@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+import credo
 from credo.inference.exact.points import even, near, wide
 from credo.inference.exact.solve import solve
 from tests.cases.posterior.problems import problem_of
@@ -48,3 +49,15 @@ def test_far_points_lie_on_both_sides_of_each_coordinate(solved):
     assert (points[:, 1].max() > 20) and (points[:, 1].min() < -20)  # logits
     p = solved[0].coordinates.values(points[0])["p"]
     assert 0 < p < 1
+
+
+@pytest.mark.parametrize("place", [8.5, -9.0])
+def test_a_bump_far_in_the_tails_of_the_prior_is_refused(place):
+    """log p(data) = log(1 + 1e18 N(place; 0, 1.01) .1 sqrt(2 pi)), 3.4 nats at 8.5: nearly all of the mass is there."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("bump", torch.log1p(1e18 * torch.exp(-(((z - place) / 0.1) ** 2) / 2)))
+
+    with pytest.raises(credo.NoClosedForm, match="site 'z'"):
+        credo.exact(model)

@@ -329,3 +329,41 @@ def test_a_finite_latent_that_a_continuous_one_depends_on_is_drawn_given_it():
     given = (given - dist.Normal(0.0, 1.0).log_prob(draws["h"])).sigmoid()  # p(k = 1 | h)
     high = draws["h"] > draws["h"].median()
     assert abs(draws["k"][high].double().mean() - given[high].mean()) < 4.5 * 0.5 / 800**0.5
+
+
+def short_chains(model, *data):
+    try:
+        return credo.reference(model, *data, draws=300, warmup=100, chains=2, progress=False).draws
+    except credo.UnreliableReference as error:  # the tolerances below allow for so few draws
+        return error.reference.draws
+
+
+def test_masked_latents_follow_the_model():
+    """Rows of x that are observed leave entries of `x_unobserved` that nothing depends on: their posterior is p(x)."""
+    x, seen = torch.tensor([1.0, 2.5, 2.0]), torch.tensor([True, True, False])
+
+    def model(x, seen):
+        mu = pyro.sample("mu", dist.Normal(0.0, 3.0))
+        with pyro.plate("N", len(x)):
+            v = pyro.sample("x", dist.Normal(mu, 1.0), obs=x, obs_mask=seen)
+            pyro.sample("y", dist.Normal(v, 1.0), obs=x + 0.1)
+
+    draws = short_chains(model, x, seen)
+    precision = 1 / 9 + 2 + 1 / 2
+    mean, sd = (3.5 + 2.1 / 2) / precision, precision**-0.5
+    assert abs(draws["mu"].mean() - mean) < 0.3 * sd and abs(draws["mu"].std() / sd - 1) < 0.2
+    masked, missing = draws["x_unobserved"][..., 0], draws["x_unobserved"][..., 2]
+    assert abs(masked.mean() - mean) < 0.3 and abs(masked.std() / (1 + sd**2) ** 0.5 - 1) < 0.2
+    assert abs(missing.mean() - (mean + 2.1) / 2) < 0.3 and abs(missing.std() / (0.5 + sd**2 / 4) ** 0.5 - 1) < 0.2
+
+
+def test_a_latent_that_the_data_depend_on_keeps_the_flat_prior_of_its_mask():
+    y = torch.tensor([4.0, 6.0])
+
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, 0.1).mask(False))  # flat: its normal prior would hold it at 0
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    mu = short_chains(model, y)["mu"]
+    assert abs(mu.mean() - 5.0) < 0.3 and abs(mu.std() / 0.5**0.5 - 1) < 0.2

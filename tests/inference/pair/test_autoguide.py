@@ -5,12 +5,14 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer.autoguide import AutoHierarchicalNormalMessenger, AutoNormalMessenger
+from torch.distributions import constraints
 
 import credo
 from credo.inference.pair.autoguide import with_guide, without_finite
 from credo.inference.runtime.sites import latent
 
-Y = torch.tensor([0.5, 1.5, -0.3])
+Y, ONE = torch.tensor([0.5, 1.5, -0.3]), torch.tensor(1.0)
 
 
 def world(y):
@@ -60,3 +62,54 @@ def test_a_guide_of_ones_own_is_kept():
 def test_a_guide_that_is_none_is_refused(guide):
     with pytest.raises(ValueError, match="guide: got"):
         credo.fit(world, guide, Y)
+
+
+class Shifted(AutoNormalMessenger):
+    """A guide of the user's own class, as Pyro's documentation shows it."""
+
+    def get_posterior(self, name, prior):
+        return dist.Normal(pyro.param("m", torch.tensor(0.0)), pyro.param("s", ONE, constraint=constraints.positive))
+
+
+@pytest.mark.parametrize("kind", [AutoNormalMessenger, AutoHierarchicalNormalMessenger, Shifted])
+def test_a_guide_that_runs_the_model_inside_does_not_observe(kind):
+    """Its trace has the observations of the model, which Pyro's ELBO leaves out."""
+    guide = kind(world)
+    fit = credo.fit(world, guide, Y, steps=600, lr=0.05, progress=False)
+    draws = fit.sample(4000)["loc"]
+    assert draws.mean().item() == pytest.approx(Y.sum().item() / 4, abs=0.04)
+    assert draws.std().item() == pytest.approx(0.5, abs=0.05)
+    assert fit.final_loss == pytest.approx(-credo.exact(world, Y).log_evidence, abs=0.05)
+
+
+def test_a_guide_that_observes_is_refused_all_the_same():
+    with pytest.raises(ValueError, match="site 'y': the guide observes with obs="):
+        credo.fit(world, world, Y, progress=False)
+
+
+def start_of(model, guide):
+    """Where the point of the guide starts, after no step."""
+    return credo.fit(model, guide, Y, steps=0, progress=False).params[
+        "AutoDelta.s" if guide == "map" else "AutoNormal.locs.s"
+    ]
+
+
+@pytest.mark.parametrize("guide", [None, "map"])
+@pytest.mark.parametrize("prior", [dist.Normal(3.0, 0.5), dist.Normal(0.1, 1.0)])
+def test_a_model_that_fails_at_the_usual_starting_values_starts_from_its_prior(guide, prior):
+    def model(y):
+        s = pyro.sample("s", prior)
+        assert s.item() > 0.2  # not at 0, where an AutoNormal starts
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(0.0, torch.relu(s)), obs=y)
+
+    assert start_of(model, guide) > 0.2
+
+
+def test_a_model_that_does_not_fail_starts_where_pyro_starts():
+    def model(y):
+        s = pyro.sample("s", dist.Normal(3.0, 0.5))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(s, 1.0), obs=y)
+
+    assert start_of(model, None) == 0.0

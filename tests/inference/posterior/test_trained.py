@@ -4,7 +4,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Predictive
 from pyro.nn import PyroModule, PyroSample
+from pyro.poutine.runtime import am_i_wrapped
 from torch import nn
 from torch.func import functional_call
 
@@ -134,3 +136,68 @@ def test_a_model_that_is_a_module_stays_a_program():
     model = Regression()
     fit = credo.fit(model, None, X[:, 0], 2 * X[:, 0], steps=5, progress=False)
     assert "w" in fit.trained(model)._pyro_samples
+
+
+class Slope(nn.Module):
+    """A model that is a torch module, and draws its weight by hand."""
+
+    def forward(self, x, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(w * x, 1.0), obs=y)
+        return w * x
+
+
+class Random(Regression):
+    def forward(self, x, y=None):
+        slope = self.w
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+        return slope * x
+
+
+@pytest.mark.parametrize("kind", [Slope, Random])
+def test_a_model_called_by_itself_has_its_posterior_weights(kind):
+    """It drew them from their priors: 2 x w for 2 x. The posterior of w is N(2 S / (S + 1), 1 / (S + 1)), S = x . x."""
+    model, x = kind(), X[:, 0]
+    sd = (x @ x + 1).rsqrt().item()
+    fit = credo.fit(model, None, x, 2 * x, steps=600, lr=0.05, progress=False)
+    whole = fit.trained(model)
+    assert torch.equal(whole(x), whole(x))
+    assert (whole(x) / x)[0].item() == pytest.approx(2 * (1 - sd**2), abs=0.3 * sd)
+    draws = torch.stack([(fit.trained(model, draw=seed)(x) / x)[0] for seed in range(30)])
+    assert draws.std().item() == pytest.approx(sd, rel=0.5)
+    as_program = Predictive(whole, guide=fit.trained(fit.guide), num_samples=200, return_sites=("_RETURN",))(x)
+    assert (as_program["_RETURN"][:, 0] / x[0]).std().item() == pytest.approx(sd, rel=0.3)
+    with pytest.raises(TypeError):
+        whole(None)  # an error inside leaves no handler behind
+    assert not am_i_wrapped()
+    assert not torch.equal(model(x), model(x))  # the user's own draws from its priors, as before
+
+
+class OfRows(nn.Module):
+    def forward(self, y):
+        with pyro.plate("N", len(y)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+        return z
+
+
+def test_a_latent_of_each_row_is_no_weight():
+    model = OfRows()
+    fit = credo.fit(model, None, X[:, 0], steps=5, progress=False, compile=False)
+    assert fit.trained(model)(X[:3, 0]).shape == (3,)
+
+
+def test_what_is_no_network_is_refused_by_name():
+    def model(x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(w, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("w", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0))
+
+    fit = credo.fit(model, guide, X[:, 0], steps=5, progress=False, compile=False)
+    with pytest.raises(ValueError, match=r"net: got .*function.*wanted a network.*fit.params"):
+        fit.trained(guide)

@@ -1,5 +1,10 @@
 """No run changes the data, and arguments of other lengths are named."""
 
+import collections
+import dataclasses
+
+import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -101,3 +106,110 @@ def test_lengths_that_differ_on_purpose_are_fine():
 
     group = torch.tensor([0, 1, 0, 1, 1])
     assert credo.fit(model, None, group, torch.ones(2), torch.ones(5), steps=2, progress=False).losses
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    y: torch.Tensor
+
+
+Named = collections.namedtuple("Named", "x y")
+
+
+def three():
+    return torch.tensor([1.0, 2.0, 3.0])
+
+
+def takes_out(d):
+    plain(d.pop("y"))
+
+
+def replaces(d):
+    d["y"] = d["y"] - 1.0
+    plain(d["y"])
+
+
+def grows(d):
+    d.append(d[0].mean()[None])
+    plain(torch.cat(d))
+
+
+def in_numpy(d):
+    d["y"] += 1.0
+    plain(torch.as_tensor(np.asarray(d["y"])))
+
+
+# (how the model gets at its rows, data, the place in the message)
+NESTED = {
+    "dictionary": (lambda d: plain(d["y"].sub_(0.1)), {"y": three()}, r"d\['y'\]"),
+    "list": (lambda d: plain(d[1].sub_(0.1)), [three(), three()], r"d\[1\]"),
+    "named tuple": (lambda d: plain(d.y.sub_(0.1)), Named(three(), three()), "d.y"),
+    "dataclass": (lambda d: plain(d.y.sub_(0.1)), Rows(three()), "d.y"),
+    "deep": (lambda d: plain(d["a"]["b"][0].sub_(0.1)), {"a": {"b": (three(),)}}, r"d\['a'\]\['b'\]\[0\]"),
+    "another tensor": (replaces, {"y": three()}, r"d\['y'\]"),
+    "taken out": (takes_out, {"y": three()}, r"d\['y'\]"),
+    "a list that grows": (grows, [three(), three()], r"d\[\d\]"),
+    "pandas": (in_numpy, {"y": pd.Series([1.0, 2.0])}, r"d\['y'\]"),
+    "NumPy": (in_numpy, {"y": np.array([1.0, 2.0])}, r"d\['y'\]"),
+}
+
+
+@pytest.mark.parametrize(("model", "data", "place"), NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, data: credo.fit(model, mean_guide_of_any, data, progress=False),
+        lambda model, data: credo.SVI(model, mean_guide_of_any).step(data),
+        credo.exact,
+    ],
+    ids=["fit", "step", "exact"],
+)
+def test_changes_inside_of_a_container_are_refused_and_the_users_is_unchanged(model, data, place, call):
+    before = repr(data)
+    with pytest.raises(ValueError, match=f"{place}: the model or the guide changes {place} in place"):
+        call(model, data)
+    assert repr(data) == before
+
+
+def mean_guide_of_any(d):
+    mean_guide(None)
+
+
+def converts(d):
+    d["y"] = d["y"].float()
+    plain(d["y"])
+
+
+def adds(d):
+    d["n"] = torch.tensor(len(d["y"]))
+    plain(d["y"])
+
+
+def logs(d):
+    d["seen"].append(len(d["y"]))
+    plain(d["y"])
+
+
+def codes(d):
+    d["y"] = torch.as_tensor(np.unique(d["g"], return_inverse=True)[1]).float()
+    d["g"] = np.asarray(d["g"], dtype=object)
+    plain(d["y"] * 0 + torch.tensor([1.0, 2.0, 3.0]))
+
+
+KEPT = {
+    "text": (codes, {"g": np.array(["a", "b", "c"])}),
+    "converted": (converts, {"y": three().double()}),
+    "an entry more": (adds, {"y": three()}),
+    "a log": (logs, {"y": three(), "seen": []}),
+    "a copy": (lambda d: plain(d[0].clone().sub_(0.0)), [three()]),
+    "read only": (lambda d: plain(d.y), Rows(three())),
+}
+
+
+@pytest.mark.parametrize(("model", "data"), KEPT.values(), ids=KEPT)
+def test_containers_that_keep_their_numbers_are_taken_and_the_users_is_unchanged(model, data):
+    before = repr(data)
+    fit = credo.fit(model, mean_guide_of_any, data, steps=3, progress=False, compile=False)
+    assert len(fit.losses) == 3 and repr(data) == before
+    assert abs(credo.exact(model, data).marginals["mu"].mean - 6 / (3 + 1 / 100)) < 1e-6
+    assert repr(data) == before

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import credo
+from tests.cases.checked import warned
 
 X = torch.linspace(-1.0, 1.0, 6)
 Y = 2 * X
@@ -71,3 +72,77 @@ def test_exact_refuses_it_too():
 )
 def test_sound_columns_are_not_refused(model, data):
     assert credo.fit(model, None, *data, steps=2, progress=False, compile=False).losses
+
+
+def all_pairs(x, y):
+    """The model makes the column itself: log p of all pairs of rows, which sum() hides."""
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("y", dist.Normal((w * x)[:, None], 1.0).log_prob(y).sum())
+
+
+def all_pairs_of_a_loss(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("loss", -0.5 * ((w * x - y[:, None]) ** 2).sum())
+
+
+def all_pairs_of_torchs_loss(x, y):
+    """torch warns of the sizes itself; the matrix is made and summed inside."""
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("loss", -0.5 * torch.nn.functional.mse_loss((w * x)[:, None], y, reduction="sum"))
+
+
+def torchs_loss(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("loss", -0.5 * torch.nn.functional.mse_loss(w * x, y, reduction="sum"))
+
+
+def own_rows(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("y", dist.Normal(w * x, 1.0).log_prob(y).sum())
+
+
+def own_columns(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("y", dist.Normal((w * x)[:, None], 1.0).log_prob(y[:, None]).sum())
+
+
+def process(x, y):
+    """The kernel is a matrix of x with itself."""
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+    between = torch.exp(-((x[:, None] - x) ** 2) / scale) + 0.1 * torch.eye(len(x))
+    pyro.factor("y", dist.MultivariateNormal(torch.zeros(len(x)), between).log_prob(y))
+
+
+def paired_kernel(x, y):
+    """A matrix of x with y, of which each row keeps its own entry: pairs (x_i, y_i) cannot change places."""
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+    between = torch.exp(-((x[:, None] - y) ** 2) / scale)
+    pyro.factor("near", torch.log(between.diagonal() / between.sum(-1)).sum())
+
+
+def mixture(x, y):
+    """Six places and six rows, by chance: a matrix of latents and data."""
+    loc = pyro.sample("loc", dist.Normal(torch.zeros(6), 1.0).to_event(1))
+    pyro.factor("x", dist.Normal(loc, 1.0).log_prob(x[:, None]).logsumexp(-1).sum())
+    pyro.factor("y", dist.Normal(x, 1.0).log_prob(y).sum())
+
+
+@pytest.mark.parametrize("model", [all_pairs, all_pairs_of_a_loss, all_pairs_of_torchs_loss])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_all_pairs_of_rows_in_a_factor_are_warned_of(model):
+    found = warned(model, None, X, Y)
+    assert "a column of shape (6, 1), computed from" in found and "the factor adds up all pairs of their rows" in found
+
+
+@pytest.mark.parametrize("model", [own_rows, own_columns, torchs_loss, process, paired_kernel, mixture])
+def test_a_factor_whose_rows_meet_their_own_is_fine(model):
+    assert warned(model, None, X, Y) == ""
+
+
+def test_whole_numbers_are_known_by_their_memory():
+    def counted(x, y):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        pyro.factor("y", dist.Poisson((w * x).exp()[:, None]).log_prob(y).sum())
+
+    counts = torch.tensor([0, 1, 1, 2, 3, 5])
+    assert "computed from x" in warned(counted, None, X, counts)

@@ -72,6 +72,64 @@ def test_a_parameter_for_two_sites_by_mistake_is_warned_of(guide, words):
     assert words in warned(two, guide, X)
 
 
+def located(name):
+    """A helper that creates: the parameter has one line, its two callers have two."""
+    return pyro.param(name, ZERO)
+
+
+def one_loc_by_a_helper(x):
+    pyro.sample("a", dist.Normal(located("m"), 1.0))
+    pyro.sample("b", dist.Normal(located("m"), 2.0))
+
+
+def one_scale_by_a_helper(x):
+    pyro.sample("a", dist.Normal(located("m"), positive("s")))
+    pyro.sample("b", dist.Normal(located("k"), positive("s")))
+
+
+def one_loc_in_a_loop(x):
+    for name in "ab":
+        pyro.sample(name, dist.Normal(located("m"), positive(f"s of {name}")))
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (one_loc_by_a_helper, "parameter 'm' is created anew for each of sites 'a', 'b' in the guide, and is the loc"),
+        (one_scale_by_a_helper, "parameter 's' is created anew for each of sites 'a', 'b' in the guide, and is the sc"),
+        (one_loc_in_a_loop, "parameter 'm' is created anew for each of sites 'a', 'b'"),
+    ],
+)
+def test_a_parameter_that_a_helper_creates_for_two_sites_is_warned_of(guide, words):
+    assert words in warned(two, guide, X)
+
+
+def one_scale_of_a_loop(x):
+    for name in "ab":
+        pyro.sample(name, dist.Normal(located(f"m of {name}"), positive("s")))
+
+
+def one_variable(x):
+    loc = located("m")
+    pyro.sample("a", dist.Normal(loc, 1.0))
+    pyro.sample("b", dist.Normal(loc, 2.0))
+
+
+def one_network(x):
+    """An encoder, called for each site on other data: its weights are one parameter."""
+
+    def encoded(rows):
+        return pyro.param("weight", torch.tensor(0.5)) * rows.mean() + located("bias")
+
+    pyro.sample("a", dist.Normal(encoded(x[:20]), 1.0))
+    pyro.sample("b", dist.Normal(encoded(x[20:]), 2.0))
+
+
+@pytest.mark.parametrize("guide", [one_scale_of_a_loop, one_variable, one_network])
+def test_a_parameter_that_is_shared_on_purpose_is_not(guide):
+    assert warned(two, guide, X) == ""
+
+
 def entries_of_one_parameter(x):
     m, s = pyro.param("m", torch.zeros(2)), pyro.param("s", torch.ones(2), constraint=dist.constraints.positive)
     pyro.sample("a", dist.Normal(m[0], s[0]))

@@ -29,6 +29,44 @@ def event_of_rows(x, y):
     pyro.sample("y", dist.Normal(mu * x, 1.0).to_event(1), obs=y)
 
 
+def column_of_rows(x, y):
+    """An event of shape (50, 1) and 50 numbers: 50 x 50 pairs of the two."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    pyro.sample("y", dist.Normal((mu * x)[:, None], 1.0).to_event(2), obs=y)
+
+
+def one_row_of_numbers(x, y):
+    """An event of shape (1, 50): the one row is the data."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    pyro.sample("y", dist.Normal((mu * x)[None], 1.0).to_event(2), obs=y)
+
+
+def measured_often(x, y):
+    """Rows of 3 measurements with one mean: the event of shape (1,) is that of each of them."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal((mu * x)[:, None], 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "right"),
+    [
+        (column_of_rows, 2 * T[:, None], 2 * T),
+        (one_row_of_numbers, 2 * T, 2 * T),
+        (measured_often, (2 * T[:, None]).expand(50, 3), 6 * T),
+        (event_of_rows, torch.tensor(0.0), 0 * T),
+    ],
+)
+def test_a_value_that_fits_its_event_without_pairs_is_fine(model, y, right):
+    """right: what the rows sum to; the posterior of mu is normal, in closed form."""
+    rows = 3 if model is measured_often else 1
+    precision = rows * (T**2).sum().item() + 0.01
+    assert warned(model, lambda x, y: belief(x), T, y) == ""
+    exact = credo.exact(model, T, y).marginals["mu"]
+    assert exact.mean.item() == pytest.approx((T * right).sum().item() / precision, abs=1e-5)
+    assert exact.variance.item() == pytest.approx(1 / precision, rel=1e-5)
+
+
 @pytest.mark.parametrize("model", [constant, line])
 @pytest.mark.parametrize("y", [ONE, torch.tensor(2.0)], ids=["shape (1,)", "a number"])
 def test_one_row_in_a_plate_of_many_is_refused(model, y):
@@ -50,6 +88,8 @@ def test_data_that_does_not_vary_over_a_second_plate_is_refused():
 @pytest.mark.parametrize(
     ("model", "y", "words"),
     [
+        (column_of_rows, T, r"shape \(50,\).*inside the event.*\(50, 1\)"),
+        (column_of_rows, T[None], r"shape \(1, 50\).*inside the event.*\(50, 1\)"),
         (event_of_rows, T[:, None], r"shape \(50, 1\).*inside the event.*\(50,\)"),
         (constant, X, r"shape \(40,\).*batch shape \(50,\).*rows \(50\)"),
         (lambda x, y: constant(x[:20], y), X, r"shape \(40,\).*batch shape \(20,\)"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyro.infer.autoguide import AutoDiagonalNormal
 
+import credo
 from credo.inference.preflight.pyro_errors import explained
 from tests.cases.checked import X, belief, look, world
 
@@ -56,6 +57,55 @@ def test_a_negative_scale_names_the_line_and_the_constraint():
     )
     with pytest.raises(ValueError, match=words):
         look(world, guide, X)
+
+
+@pytest.mark.parametrize("guide", [None, "map"])
+def test_a_count_that_no_automatic_guide_draws_is_named(guide):
+    def counted(x):
+        pyro.sample("N", dist.Poisson(15.0))
+        pyro.sample("x", dist.Normal(pyro.sample("mu", dist.Normal(0.0, 1.0)), 1.0).expand(x.shape).to_event(1), obs=x)
+
+    words = r"site 'N' is discrete and cannot be summed out.*truncate it, pyro.sample\('N', dist.Categorical"
+    with pytest.raises(ValueError, match=words):
+        credo.fit(counted, guide, X, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("guide", "program"),
+    [(belief, "model"), (None, r"model, at the starting values of its autoguide \(init_loc_fn=init_to_median .*\),")],
+)
+def test_a_covariance_that_is_never_positive_definite_is_named_with_the_sites_and_the_remedy(guide, program):
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.MultivariateNormal(mu.expand(len(x)), -torch.linalg.cholesky(-torch.eye(len(x)))), obs=x)
+
+    words = (
+        rf"the {program} asks for the Cholesky factor of a matrix that is not positive definite at the values drawn "
+        r"\(sites until then: 'mu'\), at test_pyro_errors.py:\d+: .*add jitter"
+    )
+    with pytest.raises(ValueError, match=words):
+        credo.fit(model, guide, X, progress=False)
+
+
+def test_two_chains_in_one_loop_are_refused_and_in_one_after_the_other_are_not():
+    def chain(i, before, name):
+        return pyro.sample(f"{name}{i}", dist.Bernoulli(0.3 + 0.4 * before))
+
+    def zipped(x):
+        mu, s, t = pyro.sample("mu", dist.Normal(0.0, 1.0)), 0.0, 0.0
+        for i, j in zip(pyro.markov(range(3)), pyro.markov(range(3)), strict=True):
+            s, t = chain(i, s, "s"), chain(j, t, "t")
+            pyro.sample(f"x{i}", dist.Normal(mu + s + t, 1.0), obs=x[i])
+
+    def in_turn(x):
+        mu, s, t = pyro.sample("mu", dist.Normal(0.0, 1.0)), 0.0, 0.0
+        for i in pyro.markov(range(3)):
+            s, t = chain(i, s, "s"), chain(i, t, "t")
+            pyro.sample(f"x{i}", dist.Normal(mu + s + t, 1.0), obs=x[i])
+
+    with pytest.raises(ValueError, match=r"leaves one pyro.markov .* share one: for i in pyro.markov"):
+        credo.fit(zipped, None, X, steps=2, progress=False)
+    credo.fit(in_turn, None, X, steps=2, progress=False)
 
 
 def test_other_errors_stay_as_they_are():

@@ -1,6 +1,7 @@
 """Noise and counters outside of sample sites are warned of with their line; noise that is meant is not."""
 
 import random
+import time
 
 import numpy as np
 import pyro
@@ -34,13 +35,22 @@ def counted():
     return 1 / CALLS[0]
 
 
-GENERATOR = np.random.default_rng(0)
+OWN = {
+    "numpy": np.random.default_rng(0),
+    "old": np.random.RandomState(0),
+    "python": random.Random(0),
+    "torch": torch.Generator().manual_seed(0),
+}
 LINES = {
     "torch.randn": lambda: torch.randn(()),
     "rsample": lambda: dist.Normal(0.0, 1.0).rsample(),
     "in place": lambda: torch.zeros(()).normal_(),
     "NumPy": lambda: float(np.random.normal()),
     "Python": lambda: random.gauss(0.0, 1.0),
+    "own, of NumPy": lambda: float(OWN["numpy"].normal()),
+    "own, of NumPy's old kind": lambda: OWN["old"].randn(),
+    "own, of Python": lambda: OWN["python"].gauss(0.0, 1.0),
+    "own, of torch": lambda: torch.randn((), generator=OWN["torch"]),
 }
 
 
@@ -56,7 +66,7 @@ def test_the_warning_comes_at_the_line_of_the_call():
     assert caught[0].filename == __file__
 
 
-@pytest.mark.parametrize("noise", [counted, lambda: float(GENERATOR.normal())], ids=["a counter", "own generator"])
+@pytest.mark.parametrize("noise", [counted, lambda: time.time_ns() % 1000 / 1000], ids=["a counter", "a clock"])
 def test_a_program_that_does_not_repeat_itself_is_warned_of_without_a_line(noise):
     assert "does it count its calls" in warned(shifted(noise), belief, X)
 
@@ -125,6 +135,40 @@ def dropped(x):
     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
     with pyro.plate("rows", len(x)):
         pyro.sample("x", dist.Normal(mu + functional.dropout(DROP(0.01 * x), 0.5), 1.0), obs=x)
+
+
+def hidden_by_chance(x):
+    """F.dropout of the latent itself: the rows see mu or 0, twice as large."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(functional.dropout(mu.expand(len(x)), 0.5), 1.0), obs=x)
+
+
+class Decoder(nn.Module):
+    """Dropout of activations that are computed from a latent, as layers and as functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.drop = nn.Linear(1, 40), nn.Dropout(0.1)
+
+    def forward(net, z):  # whatever its first argument is called
+        return functional.dropout(net.drop(net.layer(z[None])), 0.1, training=net.training) + functional.dropout(z)
+
+
+DECODER = Decoder()
+
+
+def decoded(x):
+    pyro.module("decoder", DECODER)
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(DECODER(mu), 1.0), obs=x)
+
+
+def test_dropout_of_a_latent_is_warned_of_and_that_of_a_network_is_not():
+    found = warned(hidden_by_chance, belief, X)
+    assert "test_repeats.py" in found and "outside of a sample site" in found and "functional.dropout(mu" in found
+    assert warned(decoded, belief, X) == ""
 
 
 @pytest.mark.parametrize("model", [own_indices, own_scale, subsampled, dequantised, annealed, dropped])

@@ -255,3 +255,15 @@ def test_a_plate_gone_through_row_by_row_is_right_or_refused(size):
         return
     exact = 0.7 - (X * (Y - 0.7 * X)).sum().item()
     assert slopes.mean().item() == pytest.approx(exact, abs=4.5 * slopes.std().item() / 20)
+
+
+def test_a_covariance_from_outside_of_the_data_is_named_where_batches_do_not_fit_it():
+    covariance, y = torch.eye(6), torch.arange(6.0)
+
+    def model(y):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.MultivariateNormal(m.expand(6), covariance), obs=y)
+
+    with pytest.raises(ValueError, match=r"batch_size: .* does not run on 2 of the 6 rows .*Pass that as an argum"):
+        credo.fit(model, None, y, batch_size=2, progress=False)
+    credo.fit(model, None, y, steps=2, progress=False)

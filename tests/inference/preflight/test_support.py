@@ -73,3 +73,59 @@ def test_an_observation_that_is_no_real_tensor_is_refused_by_its_site(value):
 
     with pytest.raises(ValueError, match="site 'y': the observed value"):
         credo.fit(model, None, torch.ones(2), progress=False)
+
+
+GREY, COUNTS = torch.tensor([0.2, 0.9, 0.0, 0.6]), torch.tensor([3.0, 1.0, 2.0])
+
+
+def grey(x):
+    """Shades between 0 and 1 under a Bernoulli, as in the tutorial on variational autoencoders."""
+    p = pyro.sample("p", dist.Beta(2.0, 2.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Bernoulli(p.expand(len(x)), validate_args=False), obs=x)
+
+
+def totals_left_out(x):
+    p = pyro.sample("p", dist.Dirichlet(torch.ones(3)))
+    pyro.sample("x", dist.Multinomial(probs=p, validate_args=False), obs=x)
+
+
+def test_numbers_between_the_values_pass_where_the_model_says_so():
+    """Their posteriors are Beta(2 + sum, 2 + n - sum) and Dirichlet(1 + counts): the mean at the optimum of q."""
+    fit = credo.fit(grey, None, GREY, steps=400, lr=0.05, progress=False)
+    assert fit.sample(4000)["p"].mean().item() == pytest.approx((2 + GREY.sum().item()) / 8, abs=0.02)
+    fit = credo.fit(totals_left_out, None, COUNTS, steps=400, lr=0.05, progress=False)
+    torch.testing.assert_close(fit.sample(4000)["p"].mean(0), (1 + COUNTS) / 9, atol=0.03, rtol=0)
+
+
+def test_exact_takes_them_too_and_no_others():
+    assert credo.exact(grey, GREY).marginals["p"].mean.item() == pytest.approx((2 + GREY.sum().item()) / 8, abs=1e-4)
+    torch.testing.assert_close(credo.exact(totals_left_out, COUNTS).marginals["p"].mean.float(), (1 + COUNTS) / 9)
+
+    def counts(x):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Poisson(rate), obs=x)
+
+    with pytest.raises(ValueError, match="site 'x': 1 of 2 observed values lie outside the support of Poisson"):
+        credo.exact(counts, torch.tensor([2.0, 2.5]))
+
+
+@pytest.mark.parametrize(
+    ("fn", "value"),
+    [
+        (dist.Bernoulli(torch.tensor([0.5, 0.5]), validate_args=False), torch.tensor([0.0, 255.0])),
+        (dist.Bernoulli(torch.tensor([0.5, 0.5])), torch.tensor([0.0, 0.4])),
+        (dist.Binomial(3, torch.tensor([0.5, 0.5]), validate_args=False), torch.tensor([1.0, 4.0])),
+        (dist.Exponential(torch.ones(2), validate_args=False), torch.tensor([1.0, -4.0])),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_beyond_the_values_do_not(fn, value):
+    def model(x):
+        pyro.param("p", torch.tensor(0.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", fn, obs=x)
+
+    with pytest.raises(ValueError, match="site 'x': 1 of 2 observed values lie outside the support"):
+        credo.fit(model, lambda x: None, value, progress=False)

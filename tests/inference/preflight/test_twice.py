@@ -47,3 +47,43 @@ def test_whole_numbers_that_are_equal_by_chance_are_fine():
                 pyro.sample(name, dist.Bernoulli(p), obs=x if name == "one" else x.clone())
 
     assert warned(model, None, FLIPS) == ""
+
+
+def beside_a_factor(cost):
+    """x ~ N(mu, 1), and a factor of the user's own."""
+
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+        pyro.factor("cost", cost(mu, x))
+
+    return model
+
+
+@pytest.mark.parametrize("cost", [lambda mu, x: dist.Normal(mu, 1.0).log_prob(x).sum()])
+def test_a_factor_of_the_same_density_is_warned_of(cost):
+    found = warned(beside_a_factor(cost), belief, X)
+    assert "sites 'x', 'cost': the factor adds the log density of the observed site once more" in found
+
+    def inside(x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
+            pyro.factor("cost", dist.Normal(mu, 1.0).log_prob(x))
+
+    assert "sites 'x', 'cost'" in warned(inside, belief, X)
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda mu, x: -(mu**2),
+        lambda mu, x: torch.tensor(0.0),
+        lambda mu, x: dist.Normal(mu, 2.0).log_prob(x).sum(),
+        lambda mu, x: -0.5 * dist.Normal(mu, 1.0).log_prob(x).sum(),
+    ],
+    ids=["a prior", "nothing", "another density", "a power"],
+)
+def test_a_factor_of_its_own_is_fine(cost):
+    assert warned(beside_a_factor(cost), belief, X) == ""

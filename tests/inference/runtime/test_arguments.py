@@ -100,8 +100,9 @@ BAD = [
     (torch.tensor([[1.0, 2.0], [np.inf, np.nan]]), r"x: 2 of 4 .* inf at index \(1, 0\)"),
     (np.zeros((0,)), r"x is empty: got shape \(0,\)"),
     (torch.zeros(3, 0), r"x is empty: got shape \(3, 0\)"),
-    (np.asarray(["a", "b"]), "x: got an array of .*, wanted numbers"),
-    (pd.Series(["u", "v"], name="colour"), "x: column 'colour' .* wanted numbers"),
+    (np.asarray(["1", "2"]), "x: got an array of .*, wanted numbers"),
+    (pd.Series(["1,5", "2"], name="dose"), "x: column 'dose' .* wanted numbers"),
+    (np.asarray(["a", None]), "x: 1 of 2 labels are missing"),
 ]
 
 

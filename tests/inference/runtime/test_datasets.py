@@ -1,10 +1,15 @@
-"""A Dataset or a DataLoader stands for the tensors that it holds."""
+"""A Dataset or a DataLoader stands for the tensors that it holds; other containers are copied for a run."""
 
+import collections
+import dataclasses
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from credo.inference.runtime.datasets import batch_size_of, unpacked
+from credo.inference.runtime.datasets import batch_size_of, of_its_own, tensors_in, unpacked
 
 X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
 ROWS = TensorDataset(X, Y)
@@ -69,3 +74,78 @@ def test_the_batches_of_a_loader():
     assert batch_size_of((DataLoader(ROWS, batch_size=2),)) == 2
     assert batch_size_of((DataLoader(ROWS, batch_size=5),)) is None
     assert batch_size_of((X, ROWS)) is None
+
+
+Named = collections.namedtuple("Named", "a b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    x: torch.Tensor
+    name: str = "record"
+
+
+CONTAINERS = {
+    "dictionary": lambda x: {"a": x, "n": 1},
+    "ordered": lambda x: collections.OrderedDict(a=x),
+    "list": lambda x: [x, "text"],
+    "deque": lambda x: collections.deque([x]),
+    "tuple": lambda x: (x, None),
+    "named tuple": lambda x: Named(x, 2),
+    "dataclass": Record,
+    "deep": lambda x: {"a": [Record(x), (x,)]},
+}
+
+
+@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
+@pytest.mark.parametrize("x", [torch.ones(2), np.ones(2), pd.Series([1.0, 1.0])], ids=["tensor", "array", "column"])
+def test_a_container_of_its_own_has_copies_of_the_tensors(make, x):
+    value = make(x)
+    own = of_its_own(value, tensors=True)
+    assert type(own) is type(value) and own is not value and repr(own) == repr(value)
+    assert tensors_in(own).keys() == tensors_in(value).keys() != set()
+    for part in tensors_in(own).values():
+        part[:] = 7.0
+    assert x.tolist() == [1.0, 1.0]
+    assert all(part is x for part in tensors_in(of_its_own(value, tensors=False)).values())
+
+
+def test_what_is_no_container_stays_the_object_that_it_is():
+    weight = torch.ones(1, requires_grad=True)
+    for value in (torch.nn.Linear(1, 1), "text", 1.5, None, {1, 2}, torch.Size([2]), weight, Record, Named):
+        assert of_its_own(value, tensors=True) is value
+    assert of_its_own({"net": CONTAINERS}, tensors=True)["net"] is not CONTAINERS
+
+
+def test_containers_may_hold_themselves_and_one_tensor_twice():
+    tree = {"x": torch.ones(1)}
+    tree["again"], tree["self"] = tree["x"], tree
+    own = of_its_own(tree, tensors=True)
+    assert own["self"] is own and own["again"] is own["x"] is not tree["x"]
+    assert list(tensors_in(tree).values()) == [tree["x"]]
+
+
+class Settings(dict):
+    """A dictionary whose entries are attributes: asked for any other, it raises KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Single(dict):
+    """A dictionary that refuses to be copied."""
+
+    def __copy__(self):
+        raise TypeError("only one")
+
+
+@pytest.mark.parametrize("kind", [Settings, Single])
+def test_dictionaries_of_the_users_own_are_taken(kind):
+    value = kind(x=torch.ones(1))
+    own = of_its_own(value, tensors=True)
+    assert type(own) is kind and own == value and list(tensors_in(own)) == ["['x']"]
+    assert (own is value) == (kind is Single)
+
+
+def test_places_are_as_python_writes_them():
+    value = {"a": [Record(torch.ones(1)), Named(torch.ones(1), 1)]}
+    assert sorted(tensors_in(value)) == ["['a'][0].x", "['a'][1].a"] and list(tensors_in(torch.ones(1))) == [""]

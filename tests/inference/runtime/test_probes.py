@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from credo.inference.runtime.probes import PLACES, SHORTER, differing, look_near, nearly_equal, probing
+from credo.inference.preflight.pyro_errors import explained
+from credo.inference.runtime.generators import refuse_no_seed
+from credo.inference.runtime.probes import PLACES, SHORTER, at_a_draw, differing, look_near, nearly_equal, probing
 
 
 @pytest.mark.parametrize("off", [None, *PLACES])
@@ -73,3 +75,44 @@ def test_tensors_differ_to_the_last_bit():
     x = torch.tensor([1.0, 2.0, torch.nan])
     assert differing(x, x + torch.tensor([0.0, 1e-6, 0.0])).tolist() == [False, True, False]
     assert differing(x, None).all() and differing(x, x[:2]).all()
+
+
+@pytest.mark.parametrize("bad", [0, 1, 9])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, torch.linalg.LinAlgError, ZeroDivisionError])
+def test_a_probe_is_tried_at_other_draws(bad, error):
+    def look(number):
+        if number < bad:
+            raise error("at this draw")
+        return number
+
+    assert at_a_draw(look) == bad
+
+
+def test_a_probe_that_fails_at_each_draw_raises_its_error():
+    with pytest.raises(ValueError, match="at each draw"):
+        at_a_draw(lambda number: fail("at each draw"))
+
+
+def test_a_mistake_that_credo_found_is_raised_at_once():
+    tried = []
+
+    def look(number):
+        tried.append(number)
+        refuse_no_seed("three")
+
+    with pytest.raises(ValueError, match="three"):
+        at_a_draw(look)
+    assert tried == [0]
+
+
+def test_an_error_of_the_program_that_credo_explains_is_tried_again():
+    def look(number):
+        if not number:
+            raise explained("model", torch.linalg.LinAlgError("linalg.cholesky: no")) from ValueError("of the program")
+        return number
+
+    assert at_a_draw(look) == 1
+
+
+def fail(words):
+    raise ValueError(words)

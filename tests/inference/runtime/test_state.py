@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributions import constraints
 
 import credo
+from credo.inference.runtime.state import State, reading
 
 Y = torch.tensor([0.3, 1.2, 2.1, -0.4])
 X = torch.tensor([[0.5, 1.0], [-1.0, 0.3], [2.0, -0.7], [0.1, 0.1]])
@@ -212,3 +213,9 @@ def test_looking_at_a_fit_leaves_the_process_as_it_was(call, unchanged):
     }
     with unchanged():
         calls[call]()
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a"])
+def test_a_fit_that_is_read_needs_a_seed(seed):
+    with pytest.raises(ValueError, match=r"seed: got .*, wanted a whole number"), reading(State(), seed):
+        pass

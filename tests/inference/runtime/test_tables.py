@@ -55,6 +55,13 @@ def test_x_and_X_are_a_vector_and_a_matrix():
     assert X.shape == (2, 1) and y.shape == (2,)
 
 
+@pytest.mark.parametrize("numbers", [[0, 1], [1, 2]], ids=["pandas", "R"])
+def test_row_numbers_without_a_name_are_no_inputs(numbers):
+    named = table("a", "y").assign(**{"Unnamed: 0": numbers})
+    assert list(by_column(model, named)[0].columns) == ["a"]
+    assert list(by_column(model, named.assign(**{"Unnamed: 0": [1, 3]}))[0].columns) == ["a", "Unnamed: 0"]
+
+
 def test_two_columns_of_a_name_are_refused():
     with pytest.raises(ValueError, match="two columns called 'y'"):
         by_column(model, pd.DataFrame([[1, 2]], columns=["y", "y"]))

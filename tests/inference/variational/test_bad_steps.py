@@ -1,8 +1,12 @@
 """Steps without a finite loss are skipped and counted; too many end the run."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions.constraints import positive
 
+import credo
 from credo.inference.variational.bad_steps import FROM, ROW, SHARE, BadSteps, NotFinite
 from credo.inference.variational.steps import StepBlock
 
@@ -70,3 +74,70 @@ def test_another_error_is_raised_as_it_is(error, times):
         bad.add_error(error)
     with pytest.raises(type(error), match=str(error)):
         bad.add_error(error)
+
+
+X = torch.linspace(-1.0, 1.0, 21)
+Y = 2.0 * X + 0.5 * torch.sin(7.0 * X)
+
+
+def raise_value(a):
+    if a < 0.5:
+        raise ValueError("the slope must be at least 0.5")
+
+
+def raise_assertion(a):
+    assert a > 0.5
+
+
+def raise_runtime(a):
+    if a < 0.5:
+        raise RuntimeError("the solver did not converge")
+
+
+def no_cholesky(a):
+    torch.linalg.cholesky(torch.eye(2) * (a - 0.5))
+
+
+def not_finite(a):
+    pyro.factor("above", torch.where(a > 0.5, 0.0, torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("fail", "batch_size"),
+    [
+        (raise_value, None),
+        (raise_assertion, None),
+        (raise_runtime, None),
+        (no_cholesky, None),
+        (not_finite, None),
+        pytest.param(raise_value, 7, marks=pytest.mark.slow),
+        (no_cholesky, 7),
+    ],
+)
+def test_a_model_that_fails_at_a_quarter_of_the_first_draws_is_fitted(fail, batch_size):
+    def model(x, y):
+        a = pyro.sample("a", dist.Normal(1.0, 1.0))
+        fail(a)
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(a * x, 0.5), obs=y)
+
+    def guide(x, y):
+        m, s = pyro.param("m", torch.tensor(1.0)), pyro.param("s", torch.tensor(0.75), constraint=positive)
+        pyro.sample("a", dist.Normal(m, s))  # below 0.5 with probability 0.25
+
+    with pytest.warns(UserWarning, match="steps were skipped; the first"):
+        fit = credo.fit(model, guide, X, Y, steps=600, lr=0.03, batch_size=batch_size, compile=False, progress=False)
+    precision = 1.0 + (X**2).sum() / 0.25  # conjugate; the posterior is 6 sds above 0.5
+    assert abs(fit.params["m"] - (1.0 + (X * Y).sum() / 0.25) / precision) < 0.25 * precision**-0.5
+    assert abs(fit.params["s"] * precision**0.5 - 1) < 0.2
+    assert fit.plan.entries[0].estimator == "pathwise"
+
+
+def test_a_model_that_never_fails_skips_no_step():
+    def model(x, y):
+        a = pyro.sample("a", dist.Normal(1.0, 1.0))
+        no_cholesky(a.abs() + 1)
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(a * x, 0.5), obs=y)
+
+    credo.fit(model, None, X, Y, steps=30, compile=False, progress=False)  # a warning would be an error

@@ -1,5 +1,7 @@
 """Measurements on a running pair: the gain against the closed form of the ELBO, and nothing moved by measuring."""
 
+import random
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -98,3 +100,34 @@ def test_weights_that_lie_otherwise_in_memory_are_trained_like_any_others():
     fit = credo.fit(model, guide, net, x, y, steps=30, progress=False)
     after = fit.trained(net).weight
     assert after.shape == net.weight.shape and not torch.equal(after, net.weight)
+
+
+def test_a_program_that_draws_noise_of_its_own_is_told_from_rounding(inside):
+    """The same parameters and the same seed give another ELBO: no precision would help."""
+    pair, plan = inside
+    own = random.Random(0)
+
+    def shifted(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z + own.gauss(0.0, 1.0), 1.0), obs=y)
+
+    assert elbo_gain(Elbo(pair._replace(model=shifted), plan, False), NEAR, NOW, seed=3).unsteady
+    steady = elbo_gain(Elbo(pair, plan, False), NEAR, NOW, seed=3)
+    assert not steady.unsteady
+    wide, narrow = torch.tensor([1e6, -0.5]), torch.tensor([1e6, -0.7])
+    far = elbo_gain(Elbo(pair._replace(data=(Y + 1e6,)), plan, False), wide, narrow, seed=3)
+    assert far.rounding > 1 and not far.unsteady
+
+
+def test_the_verdict_on_noise_asks_for_no_other_precision():
+    own = random.Random(0)
+
+    def shifted(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z + own.gauss(0.0, 1.0), 1.0), obs=y)
+
+    with pytest.warns(UserWarning, match="outside of a sample site|when nothing does"):
+        fit = credo.fit(shifted, guide, Y, progress=False)
+    assert not fit.converged and "float64" not in fit.stopped and "outside of its sites" in fit.stopped

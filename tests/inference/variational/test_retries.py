@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from credo.inference.runtime.generators import refuse_no_seed
 from credo.inference.variational.retries import NUMERIC, TRIES, at_other_draws
 
 
-@pytest.mark.parametrize("error", NUMERIC)
+@pytest.mark.parametrize("error", [*NUMERIC, RuntimeError])
 @pytest.mark.parametrize("bad", range(TRIES))
 def test_the_first_draw_without_an_error_counts(error, bad):
     def compute(number):
@@ -17,16 +18,25 @@ def test_the_first_draw_without_an_error_counts(error, bad):
     assert at_other_draws(compute) == bad
 
 
-def test_the_same_error_twice_is_raised():
+def test_the_same_error_of_credo_twice_is_raised():
     calls = []
 
     def compute(number):
         calls.append(number)
-        raise ValueError("the guide has no site 'z'")
+        refuse_no_seed("three")
 
-    with pytest.raises(ValueError, match="no site 'z'"):
+    with pytest.raises(ValueError, match="three"):
         at_other_draws(compute)
     assert calls == [0, 1]
+
+
+@pytest.mark.parametrize("bad", range(TRIES))
+def test_the_same_words_of_a_cholesky_factor_are_tried_again(bad):
+    def compute(number):
+        torch.linalg.cholesky(torch.eye(2) * (1 if number == bad else -1))
+        return number
+
+    assert at_other_draws(compute) == bad
 
 
 def test_the_first_of_many_errors_is_raised():
@@ -37,7 +47,7 @@ def test_the_first_of_many_errors_is_raised():
         at_other_draws(compute)
 
 
-@pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("error", [TypeError, NotImplementedError, RecursionError, KeyError, torch.OutOfMemoryError])
 def test_another_error_is_raised_at_once(error):
     calls = []
 
@@ -48,3 +58,13 @@ def test_another_error_is_raised_at_once(error):
     with pytest.raises(error):
         at_other_draws(compute)
     assert calls == [0]
+
+
+def test_an_error_of_another_kind_on_a_later_try_hides_none():
+    """The first try took an entry out of the data, which the second one missed."""
+
+    def compute(number):
+        raise KeyError("y") if number else ValueError("changes its data in place")
+
+    with pytest.raises(ValueError, match="changes its data in place"):
+        at_other_draws(compute)

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -50,10 +51,13 @@ def test_options_out_of_range_are_refused(option, value):
     ("option", "value"),
     [
         *(("lr", v) for v in (0.0, -1.0, float("nan"))),
-        *(("particles", v) for v in (0, 2.5, "3")),
-        *(("batch_size", v) for v in (0, -1)),
-        *(("seed", v) for v in (-1, 0.5)),
-        ("plan", "slow"),
+        *(("particles", v) for v in (0, 2.5, "3", True, 10**30)),
+        *(("batch_size", v) for v in (0, -1, True)),
+        *(("seed", v) for v in (-1, 0.5, True)),
+        *(("plan", v) for v in ("slow", {"loc": []}, {"loc": None})),
+        *(("force", v) for v in ("False", 2, torch.zeros(3), np.zeros(0))),
+        *(("compile", v) for v in ("no", None)),
+        *(("progress", v) for v in ("no", float("nan"))),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_argument(option, value):
@@ -73,3 +77,4 @@ def test_what_is_given_is_kept():
     assert found.model is world and found.device == torch.device("cpu")
     assert (found.particles, found.batch_size, found.seed, found.force, found.progress) == (3, 2, 5, True, False)
     assert (check().particles, check().batch_size) == (None, None)
+    assert [check(force=v).force for v in (np.True_, 1, 0, False)] == [True, True, False, False]

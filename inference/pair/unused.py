@@ -1,0 +1,34 @@
+"""Parameters that no site of a pair is computed from: no gradient can ever reach them."""
+
+import pyro
+import torch
+from pyro import poutine
+
+from ..runtime.generators import noise
+from ..runtime.parameters import leaves_behind, unconstrained
+from .pair import Pair
+
+TRACES = 32  # a program may use a parameter in some draws only
+
+
+def unused_parameters(pair: Pair) -> list[str]:
+    """The names of the parameters without a way in the graph to a value or a log density of a site, in TRACES draws.
+
+    A parameter with a gradient of zero is used. One that is detached, or read by `.item()`, is not. A parameter that
+    only `pyro.deterministic` shows is used. No parameter, and no generator, changes.
+    """
+    left = {id(p): name for name, p in unconstrained().items()}
+    store = pyro.get_param_store()
+    for number in range(TRACES):
+        with noise(number), store.scope(store.get_state()), torch.enable_grad(), pyro.validation_enabled(False):
+            guide = poutine.trace(pair.guide).get_trace(*pair.data)
+            model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+            for trace in (guide, model):
+                trace.compute_log_prob()
+        sites = [s for trace in (guide, model) for s in trace.nodes.values() if s["type"] == "sample"]
+        found = [site.get(what) for site in sites for what in ("value", "log_prob")]
+        for leaf in leaves_behind([x for x in found if isinstance(x, torch.Tensor)]):
+            left.pop(id(leaf), None)
+        if not left:
+            break
+    return list(left.values())
