@@ -15,6 +15,8 @@ from typing import Any
 import matplotlib
 import torch
 
+from credo.inference.runtime.generators import torch_states
+
 from .device import NAME, register
 
 matplotlib.use("agg")
@@ -126,17 +128,35 @@ def state(module: Any) -> dict[str, Callable[[], bool]]:
                 places.add(torch.zeros(1).device.type)
                 return super().step(closure)
 
-        credo.fit(
-            regression, None, *data, optim=Counting, lr=1e-4, device=NAME, compile=compile, steps=40, progress=False
-        )
+        taken(credo.SVI(regression, None, Counting, lr=1e-4, device=NAME, compile=compile, progress=False), data)
         return places
 
     def running_var(compile: bool) -> torch.Tensor:  # the loss leaves the mean open, to which rounding adds up
         model = Normed()
-        fit = credo.fit(model, None, *data, device=NAME, compile=compile, steps=60, seed=1, progress=False)
+        fit = taken(credo.SVI(model, None, device=NAME, compile=compile, seed=1, progress=False), data)
         return fit.trained(model.net)[1].running_var
 
+    def write(into: Callable[[torch.Tensor, torch.Tensor], Any]) -> torch.Tensor:
+        seen = torch.zeros(40)
+
+        def model(x: torch.Tensor, y: torch.Tensor) -> None:
+            into(seen, y)
+            regression(x, y)
+
+        credo.fit(model, None, *data, device=NAME, steps=2, progress=False)
+        return seen
+
+    def refused() -> bool:
+        try:
+            write(lambda seen, y: seen.add_(y))
+        except RuntimeError as error:
+            return "Expected all tensors to be on the same device" in str(error)
+        return False
+
     return {
+        "a copy into a constant outside reaches it": lambda: write(lambda seen, y: seen.copy_(y)).equal(data[1]),
+        "arithmetic into a constant outside is refused, not lost": refused,
+        "the generator of the device counts": lambda: len(torch_states()) == 2,
         "an eager optimiser counts on the CPU": lambda: counters(False) == {"cpu"},
         "a replayed one too": lambda: counters(True) == {"cpu"},
         "buffers move in a graph": lambda: torch.allclose(running_var(True), running_var(False), 1e-4),
@@ -216,6 +236,13 @@ def afterwards() -> dict[str, Callable[[], bool]]:
         "auroc takes it": lambda: credo.metrics.auroc(probs[:, 0], probs[:, 1]) == 0.5,
         **{f"a picture of {name} takes it": picture for name, picture in pictures.items()},
     }
+
+
+def taken(runner: Any, data: tuple[torch.Tensor, ...]) -> Any:
+    """The fit after 60 steps, the later ones recorded: a run of so few would not be."""
+    for _ in range(60):
+        runner.step(*data)
+    return runner.run(*data, steps=0)
 
 
 def rows(n: int) -> tuple[torch.Tensor, torch.Tensor]:
