@@ -112,5 +112,6 @@ def place_in(path: Path, error: BaseException) -> str:
     """The file and the line in it where an error arose, for messages; empty if it did not arise in that file."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    frames, file = traceback.extract_tb(error.__traceback__), path.resolve()
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
     return f"{path}, line {lines[-1]}" if lines else ""

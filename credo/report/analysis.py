@@ -2,6 +2,8 @@
 
 import inspect
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     try:
         table = pd.read_csv(path)
         header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a CSV file ({error})") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # pandas' own are ValueErrors
+        packed = "; wanted one CSV file, unpack it first" if "ZIP" in str(error) else ""
+        raise ValueError(f"{path}: cannot be read as a CSV file ({error}){packed}") from None
     if table.empty:
         raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
     if len(twice := header[header.duplicated() & header.notna()]):

@@ -33,7 +33,7 @@ from .log_joint import LogJoint
 from .mixture import Component, log_prob, mixture_marginals, sample
 from .points import Checked
 from .precision import in_double, is_narrow
-from .predict import predict
+from .predict import deterministic_at, predict
 from .search import posterior_of
 
 CPU = torch.device("cpu")
@@ -77,8 +77,12 @@ class Exact:
         return joint(self.marginals, self.components)
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> Draws:
-        """n joint draws z ~ p(z | data): {site: shape (n, *shape of the site)}."""
-        n = number_of_draws("sample", n)
+        """n joint draws z ~ p(z | data), with the deterministic sites: {site: shape (n, *shape of the site)}."""
+        draws = self._latents(number_of_draws("sample", n), seed)
+        with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
+            return draws | deterministic_at(self.model, self.data, draws)
+
+    def _latents(self, n: int, seed: int) -> Draws:
         with noise(seed), torch.no_grad():
             drawn = sample(self.components, n)
         return {name: drawn[name] for name in self.marginals}
@@ -94,7 +98,7 @@ class Exact:
         """
         n, new = number_of_draws("predict", n), by_name(self.model, new, named, ("seed",))
         refuse_unknown(self.state, new)
-        draws = self.sample(n, seed=seed)
+        draws = self._latents(n, seed)
         values = self._tensors(new) if new else self.data
         values = to_predict(values, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
@@ -103,7 +107,7 @@ class Exact:
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
         n, moments = number_of_draws("summary", n), {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
-        return as_table(moments, self.sample(n, seed=seed))
+        return as_table(moments, self._latents(n, seed))
 
     def update(self, *more: Any) -> "Exact":
         """Today's posterior as tomorrow's prior: p(z | data, more) = p(more | z) p(z | data) / p(more | data).

@@ -1,4 +1,4 @@
-"""The posterior predictive from draws of a posterior.
+"""What follows from draws of a posterior: the posterior predictive, and the deterministic sites.
 
 p(y* | x*, data) = E[p(y* | x*, z) | data],   by draws z ~ p(z | data), y* ~ p(y* | x*, z)
 """
@@ -9,11 +9,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 
 from ..pair.pair import Pair
 from ..posterior.explained import naming_arguments
 from ..posterior.local_latents import sources
 from ..posterior.prediction import one_prediction
+from ..runtime.held import HeldSites
+from ..runtime.sites import deterministic
 from ..runtime.vectorise import draw_each
 from .block_posterior import Draws
 
@@ -37,3 +40,14 @@ def predict(model: Callable[..., Any], data: tuple[Any, ...], values: tuple[Any,
         found = sources(pair({name: value[0] for name, value in draws.items()}), values)
         points = {**draws, "": torch.zeros(n)}  # "": counts the runs even if there is no latent
         return draw_each(lambda point: one_prediction(pair(point), values, found).drawn, points)
+
+
+def deterministic_at(model: Callable[..., Any], data: tuple[Any, ...], draws: Draws) -> Draws:
+    """The deterministic sites of the model at these draws of its latents: {site: shape (n, *shape of the site)}."""
+
+    def at(point: Draws) -> Draws:
+        sites = deterministic(poutine.trace(HeldSites(point)(model)).get_trace(*data))
+        return {name: site["value"] for name, site in sites.items()}
+
+    first = {name: value[0] for name, value in draws.items()}
+    return draw_each(at, draws) if first and at(first) else {}

@@ -9,7 +9,7 @@ from torch.distributions import constraints
 from ..distributions.unwrap import unwrapped
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
-from ..runtime.call import argument_names
+from ..runtime.call import argument_names, parameters
 from ..runtime.sites import Site, latent, observed, plates
 from .continued import ContinuedSites
 
@@ -34,7 +34,8 @@ class _AnySite(NamedTuple):
 def find_row_sites(pair: Pair, guide: poutine.Trace, model: poutine.Trace) -> RowSites:
     """The sites that belong to rows. guide, model: traces of the pair on its data, which has rows.
 
-    Where the model does not run with one more row: the latents in a plate of that size that holds observations.
+    Where the model does not run with one more row: the latents in a plate of that size that holds observations, and
+    joint draws of as many numbers as a setting of the model says.
     """
     arguments, n = rows_of(pair.data)
     sites = {name: site for name, site in latent(model).items() if name in latent(guide)}
@@ -47,7 +48,8 @@ def find_row_sites(pair: Pair, guide: poutine.Trace, model: poutine.Trace) -> Ro
             torch.broadcast_shapes(site["value"].shape, site["fn"].shape())
     except Exception:  # of the user's program, which knows its number of rows
         over = {f.name for site in observed(model).values() for f in site["cond_indep_stack"] if f.size == n}
-        return RowSites(frozenset(name for name, site in sites.items() if plates(site) & over), fixed=frozenset(over))
+        inside = frozenset(name for name, site in sites.items() if plates(site) & over)
+        return RowSites(inside, joint=_joint_by_number(pair, model, data, n), fixed=frozenset(over))
     sizes = _plate_sizes(longer)
     over = {name for name, size in _plate_sizes(model).items() if size == n and sizes.get(name) == n + 1}
     inside = frozenset(name for name, site in sites.items() if plates(site) & over)
@@ -62,6 +64,25 @@ def find_row_sites(pair: Pair, guide: poutine.Trace, model: poutine.Trace) -> Ro
     more = {name: site for name, site in latent(longer).items() if name not in model.nodes}
     by_name = tuple(name for name, site in more.items() if not plates(site) & over)
     return RowSites(inside | along, along, joint, by_name)
+
+
+def _joint_by_number(pair: Pair, model: poutine.Trace, data: tuple[Any, ...], n: int) -> frozenset[str]:
+    """The observed joint draws of n rows where n is a setting, `model(y, n=15)`. data: with one more row."""
+    settings = {p.name: n + 1 for p in parameters(pair.model)[len(data) :] if type(p.default) is int and p.default == n}
+    more = tuple(v + 1 if type(v) is int and v == n else v for v in data)
+    if not settings and all(new is old for new, old in zip(more, data, strict=True)):
+        return frozenset()
+    sites = latent(model)
+    try:
+        with ContinuedSites({name: site["value"] for name, site in sites.items()}, _AnySite(frozenset(sites))):
+            longer = observed(poutine.trace(pair.model).get_trace(*more, **settings))
+    except Exception:  # of the user's program, for which the number may mean something else
+        return frozenset()
+    return frozenset(
+        name
+        for name, site in observed(model).items()
+        if name in longer and longer[name]["fn"].event_shape != site["fn"].event_shape and is_joint(site)
+    )
 
 
 def is_joint(site: Site) -> bool:

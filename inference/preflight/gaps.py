@@ -4,6 +4,7 @@ Missing values are fine where the pair never decides by them, and its density an
 Elsewhere they would become the answer in silence (NaN > 0 is False).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,10 @@ from ..runtime.parameters import unconstrained
 DECIDES = {"lt", "le", "gt", "ge", "eq", "ne", "less", "greater", "sort", "argsort", "argmax", "argmin", "topk"}
 DECIDES |= {"searchsorted", "bucketize", "histc", "unique", "sign", "long", "int", "short", "bool", "bincount"}
 
+_BUILT = re.compile(
+    r"builds an? (?P<kind>\w+) whose (?P<argument>\w+) is .*?, wanted .*?(?P<place>, at \S+:\d+(: `.*`)?)?;"
+)
+
 
 @contextmanager
 def naming_gaps(gaps: Mapping[str, str]) -> Iterator[None]:
@@ -31,7 +36,10 @@ def naming_gaps(gaps: Mapping[str, str]) -> Iterator[None]:
     except ValueError as error:
         if not gaps:
             raise
-        raise _refusal(gaps, f"the model cannot use them: {str(error).splitlines()[0]}") from error
+        words = str(error).splitlines()[0]
+        if built := _BUILT.search(words):  # the remedies for a parameter of a distribution are none here
+            words = f"it builds a {built['kind']} whose {built['argument']} is not finite{built['place'] or ''}"
+        raise _refusal(gaps, f"the model cannot use them: {words}") from error
 
 
 def refuse_gaps(pair: Pair, gaps: Mapping[str, str]) -> None:

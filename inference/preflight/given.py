@@ -108,22 +108,39 @@ def _naming_data(given: Arguments) -> Iterator[None]:
 
 @contextmanager
 def naming_lengths(given: Arguments) -> Iterator[None]:
-    """An error inside about two sizes that are the lengths of two arguments becomes one that names these arguments."""
+    """An error inside about sizes becomes one that names the arguments of these sizes."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         first = str(error).split("\n")[0]
-        said = {int(word) for word in re.findall(r"\d+", first)} if re.search("size|shape", first) else set()
-        rows: dict[int, str] = {}
-        for name, value in zip(given.names, given.values, strict=True):
-            if isinstance(value, torch.Tensor) and value.dim() and len(value) in said:
-                rows.setdefault(len(value), name)
-        if len(rows) < 2:
+        if not re.search("size|shape|rows in dim", first):
             raise
-        (n, one), (m, other), *_ = rows.items()
-        raise ValueError(
-            f"{one} has {n} rows and {other} has {m}, and the pair cannot use them together: {error}"
-        ) from error
+        said = {int(word) for word in re.findall(r"\d+", first)}
+        rows: dict[int, str] = {}
+        one_row, matrices = [], []
+        for name, value, columns in zip(given.names, given.values, given.columns, strict=True):
+            if not isinstance(value, torch.Tensor) or not value.dim():
+                continue
+            if len(value) in said:
+                rows.setdefault(len(value), name)
+            if value.dim() == 2 and len(value) == 1 and value.shape[1] in said - {1}:
+                one_row.append((name, tuple(value.shape)))
+            if columns is not None and len(value) in said:
+                matrices.append((name, f"shape {tuple(value.shape)}, of the columns {columns}"))
+        if len(rows) >= 2:
+            (n, one), (m, other), *_ = rows.items()
+            why = f"{one} has {n} rows and {other} has {m}, and the pair cannot use them together: {error}"
+        elif one_row:
+            name, shape = one_row[0]
+            why = f"{name} has shape {shape}, one row; pass {name}.reshape(-1) if these are {shape[1]} rows: {error}"
+        elif matrices:
+            name, made = matrices[0]
+            why = (
+                f"{name} is a matrix of {made}; if it is one column, call that {name!r}, or pass it by itself: {error}"
+            )
+        else:
+            raise
+        raise ValueError(why) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Tied weights, networks that model and guide share, and a parameter that is fetch
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -120,10 +121,9 @@ def one_for_two_sites(guide: poutine.Trace, calls: list[ParameterCall]) -> list[
 
     A scale that a loop shares, and a parameter that is created once and used twice, are taken as meant.
     """
-    again: dict[str, set[tuple[Place, ...]]] = {}
-    for name in (names := [call.name for call in calls if call.starts]):
-        if names.count(name) > 1:
-            again[name] = {call.places for call in calls if call.name == name and call.starts}
+    starts = [call for call in calls if call.starts]
+    many = {name for name, count in Counter(call.name for call in starts).items() if count > 1}
+    again = {name: {call.places for call in starts if call.name == name} for name in many}
     found, leaves = [], unconstrained() if again else {}
     for name in again.keys() & leaves.keys():
         uses: dict[str, dict[str, torch.Tensor]] = {}

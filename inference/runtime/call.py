@@ -49,7 +49,8 @@ def by_name(
                 raise TypeError(
                     f"{name}: the model takes it by keyword only; bind it first, functools.partial(model, {name}=...)"
                 )
-            close = difflib.get_close_matches(name, [*options, *names], n=1)
+            close = [n for n in names if n.lower() == name.lower()]
+            close = close or difflib.get_close_matches(name, [*options, *names], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(
                 f"got an unexpected keyword argument {name!r}: no option, nor an argument of the model{hint}"

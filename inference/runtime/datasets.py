@@ -13,13 +13,19 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 
 def unpacked(data: tuple[Any, ...]) -> tuple[Any, ...]:
     """The data with each Dataset, or the Dataset of each DataLoader, replaced by its tensors, one an argument.
 
-    Raises ValueError for a Dataset without a length, whose rows cannot be collected.
+    Raises ValueError for a Dataset without a length, whose rows cannot be collected, and for what reads a DataLoader.
     """
+    if any(isinstance(value, _BaseDataLoaderIter) for value in data):
+        raise ValueError(
+            "data: got an iterator over a DataLoader, which can be read only once; pass the DataLoader itself, or one "
+            "batch of it, *next(iterator)"
+        )
     return tuple(part for value in data for part in (_tensors(value) if _is_dataset(value) else (value,)))
 
 

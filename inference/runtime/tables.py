@@ -53,7 +53,8 @@ def by_column(model: Callable[..., Any], table: pd.DataFrame) -> tuple[Any, ...]
     if len(missing) > 1 or (missing and (len(wanted) == 1 or not rest)):
         raise ValueError(
             f"the table has no column {missing[0]!r}, an argument of the model: got columns {list(table.columns)}, "
-            f"wanted {names}. Rename a column, or pass the arguments one by one, e.g. table[{table.columns[0]!r}]."
+            f"wanted {names}{_in_other_case(missing, rest)}. Rename a column, or pass the arguments one by one, e.g. "
+            f"table[{table.columns[0]!r}]."
             if len(table.columns)
             else f"the table has no columns; wanted {names}"
         )
@@ -82,6 +83,8 @@ def _near(name: str, columns: list[Any]) -> str | None:
     No slips: x and X are a vector and a matrix, dose1 and dose2 columns of a matrix called dose, and few people miss
     the first letter of a name (age, wage).
     """
+    if blank := [c for c in columns if isinstance(c, str) and c.strip() == name]:
+        return str(blank[0])
     if len(name) == 1:
         return None
     plain = {_plain(c): c for c in columns if isinstance(c, str)}
@@ -91,6 +94,13 @@ def _near(name: str, columns: list[Any]) -> str | None:
     others += [c for c in plain if c == _plain(name) + "s" or c + "s" == _plain(name)]
     near = difflib.get_close_matches(_plain(name), others, n=2, cutoff=NEAR)
     return str(plain[near[0]]) if len(near) == 1 else None
+
+
+def _in_other_case(missing: list[str], columns: list[Any]) -> str:
+    """For the message, the columns that have each of these names in other capitals; empty if one has none."""
+    plain = {_plain(c): c for c in columns if isinstance(c, str)}
+    found = [plain[_plain(name)] for name in missing if _plain(name) in plain]
+    return f", which may be {', '.join(map(repr, found))}" if len(found) == len(missing) else ""
 
 
 def _plain(name: str) -> str:

@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and what it says to bad input."""
 
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -201,6 +202,29 @@ def test_a_posterior_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
         ("def posterior(x):\n    return 5\n", "a int without .marginals, wanted a posterior"),
     ):
         result = run("compare", write(tmp_path, "own.py", OWN + code), "--data", data, "--steps", 1)
+        assert result.exit_code == 2 and words in result.output, result.output
+
+
+def test_a_path_from_here_is_the_file_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "own.py", OWN.replace("    loc =", "    1 / 0\n    loc ="))
+    result = run("fit", "own.py", "--data", write(tmp_path, "x.csv", "x\n1.0\n2.0\n"))
+    assert result.exit_code == 2 and "own.py, line 5: ZeroDivisionError" in result.output, result.output
+
+
+def test_packed_files_and_blanks_in_a_header_line_are_named(tmp_path: Path) -> None:
+    pair, packed = write(tmp_path, "own.py", OWN), tmp_path / "x.zip"
+    with zipfile.ZipFile(packed, "w") as files:
+        files.writestr("one.csv", "x\n1.0\n2.0\n")
+    assert run("fit", pair, "--data", packed, "--steps", 2).exit_code == 0
+    with zipfile.ZipFile(packed, "a") as files:
+        files.writestr("two.csv", "x\n1.0\n")
+    for data, words in (
+        (packed, "x.zip: cannot be read as a CSV file (Multiple files found in ZIP file."),
+        (packed, "wanted one CSV file, unpack it first"),
+        (write(tmp_path, "x.csv.gz", b"x\n1.0\n"), "x.csv.gz: cannot be read as a CSV file"),
+    ):
+        result = run("fit", pair, "--data", data)
         assert result.exit_code == 2 and words in result.output, result.output
 
 

@@ -68,3 +68,21 @@ def test_a_deterministic_site_keeps_its_shape_in_a_plate():
     drawn = credo.exact(model, x, 2 * x).predict(50)
     assert drawn["line"].shape == drawn["y"].shape == (50, 3)
     assert (drawn["line"] - drawn["y"]).abs().max() < 0.1
+
+
+def test_draws_of_the_posterior_hold_the_deterministic_sites():
+    def model(x, y):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        pyro.deterministic("double", 2 * b)
+        with pyro.plate("N", len(y)):
+            pyro.deterministic("mean", b * x)
+            pyro.sample("y", dist.Normal(b * x, 1.0), obs=y)
+
+    x = torch.tensor([1.0, 2.0, 3.0])
+    exact = credo.exact(model, x, x + 1)
+    drawn = exact.sample(1000, seed=1)
+    assert set(drawn) == {"b", "double", "mean"} and drawn["mean"].shape == (1000, 3)
+    assert torch.equal(drawn["double"], 2 * drawn["b"])
+    assert torch.allclose(drawn["mean"], drawn["b"][:, None] * x.double())
+    assert torch.equal(drawn["b"], exact.sample(1000, seed=1)["b"])
+    assert list(exact.summary().index) == ["b"]

@@ -110,6 +110,13 @@ def index_inside(y):
     pyro.sample("y", dist.MultivariateNormal(torch.zeros(len(y)), scale * kernel(t, t) + torch.eye(len(y))), obs=y)
 
 
+def walk(y=None, n=9):
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+    t = torch.arange(1.0, n + 1)
+    K = torch.minimum(t[:, None], t) + 0.01 * torch.eye(n)
+    pyro.sample("y", dist.MultivariateNormal(torch.zeros(n), scale * K), obs=y)
+
+
 def fixed_covariance(x, y=None):
     w = pyro.sample("w", dist.Normal(0.0, 1.0))
     pyro.sample("y", dist.MultivariateNormal(w * x, kernel(X, X) + torch.eye(len(X))), obs=y)
@@ -126,6 +133,8 @@ def centred(x, y=None):
     [
         (index_inside, (Y,), (), "no argument that tells one row from another"),
         (index_inside, (Y,), (torch.zeros(12),), "no argument that tells one row from another"),
+        (walk, (Y,), (), "no argument that tells one row from another"),
+        (walk, (Y, 9), (), "no argument that tells one row from another"),
         (fixed_covariance, (X, Y), (NEW,), "does not run on the rows of the fit and the new ones together"),
         (centred, (X, Y), (NEW,), "further rows leave as it is"),
     ],
@@ -147,6 +156,11 @@ def one_vector(y):
     pyro.sample("y", dist.MultivariateNormal(torch.zeros(3), scale_tril=L), obs=y)
 
 
+def one_vector_beside_a_number(y, steps=3):
+    loc = pyro.sample("loc", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    pyro.sample("y", dist.MultivariateNormal(loc / steps, torch.eye(3) + 0.5), obs=y)
+
+
 def counts(y):
     p = pyro.sample("p", dist.Dirichlet(torch.ones(len(y))))
     pyro.sample("y", dist.Multinomial(12, p), obs=y)
@@ -162,6 +176,7 @@ def independent(x, y=None):
     [
         (correlated_columns, (torch.randn(8, 2),), (torch.zeros(3, 2),)),
         (one_vector, (torch.tensor([0.1, 0.5, -1.0]),), ()),
+        (one_vector_beside_a_number, (torch.tensor([0.1, 0.5, -1.0]),), ()),
         (counts, (torch.tensor([3.0, 4.0, 5.0]),), ()),
         (independent, (X, Y), (NEW,)),
     ],

@@ -153,3 +153,17 @@ def test_later_steps_and_predictions_take_what_the_first_one_took():
     svi.step(Y.nan_to_num())
     with pytest.raises(ValueError, match="y: 2 of 5 values are not finite"):
         svi.step(Y)
+
+
+def test_the_refusal_names_the_line_and_no_remedy_for_parameters():
+    def model(x, y):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(b * x, 1.0), obs=y)
+
+    x = torch.tensor([NAN, 1.0, 2.0])
+    with pytest.raises(ValueError) as refused:
+        credo.fit(model, None, x, torch.ones(3), steps=2, progress=False)
+    said = str(refused.value)
+    assert said.startswith("x: 1 of 3 values are not finite, the first is nan at index (0,); drop or fill those rows")
+    assert "it builds a Normal whose loc is not finite, at test_gaps.py:" in said and "pyro.param" not in said

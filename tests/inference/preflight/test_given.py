@@ -213,3 +213,35 @@ def test_containers_that_keep_their_numbers_are_taken_and_the_users_is_unchanged
     assert len(fit.losses) == 3 and repr(data) == before
     assert abs(credo.exact(model, data).marginals["mu"].mean - 6 / (3 + 1 / 100)) < 1e-6
     assert repr(data) == before
+
+
+def line(x, y):
+    b = pyro.sample("b", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(b * x, 0.5), obs=y)
+
+
+def products(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(x.shape[-1]), 1.0).to_event(1))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(x.float() @ w, 0.5), obs=y)
+
+
+@pytest.mark.parametrize("columns", [("xx",), ("xs", "z")], ids=["one", "two"])
+def test_columns_that_became_a_matrix_are_listed_where_the_model_wants_one(columns):
+    table = pd.DataFrame({name: np.arange(6.0) for name in (*columns, "y")})
+    with pytest.raises(
+        ValueError, match=rf"^x is a matrix of shape \(6, {len(columns)}\), of the columns \['{columns[0]}'"
+    ):
+        credo.fit(line, None, table, steps=2, progress=False)
+    assert len(credo.fit(products, None, table, steps=2, progress=False, compile=False).losses) == 2
+
+
+def test_one_row_of_data_is_named():
+    x = np.arange(6.0)
+    with pytest.raises(ValueError, match=r"^x has shape \(1, 6\), one row; pass x.reshape\(-1\) if these are 6 rows"):
+        credo.fit(line, None, x[None], x[None], steps=2, progress=False)
+    with pytest.raises(ValueError, match=r"^x has 6 rows and y has 1, and the pair cannot use them together"):
+        credo.fit(line, None, x, x[None], steps=2, progress=False)
+    one = np.ones((1, 6))
+    assert len(credo.fit(products, None, one, np.ones(1), steps=2, progress=False, compile=False).losses) == 2

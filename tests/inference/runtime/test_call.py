@@ -36,6 +36,7 @@ def test_data_by_name_stands_at_its_place():
     [
         ((1,), {"stpes": 3}, "'stpes'.*did you mean 'steps'"),
         ((1,), {"yy": 3}, "'yy'.*did you mean 'y'"),
+        ((1,), {"Y": 3}, "'Y'.*did you mean 'y'"),
         ((1,), {"zebra": 3}, "unexpected keyword argument 'zebra': no option, nor an argument of the model$"),
         ((1,), {"x": 3}, "x: got two values"),
         ((), {"y": 3}, "x: this argument of the model is missing; pass it before y"),

@@ -70,6 +70,13 @@ def test_rows_that_cannot_be_collected_are_refused(data, message):
         unpacked((data,))
 
 
+def test_what_reads_a_loader_once_is_refused():
+    reader = iter(DataLoader(ROWS, batch_size=2))
+    with pytest.raises(ValueError, match=r"data: got an iterator over a DataLoader, .*pass the DataLoader itself"):
+        unpacked((reader,))
+    assert unpacked(tuple(next(reader)))[0].shape[0] == 2
+
+
 def test_the_batches_of_a_loader():
     assert batch_size_of((DataLoader(ROWS, batch_size=2),)) == 2
     assert batch_size_of((DataLoader(ROWS, batch_size=5),)) is None

@@ -31,6 +31,17 @@ def test_a_slip_in_the_name_of_a_column_is_refused_with_both_names(columns, clos
         by_column(model, table(*columns))
 
 
+def test_blanks_and_capitals_in_the_names_of_columns_are_pointed_out():
+    def model(x, y): ...
+
+    with pytest.raises(ValueError, match=r"no column 'x', an argument of the model; did you mean ' x '\?"):
+        by_column(model, table(" x ", " y"))
+    with pytest.raises(ValueError, match=r"got columns \['X', 'Y'\], wanted \['x', 'y'\], which may be 'X', 'Y'\."):
+        by_column(model, table("X", "Y"))
+    with pytest.raises(ValueError, match=r"got columns \['a', 'b'\], wanted \['x', 'y'\]\. "):
+        by_column(model, table("a", "b"))
+
+
 @pytest.mark.parametrize(
     "columns",
     [
