@@ -12,6 +12,7 @@ import torch
 
 from .parameters import unconstrained
 from .reachable import find_modules
+from .vectorise import is_out_of_memory
 
 T = TypeVar("T")
 PLACES = (0.0, 0.1)  # sds by which a probe moves the parameters: where they are, and a little off
@@ -72,7 +73,7 @@ def at_a_draw(look: Callable[[int], T]) -> T:
         try:
             return look(number)
         except Exception as error:  # of the user's own code, which may raise anything
-            if is_credos(error):
+            if is_credos(error) or is_out_of_memory(error):
                 raise
     return look(DRAWS - 1)
 

@@ -6,10 +6,11 @@ from typing import TypeVar
 import torch
 
 from ..runtime.probes import is_credos
+from ..runtime.vectorise import is_out_of_memory
 
 T = TypeVar("T")
 NUMERIC = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
-AT_ONCE = (torch.OutOfMemoryError, NotImplementedError, RecursionError)  # RuntimeErrors that depend on no draw
+AT_ONCE = (NotImplementedError, RecursionError)  # RuntimeErrors that depend on no draw
 TRIES = 5
 
 
@@ -24,7 +25,7 @@ def at_other_draws(compute: Callable[[int], T]) -> T:
         try:
             return compute(len(errors))
         except (*NUMERIC, RuntimeError) as error:
-            if isinstance(error, AT_ONCE):
+            if isinstance(error, AT_ONCE) or is_out_of_memory(error):
                 if not errors:
                     raise
                 break

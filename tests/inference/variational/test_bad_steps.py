@@ -65,7 +65,14 @@ def test_an_error_about_numbers_is_the_cause(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "times"), [(RuntimeError("shapes"), 3), (IndexError("index"), 3), (NotImplementedError("never"), 1)]
+    ("error", "times"),
+    [
+        (RuntimeError("shapes"), 3),
+        (IndexError("index"), 3),
+        (NotImplementedError("never"), 1),
+        (torch.OutOfMemoryError("no room"), 1),
+        (RuntimeError("DefaultCPUAllocator: no room"), 1),
+    ],
 )
 def test_another_error_is_raised_as_it_is(error, times):
     """At once if another draw cannot mend it."""
