@@ -15,8 +15,8 @@ class Approximation(Protocol):
 
     data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
     each argument that came as a table, None for the others. codes: the labels of each column that held labels. state:
-    the parameters and networks that `reading` puts in place. summed: the finite latents of the model that the guide does not have. followers: latents with masked
-    entries, whose draws come from the model.
+    the parameters and networks that `reading` puts in place. summed: the finite latents of the model that the guide
+    does not have. followers: latents with masked entries, whose draws come from the model.
     """
 
     @property

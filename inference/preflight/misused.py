@@ -5,6 +5,7 @@ None, text and functions are legal arguments, so nothing is refused before the p
 """
 
 import dis
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,12 @@ from ..runtime.arguments import Arguments, shown
 
 ROWS = "wanted data with rows: a tensor, an array, a column, or a list of numbers"
 _INDEX = re.compile(r"out of bounds|out of range|smaller than num_classes|must be non-negative")
+_WANTS_CODES = re.compile(r"used as indices must be|'indices' .*Long|dtype int64 for index|applicable to index tensor")
+_LIKE_A_TABLE = re.compile(r"'Tensor' object has no attribute|got str\)|data type 'str'|'builtin_function_or_method'")
 _SIZE = re.compile(r"index -?\d+ is out of bounds for dimension \d+ with size (\d+)")
-_NO_ROWS = re.compile(r"0-d|too many indices|[Dd]imension (specified as )?-?\d+ .*(out of range|no dimensions)")
+_NO_ROWS = re.compile(
+    r"0-d|too many indices|tuple index out of range|[Dd]imension (specified as )?-?\d+ .*(out of range|no dimensions)"
+)
 _WANTS_ROWS = re.compile(r"len\(\)|subscriptable|not iterable|has no attribute 'shape'|has no attribute 'size'|0-d")
 _TYPES = re.compile(r"(dtype|scalar type|not implemented for).*\b(Long|Int|Bool|long|int|bool)\b")
 
@@ -61,7 +66,7 @@ def _reason(error: BaseException, given: Arguments, raw: bool) -> str | None:
     words = str(error).strip().split("\n")[0][:200]
     where = _last_of_user(error)
     read = {} if where is None else _read_by(where, given)
-    if "omplex" in words:  # perhaps of what has become of an argument
+    if re.search("omplex|parse", words):  # perhaps of what has become of an argument
         read |= dict(zip(given.names, given.values, strict=True))
     found: dict[str, Misused] = {}
     for name, value in read.items():
@@ -87,10 +92,12 @@ def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misus
             return None
         return Misused(f": got the keys {list(value)[:10]}", f"wanted {error.args[0]!r} among them")
     if isinstance(value, nn.Module):
-        return None
+        return Misused(f": got the network {kind}", ROWS) if "operand" in words or "len()" in words else None
     if value is None:
         remedy = f"pass its values, or let the program take None: obs={name} does, but the number of rows must then "
         return Misused(": got None", f"{remedy}come from another argument")
+    if isinstance(value, Number) and "as an integer" in words:
+        return Misused(f": got the number {value!r}", f"pass a whole number, int({name})")
     if isinstance(value, Number):  # beside a number, an error is about the number where it wants rows
         return Misused(f": got the number {value!r}", ROWS) if _WANTS_ROWS.search(words) else None
     if hasattr(value, "__len__") and not isinstance(value, type) and len(value) == 0:
@@ -103,6 +110,8 @@ def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misus
         return Misused(f": got a {kind}", f"a {kind} has no order: pass a list of its values in theirs")
     if isinstance(value, dict):
         return Misused(f": got the keys {list(value)[:10]}", "pass what they hold as arguments of the model")
+    if hasattr(value, "_fields"):
+        return Misused(f": got a {kind} with the fields {list(value._fields)}", "read what it has, or pass its fields")
     if isinstance(value, (list, tuple)):
         lengths = {len(v) for v in value if isinstance(v, (list, tuple, torch.Tensor)) and getattr(v, "ndim", 1)}
         if len(lengths) > 1:
@@ -112,11 +121,13 @@ def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misus
                 f"{remedy}all numbers in one row, and the row that each belongs to",
             )
         parts = ", ".join(sorted({type(v).__name__ for v in value})[:3])
-        stacked = f"pass one tensor, torch.stack({name})" if parts == "Tensor" else ROWS
-        return Misused(f": got a {kind} of {parts}", stacked)
+        as_array = f"pass an array, numpy.array({name}): labels in it become codes"
+        remedies = {"Tensor": f"pass one tensor, torch.stack({name})", "str": as_array}
+        return Misused(f": got a {kind} of {parts}", remedies.get(parts, ROWS))
     label = getattr(value, "__name__", None) or kind
-    of = "the class" if isinstance(value, type) else "the function" if callable(value) else "an object of the type"
-    return Misused(f": got {of} {label}", ROWS + ("; call it first" if callable(value) else ""))
+    function = isinstance(value, type) or inspect.isroutine(value)
+    of = "the class" if isinstance(value, type) else "the function" if function else "an object of the type"
+    return Misused(f": got {of} {label}", ROWS + ("; call it first" if function else ""))
 
 
 def _of_tensor(name: str, value: torch.Tensor, error: BaseException, words: str) -> Misused | None:
@@ -126,18 +137,20 @@ def _of_tensor(name: str, value: torch.Tensor, error: BaseException, words: str)
     if value.is_complex():
         remedy = f"pass {name}.real, or its two parts as two arguments of the model, {name}.real and {name}.imag"
         return Misused(f": got complex numbers, {value.dtype}", remedy)
-    if re.search(r"'Tensor' object has no attribute|\(got str\)", words) or _is_key_error(error):
+    if _LIKE_A_TABLE.search(words) or _is_key_error(error):
         remedy = f"use torch's functions and the numbers of columns, {name}[:, 0], or one argument for each column"
         return Misused(f": is a tensor here, as all data are in the program, of shape {tuple(value.shape)}", remedy)
     if value.dim() == 0 and _NO_ROWS.search(words):
         return Misused(": got one number, a tensor of shape ()", f"{ROWS}, [{value.item():g}] say")
-    if "used as indices must be" in words and value.is_floating_point():
+    if value.numel() != 1 and "single element" in words:
+        return Misused(f": got {value.numel()} numbers where one is wanted", "pass one whole number")
+    if _WANTS_CODES.search(words) and value.is_floating_point():
         remedy = f"pass whole numbers, {name}.long() or {name}.astype(int)"
         return Misused(f": got {_plain(value)} as an index", remedy)
     if not value.is_floating_point():
         if _INDEX.search(words) and _is_whole(value):
             return _of_index(name, value, words)
-        if _TYPES.search(words) or "with a bool tensor" in words:
+        if _TYPES.search(words) or "a bool tensor" in words:
             return Misused(f": got {_plain(value)}", f"pass floating point, {name}.float() or {name}.astype(float)")
     return None
 

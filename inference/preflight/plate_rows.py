@@ -34,6 +34,11 @@ def refuse_shapes(name: str, site: Site) -> None:
                 f"event, of shape {event}; pass a value of shape {tuple(fn.batch_shape) + event} (y.squeeze(-1), say), "
                 f"or give the distribution an event of the shape of the value"
             )
+        if has != wanted != 1 and not _scores(fn, value):
+            raise ValueError(
+                f"site {name!r}: the observed value has shape {tuple(value.shape)}, and one event of its distribution "
+                f"has shape {event}; give the distribution the size of the data, len(y) say, or pass as many values"
+            )
     try:
         torch.broadcast_shapes(value.shape[: max(0, value.dim() - len(event))], fn.batch_shape)
     except RuntimeError:
@@ -42,6 +47,16 @@ def refuse_shapes(name: str, site: Site) -> None:
             f"{tuple(fn.batch_shape)} and event shape {event} in the plates {shown_plates(site, 'none')}; rows and "
             f"plates must have the same sizes, pyro.plate('N', len(y))"
         ) from None
+
+
+def _scores(fn: Any, value: torch.Tensor) -> bool:
+    """Whether a distribution takes the value: some take events of other lengths than their own."""
+    try:
+        with torch.no_grad():
+            fn.log_prob(value)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
 
 
 def refuse_one_row(model: poutine.Trace, data: tuple[Any, ...], names: list[str]) -> None:

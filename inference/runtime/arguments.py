@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .call import argument_names, by_name, parameters, refuse_wrong_number, required, settings_of
+from .call import argument_names, by_name, parameters, refuse_other_keys, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
 from .datasets import of_its_own, unpacked
 from .labels import Labels, coded
@@ -58,6 +58,8 @@ def arguments(
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
     """
     data = _apart(model, data)
+    if whole:
+        refuse_other_keys(model, data)
     refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
     data = paired_by_index(names, in_order(names, data, columns))

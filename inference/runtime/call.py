@@ -87,6 +87,17 @@ def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...], *, all
         raise ValueError(f"{missing[0]}: this argument of the model is missing; got {', '.join(names[: len(data)])}")
 
 
+def refuse_other_keys(model: Callable[..., Any], data: tuple[Any, ...]) -> None:
+    """Raises ValueError for a dictionary alone, in the place of several arguments, that lacks one of their names."""
+    wanted = [p.name for p in positional_parameters(model) if p.default is p.empty]
+    if len(data) == 1 < len(wanted) and isinstance(data[0], dict):
+        missing = [name for name in wanted if name not in data[0]]
+        raise ValueError(
+            f"{missing[0]}: the dictionary has no entry of this name, an argument of the model: got the keys "
+            f"{list(data[0])}, wanted {wanted}"
+        )
+
+
 def positional_parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters that can be given by position."""
     return [p for p in parameters(model) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

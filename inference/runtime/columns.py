@@ -144,27 +144,14 @@ def _array(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _sequence(name: str, value: Any) -> Any:
-    """A list or tuple of numbers as an array, also of lists of equal length; any other list as it came.
-
-    Numbers may be tensors of shape (), which a loop over the rows of a tensor yields.
-    """
-    if not value or hasattr(value, "_fields") or isinstance(value, torch.Size):
-        return value
-    if any(isinstance(v, torch.Tensor) for v in value) and all(_is_one_number(v) for v in value):
-        return torch.stack([torch.as_tensor(v) for v in value])
-    if not _all_numbers(value):
+    """A list or tuple of numbers as an array, also of lists of equal length; any other list as it came."""
+    if not value or hasattr(value, "_fields") or isinstance(value, torch.Size) or not _all_numbers(value):
         return value
     try:
         array = np.asarray(value)
     except ValueError:  # lists of several lengths: the model's own business
         return value
     return _array(name, array)
-
-
-def _is_one_number(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.dim() == 0 and value.layout is torch.strided
-    return isinstance(value, (bool, int, float))
 
 
 def _all_numbers(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Data that a model cannot use is refused by the name of its argument; errors of the model's own stay as they are."""
 
+from typing import NamedTuple
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -63,12 +65,43 @@ def product(x, y):
         pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
 
 
+class Parts(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+def embedded(g, y):
+    a = pyro.sample("a", dist.Normal(torch.zeros(3, 1), 1.0).to_event(2))
+    line(F.embedding(g, a)[:, 0], y)
+
+
+def of_fields(d):
+    line(d.x, d.y)
+
+
+def of_values(x, y):
+    line(x.values[:, 0], y)
+
+
+def opposite(x, y):
+    line(-x, y)
+
+
+def counted(k, y):
+    line(sum(X**i for i in range(k)), y)
+
+
+def sized(y):
+    line(torch.ones(y.shape[0]), y)
+
+
 WRONG = [
     (line, ("abc", Y), r"^x: got the text 'abc'.*test_misused.py:\d+.*wanted data with rows"),
     (line, ({1.0, 2.0}, Y), "^x: got a set, .*no order: pass a list"),
     (line, (range(12), Y), r"^x: got range\(0, 12\), .*list\(x\)"),
     (line, (frozenset({1.0}), Y), "^x: got a frozenset, "),
     (line, ([[1.0, 2.0], [3.0]], Y[:2]), "^x: got a list of 2 rows of 1 to 2 numbers.*mask"),
+    (line, (list(X), Y), r"^x: got a list of Tensor.*torch.stack\(x\)"),
     (line, ([X, X], Y), r"^x: got a list of Tensor.*torch.stack\(x\)"),
     (line, (X, None), "^y: got None, .*obs=y"),
     (line, (None, Y), "^x: got None, "),
@@ -97,6 +130,18 @@ WRONG = [
     (groups, (torch.tensor([0.0, 2.0, 1.0] * 4), Y), r"^g: got float(32|64) numbers as an index.*g.long\(\)"),
     (gathered, (torch.tensor([1, 2, 3] * 4), Y), "^g: got whole numbers from 1 to 3 as an index.*pass g - 1"),
     (one_hot, (torch.tensor([1, 2, 3] * 4), Y), "^g: got whole numbers from 1 to 3 as an index.*pass g - 1"),
+    (line, (X, Y.to_sparse()), r"^y: got a sparse tensor, "),
+    (line, (torch.nn.Linear(1, 1), Y), "^x: got the network Linear"),
+    (line, (dist.Normal(0.0, 1.0), Y), "^x: got an object of the type Normal"),
+    (line, (["a", "b"] * 6, Y), r"^x: got a list of str.*numpy.array\(x\)"),
+    (embedded, (torch.tensor([0.0, 1.0, 2.0] * 4), Y), r"^g: got float(32|64) numbers as an index.*g.long\(\)"),
+    (embedded, (torch.tensor([1, 2, 3] * 4), Y), "^g: got whole numbers from 1 to 3 as an index.*pass g - 1"),
+    (of_fields, (Parts(X, Y),), r"^d: got a Parts with the fields \['a', 'b'\]"),
+    (of_values, (X[:, None], Y), r"^x: is a tensor here, .*x\[:, 0\]"),
+    (opposite, (X > 0, Y), r"^x: got True and False, .*x.float\(\)"),
+    (counted, (3.0, Y), r"^k: got the number 3.0, .*int\(k\)"),
+    (counted, (torch.ones(2), Y), "^k: got 2 numbers where one is wanted"),
+    (sized, (torch.tensor(1.0),), "^y: got one number"),
     (product, (torch.ones(12, 2, dtype=torch.int64), Y), r"^x: got whole numbers, .*x.float\(\)"),
 ]
 
@@ -170,18 +215,3 @@ def test_mistakes_of_the_model_that_read_no_argument_stay_as_they_are():
 def test_what_the_model_can_use_is_taken(model, data):
     fit = credo.fit(model, None, *data, steps=2, progress=False, compile=False)
     assert len(fit.losses) == 2
-
-
-@pytest.mark.parametrize(
-    "x",
-    [list(X), [float(X[0]), *X[1:]], tuple(X.double()), list(range(-6, 6))],
-    ids=["list", "mixed", "tuple", "range"],
-)
-def test_lists_of_single_tensors_are_data(x):
-    numbers = torch.tensor([float(v) for v in x], dtype=torch.float64)
-    precision = 1 + 4 * numbers.square().sum()
-    exact = credo.exact(line, x, list(Y))
-    assert exact.marginals["b"].mean.item() == pytest.approx(
-        (4 * (numbers * Y.double()).sum() / precision).item(), rel=1e-6
-    )
-    assert exact.marginals["b"].variance.item() == pytest.approx((1 / precision).item(), rel=1e-6)

@@ -206,3 +206,37 @@ def test_a_row_that_is_repeated_by_a_view_counts_too_often():
 
     with pytest.raises(ValueError, match="plate 'copies' of size 3, and would count 3 times"):
         look(model, belief, X)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda m: dist.Normal(m.expand(12), 1.0).to_event(1),
+        lambda m: dist.MultivariateNormal(m.expand(12), torch.eye(12)),
+        lambda m: dist.Normal(m.expand(12, 2), 1.0).to_event(2),
+    ],
+    ids=["independent", "joint", "matrix"],
+)
+def test_a_value_of_another_size_than_the_event_is_refused(fn):
+    def model(y):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        pyro.sample("y", fn(m), obs=y)
+
+    event = tuple(fn(torch.zeros(())).event_shape)
+    with pytest.raises(ValueError, match=r"site 'y': the observed value has shape \(9.*one event .* has shape \(12"):
+        credo.fit(model, None, torch.zeros(9, *event[1:]), steps=2, progress=False)
+    fit = credo.fit(model, None, torch.zeros(event), steps=2, progress=False, compile=False)
+    assert len(fit.losses) == 2
+
+
+def test_a_chain_of_any_length_is_taken():
+    """A homogeneous GaussianHMM has an event of one step, whatever the length of the series."""
+
+    def model(y):
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        one, eye = dist.Normal(torch.zeros(1), torch.ones(1)).to_event(1), torch.eye(1)
+        steps = dist.Normal(torch.zeros(1), scale.reshape(1)).to_event(1)
+        pyro.sample("y", dist.GaussianHMM(one, eye, steps, eye, one), obs=y)
+
+    fit = credo.fit(model, None, torch.randn(9, 1), steps=2, progress=False, compile=False)
+    assert len(fit.losses) == 2

@@ -5,7 +5,14 @@ import functools
 import pytest
 from torch import nn
 
-from credo.inference.runtime.call import argument_names, by_name, refuse_wrong_number, required, settings_of
+from credo.inference.runtime.call import (
+    argument_names,
+    by_name,
+    refuse_other_keys,
+    refuse_wrong_number,
+    required,
+    settings_of,
+)
 
 
 def model(x, y=None, scale=1.0, *, flag=False):
@@ -72,3 +79,13 @@ def test_calls_that_fit_are_not_refused():
         (dict, (1, 2, 3)),  # no signature
     ):
         refuse_wrong_number(program, data)
+
+
+def test_a_dictionary_alone_without_the_names_of_the_arguments_is_refused():
+    with pytest.raises(
+        ValueError, match=r"x: the dictionary has no entry of this name.*\['X', 'Y'\], wanted \['x', 'y'\]"
+    ):
+        refuse_other_keys(lambda x, y: None, ({"X": 1, "Y": 2},))
+    refuse_other_keys(lambda data: None, ({"X": 1, "Y": 2},))  # the model's own
+    refuse_other_keys(lambda data, y=None: None, ({"X": 1, "Y": 2},))
+    refuse_other_keys(lambda data, y: None, ({"X": 1}, 2))
