@@ -16,6 +16,7 @@ from torch.distributions import biject_to
 
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
+from ..exact.derivatives import hessian_products
 from ..pair.backward import draw_summed
 from ..pair.pair import Program, Summed
 from ..pair.summed_out import eliminated, enumerating
@@ -81,6 +82,20 @@ class Density(NamedTuple):
         parts = [self._at_some(some) for some in us.split(self.chunk)]
         return torch.cat([value for value, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
+    def hessians(self, us: torch.Tensor) -> torch.Tensor:
+        """d^2 log p(data, u) / du^2 (n, D, D) at us (n, D), NaN at points where the model raises an error."""
+        D = us.shape[1]
+        if not self.vectorised:
+            return torch.stack([self._hessian_or_nan(u) for u in us])
+        one = torch.func.jacrev(torch.func.grad(self.log_joint), chunk_size=min(D, self.chunk))
+        parts = []
+        for some in us.split(max(1, self.chunk // D)):
+            try:
+                parts.append(torch.func.vmap(one)(some).detach())
+            except (ValueError, RuntimeError, ArithmeticError):
+                parts.append(torch.stack([self._hessian_or_nan(u) for u in some]))
+        return torch.cat(parts)
+
     def constrained(self, u: torch.Tensor) -> dict[str, torch.Tensor]:
         """T(u), {site: shape (*batch, *shape of the site)} for u of shape (*batch, D)."""
         return {name: self.transforms[name](x) for name, x in self._parts(u).items()}
@@ -125,6 +140,14 @@ class Density(NamedTuple):
             return self.at(u)
         except (ValueError, RuntimeError, ArithmeticError):
             return u.new_tensor(math.nan), torch.full_like(u, math.nan)
+
+    def _hessian_or_nan(self, u: torch.Tensor) -> torch.Tensor:
+        eye = torch.eye(len(u), dtype=u.dtype, device=u.device)
+        try:
+            with torch.enable_grad():
+                return hessian_products(self.log_joint, u, eye)[1]
+        except (ValueError, RuntimeError, ArithmeticError):
+            return torch.full_like(eye, math.nan)
 
 
 def prepared(model: Program, data: tuple[Any, ...], device: torch.device, seed: int) -> tuple[Density, State]:

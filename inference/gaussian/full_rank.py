@@ -1,0 +1,64 @@
+"""The normal that approximates a posterior in unconstrained space, from start to end.
+
+    starts (Pathfinder)  ->  batch and match  ->  natural gradients  ->  Pareto k-hat
+
+Batch and match and the ELBO agree where the posterior is normal and differ elsewhere: of those that converged, the one
+of the larger effective sample size is taken.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from .ascent import Hessians
+from .batch_and_match import batch_and_match
+from .full_rank_normal import FullRankNormal, Scores, generator, standard
+from .natural_gradient import ERROR, natural_gradient
+from .psis import Importance, importance
+from .starts import Path, pathfinder
+
+PATHS = 4
+DRAWS = 2000  # whose importance weights are looked at
+MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
+BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
+SMALL = 100
+
+
+class FullRank(NamedTuple):
+    """The normal that was found, and how good it is."""
+
+    normal: FullRankNormal
+    method: str  # which of the two steps found it: "batch and match" or "natural gradient"
+    converged: bool
+    error: float  # the standard error of a mean in sds, and of a log sd, that the noise of the draws leaves
+    gradients: int
+    importance: Importance  # of DRAWS draws
+    paths: list[Path]  # the best one first: paths that end in other modes have other ends
+
+
+def full_rank(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, seed: int = 0) -> FullRank:
+    """The normal of full rank, from starting points (K, D).
+
+    scores: us (n, D) -> (log p(data, u), gradients). hessians: us (K, D) -> (K, D, D), where they are cheap.
+    """
+    paths = pathfinder(scores, starts, hessians, seed=seed)
+    D = starts.shape[1]
+    batch = BATCH if D <= SMALL else LARGER
+    matched = batch_and_match(scores, paths[0].normal, batch=batch, seed=seed + 1)
+    used = paths[0].gradients + matched.gradients
+    error = matched.residual * math.sqrt(2 / batch)
+    found = [(matched.normal, "batch and match", matched.settled and error < ERROR, error)]
+    if D <= MOST:
+        refined = natural_gradient(scores, matched.normal, seed=seed + 2)
+        found = [*found, (refined.normal, "natural gradient", refined.converged, refined.error)]
+        used += refined.gradients
+    weighed = [weights_of(scores, normal, DRAWS, seed + 3) for normal, *_ in found]
+    best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].ess))
+    return FullRank(*found[best], used + DRAWS * len(found), weighed[best], paths)
+
+
+def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Importance:
+    """The importance weights of n draws of a normal."""
+    e = standard(n, normal, generator(seed, normal.mean))
+    return importance(scores(normal.at(e))[0] - normal.log_prob_at(e))

@@ -1,0 +1,49 @@
+"""The whole way: closed forms, a regression beside importance sampling, and the posteriors that no normal holds."""
+
+import pytest
+import torch
+
+from credo.inference.gaussian.full_rank import full_rank, weights_of
+from credo.inference.gaussian.full_rank_normal import generator, standard
+from tests.cases.densities import BANANA, FUNNEL, logistic, normal
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("D", "condition", "far"), [(20, 1e6, 5.0), (20, 100.0, 1e6), (200, 1e6, 5.0)])
+def test_a_normal_posterior_is_exact(D, condition, far, seed):
+    target, truth = normal(D, condition, far)
+    found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
+    assert found.converged and max(truth.errors(found.normal)) < 1e-6
+    assert found.importance.reliable and found.importance.log_evidence == pytest.approx(truth.log_evidence, abs=1e-4)
+
+
+def test_units_do_not_matter():
+    target, truth = normal(8, 100.0, scales=torch.logspace(-4, 6, 8, dtype=torch.float64))
+    found = full_rank(target.scores, target.starts(0), target.hessians)
+    assert found.converged and max(truth.errors(found.normal)) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_logistic_regression_beside_importance_sampling(seed):
+    target = logistic()
+    found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
+    q = found.normal
+    weights = weights_of(target.scores, q, 40_000, 99)
+    u, w = q.at(standard(40_000, q, generator(99, q.mean))), weights.log_weights.exp()
+    assert weights.ess > 20_000 and found.converged and found.importance.reliable
+    mean = w @ u
+    sd = (w @ (u - mean).square()).sqrt()
+    assert ((q.mean - mean) / sd).abs().max() < 0.05 and (q.sd / sd - 1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("target", [BANANA, FUNNEL], ids=["banana", "funnel"])
+def test_what_no_normal_holds_is_never_called_reliable_and_converged(target, seed):
+    found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
+    assert not (found.converged and found.importance.reliable)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_banana_has_a_heavy_tail(seed):
+    found = full_rank(BANANA.scores, BANANA.starts(seed), BANANA.hessians, seed=seed)
+    assert weights_of(BANANA.scores, found.normal, 50_000, 5).k_hat > 0.7
