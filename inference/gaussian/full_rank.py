@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from ..runtime.generators import noise
 from .ascent import Hessians
 from .batch_and_match import batch_and_match
+from .density import TRIES, Density, uniform
 from .full_rank_normal import FullRankNormal, Scores, generator, standard
 from .natural_gradient import ERROR, natural_gradient
 from .psis import Importance, importance
@@ -23,6 +25,7 @@ DRAWS = 2000  # whose importance weights are looked at
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
+NEWTON, IN_A_LOOP = 200, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
 
 
 class FullRank(NamedTuple):
@@ -62,3 +65,29 @@ def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Imp
     """The importance weights of n draws of a normal."""
     e = standard(n, normal, generator(seed, normal.mean))
     return importance(scores(normal.at(e))[0] - normal.log_prob_at(e))
+
+
+def starting_points(density: Density, seed: int, n: int = PATHS) -> torch.Tensor:
+    """Points (n, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is."""
+    with noise(seed):
+        tried = torch.stack([uniform(density.first) for _ in range(n)])
+        values, gradients = density.at_each(tried)
+        for _ in range(TRIES):
+            bad = ~(values.isfinite() & gradients.isfinite().all(-1))
+            if not bad.any():
+                return tried
+            tried[bad] = torch.stack([uniform(density.first) for _ in range(int(bad.sum()))])
+            values, gradients = density.at_each(tried)
+    return torch.where(bad[:, None], density.first, tried)
+
+
+def cheap_hessians(density: Density) -> Hessians | None:
+    """The Hessians of a density where they cost little and are right: None for many latents, and where autograd fails.
+
+    An operation whose gradient torch takes for a constant has no second derivative, and its Hessian is none.
+    """
+    D = len(density.first)
+    if D > (NEWTON if density.vectorised else IN_A_LOOP):
+        return None
+    (found,) = density.hessians(density.first[None])
+    return density.hessians if found.isfinite().all() else None
