@@ -1,6 +1,7 @@
 """The public calls `credo.fit` and `credo.plan`: SVI from the first step to the end, and its plan alone."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from ..variational.caller import warning_caller
 from ..variational.interrupts import interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
+from ..variational.settings import checked
 from ..variational.svi import LR, SVI
+from .gaussian_fit import METHODS, NotThisWay, gaussian_fit
 
 # The options of the two calls: what a misspelt one may have meant.
 OPTIONS = (
@@ -42,7 +45,10 @@ def fit(
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
 
     model, guide: functions of the data with the same latent sites. guide=None: a mean-field autoguide; "map" and
-        "mle": point estimates with and without the prior.
+        "mle": point estimates with and without the prior. "full_rank": one normal of all latents in unconstrained
+        space, and "laplace": the normal at the mode; both are found without steps, by Newton's method and its kin, and
+        by SVI where one of steps, lr, optim, particles, batch_size and plan is given, or the model needs it
+        (`fit.method` says which).
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. named: arguments of the model by name, e.g. y=y.
@@ -82,14 +88,25 @@ def fit(
             f"optim: got {getattr(optim, '__name__', type(optim).__name__)}, which is none of torch's; pass a class "
             f"like torch.optim.Adam and lr=..., or give Pyro's optimisers to credo.SVI(model, guide, optim, loss)"
         )
+    batch_size = batch_size_of(data) if batch_size is None else batch_size
+    plain = all(option is None for option in (steps, optim, particles, batch_size, plan)) and lr == LR
     with interruptible() as ctrl_c:
+        if isinstance(guide, str) and guide in METHODS and plain:
+            settings, noted = checked(model, lr, None, None, None, force, seed, device, progress), []
+            ctrl_c.raises = True
+            with suppress(NotThisWay):
+                direct: list[Fit] = []
+                with warning_caller(noted, direct):
+                    direct.append(gaussian_fit(model, guide, settings, data, noted))
+                return direct[0]
+            ctrl_c.raises = False
         runner = SVI(
             model,
             guide,
             optim,
             lr=lr,
             particles=particles,
-            batch_size=batch_size_of(data) if batch_size is None else batch_size,
+            batch_size=batch_size,
             plan=plan,
             force=force,
             seed=seed,

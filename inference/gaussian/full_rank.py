@@ -21,7 +21,8 @@ from .psis import Importance, importance
 from .starts import Path, pathfinder
 
 PATHS = 4
-DRAWS = 2000  # whose importance weights are looked at
+DRAWS = 2000  # whose importance weights are computed; LOOK_AGAIN times as many where they are not reliable
+LOOK_AGAIN = 4
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
@@ -58,7 +59,12 @@ def full_rank(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = 
         used += refined.gradients
     weighed = [weights_of(scores, normal, DRAWS, seed + 3) for normal, *_ in found]
     best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].ess))
-    return FullRank(*found[best], used + DRAWS * len(found), weighed[best], paths)
+    used += DRAWS * len(found)
+    if not weighed[best].reliable:  # k-hat of few draws is noisy; to look once more and keep the better would be biased
+        again = weights_of(scores, found[best][0], LOOK_AGAIN * DRAWS, seed + 4)
+        weighed[best] = again._replace(k_hat=(weighed[best].k_hat + again.k_hat) / 2)
+        used += LOOK_AGAIN * DRAWS
+    return FullRank(*found[best], used, weighed[best], paths)
 
 
 def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Importance:
@@ -82,12 +88,18 @@ def starting_points(density: Density, seed: int, n: int = PATHS) -> torch.Tensor
 
 
 def cheap_hessians(density: Density) -> Hessians | None:
-    """The Hessians of a density where they cost little and are right: None for many latents, and where autograd fails.
+    """The Hessians of a density; None where they are dear (many latents), or where autograd does not find them.
 
-    An operation whose gradient torch takes for a constant has no second derivative, and its Hessian is none.
+    Autograd takes some gradients for constants (a value that was detached, an operation of one's own): the Hessian is
+    compared with differences of gradients at one point.
     """
-    D = len(density.first)
-    if D > (NEWTON if density.vectorised else IN_A_LOOP):
+    u = density.first
+    if len(u) > (NEWTON if density.vectorised else IN_A_LOOP):
         return None
-    (found,) = density.hessians(density.first[None])
-    return density.hessians if found.isfinite().all() else None
+    (found,) = density.hessians(u[None])
+    reach, close = (1e-2, 0.1) if u.dtype == torch.float32 else (1e-5, 1e-3)
+    shift = reach * (1 + u.abs()) * torch.tensor([1.0, -1.0], dtype=u.dtype, device=u.device).repeat(len(u))[: len(u)]
+    _, (up, down) = density.at_each(torch.stack([u + shift, u - shift]))
+    wanted, change = (up - down) / 2, found @ shift
+    right = (change - wanted).norm() <= close * wanted.norm() + reach * close * up.norm()
+    return density.hessians if found.isfinite().all() and right else None

@@ -17,6 +17,7 @@ import torch
 FEWEST = 5  # weights in the tail that the fit needs
 PRIOR = 10  # weights that the prior of k, centred at 1/2, is worth
 GOOD = 0.7  # the largest k at which estimates can be trusted with any number of draws
+EVEN = 0.9  # effective share of the draws at which weights are so even that the shape of their tail means nothing
 
 
 class Importance(NamedTuple):
@@ -36,7 +37,7 @@ class Importance(NamedTuple):
     @property
     def reliable(self) -> bool:
         """Whether estimates by these weights can be trusted."""
-        return self.k_hat < self.limit
+        return self.k_hat < self.limit or self.ess > EVEN * len(self.log_weights)
 
 
 def importance(log_ratios: torch.Tensor) -> Importance:

@@ -64,3 +64,11 @@ def test_a_draw_without_density_weighs_nothing():
     ratios[:100] = torch.nan
     found = importance(ratios)
     assert (found.log_weights[:100] == -torch.inf).all() and found.k_hat < 0.7
+
+
+def test_weights_that_are_nearly_even_are_reliable_whatever_their_tail():
+    """One weight a hundredth above the others, which are equal but for rounding: the tail has no shape."""
+    ratios = 1e-9 * torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ratios[5] = 0.01
+    found = importance(ratios)
+    assert found.k_hat > 0.7 and found.reliable

@@ -1,0 +1,108 @@
+"""Fits whose guide is one normal in unconstrained space, found without steps of SVI.
+
+    q(u) = N(mu, Sigma)     "full_rank": of least KL(q || p), see `gaussian/full_rank.py`
+                            "laplace": mu the mode of log p(data, u), Sigma^-1 = -d^2 log p / du^2 there
+
+The density runs in double precision where the model can; the parameters of the guide are kept in the precision of the
+model.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoMultivariateNormal
+
+from ..gaussian.density import Density, prepared
+from ..gaussian.full_rank import DRAWS, cheap_hessians, full_rank, starting_points, weights_of
+from ..gaussian.full_rank_normal import FullRankNormal
+from ..gaussian.laplace import NoMode, laplace
+from ..gaussian.psis import Importance
+from ..gaussian.starts import pathfinder
+from ..pair.autoguide import without_finite
+from ..pair.pair import Program
+from ..planning.plan import Plan
+from ..runtime.precision import default_dtype
+from ..runtime.state import entered
+from ..variational.prepare import begin
+from ..variational.result import Fit, finished
+from ..variational.settings import Settings
+
+MOST = 2000  # latents of a dense covariance
+METHODS = {"full_rank": "full rank", "laplace": "Laplace"}
+Found = tuple[FullRankNormal, str, Importance]  # (the normal, why the search ended, weights of its draws)
+
+
+class NotThisWay(Exception):
+    """Raised for a model that has no density of fixed unconstrained latents: why, in words of `requirements.py`."""
+
+
+def gaussian_fit(model: Program, word: str, settings: Settings, data: tuple[Any, ...], warnings: list[str]) -> Fit:
+    """The fit for `guide="full_rank"` or `"laplace"`. warnings: for the user, at the end of the call.
+
+    Raises ValueError for a mistake in the model or its data, and for "laplace" where the density has no mode;
+    NotThisWay for a model that SVI can fit and this cannot.
+    """
+    begun = begin(model, AutoMultivariateNormal(without_finite(model)), settings, data)
+    warnings += begun.warnings
+    if begun.pair.followers:
+        raise NotThisWay("latents with masked entries follow the model")
+    try:
+        density, state = prepared(model, data, settings.device, settings.seed)
+    except ValueError as error:
+        raise NotThisWay(str(error)) from error
+    if (D := len(density.first)) > MOST:
+        raise NotThisWay(f"{D:,} latents, more than {MOST:,}")
+    with entered(state), default_dtype(density.first.dtype):
+        normal, stopped, weights = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
+    warnings += _doubts(stopped, weights)
+    with entered(begun.state):
+        _place(normal, begun.pair.guide)
+        fit = finished(model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
+    return dataclasses.replace(fit, method=METHODS[word], importance=weights)
+
+
+def _full_rank(density: Density, seed: int) -> Found:
+    found = full_rank(density.at_each, starting_points(density, seed), cheap_hessians(density), seed=seed)
+    how = f"{found.method}, {found.gradients:,} gradients, means within {found.error:.2g} sds by the noise of the draws"
+    return found.normal, f"{'converged' if found.converged else 'not converged'}: {how}", found.importance
+
+
+def _laplace(density: Density, seed: int) -> Found:
+    """Raises NoMode."""
+    hessians = cheap_hessians(density) or density.hessians
+    if not hessians(density.first[None]).isfinite().all():
+        raise NoMode("the log density has no second derivative that autograd finds; take guide='full_rank'")
+    starts = starting_points(density, seed)
+    best = max(pathfinder(density.at_each, starts, cheap_hessians(density), seed=seed), key=lambda path: path.elbo)
+    found = laplace(density.at_each, hessians, best.normal.mean)
+    weights = weights_of(density.at_each, found.normal, DRAWS, seed + 1)
+    return found.normal, f"converged: at the mode after {found.steps} steps of Newton's", weights
+
+
+def _doubts(stopped: str, weights: Importance) -> list[str]:
+    """What the user must know of a normal that is no good approximation."""
+    found = []
+    if stopped.startswith("not converged"):
+        found.append(
+            f"{stopped}: another guide or parametrisation (non-centred: z = mean + sd * e) usually helps; "
+            f"credo.reference draws from the posterior itself"
+        )
+    if not weights.reliable:
+        found.append(
+            f"k-hat {weights.k_hat:.2f}, wanted at most {weights.limit:.2f}: the posterior has heavier tails or "
+            f"another shape than a normal in unconstrained space, so sds and intervals can be wrong. Another "
+            f"parametrisation (non-centred: z = mean + sd * e) may help; credo.reference draws from the posterior"
+        )
+    return found
+
+
+def _place(normal: FullRankNormal, guide: Any) -> None:
+    """Makes this normal the guide's: its parameters `loc`, `scale` and `scale_tril` are set in place."""
+    R = torch.linalg.qr(normal.factor.T).R  # Sigma = F F^T = R^T R
+    L = R.T * R.diagonal().sign()
+    loc, dtype = normal.mean, guide.loc.dtype
+    with torch.no_grad():
+        guide.loc.copy_(loc.to(dtype))
+        guide.scale = L.diagonal().to(dtype)
+        guide.scale_tril = (L / L.diagonal()[:, None]).to(dtype)
