@@ -8,16 +8,16 @@ model.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoMultivariateNormal
 
 from ..gaussian.density import Density, prepared
-from ..gaussian.full_rank import DRAWS, cheap_hessians, full_rank, starting_points, weights_of
+from ..gaussian.full_rank import DRAWS, Weighed, cheap_hessians, full_rank, starting_points, weights_of
 from ..gaussian.full_rank_normal import FullRankNormal
 from ..gaussian.laplace import NoMode, laplace
-from ..gaussian.psis import Importance
 from ..gaussian.starts import pathfinder
 from ..pair.autoguide import without_finite
 from ..pair.pair import Program
@@ -30,7 +30,8 @@ from ..variational.settings import Settings
 
 MOST = 2000  # latents of a dense covariance
 METHODS = {"full_rank": "full rank", "laplace": "Laplace"}
-Found = tuple[FullRankNormal, str, Importance]  # (the normal, why the search ended, weights of its draws)
+LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
+Found = tuple[FullRankNormal, str, Weighed]  # (the normal, why the search ended, what its importance weights say)
 
 
 class NotThisWay(Exception):
@@ -54,18 +55,18 @@ def gaussian_fit(model: Program, word: str, settings: Settings, data: tuple[Any,
     if (D := len(density.first)) > MOST:
         raise NotThisWay(f"{D:,} latents, more than {MOST:,}")
     with entered(state), default_dtype(density.first.dtype):
-        normal, stopped, weights = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
-    warnings += _doubts(stopped, weights)
+        normal, stopped, weighed = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
+    warnings += _doubts(stopped, weighed, density)
     with entered(begun.state):
         _place(normal, begun.pair.guide)
         fit = finished(model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
-    return dataclasses.replace(fit, method=METHODS[word], importance=weights)
+    return dataclasses.replace(fit, method=METHODS[word], importance=weighed.importance)
 
 
 def _full_rank(density: Density, seed: int) -> Found:
     found = full_rank(density.at_each, starting_points(density, seed), cheap_hessians(density), seed=seed)
     how = f"{found.method}, {found.gradients:,} gradients, means within {found.error:.2g} sds by the noise of the draws"
-    return found.normal, f"{'converged' if found.converged else 'not converged'}: {how}", found.importance
+    return found.normal, f"{'converged' if found.converged else 'not converged'}: {how}", found.weighed
 
 
 def _laplace(density: Density, seed: int) -> Found:
@@ -80,9 +81,9 @@ def _laplace(density: Density, seed: int) -> Found:
     return found.normal, f"converged: at the mode after {found.steps} steps of Newton's", weights
 
 
-def _doubts(stopped: str, weights: Importance) -> list[str]:
+def _doubts(stopped: str, weighed: Weighed, density: Density) -> list[str]:
     """What the user must know of a normal that is no good approximation."""
-    found = []
+    found, weights = [], weighed.importance
     if stopped.startswith("not converged"):
         found.append(
             f"{stopped}: another guide or parametrisation (non-centred: z = mean + sd * e) usually helps; "
@@ -94,7 +95,23 @@ def _doubts(stopped: str, weights: Importance) -> list[str]:
             f"another shape than a normal in unconstrained space, so sds and intervals can be wrong. Another "
             f"parametrisation (non-centred: z = mean + sd * e) may help; credo.reference draws from the posterior"
         )
+    elif worst := _largest_error(weighed, density):
+        found.append(f"{worst}, in unconstrained space, by importance weights (k-hat {weights.k_hat:.2f})")
     return found
+
+
+def _largest_error(weighed: Weighed, density: Density) -> str:
+    """The coordinate whose mean or sd is farthest off, in words; "" if none is by more than LARGE and three errors."""
+    noise = 3 / math.sqrt(weighed.importance.ess)
+    names = [name for name, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]
+    ratio = weighed.sd_ratios[at := int(weighed.sd_ratios.log().abs().argmax())].item()
+    if abs(math.log(ratio)) > LARGE + noise / math.sqrt(2):
+        size = f"{abs(ratio - 1):.0%} too {'small' if ratio < 1 else 'large'}"
+        return f"site {names[at]!r}: its sd under the normal is {size}"
+    error = weighed.mean_errors[at := int(weighed.mean_errors.abs().argmax())].item()
+    if abs(error) > LARGE + noise:
+        return f"site {names[at]!r}: its mean under the normal is {abs(error):.2g} sds off"
+    return ""
 
 
 def _place(normal: FullRankNormal, guide: Any) -> None:

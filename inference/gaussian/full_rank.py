@@ -17,7 +17,7 @@ from .batch_and_match import batch_and_match
 from .density import TRIES, Density, uniform
 from .full_rank_normal import FullRankNormal, Scores, generator, standard
 from .natural_gradient import ERROR, natural_gradient
-from .psis import Importance, importance
+from .psis import Importance, importance, weighted_moments
 from .starts import Path, pathfinder
 
 PATHS = 4
@@ -26,7 +26,16 @@ LOOK_AGAIN = 4
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
+SHORT, LONG = 100, 300  # iterations of batch and match at most, where natural gradients follow and where none do
 NEWTON, IN_A_LOOP = 200, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
+
+
+class Weighed(NamedTuple):
+    """What importance weights say of a normal."""
+
+    importance: Importance
+    mean_errors: torch.Tensor  # (D,), of the normal, in sds of the posterior; noise of 1 / sqrt(ess)
+    sd_ratios: torch.Tensor  # (D,), the sds of the normal over those of the posterior; noise of 1 / sqrt(2 ess)
 
 
 class FullRank(NamedTuple):
@@ -37,7 +46,7 @@ class FullRank(NamedTuple):
     converged: bool
     error: float  # the standard error of a mean in sds, and of a log sd, that the noise of the draws leaves
     gradients: int
-    importance: Importance  # of DRAWS draws
+    weighed: Weighed  # by draws of the normal
     paths: list[Path]  # the best one first: paths that end in other modes have other ends
 
 
@@ -49,7 +58,8 @@ def full_rank(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = 
     paths = pathfinder(scores, starts, hessians, seed=seed)
     D = starts.shape[1]
     batch = BATCH if D <= SMALL else LARGER
-    matched = batch_and_match(scores, paths[0].normal, batch=batch, seed=seed + 1)
+    most = SHORT if D <= MOST else LONG
+    matched = batch_and_match(scores, paths[0].normal, batch=batch, iterations=most, seed=seed + 1)
     used = paths[0].gradients + matched.gradients
     error = matched.residual * math.sqrt(2 / batch)
     found = [(matched.normal, "batch and match", matched.settled and error < ERROR, error)]
@@ -58,19 +68,25 @@ def full_rank(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = 
         found = [*found, (refined.normal, "natural gradient", refined.converged, refined.error)]
         used += refined.gradients
     weighed = [weights_of(scores, normal, DRAWS, seed + 3) for normal, *_ in found]
-    best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].ess))
+    best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
     used += DRAWS * len(found)
-    if not weighed[best].reliable:  # k-hat of few draws is noisy; to look once more and keep the better would be biased
+    if not weighed[
+        best
+    ].importance.reliable:  # k-hat of few draws is noisy; to look once more and keep the better would be biased
         again = weights_of(scores, found[best][0], LOOK_AGAIN * DRAWS, seed + 4)
-        weighed[best] = again._replace(k_hat=(weighed[best].k_hat + again.k_hat) / 2)
+        k_hat = (weighed[best].importance.k_hat + again.importance.k_hat) / 2
+        weighed[best] = again._replace(importance=again.importance._replace(k_hat=k_hat))
         used += LOOK_AGAIN * DRAWS
     return FullRank(*found[best], used, weighed[best], paths)
 
 
-def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Importance:
-    """The importance weights of n draws of a normal."""
+def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Weighed:
+    """The importance weights of n draws of a normal, and the errors of the normal by them."""
     e = standard(n, normal, generator(seed, normal.mean))
-    return importance(scores(normal.at(e))[0] - normal.log_prob_at(e))
+    u = normal.at(e)
+    found = importance(scores(u)[0] - normal.log_prob_at(e))
+    mean, sd = weighted_moments(found.log_weights, u)
+    return Weighed(found, (normal.mean - mean) / sd, normal.sd / sd)
 
 
 def starting_points(density: Density, seed: int, n: int = PATHS) -> torch.Tensor:

@@ -58,6 +58,13 @@ def importance(log_ratios: torch.Tensor) -> Importance:
     return Importance(smoothed - total, k_hat, ess, total.item() - math.log(n), error)
 
 
+def weighted_moments(log_weights: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean (D,), sd (D,)) of p by draws u (S, D) of q and their normalised log weights (S,)."""
+    weights = log_weights.exp().to(u.dtype)
+    mean = weights @ u
+    return mean, (weights @ (u - mean).square()).sqrt()
+
+
 def _smoothed(ratios: torch.Tensor) -> tuple[torch.Tensor, float]:
     """(log ratios with their tail smoothed, k-hat). Equal ratios stay as they are and have k-hat -inf."""
     n = len(ratios)

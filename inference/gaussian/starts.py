@@ -17,6 +17,7 @@ from .full_rank_normal import FullRankNormal, Scores, generator
 DRAWS = 8  # of each normal on the way, for its ELBO
 FINAL = 64  # of the best ones of each path
 SMALL = 200  # latents up to which every normal on a path is tried; beyond, every tenth
+LONGEST = 400  # steps of the ascents
 STALE = 40  # steps without a better ELBO on any path, after which the ascents end
 
 
@@ -38,7 +39,7 @@ def pathfinder(scores: Scores, starts: torch.Tensor, hessians: Hessians | None =
     counted = _Counted(scores)
     best = torch.full((K,), -torch.inf, dtype=starts.dtype, device=starts.device)
     found: list[FullRankNormal | None] = [None] * K
-    limit, every, improved = 50 + 4 * D, 1 if D <= SMALL else 10, 0
+    limit, every, improved = min(50 + 4 * D, LONGEST), 1 if D <= SMALL else 10, 0
     for step, front in enumerate(ascend(counted, starts, hessians)):
         if step % every and front.moving.any():
             continue

@@ -115,6 +115,21 @@ def test_a_funnel_is_said_to_be_none():
     assert caught[0].filename == __file__
 
 
+def test_an_sd_that_is_too_small_is_said():
+    """Eight schools: log tau has a long left tail; importance weights with k-hat < 0.7 know by how much."""
+
+    def schools(s, y):
+        mu, tau = pyro.sample("mu", dist.Normal(0.0, 5.0)), pyro.sample("tau", dist.HalfCauchy(5.0))
+        with pyro.plate("J", 8):
+            e = pyro.sample("e", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(mu + tau * e, s), obs=y)
+
+    s = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+    y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    with pytest.warns(UserWarning, match=r"site 'tau': its sd under the normal is [1-4]\d% too small|k-hat"):
+        credo.fit(schools, "full_rank", s, y)
+
+
 def test_a_density_without_a_mode_has_no_laplace():
     """The density of z rises without end as their scale goes to zero."""
 
@@ -133,6 +148,7 @@ def test_with_options_of_svi_it_is_a_run_of_svi(options):
     assert fit.method == "svi" and len(fit.losses) == 5 and "AutoMultivariateNormal.loc" in fit.params
 
 
+@pytest.mark.slow
 def test_a_model_that_trains_parameters_is_run_by_svi():
     def trained(y):
         scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)

@@ -7,7 +7,7 @@ import torch
 
 from credo.inference.gaussian.density import prepared
 from credo.inference.gaussian.full_rank import cheap_hessians, full_rank, starting_points, weights_of
-from credo.inference.gaussian.full_rank_normal import generator, standard
+from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.runtime.precision import default_dtype
 from credo.inference.runtime.state import entered
 from tests.cases.densities import BANANA, FUNNEL, logistic, normal
@@ -19,7 +19,8 @@ def test_a_normal_posterior_is_exact(D, condition, far, seed):
     target, truth = normal(D, condition, far)
     found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
     assert found.converged and max(truth.errors(found.normal)) < 1e-6
-    assert found.importance.reliable and found.importance.log_evidence == pytest.approx(truth.log_evidence, abs=1e-4)
+    assert found.weighed.importance.reliable
+    assert found.weighed.importance.log_evidence == pytest.approx(truth.log_evidence, abs=1e-4)
 
 
 def test_units_do_not_matter():
@@ -33,25 +34,31 @@ def test_a_logistic_regression_beside_importance_sampling(seed):
     target = logistic()
     found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
     q = found.normal
-    weights = weights_of(target.scores, q, 40_000, 99)
-    u, w = q.at(standard(40_000, q, generator(99, q.mean))), weights.log_weights.exp()
-    assert weights.ess > 20_000 and found.converged and found.importance.reliable
-    mean = w @ u
-    sd = (w @ (u - mean).square()).sqrt()
-    assert ((q.mean - mean) / sd).abs().max() < 0.05 and (q.sd / sd - 1).abs().max() < 0.05
+    weighed = weights_of(target.scores, q, 40_000, 99)
+    assert weighed.importance.ess > 20_000 and found.converged and found.weighed.importance.reliable
+    assert weighed.mean_errors.abs().max() < 0.05 and (weighed.sd_ratios - 1).abs().max() < 0.05
+
+
+def test_importance_weights_know_how_far_off_a_normal_is():
+    target, truth = normal(3, 10.0)
+    sd = truth.covariance.diagonal().sqrt()
+    L = torch.linalg.cholesky(truth.covariance)
+    weighed = weights_of(target.scores, FullRankNormal(truth.mean + 0.3 * sd, 1.2 * L), 40_000, 0)
+    torch.testing.assert_close(weighed.mean_errors, torch.full_like(sd, 0.3), atol=0.03, rtol=0)
+    torch.testing.assert_close(weighed.sd_ratios, torch.full_like(sd, 1.2), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("target", [BANANA, FUNNEL], ids=["banana", "funnel"])
 def test_what_no_normal_holds_is_never_called_reliable_and_converged(target, seed):
     found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
-    assert not (found.converged and found.importance.reliable)
+    assert not (found.converged and found.weighed.importance.reliable)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_banana_has_a_heavy_tail(seed):
     found = full_rank(BANANA.scores, BANANA.starts(seed), BANANA.hessians, seed=seed)
-    assert weights_of(BANANA.scores, found.normal, 50_000, 5).k_hat > 0.7
+    assert weights_of(BANANA.scores, found.normal, 50_000, 5).importance.k_hat > 0.7
 
 
 def positive(y):
