@@ -20,14 +20,16 @@ from .natural_gradient import ERROR, natural_gradient
 from .psis import Importance, importance, weighted_moments
 from .starts import Path, pathfinder
 
-PATHS = 4
+PATHS, FEWER = 4, 2  # ascents, up to and beyond SEVERAL latents
+SEVERAL = 200
 DRAWS = 2000  # whose importance weights are computed; LOOK_AGAIN times as many where they are not reliable
 LOOK_AGAIN = 4
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
 SHORT, LONG = 100, 300  # iterations of batch and match at most, where natural gradients follow and where none do
-NEWTON, IN_A_LOOP = 200, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
+NEWTON, IN_A_LOOP = 1000, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
+PASSES = 2  # of gradients that fit into memory at once, which a Hessian may take
 
 
 class Weighed(NamedTuple):
@@ -89,8 +91,9 @@ def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Wei
     return Weighed(found, (normal.mean - mean) / sd, normal.sd / sd)
 
 
-def starting_points(density: Density, seed: int, n: int = PATHS) -> torch.Tensor:
-    """Points (n, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is."""
+def starting_points(density: Density, seed: int) -> torch.Tensor:
+    """Points (K, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is."""
+    n = PATHS if len(density.first) <= SEVERAL else FEWER
     with noise(seed):
         tried = torch.stack([uniform(density.first) for _ in range(n)])
         values, gradients = density.at_each(tried)
@@ -110,7 +113,7 @@ def cheap_hessians(density: Density) -> Hessians | None:
     compared with differences of gradients at one point.
     """
     u = density.first
-    if len(u) > (NEWTON if density.vectorised else IN_A_LOOP):
+    if len(u) > (min(NEWTON, PASSES * density.chunk) if density.vectorised else IN_A_LOOP):
         return None
     (found,) = density.hessians(u[None])
     reach, close = (1e-2, 0.1) if u.dtype == torch.float32 else (1e-5, 1e-3)

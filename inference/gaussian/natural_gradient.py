@@ -3,8 +3,8 @@
     mu <- mu + Sigma' E_q[g],   Sigma'^-1 <- (1 - rho) Sigma^-1 - rho E_q[d^2 log p / du^2],   g = d log p(data, u) / du
 
 The second derivative is the slope of the regression of g on u over antithetic draws of q (Stein's lemma without its
-noise: where p is normal the regression is exact). The answer is the average of the later half of the iterates, once
-the averages of its two quarters agree. Source: Khan and Rue 2023, eq. 1 and section 2.1; Salimans and Knowles 2013,
+noise: where p is normal the regression is exact). The answer is the average of the last iterates, once the averages of
+their two halves agree. Source: Khan and Rue 2023, eq. 1 and section 2.1; Salimans and Knowles 2013,
 section 3, for the regression.
 """
 
@@ -17,8 +17,10 @@ from .full_rank_normal import FullRankNormal, Scores, generator, standard
 
 FEWEST = 128  # antithetic pairs of an iteration, and with many latents a quarter more than D
 DOUBLED, LARGEST = 16, 2**20  # iterations after which the pairs are doubled; numbers in the draws of an iteration
+NEAR = 0.2  # error at which noise, and no longer the way, may be what keeps averages apart
 ERROR = 0.015  # of a mean in sds, and of a log sd: half the difference of two averages that agree
 EXACT = 1e-7  # size of a step after which nothing is left to average
+FEWEST_LAST = 8  # iterates that are averaged, at least; a quarter of all
 FIRST, EVERY = 12, 4  # iterations before the first comparison of averages, and between two; two in turn must agree
 LEAST = 0.25  # the shortest rho
 OVERSHOOT = 1.5  # growth of the steps at which rho is halved
@@ -52,13 +54,13 @@ def natural_gradient(scores: Scores, start: FullRankNormal, *, iterations: int =
     """The normal of least KL(q || p) in nats, from `start`. scores: of us (n, D).
 
     converged is False if the averages still differ after so many iterations: the steps go on along a slow direction, or
-    their noise is too large. Every 16 iterations the draws of one are doubled.
+    their noise is too large. Near the end the draws of an iteration are doubled every 16 iterations.
     """
     normal, noise, D = start, generator(seed, start.mean), len(start.mean)
     pairs, used, path, rho, before, reach = max(FEWEST, D + D // 4), 0, [start], 1.0, math.inf, FARTHEST
     error = math.inf
     for t in range(1, iterations + 1):
-        if t % DOUBLED == 0 and 4 * pairs * D < LARGEST:
+        if t % DOUBLED == 0 and error < NEAR and 4 * pairs * D < LARGEST:
             pairs = 2 * pairs
         step = _step(scores, normal, standard(pairs, normal, noise))
         used += 2 * pairs
@@ -71,15 +73,21 @@ def natural_gradient(scores: Scores, start: FullRankNormal, *, iterations: int =
         before = step.size
         if before < EXACT:
             return Settled(normal, before, t, used, True)
-        path = [*path, normal][-(t // 2 + EVERY) :]
-        if len(path) >= t // 2 >= FIRST // 2 and t % EVERY == 0:
-            later, last = path[-(t // 2) :], error
-            half = len(later) // 2
-            error = _difference(average(later[:half]), average(later[half:])) / 2
-            if max(error, last) < ERROR:
-                return Settled(average(later), error, t, used, True)
-    later = path[-(iterations // 2) :]
-    return Settled(average(later) if later else normal, error, iterations, used, False)
+        last = max(FEWEST_LAST, t // 4)
+        path = [*path, normal][-last - EVERY :]
+        if t >= FIRST and t % EVERY == 0 and len(path) >= last:
+            before_that, error = error, _error(path[-last:])
+            if max(error, before_that) < ERROR:
+                return Settled(average(path[-last:]), error, t, used, True)
+    last = max(FEWEST_LAST, iterations // 4)
+    return Settled(average(path[-last:]) if path else normal, error, iterations, used, False)
+
+
+def _error(path: list[FullRankNormal]) -> float:
+    """Half the largest difference, of a mean in sds or of a log sd, between the averages of the two halves."""
+    one, two = average(path[: len(path) // 2]), average(path[len(path) // 2 :])
+    means, sds = (one.mean - two.mean) / two.sd, (one.sd / two.sd).log()
+    return max(means.abs().max().item(), sds.abs().max().item()) / 2
 
 
 def average(normals: list[FullRankNormal]) -> FullRankNormal:
@@ -89,11 +97,6 @@ def average(normals: list[FullRankNormal]) -> FullRankNormal:
     correlation = covariance / sd[:, None] / sd
     factor = sd[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
     return FullRankNormal(torch.stack([normal.mean for normal in normals]).mean(0), factor)
-
-
-def _difference(one: FullRankNormal, two: FullRankNormal) -> float:
-    """The largest difference of two means in sds, and of two log sds."""
-    return max(((one.mean - two.mean) / two.sd).abs().max().item(), (one.sd / two.sd).log().abs().max().item())
 
 
 def _step(scores: Scores, normal: FullRankNormal, e: torch.Tensor) -> Step | None:
