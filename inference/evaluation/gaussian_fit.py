@@ -9,16 +9,24 @@ model.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.infer.autoguide import AutoMultivariateNormal
 
 from ..gaussian.density import Density, prepared
-from ..gaussian.full_rank import DRAWS, Weighed, cheap_hessians, full_rank, starting_points, weights_of
+from ..gaussian.full_rank import (
+    Weighed,
+    another_mode,
+    cheap_hessians,
+    draws_for,
+    full_rank,
+    starting_points,
+    weights_of,
+)
 from ..gaussian.full_rank_normal import FullRankNormal
 from ..gaussian.laplace import NoMode, laplace
-from ..gaussian.starts import pathfinder
+from ..gaussian.starts import Path, pathfinder
 from ..pair.autoguide import without_finite
 from ..pair.pair import Program
 from ..planning.plan import Plan
@@ -31,7 +39,15 @@ from ..variational.settings import Settings
 MOST = 2000  # latents of a dense covariance
 METHODS = {"full_rank": "full rank", "laplace": "Laplace"}
 LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
-Found = tuple[FullRankNormal, str, Weighed]  # (the normal, why the search ended, what its importance weights say)
+
+
+class Found(NamedTuple):
+    """The normal that was found."""
+
+    normal: FullRankNormal
+    stopped: str  # why the search ended
+    weighed: Weighed  # what its importance weights say
+    paths: list[Path]  # the ascents
 
 
 class NotThisWay(Exception):
@@ -55,18 +71,20 @@ def gaussian_fit(model: Program, word: str, settings: Settings, data: tuple[Any,
     if (D := len(density.first)) > MOST:
         raise NotThisWay(f"{D:,} latents, more than {MOST:,}")
     with entered(state), default_dtype(density.first.dtype):
-        normal, stopped, weighed = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
-    warnings += _doubts(stopped, weighed, density)
+        found = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
+    warnings += _doubts(found, density)
     with entered(begun.state):
-        _place(normal, begun.pair.guide)
-        fit = finished(model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given.columns)
-    return dataclasses.replace(fit, method=METHODS[word], importance=weighed.importance)
+        _place(found.normal, begun.pair.guide)
+        fit = finished(model, begun.pair, [], Plan(()), found.stopped, settings.seed, begun.given.columns)
+    return dataclasses.replace(fit, method=METHODS[word], importance=found.weighed.importance)
 
 
 def _full_rank(density: Density, seed: int) -> Found:
-    found = full_rank(density.at_each, starting_points(density, seed), cheap_hessians(density), seed=seed)
+    starts, hessians = starting_points(density, seed), cheap_hessians(density)
+    found = full_rank(density.at_each, starts, hessians, draws=draws_for(density), seed=seed)
     how = f"{found.method}, {found.gradients:,} gradients, means within {found.error:.2g} sds by the noise of the draws"
-    return found.normal, f"{'converged' if found.converged else 'not converged'}: {how}", found.weighed
+    stopped = f"{'converged' if found.converged else 'not converged'}: {how}"
+    return Found(found.normal, stopped, found.weighed, found.paths)
 
 
 def _laplace(density: Density, seed: int) -> Found:
@@ -75,15 +93,22 @@ def _laplace(density: Density, seed: int) -> Found:
     if not hessians(density.first[None]).isfinite().all():
         raise NoMode("the log density has no second derivative that autograd finds; take guide='full_rank'")
     starts = starting_points(density, seed)
-    best = max(pathfinder(density.at_each, starts, cheap_hessians(density), seed=seed), key=lambda path: path.elbo)
-    found = laplace(density.at_each, hessians, best.normal.mean)
-    weights = weights_of(density.at_each, found.normal, DRAWS, seed + 1)
-    return found.normal, f"converged: at the mode after {found.steps} steps of Newton's", weights
+    paths = pathfinder(density.at_each, starts, cheap_hessians(density), seed=seed)
+    found = laplace(density.at_each, hessians, paths[0].normal.mean)
+    weights = weights_of(density.at_each, found.normal, draws_for(density), seed + 1)
+    return Found(found.normal, f"converged: at the mode after {found.steps} steps of Newton's", weights, paths)
 
 
-def _doubts(stopped: str, weighed: Weighed, density: Density) -> list[str]:
+def _doubts(result: Found, density: Density) -> list[str]:
     """What the user must know of a normal that is no good approximation."""
+    stopped, weighed = result.stopped, result.weighed
     found, weights = [], weighed.importance
+    if mode := another_mode(result.normal, weights.log_evidence, result.paths):
+        share = math.exp(min(mode.elbo - weights.log_evidence, 0))
+        found.append(
+            f"the posterior has another mode, with about {share:.0%} of the mass of the one that the normal holds: no "
+            f"normal holds both; order or restrict the latents that may change places or signs"
+        )
     if stopped.startswith("not converged"):
         found.append(
             f"{stopped}: another guide or parametrisation (non-centred: z = mean + sd * e) usually helps; "

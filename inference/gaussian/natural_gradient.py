@@ -50,14 +50,16 @@ class Step(NamedTuple):
         return max(self.slope.norm().item(), (self.precision - eye).norm().item())
 
 
-def natural_gradient(scores: Scores, start: FullRankNormal, *, iterations: int = 64, seed: int = 0) -> Settled:
-    """The normal of least KL(q || p) in nats, from `start`. scores: of us (n, D).
+def natural_gradient(
+    scores: Scores, start: FullRankNormal, *, fewest: int = FEWEST, iterations: int = 64, seed: int = 0
+) -> Settled:
+    """The normal of least KL(q || p) in nats, from `start`. scores: of us (n, D). fewest: antithetic pairs.
 
     converged is False if the averages still differ after so many iterations: the steps go on along a slow direction, or
     their noise is too large. Near the end the draws of an iteration are doubled every 16 iterations.
     """
     normal, noise, D = start, generator(seed, start.mean), len(start.mean)
-    pairs, used, path, rho, before, reach = max(FEWEST, D + D // 4), 0, [start], 1.0, math.inf, FARTHEST
+    pairs, used, path, rho, before, reach = max(fewest, D + D // 4), 0, [start], 1.0, math.inf, FARTHEST
     error = math.inf
     for t in range(1, iterations + 1):
         if t % DOUBLED == 0 and error < NEAR and 4 * pairs * D < LARGEST:
@@ -104,7 +106,7 @@ def _step(scores: Scores, normal: FullRankNormal, e: torch.Tensor) -> Step | Non
     values, gradients = scores(normal.at(torch.cat([e, -e])))
     h = (gradients @ normal.factor).unflatten(0, (2, len(e)))
     good = h.isfinite().all(-1).all(0) & values.unflatten(0, (2, len(e))).isfinite().all(0)
-    if good.sum() < max(len(e) // 2, e.shape[1] + 8):
+    if good.sum() < max(len(e) // 2, e.shape[1] + 1):
         return None
     e, (up, down) = e[good], h[:, good]
     slopes = torch.linalg.lstsq(e, (up - down) / 2).solution

@@ -115,6 +115,19 @@ def test_a_funnel_is_said_to_be_none():
     assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize("word", ["full_rank", "laplace"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_mode_is_said(word, seed):
+    """z and -z are equally likely; one normal holds either."""
+
+    def square(y):
+        z = pyro.sample("z", dist.Normal(0.0, 3.0))
+        pyro.sample("y", dist.Normal(z * z, 0.3), obs=y)
+
+    with pytest.warns(UserWarning, match=r"another mode, with about (9\d|100)% of the mass"):
+        credo.fit(square, word, torch.tensor(4.0), seed=seed)
+
+
 def test_an_sd_that_is_too_small_is_said():
     """Eight schools: log tau has a long left tail; importance weights with k-hat < 0.7 know by how much."""
 
