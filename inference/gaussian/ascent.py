@@ -5,8 +5,8 @@
 
 A step of Newton's has no unit, and each step may be doubled without end, so that neither units nor distances matter.
 BFGS needs gradients alone; its B is dense, O(D^2) a step, where L-BFGS keeps a few pairs and loses narrow valleys. All
-points move in step: their gradients are taken together. Source: Nocedal and Wright 2006, eq. 6.17 and 6.20; Lewis and
-Overton 2013, algorithm 2.6, for the line search.
+points move in step: their gradients are taken together. Source: Nocedal and Wright 2006, chapter 6; Lewis and
+Overton 2013 for the line search.
 """
 
 from collections.abc import Callable, Iterator

@@ -5,8 +5,8 @@
 
 This has a closed form and no learning rate; a posterior that is normal is found to rounding error. The equations are
 written in whitened coordinates (see `full_rank_normal.py`), so that units and correlations cannot cost digits, and a
-step costs O(D^2 B). Source: Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei and Saul 2024, algorithm 1, with its
-learning rate lambda_t = B D / t; their Sigma = 2 V (I + (I + 4 U V)^(1/2))^-1 is eq. 11.
+step costs O(D^2 B). Source: Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei and Saul 2024
+(arXiv:2402.14758), with their learning rate lambda_t = B D / t and their Sigma = 2 V (I + (I + 4 U V)^(1/2))^-1.
 """
 
 import math

@@ -4,8 +4,8 @@
 
 The second derivative is the slope of the regression of g on u over antithetic draws of q (Stein's lemma without its
 noise: where p is normal the regression is exact). The answer is the average of the last iterates, once the averages of
-their two halves agree. Source: Khan and Rue 2023, eq. 1 and section 2.1; Salimans and Knowles 2013,
-section 3, for the regression.
+their two halves agree. Source: Khan and Rue 2023; Salimans and Knowles 2013 for the
+regression.
 """
 
 import math

@@ -5,8 +5,8 @@
 
 The shape k tells how many moments the weights have: below 1/2 their variance is finite. Estimates by importance
 sampling can be trusted for k < min(1 - 1 / log10(S), 0.7); above, q misses mass of p in its tails, and no number of
-draws mends that. Source: Vehtari, Simpson, Gelman, Yao and Gabry 2024, sections 2 and 3; Zhang and Stephens 2009,
-section 4, for the fit of the distribution.
+draws mends that. Source: Vehtari, Simpson, Gelman, Yao and Gabry 2024; Zhang and Stephens 2009 for the fit of
+the distribution.
 """
 
 import math

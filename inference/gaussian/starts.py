@@ -4,7 +4,7 @@
 
 B_k is the inverse Hessian of the ascent, or its approximation. The mode is often no good centre: the density of a
 hierarchy can have a spike at scale zero, where the ascent goes and no mass is. Source: Zhang, Carpenter, Gelman and
-Vehtari 2022, algorithms 1 and 2; with dense BFGS in the place of L-BFGS.
+Vehtari 2022; with Newton's steps or dense BFGS in the place of L-BFGS.
 """
 
 from typing import NamedTuple

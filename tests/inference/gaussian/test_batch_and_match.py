@@ -30,7 +30,7 @@ def test_from_far_away_it_does_not_claim_to_have_settled(seed):
 
 
 def test_a_step_is_the_papers(double):
-    """Cai et al. 2024, eq. 10 to 12, in the coordinates of u."""
+    """The two equations of Cai et al. 2024 for Sigma and mu, in the coordinates of u: Sigma U Sigma + Sigma = V."""
     D, B, rate = 3, 5, 4.0
     q = FullRankNormal(torch.randn(D), torch.randn(D, D))
     e, g = torch.randn(B, D), torch.randn(B, D)
