@@ -2,11 +2,12 @@
 
 Files, in the order in which to read them:
 
-    fit.py       the calls `credo.fit` and `credo.plan`
-    compare.py   the call `credo.compare`: fit and exact posterior, scalar by scalar
-    oracle.py    where the exact posterior comes from
-    evidence.py  the evidence gap, KL(q || p)
-    beside.py    the other functions in the file of a function
+    fit.py          the calls `credo.fit` and `credo.plan`
+    gaussian_fit.py fits whose guide is one normal, found without steps
+    compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar
+    oracle.py       where the exact posterior comes from
+    evidence.py     the evidence gap, KL(q || p)
+    beside.py       the other functions in the file of a function
 
 Other rooms call: `fit`, `plan`, `compare`.
 """

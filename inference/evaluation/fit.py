@@ -9,10 +9,11 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
-from ..variational.interrupts import interruptible
+from ..variational.interrupts import CtrlC, interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
+from .gaussian_fit import METHODS, NotThisWay, gaussian_fit
 
 # The options of the two calls: what a misspelt one may have meant.
 OPTIONS = (
@@ -41,7 +42,10 @@ def fit(
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
 
     model, guide: functions of the data with the same latent sites. guide=None: a mean-field autoguide; "map" and
-        "mle": point estimates with and without the prior.
+        "mle": point estimates with and without the prior. "full_rank": one normal of all latents in unconstrained
+        space, and "laplace": the normal at the mode; both are found without steps, by Newton's method and its kin, and
+        by SVI where one of steps, lr, optim, particles, batch_size and plan is given, or the model needs it
+        (`fit.method` says which).
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
@@ -83,6 +87,8 @@ def fit(
             f"optim: got {getattr(optim, '__name__', type(optim).__name__)}, which is none of torch's; pass a class "
             f"like torch.optim.Adam and lr=..., or give Pyro's optimisers to credo.SVI(model, guide, optim, loss)"
         )
+    batch_size = batch_size_of(data) if batch_size is None else batch_size
+    plain = all(option is None for option in (steps, optim, particles, batch_size, plan)) and lr == LR
     with interruptible() as ctrl_c:
         runner = SVI(
             model,
@@ -90,7 +96,7 @@ def fit(
             optim,
             lr=lr,
             particles=particles,
-            batch_size=batch_size_of(data) if batch_size is None else batch_size,
+            batch_size=batch_size,
             plan=plan,
             force=force,
             seed=seed,
@@ -100,8 +106,26 @@ def fit(
         )
         found: list[Fit] = []
         with runner._called(found):
-            found.append(runner._run(data, steps, ctrl_c))
+            if isinstance(guide, str) and guide in METHODS and plain:
+                found += _without_svi(runner, guide, data, ctrl_c)
+            if not found:
+                found.append(runner._run(data, steps, ctrl_c))
         return found[0]
+
+
+def _without_svi(runner: SVI, word: str, data: tuple[Any, ...], ctrl_c: CtrlC) -> list[Fit]:
+    """The fit that needs no SVI, or none if the model needs it. Ctrl-C returns the guide as it starts."""
+    settings, warnings = runner._settings, runner._warnings
+    try:
+        ctrl_c.raises = True
+        return [gaussian_fit(settings.model, word, settings, data, warnings)]
+    except NotThisWay:
+        warnings.clear()  # SVI looks at the data again
+        return []
+    except KeyboardInterrupt:
+        return [runner._without_steps(data)]
+    finally:
+        ctrl_c.raises = False
 
 
 def plan(

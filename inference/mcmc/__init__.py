@@ -2,11 +2,10 @@
 
 Files, in the order in which to read them:
 
-    reference.py     the call `credo.reference`
-    requirements.py  which models NUTS can sample
-    nuts.py          the chains of the No-U-Turn sampler
-    diagnostics.py   R-hat, effective sample size, Monte Carlo errors
-    result.py        the draws, and the error of chains that disagree
+    reference.py   the call `credo.reference`
+    nuts.py        the chains of the No-U-Turn sampler
+    diagnostics.py R-hat, effective sample size, Monte Carlo errors
+    result.py      the draws, and the error of chains that disagree
 
 Other rooms call: `reference`, `Reference`, `UnreliableReference`.
 """

@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from ..pair.followers import without_masks
+from ..gaussian.density import Density, prepared
 from ..pair.pair import Program
-from ..preflight.given import checking_model
-from ..runtime.arguments import arguments, whole_number
+from ..runtime.arguments import whole_number
 from ..runtime.call import by_name
 from ..runtime.defaults import choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
-from ..runtime.state import State, entered, new_state, snapshot
-from .nuts import CHECKS, Potential, Target, agrees, captured_potential, chain, starting_points, target
-from .requirements import refuse_unsampleable
+from ..runtime.state import entered
+from .nuts import CHECKS, Potential, agrees, captured_potential, chain, potential_of, starting_points
 from .result import Reference, UnreliableReference
 
 FEWEST = 4  # draws of each chain that the diagnostics need
@@ -40,7 +38,7 @@ def reference(
 ) -> Reference:
     """Draws z ~ p(z | data) by NUTS (Hoffman and Gelman 2014), with R-hat and effective sample sizes checked.
 
-    model, data, named: as for `credo.fit`; in double precision if the model can work in it. Pyro sums finite latents
+    model, data, named: as for `credo.fit`; in double precision if the model can work in it. Finite latents are summed
         out, so the model must broadcast over their values; they are drawn afterwards.
     draws, warmup: transitions of each chain that are kept, and transitions before them that adapt the step size and the
         mass matrix.
@@ -74,10 +72,7 @@ def reference(
         raise ValueError(f"accept: got {accept}, wanted a probability above 0 and below 1")
     data = by_name(model, data, named, ("draws", "warmup", "chains", "accept", "seed", "device", "progress"))
     place, seed = choose_device(device), whole_number("seed", seed, 0, LARGEST_SEED)
-    try:
-        found, state, notices = _prepared(model, data, torch.float64, place, seed)
-    except RuntimeError:  # constants of the model in single precision
-        found, state, notices = _prepared(model, data, torch.float32, place, seed)
+    found, state, notices = prepared(model, data, place, seed)
     for notice in notices:
         warnings.warn(notice, stacklevel=2)
     with entered(state), default_dtype(found.first.dtype):
@@ -89,41 +84,29 @@ def reference(
     return result
 
 
-def _prepared(
-    model: Program, data: tuple[Any, ...], dtype: torch.dtype, device: torch.device, seed: int
-) -> tuple[Target, State, list[str]]:
-    """(the posterior density of the model on its data, the state to run it in, what is to be said about the data)."""
-    given = arguments(model, data, dtype, device, gaps=None, whole=True)
-    state = snapshot(new_state((model, data), seed, device), dtype)
-    with entered(state), default_dtype(dtype), checking_model(model, given) as misread:
-        proper = without_masks(model, given.values)
-        summed = refuse_unsampleable(proper, given.values, given.names)
-        return target(proper, given.values, summed), state, [*given.notices, *misread]
-
-
-def _run(target: Target, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:
-    starts = starting_points(target, chains)
-    potential = captured_potential(target)
-    if potential is not None and not agrees(target, potential, starts):
+def _run(density: Density, draws: int, warmup: int, chains: int, accept: float, seed: int, progress: bool) -> Reference:
+    starts, eager = starting_points(density, chains), potential_of(density)
+    potential = captured_potential(density)
+    if potential is not None and not agrees(density, potential, starts):
         potential = None
-    sampled = _sampled(target, starts, potential or target.eager, draws, warmup, accept, progress)
+    sampled = _sampled(starts, potential or eager, draws, warmup, accept, progress)
     if potential is not None:
         visited = sampled.u.flatten(0, 1)
         visited = visited[:: max(1, len(visited) // CHECKS)]
         beyond = 2 * visited - visited.mean(0)  # a recording that is wrong there could have kept the chains away
-        if not agrees(target, potential, torch.cat([visited, beyond])):
-            sampled = _sampled(target, starts, target.eager, draws, warmup, accept, progress)
-    determined = target.determined(sampled.u.flatten(0, 1))
-    found = target.constrained(sampled.u) | {
+        if not agrees(density, potential, torch.cat([visited, beyond])):
+            sampled = _sampled(starts, eager, draws, warmup, accept, progress)
+    determined = density.determined(sampled.u.flatten(0, 1))
+    found = density.constrained(sampled.u) | {
         name: values.unflatten(0, sampled.u.shape[:2]) for name, values in determined.items()
     }
     return Reference(
-        draws={name: found[name].detach().cpu() for name in target.values if name in found},
-        deterministic={name: found[name].detach().cpu() for name in found if name not in target.values},
+        draws={name: found[name].detach().cpu() for name in density.values if name in found},
+        deterministic={name: found[name].detach().cpu() for name in found if name not in density.values},
         divergences=sampled.divergences,
         stopped=sampled.stopped,
         seed=seed,
-        finite={name: k for name, k in target.values.items() if k and name in found},
+        finite={name: k for name, k in density.values.items() if k and name in found},
     )
 
 
@@ -134,7 +117,7 @@ class _Sampled(NamedTuple):
 
 
 def _sampled(
-    target: Target, starts: torch.Tensor, potential: Potential, draws: int, warmup: int, accept: float, progress: bool
+    starts: torch.Tensor, potential: Potential, draws: int, warmup: int, accept: float, progress: bool
 ) -> _Sampled:
     """Runs the chains in turns, so that each has as many draws when Ctrl-C interrupts them."""
     runs = [chain(start, potential, warmup, accept) for start in starts]

@@ -1,8 +1,10 @@
-"""Automatic guides: the mean-field autoguide and two point estimates, MAP and maximum likelihood.
+"""Automatic guides: normals in unconstrained space, and two point estimates, MAP and maximum likelihood.
 
-None    q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
-"map"   the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
-"mle"   the point that maximises log p(data | z): the same, with the priors' densities left out
+None         q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
+"full_rank"  one normal of all latents in unconstrained space, with their correlations (Pyro's AutoMultivariateNormal)
+"laplace"    the normal at the mode in unconstrained space, with the curvature there (AutoLaplaceApproximation)
+"map"        the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
+"mle"        the point that maximises log p(data | z): the same, with the priors' densities left out
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_feasible, init_to_median, init_to_sample
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
@@ -20,6 +22,8 @@ from torch.distributions import Distribution
 
 from ..distributions.finite import values_of
 from .pair import Program
+
+NORMALS = {"full_rank": AutoMultivariateNormal, "laplace": AutoLaplaceApproximation}
 
 
 @dataclass
@@ -66,8 +70,11 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
         return model, AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str) and guide == "mle":
         return _without_priors(model), AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
+    if isinstance(guide, str) and guide in NORMALS:
+        return model, NORMALS[guide](without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str):
-        raise ValueError(f"guide: got {guide!r}, wanted a function, 'map', 'mle', or None for a mean-field guide")
+        words = ", ".join(repr(word) for word in (*NORMALS, "map", "mle"))
+        raise ValueError(f"guide: got {guide!r}, wanted a function, one of {words}, or None for a mean-field guide")
     _refuse_no_function(guide)
     return model, latents_alone(guide)
 

@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import nn
 
+from ..gaussian.psis import Importance
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
@@ -30,6 +31,8 @@ class Fit:
 
     params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
     plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
+    method: how it was found: "svi", or "full rank" or "Laplace" without steps; then there are no losses, the plan is
+        empty, and `importance` has the weights of draws of the guide: Pareto k-hat, effective sample size, log p(data).
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
     codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.
     Methods that draw raise ValueError for fewer than one draw.
@@ -54,6 +57,8 @@ class Fit:
     summed: Summed | None = None  # the model's latents that the guide does not have
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
     codes: Labels = field(default_factory=dict)
+    method: str = "svi"
+    importance: Importance | None = None
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -98,6 +103,10 @@ class Fit:
         return sum(last) / len(last) if last else math.nan
 
     def __repr__(self) -> str:
+        if self.importance is not None:
+            found = self.importance
+            evidence = f"log p(data) {found.log_evidence:,.2f} ± {found.log_evidence_error:.2g} nats"
+            return f"Fit by {self.method}: {evidence}; k-hat {found.k_hat:.2f}; stopped: {self.stopped}"
         steps = f"mean of the last {last_tenth(self.losses):,} steps"
         loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
         sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import credo
+from credo.inference.gaussian.density import density
 from credo.inference.mcmc import reference as module
-from credo.inference.mcmc.nuts import agrees, captured_potential, starting_points, target
+from credo.inference.mcmc.nuts import agrees, captured_potential, potential_of, starting_points
 
 FEWER = {"draws": 20, "warmup": 20, "progress": False}  # never enough to be believed
 
@@ -52,12 +53,12 @@ def test_a_recording_that_is_another_model_is_not_used(monkeypatch):
         z = pyro.sample("z", dist.Normal(0.0, 10.0))
         pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    def captured(target):
-        def density(u):
-            value, gradient = target.eager(u.clamp(max=2.5))
+    def captured(far):
+        def elsewhere(u):
+            value, gradient = potential_of(far)(u.clamp(max=2.5))
             return value + 100 * (u - 2.5).clamp(min=0).sum(), torch.where(u > 2.5, 100.0, gradient)
 
-        return density
+        return elsewhere
 
     monkeypatch.setattr(module, "captured_potential", captured)
     with pytest.raises(credo.UnreliableReference) as caught:
@@ -82,19 +83,19 @@ def potential(u):
 
 
 def test_the_density_is_that_by_hand_as_written_and_as_recorded(double):
-    coin_target = target(coin, (FLIPS.double(),), None)
+    of_coin = density(coin, (FLIPS.double(),), None)
     with pyro.validation_enabled(False):  # which reads the values of the latents
-        recorded = captured_potential(coin_target)
+        recorded = captured_potential(of_coin)
     for u in torch.linspace(-3, 3, 5)[:, None]:
-        for function in (coin_target.eager, recorded):
+        for function in (potential_of(of_coin), recorded):
             for found, wanted in zip(function(u), potential(u), strict=True):
                 torch.testing.assert_close(found, wanted)
-        torch.testing.assert_close(coin_target.constrained(u)["p"], u[0].sigmoid())
+        torch.testing.assert_close(of_coin.constrained(u)["p"], u[0].sigmoid())
 
 
 def test_a_function_that_differs_anywhere_does_not_agree(double):
-    coin_target, points = target(coin, (FLIPS.double(),), None), torch.linspace(-3, 3, 5)[:, None]
-    assert agrees(coin_target, potential, points)
+    of_coin, points = density(coin, (FLIPS.double(),), None), torch.linspace(-3, 3, 5)[:, None]
+    assert agrees(of_coin, potential, points)
 
     def elsewhere(u):
         value, gradient = potential(u)
@@ -104,20 +105,11 @@ def test_a_function_that_differs_anywhere_does_not_agree(double):
         value, gradient = potential(u)
         return value, gradient * (1 + 1e-3)
 
-    assert not agrees(coin_target, elsewhere, points) and agrees(coin_target, elsewhere, points[:-1])
-    assert not agrees(coin_target, another_slope, points)
+    assert not agrees(of_coin, elsewhere, points) and agrees(of_coin, elsewhere, points[:-1])
+    assert not agrees(of_coin, another_slope, points)
 
 
 def test_each_second_chain_starts_at_minus_the_one_before():
-    points = starting_points(target(coin, (FLIPS,), None), 4)
+    points = starting_points(density(coin, (FLIPS,), None), 4)
     assert points.shape == (4, 1) and (points.abs() <= 2).all()
     assert torch.equal(points[1::2], -points[::2]) and points[0] != points[2]
-
-
-def test_a_density_that_is_zero_everywhere_is_refused():
-    def impossible():
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.factor("never", z * 0 - torch.inf)
-
-    with pytest.raises(ValueError, match="zero or not finite at each of 100 starting points"):
-        target(impossible, (), None)

@@ -1,4 +1,4 @@
-"""Which models NUTS can sample: fixed sites, fixed supports, no parameters to train, no hidden noise."""
+"""Which models have one density in unconstrained space: fixed sites, fixed supports, no parameters, no hidden noise."""
 
 import math
 from collections.abc import Callable
@@ -26,16 +26,17 @@ TRIES = 100  # starting values of a run, until its density is finite
 def refuse_unsampleable(model: Program, data: tuple[Any, ...], names: list[str]) -> Summed | None:
     """The finite latents to sum out; None if there are none. names: of the data arguments, for messages.
 
-    Raises ValueError naming the site or the parameter that NUTS cannot sample, with a remedy.
+    Raises ValueError naming the site or the parameter that a density of fixed unconstrained latents cannot have, with
+    a remedy.
     """
     with pyro.validation_enabled(False), noise(0), torch.no_grad():  # `check` has better messages for invalid data
-        runs = [_start(model, data) for _ in range(RUNS)]
+        runs = [start(model, data) for _ in range(RUNS)]
     sites = latent(runs[0])
     for name, site in sites.items():
         if unwrapped(site["fn"]).support.is_discrete and not values_of(site["fn"]):
             raise ValueError(
                 f"site {name!r}: {kind(site['fn'])} is discrete and cannot be summed out (infinitely many values, or "
-                f"units that are one event or differ in their values), and NUTS needs a gradient; write finite ones as "
+                f"units that are one event or differ in their values), and a gradient is needed; write finite ones as "
                 f"Categorical or Bernoulli in a plate, or pass the exact posterior where you have it"
             )
     refuse_subsampled(sites | observed(runs[0]))
@@ -44,21 +45,21 @@ def refuse_unsampleable(model: Program, data: tuple[Any, ...], names: list[str])
     real = {name: site["value"] for name, site in sites.items() if not values_of(site["fn"])}
     if not real:
         raise ValueError(
-            f"the model has finite latents only ({quoted(sites)}), of which credo.exact finds the posterior; NUTS "
-            f"needs a continuous one"
+            f"the model has finite latents only ({quoted(sites)}), of which credo.exact finds the posterior; a "
+            f"gradient needs a continuous one"
         )
     with torch.no_grad():
         _, summed = check(model, _at(model, real), data, names)
         if trained := sorted(unconstrained()):
             raise ValueError(
-                f"parameter {trained[0]!r}: NUTS trains no parameters, so it would keep its initial value; give it a "
-                f"prior (pyro.sample), or the value of a fit: poutine.substitute(model, data=fit.params)"
+                f"parameter {trained[0]!r}: no parameters are trained here, so it keeps its initial value; give it "
+                f"a prior (pyro.sample), or the value of a fit: poutine.substitute(model, data=fit.params)"
             )
         _deterministic(model, data, real, summed)
     return summed
 
 
-def _start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
+def start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
     """A trace of the model at values of order 1, with a finite density if one is found in so many tries."""
     for _ in range(TRIES):
         trace = poutine.trace(InitMessenger(_near)(model)).get_trace(*data)
@@ -85,8 +86,8 @@ def _at(model: Program, values: dict[str, torch.Tensor]) -> Callable[..., Any]:
 def _same_sites(one: dict[str, Site], two: dict[str, Site]) -> None:
     if changing := sorted(one.keys() ^ two.keys()):
         raise ValueError(
-            f"{exists_for_some(changing[0], 'values of the other latents')}; a sampler of a fixed number of latents "
-            f"cannot do this: sample it always, and mask its effect"
+            f"{exists_for_some(changing[0], 'values of the other latents')}; a density of a fixed number of "
+            f"latents cannot have it: sample it always, and mask its effect"
         )
     for name, site in one.items():
         a, b = site["fn"], two[name]["fn"]

@@ -1,0 +1,17 @@
+"""Gaussian posteriors in unconstrained space, without Adam, on the log joint density of a model and its gradient.
+
+Files, in the order in which to read them:
+
+    requirements.py     which models have one density in unconstrained space
+    density.py          the log joint density of a model, its gradient and its Hessian, at one point or many
+    full_rank_normal.py a normal distribution as its mean and a factor, and whitened coordinates
+    ascent.py           Newton's and quasi-Newton's steps from several points at once
+    starts.py           the best normal along several ascents: multi-path Pathfinder
+    batch_and_match.py  the normal whose scores match those of the posterior
+    natural_gradient.py the normal of least KL(q || p), by natural gradients of the ELBO
+    psis.py             smoothed importance weights, Pareto k-hat, the evidence
+    full_rank.py        these steps from start to end
+    laplace.py          the normal at the mode
+
+Other rooms call: `prepared`, `Density`, `full_rank`, `laplace`.
+"""

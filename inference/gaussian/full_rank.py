@@ -1,0 +1,149 @@
+"""The normal that approximates a posterior in unconstrained space, from start to end.
+
+    starts (Pathfinder)  ->  batch and match  ->  natural gradients  ->  Pareto k-hat
+
+Batch and match and the ELBO agree where the posterior is normal and differ elsewhere: of those that converged, the one
+of the larger effective sample size is taken.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from ..runtime.generators import noise
+from .ascent import Hessians
+from .batch_and_match import batch_and_match
+from .density import TRIES, Density, uniform
+from .full_rank_normal import FullRankNormal, Scores, generator, standard
+from .natural_gradient import ERROR, natural_gradient
+from .psis import Importance, importance, weighted_moments
+from .starts import Path, pathfinder
+
+PATHS, FEWER = 4, 2  # ascents, up to and beyond SEVERAL latents
+SEVERAL = 200
+DRAWS = 2000  # whose importance weights are computed; LOOK_AGAIN times as many where they are not reliable
+FEW_DRAWS, DEAR = 400, 64  # the same where fewer than DEAR points fit into memory at once: much data
+LOOK_AGAIN = 4
+MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
+BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
+SMALL = 100
+SHORT, LONG = 100, 300  # iterations of batch and match at most, where natural gradients follow and where none do
+ELSEWHERE, LESS = 5.0, 5.0  # sds between two modes; nats by which the lesser one may be below log p(data)
+NEWTON, IN_A_LOOP = 1000, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
+PASSES = 2  # of gradients that fit into memory at once, which a Hessian may take
+
+
+class Weighed(NamedTuple):
+    """What importance weights say of a normal."""
+
+    importance: Importance
+    mean_errors: torch.Tensor  # (D,), of the normal, in sds of the posterior; noise of 1 / sqrt(ess)
+    sd_ratios: torch.Tensor  # (D,), the sds of the normal over those of the posterior; noise of 1 / sqrt(2 ess)
+
+
+class FullRank(NamedTuple):
+    """The normal that was found, and how good it is."""
+
+    normal: FullRankNormal
+    method: str  # which of the two steps found it: "batch and match" or "natural gradient"
+    converged: bool
+    error: float  # the standard error of a mean in sds, and of a log sd, that the noise of the draws leaves
+    gradients: int
+    weighed: Weighed  # by draws of the normal
+    paths: list[Path]  # the best one first: paths that end in other modes have other ends
+
+
+def full_rank(
+    scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, draws: int = DRAWS, seed: int = 0
+) -> FullRank:
+    """The normal of full rank, from starting points (K, D).
+
+    scores: us (n, D) -> (log p(data, u), gradients). hessians: us (K, D) -> (K, D, D), where they are cheap.
+    draws: whose importance weights are computed; natural gradients take a sixteenth as many antithetic pairs.
+    """
+    paths = pathfinder(scores, starts, hessians, seed=seed)
+    D = starts.shape[1]
+    batch = BATCH if D <= SMALL else LARGER
+    most = SHORT if D <= MOST else LONG
+    matched = batch_and_match(scores, paths[0].normal, batch=batch, iterations=most, seed=seed + 1)
+    used = paths[0].gradients + matched.gradients
+    error = matched.residual * math.sqrt(2 / batch)
+    found = [(matched.normal, "batch and match", matched.settled and error < ERROR, error)]
+    if D <= MOST:
+        refined = natural_gradient(scores, matched.normal, fewest=draws // 16, seed=seed + 2)
+        found = [*found, (refined.normal, "natural gradient", refined.converged, refined.error)]
+        used += refined.gradients
+    weighed = [weights_of(scores, normal, draws, seed + 3) for normal, *_ in found]
+    best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
+    used += draws * len(found)
+    if not weighed[
+        best
+    ].importance.reliable:  # k-hat of few draws is noisy; to look once more and keep the better would be biased
+        again = weights_of(scores, found[best][0], LOOK_AGAIN * draws, seed + 4)
+        k_hat = (weighed[best].importance.k_hat + again.importance.k_hat) / 2
+        weighed[best] = again._replace(importance=again.importance._replace(k_hat=k_hat))
+        used += LOOK_AGAIN * draws
+    return FullRank(*found[best], used, weighed[best], paths)
+
+
+def another_mode(normal: FullRankNormal, log_evidence: float, paths: list[Path]) -> Path | None:
+    """The best normal on the ascents that is ELSEWHERE in a mean, by its own sds and by those of `normal`, and holds at
+    least exp(-LESS) of the evidence; None if there is none.
+    """
+    for path in paths:
+        far = (path.normal.mean - normal.mean).abs() / torch.maximum(path.normal.sd, normal.sd)
+        if far.max() > ELSEWHERE and path.elbo > log_evidence - LESS:
+            return path
+    return None
+
+
+def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Weighed:
+    """The importance weights of n draws of a normal, and the errors of the normal by them."""
+    e = standard(n, normal, generator(seed, normal.mean))
+    u = normal.at(e)
+    found = importance(scores(u)[0] - normal.log_prob_at(e))
+    mean, sd = weighted_moments(found.log_weights, u)
+    return Weighed(found, (normal.mean - mean) / sd, normal.sd / sd)
+
+
+def draws_for(density: Density) -> int:
+    """How many draws importance weights are computed for: fewer where a gradient is dear."""
+    return DRAWS if density.chunk >= DEAR else FEW_DRAWS
+
+
+def starting_points(density: Density, seed: int) -> torch.Tensor:
+    """Points (K, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is.
+
+    Each second one is minus the one before, which finds modes at u and -u.
+    """
+    n = PATHS if len(density.first) <= SEVERAL else FEWER
+    with noise(seed):
+        half = torch.stack([uniform(density.first) for _ in range(n // 2)])
+        tried = torch.stack([half, -half], 1).flatten(0, 1)
+        values, gradients = density.at_each(tried)
+        for _ in range(TRIES):
+            bad = ~(values.isfinite() & gradients.isfinite().all(-1))
+            if not bad.any():
+                return tried
+            tried[bad] = torch.stack([uniform(density.first) for _ in range(int(bad.sum()))])
+            values, gradients = density.at_each(tried)
+    return torch.where(bad[:, None], density.first, tried)
+
+
+def cheap_hessians(density: Density) -> Hessians | None:
+    """The Hessians of a density; None where they are dear (many latents), or where autograd does not find them.
+
+    Autograd takes some gradients for constants (a value that was detached, an operation of one's own): the Hessian is
+    compared with differences of gradients at one point.
+    """
+    u = density.first
+    if len(u) > (min(NEWTON, PASSES * density.chunk) if density.vectorised else IN_A_LOOP):
+        return None
+    (found,) = density.hessians(u[None])
+    reach, close = (1e-2, 0.1) if u.dtype == torch.float32 else (1e-5, 1e-3)
+    shift = reach * (1 + u.abs()) * torch.tensor([1.0, -1.0], dtype=u.dtype, device=u.device).repeat(len(u))[: len(u)]
+    _, (up, down) = density.at_each(torch.stack([u + shift, u - shift]))
+    wanted, change = (up - down) / 2, found @ shift
+    right = (change - wanted).norm() <= close * wanted.norm() + reach * close * up.norm()
+    return density.hessians if found.isfinite().all() and right else None

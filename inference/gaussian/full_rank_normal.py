@@ -1,0 +1,61 @@
+"""A normal distribution of one unconstrained vector, kept as its mean and a factor of its covariance.
+
+    u = mu + F e,   e ~ N(0, I),   Sigma = F F^T
+
+In the whitened coordinates e every normal is the standard one, whatever the units and correlations of u. A score
+g = d log p / du is h = F^T g there, and h = -e at every draw where p is this normal: h + e is what is left to fit.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+# us (n, D) -> (log p(data, u) in nats (n,), gradients (n, D)); NaN or infinite where p has no density
+Scores = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class FullRankNormal(NamedTuple):
+    """N(mean, factor factor^T)."""
+
+    mean: torch.Tensor  # (D,)
+    factor: torch.Tensor  # (D, D), any F with Sigma = F F^T
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """Sigma (D, D)."""
+        return self.factor @ self.factor.T
+
+    @property
+    def sd(self) -> torch.Tensor:
+        """The sds of the coordinates of u (D,)."""
+        return self.factor.norm(dim=1)
+
+    def at(self, e: torch.Tensor) -> torch.Tensor:
+        """u = mu + F e, (n, D) for e (n, D)."""
+        return self.mean + e @ self.factor.T
+
+    def log_prob_at(self, e: torch.Tensor) -> torch.Tensor:
+        """The log density of u = mu + F e in nats (n,)."""
+        return -e.square().sum(-1) / 2 - self.factor.shape[-1] * math.log(2 * math.pi) / 2 - self.log_det
+
+    @property
+    def log_det(self) -> torch.Tensor:
+        """log |det F|, a scalar."""
+        return torch.linalg.slogdet(self.factor).logabsdet
+
+    def moved(self, shift: torch.Tensor, change: torch.Tensor) -> "FullRankNormal":
+        """The normal that has the mean `shift` (D,) and the factor `change` (D, D) in the whitened coordinates."""
+        return FullRankNormal(self.mean + self.factor @ shift, self.factor @ change)
+
+
+def generator(seed: int, like: torch.Tensor) -> torch.Generator:
+    """A random generator of one's own, on the device of a tensor."""
+    return torch.Generator(like.device).manual_seed(seed)
+
+
+def standard(n: int, like: FullRankNormal, noise: torch.Generator) -> torch.Tensor:
+    """e ~ N(0, I), (n, D)."""
+    mean = like.mean
+    return torch.randn(n, len(mean), generator=noise, dtype=mean.dtype, device=mean.device)
