@@ -63,4 +63,5 @@ def device_module() -> Any:
 
 
 def _kind() -> str | None:
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return None if found is None else found.type
