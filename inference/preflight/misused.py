@@ -113,7 +113,7 @@ def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misus
     if hasattr(value, "_fields"):
         return Misused(f": got a {kind} with the fields {list(value._fields)}", "read what it has, or pass its fields")
     if isinstance(value, (list, tuple)):
-        lengths = {len(v) for v in value if isinstance(v, (list, tuple, torch.Tensor)) and getattr(v, "ndim", 1)}
+        lengths = {len(v) for v in value if isinstance(v, (list, tuple)) or getattr(v, "shape", ())}
         if len(lengths) > 1:
             remedy = "fill them to one length and pass the mask of what is filled as an argument of its own, or pass "
             return Misused(
