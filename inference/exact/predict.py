@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from ..pair.pair import Pair
-from ..posterior.explained import naming_arguments
+from ..posterior.explained import naming_arguments, refuse_missing
 from ..posterior.local_latents import sources
 from ..posterior.prediction import one_prediction
 from ..runtime.held import HeldSites
@@ -37,7 +37,9 @@ def predict(model: Callable[..., Any], data: tuple[Any, ...], values: tuple[Any,
         return Pair(model, guide, data)
 
     with naming_arguments(pair({}), values):
-        found = sources(pair({name: value[0] for name, value in draws.items()}), values)
+        first = {name: value[0] for name, value in draws.items()}
+        found = sources(pair(first), values)
+        refuse_missing(pair({}), values, lambda: list(one_prediction(pair(first), values, found).drawn.values()))
         points = {**draws, "": torch.zeros(n)}  # "": counts the runs even if there is no latent
         return draw_each(lambda point: one_prediction(pair(point), values, found).drawn, points)
 

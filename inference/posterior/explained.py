@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..preflight.whole_numbers import last_entries
 from ..runtime.call import argument_names
 
 
@@ -59,6 +60,21 @@ def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
             if shapes:
                 raise ValueError(f"the model cannot take the new data ({shapes}): {words}") from error
         raise
+
+
+def refuse_missing(fit: Fitted, values: tuple[Any, ...], program: Callable[[], list[torch.Tensor]]) -> None:
+    """Raises ValueError for codes of -1 in the new data, not in the fit's, that the program takes for the last entry.
+
+    program: returns the values of a prediction.
+    """
+    found = zip(argument_names(fit.model, len(values)), values, fit.data, strict=False)
+    pairs = [(name, new, old.min()) for name, new, old in found if _is_index(new) and _is_index(old)]
+    missing = {name: new for name, new, least in pairs if new.min() == -1 and least >= 0}
+    for name, size in last_entries(program, missing).items() if missing else ():
+        raise ValueError(
+            f"{name}: got the index -1, which would be the last of {size} entries; pandas writes -1 for a category "
+            f"that is missing or not known: leave out its rows, or pass the labels themselves to the fit and here"
+        )
 
 
 def _is_index(value: Any) -> bool:

@@ -15,7 +15,7 @@ from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
-from .explained import naming_arguments
+from .explained import naming_arguments, refuse_missing
 from .finite_latents import finite_given
 from .local_latents import Sources, sources
 from .marginals import model_trace
@@ -68,6 +68,7 @@ def predict(
     with naming_arguments(fit, values), reading(fit.state, seed):
         with noise(seed), torch.no_grad():
             found = Sources(values) if prior else sources(pair, values)
+            refuse_missing(fit, values, lambda: list(one_prediction(pair, values, found).drawn.values()))
         return draw(one, n)
 
 

@@ -26,5 +26,5 @@ Files, in the order in which to read them:
     rows.py            rows of a minibatch that depend on each other
     stream.py          batches that the user hands to single steps
 
-Other rooms call: `check`, `check_given`, `find_rows`.
+Other rooms call: `check`, `check_given`, `find_rows`, `last_entries`.
 """

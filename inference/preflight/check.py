@@ -21,7 +21,7 @@ from .calls import refuse_calls
 from .guide_support import narrower, refuse_other_support
 from .impossible import impossible_at
 from .parameters import ParameterCalls
-from .plate_rows import refuse_one_row, refuse_shapes
+from .plate_rows import refuse_one_row, refuse_other_event, refuse_shapes
 from .pyro_errors import explained
 from .roles import refuse_roles
 from .support import is_meant, refuse_no_tensor, refuse_outside, refuse_single_class
@@ -73,6 +73,7 @@ def checked(
             if not is_meant(site):
                 refuse_outside(name, wide.nodes.get(name, site))
         if whole:
+            refuse_other_event(name, site)
             refuse_single_class(name, site)
     for name, site in drawn.items():
         refuse_other_shape(name, site, believed[name])

@@ -13,6 +13,7 @@ from numbers import Number
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -113,7 +114,8 @@ def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misus
     if hasattr(value, "_fields"):
         return Misused(f": got a {kind} with the fields {list(value._fields)}", "read what it has, or pass its fields")
     if isinstance(value, (list, tuple)):
-        lengths = {len(v) for v in value if isinstance(v, (list, tuple, torch.Tensor)) and getattr(v, "ndim", 1)}
+        arrays = [v for v in value if isinstance(v, (torch.Tensor, np.ndarray)) and v.ndim > 0]
+        lengths = {len(v) for v in [*arrays, *(v for v in value if isinstance(v, (list, tuple)))]}
         if len(lengths) > 1:
             remedy = "fill them to one length and pass the mask of what is filled as an argument of its own, or pass "
             return Misused(

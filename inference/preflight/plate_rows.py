@@ -34,11 +34,6 @@ def refuse_shapes(name: str, site: Site) -> None:
                 f"event, of shape {event}; pass a value of shape {tuple(fn.batch_shape) + event} (y.squeeze(-1), say), "
                 f"or give the distribution an event of the shape of the value"
             )
-        if has != wanted != 1 and not _scores(fn, value):
-            raise ValueError(
-                f"site {name!r}: the observed value has shape {tuple(value.shape)}, and one event of its distribution "
-                f"has shape {event}; give the distribution the size of the data, len(y) say, or pass as many values"
-            )
     try:
         torch.broadcast_shapes(value.shape[: max(0, value.dim() - len(event))], fn.batch_shape)
     except RuntimeError:
@@ -47,6 +42,19 @@ def refuse_shapes(name: str, site: Site) -> None:
             f"{tuple(fn.batch_shape)} and event shape {event} in the plates {shown_plates(site, 'none')}; rows and "
             f"plates must have the same sizes, pyro.plate('N', len(y))"
         ) from None
+
+
+def refuse_other_event(name: str, site: Site) -> None:
+    """Raises ValueError for an observed value of other sizes than an event, if the distribution cannot score it."""
+    fn, value = site["fn"], site["value"]
+    event = tuple(fn.event_shape)
+    if not isinstance(value, torch.Tensor) or not event or value.dim() < len(event):
+        return
+    if tuple(value.shape[-len(event) :]) != event and not _scores(fn, value):
+        raise ValueError(
+            f"site {name!r}: the observed value has shape {tuple(value.shape)}, and one event of its distribution "
+            f"has shape {event}; give the distribution the size of the data, len(y) say, or pass as many values"
+        )
 
 
 def _scores(fn: Any, value: torch.Tensor) -> bool:

@@ -29,30 +29,45 @@ def misread(pair: Pair, names: list[str]) -> list[str]:
         if isinstance(value, torch.Tensor) and value.dtype == torch.int64 and value.layout is torch.strided
     }
     lossy = {name: warning for name, value in whole.items() if (warning := digits_lost(name, value)) is not None}
-    missing = {name: value for name, value in whole.items() if value.numel() > 1 and _has_missing(value)}
+    missing = {name: value for name, value in whole.items() if _has_missing(value)}
     if not lossy and not missing:
         return []
     with noise(0), torch.no_grad(), pyro.validation_enabled(False):
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
         model = poutine.replay(pair.model, trace=guide)
-        watch = _Uses({name: whole[name] for name in lossy}, missing)
-        total = _density(model, pair.data, watch)
+
+        def density() -> list[torch.Tensor]:
+            return [torch.as_tensor(poutine.trace(model).get_trace(*pair.data).log_prob_sum())]
+
+        with _Uses({name: whole[name] for name in lossy}, {}) as watch:
+            density()
         warnings = [warning for name, warning in lossy.items() if name in watch.rounded]
-        for name, size in watch.indexed.items():
-            if not torch.equal(total, _density(model, pair.data, _Uses({}, {name: missing[name]}, instead=0))):
-                warnings.append(_said(name, missing[name], size))
-    return warnings
+        return warnings + [_said(name, missing[name], size) for name, size in last_entries(density, missing).items()]
 
 
-def _has_missing(value: torch.Tensor) -> bool:
+def last_entries(program: Callable[[], list[torch.Tensor]], missing: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The codes whose -1 the program takes for the last entry: {name: the number of entries}.
+
+    Not those that make no difference to what it returns. missing: {name: codes with -1 among them}.
+    """
+    watch = _Uses({}, missing)
+    with noise(1), watch:
+        as_it_is = program()
+
+    def matters(name: str) -> bool:
+        with noise(1), _Uses({}, {name: missing[name]}, instead=0):
+            other = program()
+        return len(other) != len(as_it_is) or not all(map(torch.equal, as_it_is, other))
+
+    return {name: size for name, size in watch.indexed.items() if matters(name)}
+
+
+def _has_missing(value: Any) -> bool:
+    """Whether data are whole numbers from 0, and -1, which may stand for what is missing."""
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.int64 or value.numel() < 2:
+        return False
     least, most = torch.aminmax(value)
     return bool(least == -1 and most >= 0)
-
-
-def _density(model: Callable[..., Any], data: tuple[Any, ...], watch: "_Uses") -> torch.Tensor:
-    with noise(1), watch:
-        trace = poutine.trace(model).get_trace(*data)
-    return torch.as_tensor(trace.log_prob_sum())
 
 
 def _said(name: str, value: torch.Tensor, size: int) -> str:

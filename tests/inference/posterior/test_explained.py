@@ -74,3 +74,31 @@ def test_an_error_of_the_model_itself_passes():
 
     with pytest.raises(RuntimeError, match="my own words"):
         fitted(fails, X, Y).predict(3, X[:4])
+
+
+def zeroed(g, y=None):
+    a = pyro.sample("a", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+    with pyro.plate("N", len(g)):
+        pyro.sample("y", dist.Normal(torch.where(g >= 0, a[g], 0.0), 0.5), obs=y)
+
+
+def covariate(g, y=None):
+    b = pyro.sample("b", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(g)):
+        pyro.sample("y", dist.Normal(b * g, 0.5), obs=y)
+
+
+def by_vector(g, y=None):
+    a = pyro.sample("a", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+    with pyro.plate("N", len(g)):
+        pyro.sample("y", dist.Normal(a[g], 0.5), obs=y)
+
+
+@pytest.mark.parametrize("new", [torch.tensor([0, -1, 3]), torch.tensor([-1])], ids=["among others", "alone"])
+def test_a_category_that_is_not_known_is_no_index_of_the_last_one(new):
+    for found in (fitted(groups, GROUPS, Y), fitted(by_vector, GROUPS, Y), credo.exact(by_vector, GROUPS, Y)):
+        with pytest.raises(ValueError, match=r"^g: got the index -1, which would be the last of 4 entries; pandas"):
+            found.predict(3, new)
+    for model in (zeroed, covariate):
+        assert fitted(model, GROUPS, Y).predict(3, new)["y"].shape == (3, len(new))
+    assert credo.exact(zeroed, GROUPS, Y).predict(3, new)["y"].shape == (3, len(new))

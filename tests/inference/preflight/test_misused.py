@@ -101,6 +101,7 @@ WRONG = [
     (line, (range(12), Y), r"^x: got range\(0, 12\), .*list\(x\)"),
     (line, (frozenset({1.0}), Y), "^x: got a frozenset, "),
     (line, ([[1.0, 2.0], [3.0]], Y[:2]), "^x: got a list of 2 rows of 1 to 2 numbers.*mask"),
+    (line, ([X[:2], X[:3]], Y[:2]), "^x: got a list of 2 rows of 2 to 3 numbers.*mask"),
     (line, (list(X), Y), r"^x: got a list of Tensor.*torch.stack\(x\)"),
     (line, ([X, X], Y), r"^x: got a list of Tensor.*torch.stack\(x\)"),
     (line, (X, None), "^y: got None, .*obs=y"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import credo
-from credo.inference.runtime.arguments import argument_names, by_column, tensors
+from credo.inference.runtime.arguments import argument_names, by_column, choose_device, tensors
 
 
 def model(x, y=None, *, scale=1.0):
@@ -164,3 +164,10 @@ def test_a_table_is_fitted_by_column_name():
     assert fit.data[0].tolist() == INTS and fit.data[1].tolist() == FLOATS
     with pytest.raises(ValueError, match="observes nothing"):
         credo.fit(line, None, table.rename(columns={"y": "target"})[["x"]])
+
+
+@pytest.mark.parametrize("device", ["nodevice", 10**30, "meta", 1.5, object()], ids=str)
+def test_a_device_that_is_none_is_refused_by_name(device):
+    with pytest.raises(ValueError, match=r"^device: .* cannot be used here .*; try 'cpu'"):
+        choose_device(device)
+    assert choose_device("cpu") == torch.device("cpu")
