@@ -1,4 +1,4 @@
-"""Copies of a distribution without gradients, rsample or mask, and the distribution inside its wrappers."""
+"""Copies of a distribution without gradients, rsample or mask; the distribution inside its wrappers, its support."""
 
 import copy
 from typing import Any
@@ -76,3 +76,11 @@ def unwrapped(fn: Any) -> Any:
     while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
         fn = fn.base_dist
     return fn
+
+
+def support_of(fn: Any) -> Any:
+    """The support of the distribution as the user wrote it; None for one of the user's own that declares none."""
+    try:
+        return unwrapped(fn).support
+    except (NotImplementedError, AttributeError):
+        return None

@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from torch.distributions import constraints
 
-from ..distributions.unwrap import unwrapped
+from ..distributions.unwrap import kind, support_of
 from ..pair.pair import Pair, Program
 from ..runtime.arguments import Arguments
 from ..runtime.datasets import tensors_in
@@ -81,15 +81,14 @@ def _refuse_labels_as_numbers(pair: Pair, given: Arguments) -> None:
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
         trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
     for site_name, site in observed(trace).items():
-        fn = unwrapped(site["fn"])
-        support = getattr(fn, "support", None)
+        support = support_of(site["fn"])
         counts = support is constraints.nonnegative_integer
         for name, value in coded.items():
             seen = site["value"]
             if (counts or getattr(support, "is_discrete", True) is False) and seen.shape == value.shape:
                 if torch.equal(seen.double(), value.double()):
                     raise ValueError(
-                        f"site {site_name!r}: {type(fn).__name__} would take the codes of the labels of {name}, "
+                        f"site {site_name!r}: {kind(site['fn'])} would take the codes of the labels of {name}, "
                         f"{listed(given.codes[name])}, for numbers; observe labels by a Categorical, or, if numbers "
                         f"are meant, pass numbers: pandas.Categorical({name}).codes"
                     )
@@ -171,8 +170,8 @@ def _refuse_changed(given: Arguments, before: list[Any], error: Exception | None
 
 
 def _shown(value: Any) -> str:
-    kind = type(value).__name__
-    return f"{kind} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else kind
+    label = type(value).__name__
+    return f"{label} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else label
 
 
 def _state(value: Any) -> dict[str, tuple[Any, Any]]:

@@ -14,7 +14,7 @@ import pyro
 import torch
 from pyro import poutine
 
-from ..distributions.unwrap import kind, unwrapped
+from ..distributions.unwrap import kind, support_of, unwrapped
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, latent, observed, quoted
@@ -41,7 +41,10 @@ def impossible_at(
     until, runs, found = time.perf_counter() + SECONDS, 0, []
     with torch.no_grad(), noise(0), pyro.validation_enabled(False):
         sites = latent(_run(model, data, draw))
-        others = [_values(guide, data, seed) for seed in range(1, 1 + DRAWS)]
+        others: list[Values] = []
+        for seed in range(1, 1 + DRAWS):
+            with suppress(Exception):  # of a guide that fails at some of its draws
+                others.append(_values(guide, data, seed))
         for one in [n for n in sites if n in draw and n != name][:LATENTS]:
             fn, old = sites[one]["fn"], draw[one]
             mended: list[torch.Tensor] = []
@@ -100,8 +103,7 @@ def _watched(traces: list[poutine.Trace]) -> list[str]:
         for name, site in last.items()
         if name in first
         and not (
-            unwrapped(site["fn"]).support is unwrapped(first[name]["fn"]).support
-            and torch.equal(site["value"], first[name]["value"])
+            support_of(site["fn"]) is support_of(first[name]["fn"]) and torch.equal(site["value"], first[name]["value"])
         )
     ]
 
@@ -154,9 +156,8 @@ def _moved(fn: Any, old: torch.Tensor) -> list[torch.Tensor]:
     values = [size * times for times in TIMES] + [size + plus for plus in PLUS]
     whole = not old.is_floating_point() or bool((old == old.round()).all())
     values = [(v.round() if whole else v).to(old.dtype) for v in values]
-    support = getattr(unwrapped(fn), "support", None)
     with suppress(NotImplementedError, RuntimeError, AttributeError):
-        values = [v for v in values if bool(support.check(v).all())]  # type: ignore[union-attr]
+        values = [v for v in values if bool(support_of(fn).check(v).all())]
     return values
 
 
@@ -165,7 +166,7 @@ def _cause(name: str, fn: Any, old: torch.Tensor, mended: list[torch.Tensor]) ->
     ways = {math.copysign(1, (v.double() - old.double()).mean().item()) for v in mended}
     extent = {frozenset([1.0]): "too small", frozenset([-1.0]): "too large"}.get(frozenset(ways), "impossible")
     at = f"{name} = {old.item():.6g} is {extent}" if old.numel() == 1 else f"values of {name} are {extent}"
-    if unwrapped(fn).support.is_discrete:
+    if getattr(support_of(fn), "is_discrete", False):
         remedy = (
             f"Truncate {name}: give it finitely many values in the model, by dist.Categorical up to a largest one, and "
             f"leave it out of the guide, so that it is summed out; or let the guide draw possible values only"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..distributions.unwrap import unwrapped
+from ..distributions.unwrap import support_of, unwrapped
 from ..runtime.sites import Site
 
 
@@ -45,7 +45,7 @@ def is_meant(site: Site) -> bool:
     So Pyro's tutorials observe shades of grey by a Bernoulli, and counts by a Multinomial without their total.
     """
     fn, value = unwrapped(site["fn"]), site["value"]
-    support: Any = getattr(fn, "support", None)
+    support = support_of(fn)
     if vars(fn).get("_validate_args") is not False or not isinstance(value, torch.Tensor) or value.is_complex():
         return False
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)

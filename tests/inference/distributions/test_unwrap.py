@@ -1,5 +1,7 @@
 """Copies of distributions without gradients, rsample or mask, beside torch's gradients and log densities."""
 
+from typing import ClassVar
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -9,6 +11,7 @@ from credo.inference.distributions.unwrap import (
     is_masked,
     is_plain,
     kind,
+    support_of,
     unmasked,
     unwrapped,
     without_parameters,
@@ -85,3 +88,11 @@ def test_the_kind_of_a_distribution_is_that_inside_its_wrappers():
     for fn in (beta, beta.to_event(1), beta.expand([4, 2]), beta.mask(True).to_event(1)):
         assert kind(fn) == "Beta" and type(unwrapped(fn)).__name__ == "Beta"
     assert is_masked(beta, beta.mask(True).to_event(1)) and not is_masked(beta, beta.to_event(1))
+
+
+def test_the_support_of_a_distribution_is_that_inside_its_wrappers_or_unknown():
+    class Own(dist.TorchDistribution):
+        arg_constraints: ClassVar = {}
+
+    assert support_of(dist.Beta(2.0, torch.ones(3)).mask(True).to_event(1)) is dist.constraints.unit_interval
+    assert support_of(Own()) is None

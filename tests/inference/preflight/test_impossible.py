@@ -96,6 +96,24 @@ def _guide(y):
     pyro.sample("p", dist.Beta(pyro.param("a", torch.tensor(5.0)), 5.0))
 
 
+def test_a_guide_that_fails_at_other_draws_hides_no_message():
+    """The latent has no declared support either; its prior and values near the bad one tell what is wrong."""
+
+    class Own(dist.Gamma):
+        support = property(lambda fn: dist.TorchDistribution.support.fget(fn))
+
+    def model(y):
+        top = pyro.sample("top", Own(2.0, 0.2))
+        with pyro.plate("v", len(y)):
+            pyro.sample("y", dist.Uniform(0.0, top), obs=y)
+
+    def fails(y):
+        raise ValueError("this guide has no draws")
+
+    text = impossible_at(model, fails, (Y,), {"top": torch.tensor(5.0)}, "y")
+    assert "the cause: site 'top' (Own)" in text and "top = 5 is too small" in text
+
+
 def test_a_run_that_diverges_names_the_count():
     with pytest.raises(
         credo.Diverged, match=r"site 'y': log_prob is -inf .* site 'N' \(Poisson\).*too small.*Truncate N"

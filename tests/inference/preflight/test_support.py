@@ -1,5 +1,7 @@
 """Observed values outside the support of their distribution, of another dtype or of a single class are refused."""
 
+from typing import ClassVar
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -129,3 +131,29 @@ def test_numbers_beyond_the_values_do_not(fn, value):
 
     with pytest.raises(ValueError, match="site 'x': 1 of 2 observed values lie outside the support"):
         credo.fit(model, lambda x: None, value, progress=False)
+
+
+def test_a_distribution_that_declares_no_support_is_observed():
+    """A normal of the user's own; the posterior mean of its location is sum / (n + 1)."""
+
+    class Own(dist.TorchDistribution):
+        arg_constraints: ClassVar = {}
+
+        def __init__(self, loc):
+            self.normal = dist.Normal(loc, 1.0)
+            super().__init__(self.normal.batch_shape)
+
+        def log_prob(self, value):
+            return self.normal.log_prob(value)
+
+        def expand(self, batch_shape, _instance=None):
+            return Own(self.normal.loc.expand(batch_shape))
+
+    def model(x):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", Own(m), obs=x)
+
+    x = torch.tensor([1.0, 2.0, 3.0])
+    fit = credo.fit(model, None, x, steps=400, lr=0.05, progress=False)
+    assert fit.sample(4000)["m"].mean().item() == pytest.approx(6 / 4, abs=0.1)
