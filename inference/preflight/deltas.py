@@ -40,7 +40,8 @@ def wrong_density(guide: Callable[..., Any], trace: poutine.Trace, data: tuple[A
     """
     drawn = latent(trace, auxiliary=True)
     held = {name: site["value"].detach() for name, site in drawn.items()}
-    noises = [n for n in held if drawn[n]["infer"].get("is_auxiliary") and held[n].is_floating_point()]
+    free = [n for n in held if drawn[n]["infer"].get("is_auxiliary") and not _is_point(drawn[n])]
+    noises = [n for n in free if held[n].is_floating_point()]
     points = [name for name, site in latent(trace).items() if _is_point(site)]
     if not noises or not points or isinstance(guide, AutoGuide):  # Pyro's own are tested in Pyro
         return []

@@ -54,6 +54,11 @@ def only_beside_noise(x):
     pyro.sample("mu", dist.Delta(real("m")))
 
 
+def point_of_a_point(x):
+    """A point estimate: the auxiliary site is a point too, and no noise."""
+    pyro.sample("mu", dist.Delta(2 * pyro.sample("e", dist.Delta(real("m")), infer={"is_auxiliary": True})))
+
+
 def masked(x):
     with poutine.mask(mask=False):
         pyro.sample("mu", dist.Delta(real("m") + positive("s", 0.5) * noise(0.0, 1.0)))
@@ -64,7 +69,9 @@ def test_a_wrong_density_of_one_number_is_warned_of(guide):
     assert "site 'mu': a Delta of the guide is computed from the draw of site 'e'" in warned(world, guide, X)
 
 
-@pytest.mark.parametrize("guide", [with_density, shifted, factor_of_the_guide, only_beside_noise, masked])
+@pytest.mark.parametrize(
+    "guide", [with_density, shifted, factor_of_the_guide, only_beside_noise, point_of_a_point, masked]
+)
 def test_the_right_density_of_one_number_is_not(guide):
     assert "Delta" not in warned(world, guide, X)
 
