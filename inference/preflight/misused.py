@@ -29,6 +29,7 @@ _NO_ROWS = re.compile(
     r"0-d|too many indices|tuple index out of range|[Dd]imension (specified as )?-?\d+ .*(out of range|no dimensions)"
 )
 _WANTS_ROWS = re.compile(r"len\(\)|subscriptable|not iterable|has no attribute 'shape'|has no attribute 'size'|0-d")
+_SHAPES = re.compile(r"size of tensor|tensor size|shapes? cannot|mat1 and mat2|expanded size|hape mismatch|broadcast")
 _TYPES = re.compile(r"(dtype|scalar type|not implemented for).*\b(Long|Int|Bool|long|int|bool)\b")
 
 
@@ -49,9 +50,8 @@ def naming_misused(given: Arguments) -> Iterator[None]:
         while cause is not None and _last_of_user(cause) is None:
             cause = cause.__cause__
         cause = error if cause is None else cause
-        if re.search(r"dtype.*[Dd]ouble", str(error)) and not _TYPES.search(
-            str(error)
-        ):  # the run begins anew in double
+        said = str(error)
+        if re.search(r"dtype.*[Dd]ouble", said) and not _TYPES.search(said):  # the run begins anew in double
             raise
         if (reason := _reason(cause, given, raw=cause is error)) is None:
             raise
@@ -88,6 +88,8 @@ def _reason(error: BaseException, given: Arguments, raw: bool) -> str | None:
 def _of_object(name: str, value: Any, error: BaseException, words: str) -> Misused | None:
     """What came, and the remedy, for an argument that is no tensor; None if it does not explain the error."""
     kind = type(value).__name__
+    if _SHAPES.search(words) and not isinstance(value, (list, tuple)):  # of the tensors beside it
+        return None
     if isinstance(error, KeyError):
         if not isinstance(value, dict) or not error.args or error.args[0] in value:
             return None

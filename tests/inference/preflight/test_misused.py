@@ -178,6 +178,16 @@ def test_what_the_model_refuses_itself_stays_as_it_is():
         credo.fit(model, None, Y, "cauchy", steps=2, progress=False)
 
 
+@pytest.mark.parametrize("name", ["matmul", torch.matmul])
+def test_a_function_by_its_name_is_not_blamed_for_the_shapes_of_tensors(name):
+    def model(y, name):
+        weights = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        line((getattr(torch, name) if isinstance(name, str) else name)(weights, y), y)
+
+    with pytest.raises(RuntimeError, match="size"):
+        credo.fit(model, None, Y, name, steps=2, progress=False)
+
+
 def test_mistakes_of_the_model_that_read_no_argument_stay_as_they_are():
     def model(y, kind=None):
         line(X, y)
