@@ -18,6 +18,7 @@ from ..pair.batches import batch
 from ..pair.pair import Pair
 from ..preflight.rows import find_rows
 from ..runtime.generators import noise
+from ..runtime.probes import at_a_draw
 from .work import work
 
 KERNEL = 2.0  # microseconds of an operator on an accelerator, with a margin
@@ -44,7 +45,7 @@ def best_place(pair: Pair, names: list[str], batch_size: int | None, accelerator
     if rows is not None and rows.size < rows.n:
         pair = batch(pair, rows, torch.arange(rows.size))
     with noise(0), torch.no_grad():
-        counted = work(lambda: log_weight(pair))
+        counted = at_a_draw(lambda _: work(lambda: log_weight(pair)))
     pays = counted.arithmetic >= KERNEL * counted.operators
     device = accelerator if pays else torch.device("cpu")
     share = f"{counted.arithmetic:,.0f} microseconds of arithmetic in {counted.operators:,} operators"

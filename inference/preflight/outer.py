@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.parameters import leaves_behind
-from ..runtime.probes import nearly_equal
+from ..runtime.probes import at_a_draw, nearly_equal
 from ..runtime.sites import is_factor, observed
 
 
@@ -30,9 +30,13 @@ def outer_column(pair: Pair, names: list[str]) -> str | None:
     columns = {name: value for name, value in zip(names, pair.data, strict=True) if _is_column(value)}
     if not columns:
         return None
-    with noise(0), pyro.validation_enabled(False), torch.no_grad(), _Outer(columns) as watch:
+
+    def look(_: int) -> None:
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
         poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data).compute_log_prob()
+
+    with noise(0), pyro.validation_enabled(False), torch.no_grad(), _Outer(columns) as watch:
+        at_a_draw(look)
     if watch.found is None:
         return None
     n = len(columns[watch.found])

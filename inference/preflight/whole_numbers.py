@@ -13,8 +13,9 @@ import torch
 from pyro import poutine
 from torch.overrides import TorchFunctionMode
 
-from ..pair.pair import Pair
+from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
+from ..runtime.probes import at_a_draw
 from ..runtime.rounding import digits_lost
 
 
@@ -32,17 +33,23 @@ def misread(pair: Pair, names: list[str]) -> list[str]:
     missing = {name: value for name, value in whole.items() if _has_missing(value)}
     if not lossy and not missing:
         return []
-    with noise(0), torch.no_grad(), pyro.validation_enabled(False):
+    watch = _Uses({name: whole[name] for name in lossy}, {})
+
+    def density(model: Program) -> list[torch.Tensor]:
+        return [torch.as_tensor(poutine.trace(model).get_trace(*pair.data).log_prob_sum())]
+
+    def look(_: int) -> Program:
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
-        model = poutine.replay(pair.model, trace=guide)
+        model: Program = poutine.replay(pair.model, trace=guide)
+        with watch:
+            density(model)
+        return model
 
-        def density() -> list[torch.Tensor]:
-            return [torch.as_tensor(poutine.trace(model).get_trace(*pair.data).log_prob_sum())]
-
-        with _Uses({name: whole[name] for name in lossy}, {}) as watch:
-            density()
+    with noise(0), torch.no_grad(), pyro.validation_enabled(False):
+        model = at_a_draw(look)
         warnings = [warning for name, warning in lossy.items() if name in watch.rounded]
-        return warnings + [_said(name, missing[name], size) for name, size in last_entries(density, missing).items()]
+        last = last_entries(lambda: density(model), missing)
+    return warnings + [_said(name, missing[name], size) for name, size in last.items()]
 
 
 def last_entries(program: Callable[[], list[torch.Tensor]], missing: Mapping[str, torch.Tensor]) -> dict[str, int]:
@@ -51,11 +58,15 @@ def last_entries(program: Callable[[], list[torch.Tensor]], missing: Mapping[str
     Not those that make no difference to what it returns. missing: {name: codes with -1 among them}.
     """
     watch = _Uses({}, missing)
-    with noise(1), watch:
-        as_it_is = program()
+
+    def look(number: int) -> tuple[int, list[torch.Tensor]]:
+        with noise(1 + number), watch:
+            return 1 + number, program()
+
+    seed, as_it_is = at_a_draw(look)
 
     def matters(name: str) -> bool:
-        with noise(1), _Uses({}, {name: missing[name]}, instead=0):
+        with noise(seed), _Uses({}, {name: missing[name]}, instead=0):
             other = program()
         return len(other) != len(as_it_is) or not all(map(torch.equal, as_it_is, other))
 

@@ -53,6 +53,16 @@ def test_a_parameter_that_no_site_depends_on_is_named(use):
     assert _unused(NOTHING[use]) == ["free"]
 
 
+def test_a_program_that_fails_at_half_of_its_draws_is_traced_at_the_others():
+    def use(free, z):
+        if z > 0:
+            raise ValueError("not above 0")
+        pyro.factor("f", free * z)
+
+    assert _unused(use) == []
+    assert _unused(lambda free, z: use(torch.tensor(1.0), z)) == ["free"]
+
+
 def test_parameters_and_generators_stay():
     def late(free, z):
         pyro.param("late", torch.tensor(1.0))

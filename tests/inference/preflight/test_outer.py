@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import credo
+from credo.inference.pair.pair import Pair
+from credo.inference.preflight.outer import outer_column
 from tests.cases.checked import warned
 
 X = torch.linspace(-1.0, 1.0, 6)
@@ -146,3 +148,19 @@ def test_whole_numbers_are_known_by_their_memory():
 
     counts = torch.tensor([0, 1, 1, 2, 3, 5])
     assert "computed from x" in warned(counted, None, X, counts)
+
+
+@pytest.mark.parametrize(("square", "found"), [(True, "y: a column of shape (6, 1)"), (False, "None")])
+def test_a_model_that_fails_at_a_draw_is_watched_at_another(square, found):
+    drawn = []
+
+    def guide(x, y):
+        drawn.append(pyro.sample("w", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0)))
+
+    def model(x, y):
+        if len(drawn) < 2:
+            raise ValueError("not at this draw")
+        summed(x, y if square else y[:, 0])
+
+    assert str(outer_column(Pair(model, guide, (X, Y[:, None])), ["x", "y"])).startswith(found)
+    assert len(drawn) == 2

@@ -163,3 +163,17 @@ def test_times_as_whole_numbers_are_used_to_the_second():
     )
     with pytest.warns(UserWarning, match="^t: single precision rounds these values"):
         credo.fit(model, None, SECONDS.double(), Y, steps=2, progress=False, compile=False)
+
+
+def test_a_model_that_fails_at_half_of_its_draws_is_watched_at_the_others():
+    def fails(use):
+        def model(g, y):
+            if pyro.sample("b", dist.Normal(0.0, 1.0)) > 0:
+                raise ValueError("not above 0")
+            use(g, y)
+
+        return model
+
+    assert said(fails(masked), MISSING, Y) == []
+    (warning,) = said(fails(plain), MISSING, Y)
+    assert warning.startswith("g: 3 of 12 values are -1")
