@@ -27,7 +27,7 @@ from ..runtime.defaults import default_dtype
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_index, latent
 from ..runtime.state import State, entered, new_state, snapshot
-from ..runtime.vectorise import at_once, draw_each
+from ..runtime.vectorise import at_once, draw_each, is_out_of_memory
 from .requirements import refuse_unsampleable, start
 
 WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
@@ -139,7 +139,9 @@ class Density(NamedTuple):
     def _at_or_nan(self, u: torch.Tensor) -> Scored:
         try:
             return self.at(u)
-        except (ValueError, RuntimeError, ArithmeticError):
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            if is_out_of_memory(error):
+                raise
             return u.new_tensor(math.nan), torch.full_like(u, math.nan)
 
     def _hessian_or_nan(self, u: torch.Tensor) -> torch.Tensor:
@@ -147,7 +149,9 @@ class Density(NamedTuple):
         try:
             with torch.enable_grad():
                 return hessian_products(self.log_joint, u, eye)[1]
-        except (ValueError, RuntimeError, ArithmeticError):
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            if is_out_of_memory(error):
+                raise
             return torch.full_like(eye, math.nan)
 
 

@@ -135,3 +135,21 @@ def test_a_model_with_constants_in_single_precision_is_run_in_it():
 
     found, *_ = prepared(single, (torch.ones(2),), torch.device("cpu"), 0)
     assert found.first.dtype == torch.float32
+
+
+def test_out_of_memory_is_no_point_without_a_density():
+    full = []
+
+    def model():
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        if full:
+            raise torch.OutOfMemoryError("out of memory")
+        pyro.sample("y", dist.Normal(z[0], 1.0), obs=torch.tensor(2.0))
+
+    found = density(model, (), None)
+    full.append(True)
+    for look in (found.at_each, found.hessians):
+        with pytest.raises(torch.OutOfMemoryError):
+            look(torch.zeros(1, 2))
+        with pytest.raises(torch.OutOfMemoryError):
+            found._replace(vectorised=False).hessians(torch.zeros(1, 2))
