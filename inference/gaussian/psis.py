@@ -37,7 +37,20 @@ class Importance(NamedTuple):
     @property
     def reliable(self) -> bool:
         """Whether estimates by these weights can be trusted."""
-        return self.k_hat < self.limit or self.ess > EVEN * len(self.log_weights)
+        return self.k_hat < self.limit or self._even
+
+    @property
+    def words(self) -> str:
+        """k-hat; of even weights, whose tail has no shape to speak of, the share of the draws that they are worth."""
+        return (
+            f"even weights, {self.ess / len(self.log_weights):.0%} effective"
+            if self._even
+            else f"k-hat {self.k_hat:.2f}"
+        )
+
+    @property
+    def _even(self) -> bool:
+        return self.ess > EVEN * len(self.log_weights)
 
 
 def importance(log_ratios: torch.Tensor) -> Importance:

@@ -77,7 +77,7 @@ def outer_factors(
                             f"site {site!r}: a column of shape ({n}, 1), computed from {column}, meets a vector of "
                             f"shape ({n},), of {vector}, and the factor adds up all pairs of their rows, where each "
                             f"row should meet its own; give both the shape ({n},): leave out [:, None], or write "
-                            f".squeeze(-1)"
+                            f".squeeze(-1). A factor that is meant to compare all pairs is right as it is"
                         ]
     return []
 

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CPU = torch.device("cpu")
+MOST = 1000  # copies of constants that are kept
 Moved = dict[int, tuple[torch.Tensor, int, torch.Tensor]]  # id: (a tensor on the CPU, its version, its copy elsewhere)
 
 
@@ -94,6 +95,8 @@ class _Moving(TorchFunctionMode):
             return thing
         known = self.moved.get(id(thing))
         if known is None or known[0] is not thing or known[1] != thing._version:
+            if len(self.moved) >= MOST:  # a program that makes a new one in each step; a recording keeps its own
+                self.moved.clear()
             known = self.moved[id(thing)] = (thing, thing._version, thing.to(self.device))
         return known[2]
 

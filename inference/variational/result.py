@@ -103,16 +103,16 @@ class Fit:
         return sum(last) / len(last) if last else math.nan
 
     def __repr__(self) -> str:
-        if self.importance is not None:
-            found = self.importance
-            evidence = f"log p(data) {found.log_evidence:,.2f} ± {found.log_evidence_error:.2g} nats"
-            return f"Fit by {self.method}: {evidence}; k-hat {found.k_hat:.2f}; stopped: {self.stopped}"
-        steps = f"mean of the last {last_tenth(self.losses):,} steps"
-        loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
-        sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
         codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
         codes += "; ..." if len(self.codes) > 3 else ""
         end = f"\n     {codes}" if codes else ""
+        if self.importance is not None:
+            found = self.importance
+            evidence = f"log p(data) {found.log_evidence:,.2f} ± {found.log_evidence_error:.2g} nats"
+            return f"Fit by {self.method}: {evidence}; {found.words}; stopped: {self.stopped}{end}"
+        steps = f"mean of the last {last_tenth(self.losses):,} steps"
+        loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
+        sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
         return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}{end}"
 
 

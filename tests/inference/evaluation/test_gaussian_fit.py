@@ -59,7 +59,7 @@ def test_a_normal_posterior_is_found_with_its_evidence(word, seed, unchanged):
     table = credo.compare(fit)
     assert table["error in sds"].abs().max() < 0.08 and (table["sd ratio"] - 1).abs().max() < 0.06  # 4,096 draws
     assert abs(table.attrs["evidence_gap"]) < 0.01  # so close is no other normal
-    assert "k-hat" in repr(fit) and "log p(data)" in repr(fit)
+    assert fit.importance.words in repr(fit) and "log p(data)" in repr(fit)
 
 
 def test_the_parameters_are_those_of_the_posterior():

@@ -73,3 +73,9 @@ def test_weights_that_are_nearly_even_are_reliable_whatever_their_tail():
     ratios[5] = 0.01
     found = importance(ratios)
     assert found.k_hat > 0.7 and found.reliable
+
+
+def test_even_weights_are_said_to_be_even_whatever_the_shape_of_their_tail():
+    assert importance(torch.zeros(1000)).words == "even weights, 100% effective"
+    heavy = importance(2.0 * torch.randn(1000, generator=torch.Generator().manual_seed(0)).double())
+    assert heavy.words == f"k-hat {heavy.k_hat:.2f}"

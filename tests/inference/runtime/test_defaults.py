@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from credo.inference.runtime.defaults import CPU, accelerator, choose_device, default_device, default_dtype, on_cpu
+from credo.inference.runtime.defaults import (
+    CPU,
+    MOST,
+    accelerator,
+    choose_device,
+    default_device,
+    default_dtype,
+    on_cpu,
+)
 
 
 def test_the_dtype_holds_inside_and_the_one_before_comes_back():
@@ -57,3 +65,12 @@ def test_no_device_named_is_the_accelerator_or_the_cpu():
     assert choose_device("cpu") == CPU
     with pytest.raises(ValueError, match="device: 'meta' cannot be used here"):
         choose_device("meta")
+
+
+def test_constants_that_are_new_each_time_do_not_fill_the_memory():
+    moved = {}
+    with default_device(torch.device("meta"), moved):
+        there = torch.zeros(3)
+        for _ in range(MOST + 10):
+            there + torch.zeros(3, device="cpu")
+    assert len(moved) <= MOST
