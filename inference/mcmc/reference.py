@@ -57,9 +57,9 @@ def reference(
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
-    >>> found = credo.reference(pair.model, torch.tensor([1.0, 1.0, 0.0, 1.0]), draws=300, warmup=80, progress=False)
+    >>> found = credo.reference(pair.model, torch.tensor([1.0, 1.0, 0.0, 1.0]), draws=500, warmup=80, progress=False)
     >>> found.draws["p"].shape
-    torch.Size([4, 300])
+    torch.Size([4, 500])
     >>> found.problems
     ()
     """
