@@ -52,7 +52,7 @@ def test_a_runner_warns_of_a_parameter_at_its_first_step_only():
 
 
 def test_a_warning_is_not_lost_when_the_run_fails_or_is_interrupted():
-    for strike, fails in ((breaking(after=30), True), (interrupting(at=30), False)):
+    for strike, fails in ((breaking(after=30), True), (interrupting(at=60), False)):
         program = Armed(model, strike)
         runner = credo.SVI(program, detached, compile=False, plan="fast", particles=1)
         runner.prepare(Y)
