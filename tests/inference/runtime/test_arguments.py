@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import credo
-from credo.inference.runtime.arguments import argument_names, by_column, choose_device, tensors
+from credo.inference.runtime.arguments import argument_names, by_column, tensors
+from credo.inference.runtime.defaults import choose_device
 
 
 def model(x, y=None, *, scale=1.0):
