@@ -167,7 +167,9 @@ def test_a_table_is_fitted_by_column_name():
         credo.fit(line, None, table.rename(columns={"y": "target"})[["x"]])
 
 
-@pytest.mark.parametrize("device", ["nodevice", 10**30, "meta", 1.5, object()], ids=str)
+@pytest.mark.parametrize(
+    "device", ["nodevice", 10**30, "meta", 1.5, object()], ids=["word", "large", "meta", "float", "object"]
+)
 def test_a_device_that_is_none_is_refused_by_name(device):
     with pytest.raises(ValueError, match=r"^device: .* cannot be used here .*; try 'cpu'"):
         choose_device(device)
