@@ -19,7 +19,7 @@ from .agreement import refuse_other_shape, refuse_other_sites
 from .broadcast import all_at_once, refuse_unbroadcast
 from .calls import refuse_calls
 from .guide_support import narrower, refuse_other_support
-from .impossible import impossible_at
+from .impossible import impossible_at, values_drawn
 from .parameters import ParameterCalls
 from .plate_rows import refuse_one_row, refuse_other_event, refuse_shapes
 from .pyro_errors import explained
@@ -185,7 +185,7 @@ def _refuse_not_finite(
     for name, cost in costs.items():
         if not torch.isfinite(cost).all():
             bad = cost[~torch.isfinite(cost)].flatten()[0].item()
-            why = impossible_at(model, guide, data, _drawn(q), name)
+            why = impossible_at(model, guide, data, values_drawn(q), name)
             raise ValueError(
                 f"site {name!r}: log_prob is {bad} at the first draw from the guide; give the guide's parameters "
                 f"starting values for which the model has a density, or check the constraint of its parameters{why}"
@@ -205,14 +205,10 @@ def _blaming(
     try:
         yield
     except (ValueError, IndexError) as error:
-        why = "" if summed is not None else impossible_at(model, guide, data, _drawn(q), name)
+        why = "" if summed is not None else impossible_at(model, guide, data, values_drawn(q), name)
         if not why:
             raise
         raise ValueError(f"{error}{why}") from error
-
-
-def _drawn(guide: poutine.Trace) -> dict[str, torch.Tensor]:
-    return {name: site["value"].detach() for name, site in latent(guide, auxiliary=True).items()}
 
 
 def _describe(value: Any) -> str:

@@ -66,6 +66,11 @@ def impossible_at(
     return f"; the cause: {' and '.join(text for text, _ in found)}. {' '.join(remedy)}"
 
 
+def values_drawn(guide: poutine.Trace) -> dict[str, torch.Tensor]:
+    """{latent: value} at a draw of the guide, of which a trace is given."""
+    return {name: site["value"].detach() for name, site in latent(guide, auxiliary=True).items()}
+
+
 def outside_at_the_end(model: Callable[..., Any], guide: Callable[..., Any], data: tuple) -> str:
     """The site whose values lie outside of its support at some draws of a trained guide, in words; empty if none do.
 
@@ -111,8 +116,7 @@ def _watched(traces: list[poutine.Trace]) -> list[str]:
 def _values(guide: Callable[..., Any], data: tuple, seed: int) -> dict[str, torch.Tensor]:
     """One draw of the guide."""
     with noise(seed):
-        trace = poutine.trace(guide).get_trace(*data)
-    return {name: site["value"].detach() for name, site in latent(trace, auxiliary=True).items()}
+        return values_drawn(poutine.trace(guide).get_trace(*data))
 
 
 def _run(model: Callable[..., Any], data: tuple, draw: Values) -> poutine.Trace:

@@ -10,7 +10,7 @@ from ..distributions.unwrap import unwrapped
 from ..objective.elbo import log_weight
 from ..pair.costs import run
 from ..pair.pair import Pair
-from ..preflight.impossible import impossible_at, outside_at_the_end
+from ..preflight.impossible import impossible_at, outside_at_the_end, values_drawn
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.sites import Site, latent, observed
@@ -28,7 +28,7 @@ def where_not_finite(pair: Pair) -> str:
     for seed in range(DRAWS):
         with noise(seed):
             try:
-                found = _site(pair) or _gradient(pair)
+                found = _site(pair, seed) or _gradient(pair)
             except Exception as error:  # the program's own words name the site
                 found = in_words(error) + _cause_of_error(pair, seed)
         if found:
@@ -42,30 +42,29 @@ def _cause_of_error(pair: Pair, seed: int) -> str:
     """The latents at whose draws the model raises the error that it raises at this draw; empty if none is known."""
     try:
         with noise(seed), torch.no_grad():
-            q = latent(poutine.trace(pair.guide).get_trace(*pair.data), auxiliary=True)
+            draw = values_drawn(poutine.trace(pair.guide).get_trace(*pair.data))
     except Exception:  # the guide is what fails
         return ""
-    draw = {name: site["value"] for name, site in q.items()}
     return "" if pair.summed else impossible_at(pair.model, pair.guide, pair.data, draw, None)
 
 
-def _site(pair: Pair) -> str:
-    """The first site without a finite log density at one draw of the guide."""
+def _site(pair: Pair, seed: int) -> str:
+    """The first site without a finite log density at the draw of the guide with this noise."""
     with torch.no_grad():
-        state = torch.get_rng_state()
-        costs = run(pair).costs
+        with noise(seed):
+            costs = run(pair).costs
         bad = next((name for (_, name), cost in costs.items() if not torch.isfinite(cost).all()), "")
         if not bad or pair.summed is not None:
             return f"site {bad!r}: log_prob is not finite" if bad else ""
-        torch.set_rng_state(state)  # the same draw, of which the distributions are wanted too
-        q = poutine.trace(pair.guide).get_trace(*pair.data)
-        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        with noise(seed):  # the same draw, of which the distributions are wanted too
+            q = poutine.trace(pair.guide).get_trace(*pair.data)
+            p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
         for trace in (p, q):
             for name, site in (latent(trace, auxiliary=True) | observed(trace)).items():
                 if words := _density(name, site, "guide" if trace is q else "model"):
-                    draw = {n: s["value"] for n, s in latent(q, auxiliary=True).items()}
-                    blame = trace is p
-                    return words + (impossible_at(pair.model, pair.guide, pair.data, draw, name) if blame else "")
+                    if trace is q:
+                        return words
+                    return words + impossible_at(pair.model, pair.guide, pair.data, values_drawn(q), name)
     return f"site {bad!r}: log_prob is not finite"
 
 

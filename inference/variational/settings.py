@@ -28,7 +28,7 @@ class Settings(NamedTuple):
     progress: bool
 
 
-MOST = 2**31 - 1  # particles, rows of a batch
+LARGEST = 2**31 - 1  # particles, rows of a batch
 
 
 def checked(
@@ -57,8 +57,8 @@ def checked(
         raise ValueError(f"lr: got {shown(lr)}, wanted a positive learning rate")
     return Settings(
         model=model,
-        particles=None if particles is None else whole_number("particles", particles, 1, MOST),
-        batch_size=None if batch_size is None else whole_number("batch_size", batch_size, 1, MOST),
+        particles=None if particles is None else whole_number("particles", particles, 1, LARGEST),
+        batch_size=None if batch_size is None else whole_number("batch_size", batch_size, 1, LARGEST),
         overrides=None if isinstance(plan, str) else plan,
         races=not isinstance(plan, Plan | str),
         force=yes_or_no("force", force),
