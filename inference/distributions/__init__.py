@@ -11,6 +11,7 @@ Files, in the order in which to read them:
     agreement.py    KL in closed form compared with its definition
     distances.py    KL, Wasserstein and total variation distances of marginals
     simplex.py      Beta and Dirichlet draws that vmap can batch
+    dirichlet.py    Beta and Dirichlet draws in double precision
 
 Other rooms call: `kind`, `unwrapped`, `values_of`, `mean_and_sd`, `divergence`, `agreement`.
 """

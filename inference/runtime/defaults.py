@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributions import dirichlet
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from ..distributions.dirichlet import InDouble
+from .replaced import attribute_replaced
 
 CPU = torch.device("cpu")
 MOST = 1000  # copies of constants that are kept
@@ -50,15 +54,17 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def default_device(device: torch.device, moved: Moved) -> Iterator[None]:
-    """Tensors that name no device are made on this one inside. On the CPU nothing is done, since it costs time.
+    """Tensors that name no device are made on this one inside; Betas and Dirichlets draw in double precision.
 
-    moved: where the copies of constants are kept, so that each is copied once in a run.
+    On the CPU operations are not looked at, since that costs time. moved: where the copies of constants are kept, so
+    that each is copied once in a run.
     """
-    if device.type == "cpu":
-        yield
-        return
-    with device, _Moving(device, moved):
-        yield
+    with attribute_replaced(dirichlet, "_Dirichlet", InDouble):
+        if device.type == "cpu":
+            yield
+            return
+        with device, _Moving(device, moved):
+            yield
 
 
 @contextmanager
