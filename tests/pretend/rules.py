@@ -15,7 +15,10 @@ from typing import Any
 import matplotlib
 import torch
 
+from credo.inference.capture import native
+from credo.inference.capture.cuda_graph import cuda_graph
 from credo.inference.runtime.generators import torch_states
+from credo.inference.runtime.replaced import attribute_replaced
 
 from .device import NAME, register
 
@@ -185,7 +188,25 @@ def apart(module: Any) -> dict[str, Callable[[], bool]]:
         pairs = [(one.step(*data), other.step(*data)) for _ in range(30)]
         return [a for a, _ in pairs] == alone("cpu") and [b for _, b in pairs] == alone(NAME)
 
-    return {"two devices do not disturb each other": in_turns}
+    def other_noise_is_refused() -> bool:
+        def wasteful(job: Any, x: Any, buffers: Any) -> Any:
+            loop = cuda_graph(job, x, buffers)
+
+            def steps(*arguments: Any) -> list[float]:
+                losses = loop(*arguments)
+                torch.rand((), device=NAME)
+                return losses
+
+            return steps
+
+        with attribute_replaced(native, "cuda_graph", wasteful):
+            plan = taken(runner(NAME), data).plan
+        return plan is not None and "the CUDA graph differs from the recorded graph" in plan.compiled
+
+    return {
+        "two devices do not disturb each other": in_turns,
+        "a graph that leaves the device's generator elsewhere is not taken": other_noise_is_refused,
+    }
 
 
 def afterwards() -> dict[str, Callable[[], bool]]:
