@@ -12,6 +12,10 @@ Files, in the order in which to read them:
     psis.py             smoothed importance weights, Pareto k-hat, the evidence
     full_rank.py        these steps from start to end
     laplace.py          the normal at the mode
+    low_rank_normal.py  a normal distribution as a scale for each latent and a few directions
+    few_pairs.py        L-BFGS, for many latents
+    curvature.py        a Hessian as a diagonal and few directions, by products with vectors
+    low_rank.py         the normal of low rank from start to end
 
-Other rooms call: `prepared`, `Density`, `full_rank`, `laplace`.
+Other rooms call: `prepared`, `Density`, `full_rank`, `low_rank`, `laplace`.
 """

@@ -55,7 +55,7 @@ def ascend(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = Non
         ways = torch.einsum("kij,kj->ki", B, gradients)
         promise = (ways * gradients).sum(-1)
         moving = moving & (promise / 2 > DONE)
-        t, new_us, new_values, new_gradients = _line_search(scores, front, ways, promise, moving)
+        t, new_us, new_values, new_gradients = line_search(scores, front, ways, promise, moving)
         moved = moving & (t > 0)
         if hessians is not None:
             B, at = B.clone(), moved.nonzero()[:, 0]
@@ -92,7 +92,7 @@ def _updated(B: torch.Tensor, s: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return B - r * (sBy + sBy.mT) + (r.square() * yBy + r) * (s[:, :, None] * s[:, None, :])
 
 
-def _line_search(
+def line_search(
     scores: Scores, front: Front, ways: torch.Tensor, promise: torch.Tensor, moving: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(lengths t (K,), 0 where none is good; u + t way, its value and gradient) that fulfil the weak Wolfe conditions.

@@ -15,7 +15,7 @@ from ..runtime.generators import noise
 from .ascent import Hessians
 from .batch_and_match import batch_and_match
 from .density import TRIES, Density, uniform
-from .full_rank_normal import FullRankNormal, Scores, generator, standard
+from .full_rank_normal import FullRankNormal, Normal, Scores, generator, standard
 from .natural_gradient import ERROR, natural_gradient
 from .psis import Importance, importance, weighted_moments
 from .starts import Path, pathfinder
@@ -98,7 +98,7 @@ def another_mode(normal: FullRankNormal, log_evidence: float, paths: list[Path])
     return None
 
 
-def weights_of(scores: Scores, normal: FullRankNormal, n: int, seed: int) -> Weighed:
+def weights_of(scores: Scores, normal: Normal, n: int, seed: int) -> Weighed:
     """The importance weights of n draws of a normal, and the errors of the normal by them."""
     e = standard(n, normal, generator(seed, normal.mean))
     u = normal.at(e)

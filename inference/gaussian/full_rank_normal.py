@@ -8,12 +8,26 @@ g = d log p / du is h = F^T g there, and h = -e at every draw where p is this no
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 # us (n, D) -> (log p(data, u) in nats (n,), gradients (n, D)); NaN or infinite where p has no density
 Scores = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class Normal(Protocol):
+    """A normal distribution of u (D,) in any form, u = at(e) for e ~ N(0, I)."""
+
+    @property
+    def mean(self) -> torch.Tensor: ...  # (D,)
+
+    @property
+    def sd(self) -> torch.Tensor: ...  # (D,)
+
+    def at(self, e: torch.Tensor) -> torch.Tensor: ...  # (n, D) for e (n, D)
+
+    def log_prob_at(self, e: torch.Tensor) -> torch.Tensor: ...  # of at(e), nats (n,)
 
 
 class FullRankNormal(NamedTuple):
@@ -55,7 +69,18 @@ def generator(seed: int, like: torch.Tensor) -> torch.Generator:
     return torch.Generator(like.device).manual_seed(seed)
 
 
-def standard(n: int, like: FullRankNormal, noise: torch.Generator) -> torch.Tensor:
+def standard(n: int, like: Normal, noise: torch.Generator) -> torch.Tensor:
     """e ~ N(0, I), (n, D)."""
     mean = like.mean
     return torch.randn(n, len(mean), generator=noise, dtype=mean.dtype, device=mean.device)
+
+
+class Counted:
+    """Scores that count the points they are asked for."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores, self.points = scores, 0
+
+    def __call__(self, us: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.points += len(us)
+        return self.scores(us)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from .ascent import Front, Hessians, ascend
-from .full_rank_normal import FullRankNormal, Scores, generator
+from .full_rank_normal import Counted, FullRankNormal, Scores, generator
 
 DRAWS = 8  # of each normal on the way, for its ELBO
 FINAL = 64  # of the best ones of each path
@@ -36,7 +36,7 @@ def pathfinder(scores: Scores, starts: torch.Tensor, hessians: Hessians | None =
     scores: of us (n, D). hessians: of us (K, D), where they are cheap; None: BFGS does without.
     """
     noise, (K, D) = generator(seed, starts), starts.shape
-    counted = _Counted(scores)
+    counted = Counted(scores)
     best = torch.full((K,), -torch.inf, dtype=starts.dtype, device=starts.device)
     found: list[FullRankNormal | None] = [None] * K
     limit, every, improved = min(50 + 4 * D, LONGEST), 1 if D <= SMALL else 10, 0
@@ -73,14 +73,3 @@ def _elbos(scores: Scores, normals: list[FullRankNormal], n: int, noise: torch.G
     values = scores(torch.cat([normal.at(e) for normal in normals]))[0].reshape(len(normals), n)
     entropies = torch.stack([-normal.log_prob_at(e).mean() for normal in normals])
     return (values.mean(1) + entropies).nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
-
-
-class _Counted:
-    """Scores that count the points they are asked for."""
-
-    def __init__(self, scores: Scores) -> None:
-        self.scores, self.points = scores, 0
-
-    def __call__(self, us: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.points += len(us)
-        return self.scores(us)
