@@ -5,6 +5,8 @@ Files, in the order in which to read them:
     fit.py          the calls `credo.fit` and `credo.plan`
     gaussian_fit.py fits whose guide is one normal, found without steps
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar
+    comparison.py   the table of that call, and how it is printed
+    words.py        what is off in a row, in words
     oracle.py       where the exact posterior comes from
     evidence.py     the evidence gap, KL(q || p)
     beside.py       the other functions in the file of a function

@@ -38,10 +38,13 @@ def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
     try:
         with reading(fit.state, seed):
             return exact(model, *fit.data), "credo.exact"
-    except NoClosedForm as error:
+    except (NoClosedForm, NotImplementedError) as error:
+        reason = str(error)
+        if isinstance(error, NotImplementedError):  # a prior without draws
+            reason = f"the model cannot be run without its guide ({reason.splitlines()[0] if reason else 'no draws'})"
         name = getattr(fit.model, "__name__", type(fit.model).__name__)
         raise ValueError(
-            f"no exact posterior is known for {name!r}: {error}. Draw from it instead, compare(fit, "
+            f"no exact posterior is known for {name!r}: {reason}. Draw from it instead, compare(fit, "
             f"credo.reference(model, *data)); or write a function posterior(*data) beside the model in its file; or "
             f"pass exact=..., an object with .marginals (site to distribution) and .log_evidence (nats)"
         ) from error
@@ -71,6 +74,12 @@ def _refuse_no_oracle(what: str, exact: Any) -> None:
             f"{what} a {type(exact).__name__} without .{missing[0]}, wanted a posterior with .marginals (site to "
             f"distribution) and .log_evidence (nats), as credo.exact and credo.reference return"
         )
+
+
+def title(exact: Oracle) -> str:
+    """The name over the columns of a reference: its own (`.name`, as "NUTS" or "importance"), else "exact"."""
+    name = getattr(exact, "name", None)
+    return name if isinstance(name, str) else "exact"
 
 
 def name_of(exact: Oracle | None) -> str:

@@ -63,6 +63,11 @@ class Reference:
     deterministic: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """What a comparison calls the draws."""
+        return "NUTS"
+
+    @property
     def log_evidence(self) -> float:
         """NaN: log p(data) cannot be computed from draws of a posterior."""
         return math.nan

@@ -41,6 +41,28 @@ def test_no_closed_form_is_said_with_the_reason_and_the_remedy(fit, derived):
         credo.compare(fit)
 
 
+def test_a_prior_without_draws_has_no_exact_posterior():
+    """p(w) = 1 / |w|, as that of bnn_sparse: the model runs with its guide only."""
+
+    class LogUniform(dist.TorchDistribution):
+        support, arg_constraints = dist.constraints.real, {}
+
+        def sample(self, sample_shape=()):
+            raise NotImplementedError("p(w) is improper: there is nothing to draw from")
+
+        def log_prob(self, value):
+            return -value.abs().log()
+
+    def improper(y):
+        z = pyro.sample("z", LogUniform(validate_args=False))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    fit = credo.fit(improper, guide, Y, steps=0)
+    with pytest.raises(ValueError, match=r"'improper': .*without its guide \(p\(w\) is improper.*function posterior"):
+        credo.compare(fit)
+
+
 def test_trained_parameters_of_the_model_are_held(derived):
     """Empirical Bayes: the prior's mean is learnt, and the posterior is that of the mean it has come to."""
     seen = []

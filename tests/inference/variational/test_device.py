@@ -25,7 +25,7 @@ def test_a_pair_runs_on_the_device(name, device):
         assert {p.device.type for p in net.parameters()} == {"cpu"}
         assert {p.device.type for p in fit.trained(net).parameters()} == {device}
     if pair.posterior is not None:
-        assert torch.isfinite(torch.tensor(credo.compare(fit).to_numpy()[:, :6])).all()
+        assert torch.isfinite(torch.tensor(credo.compare(fit).iloc[:, :6].to_numpy())).all()
     log_lik = credo.log_likelihood(fit, 2)
     assert log_lik.values.shape == (50,)
     assert torch.isfinite(log_lik.values).all()
