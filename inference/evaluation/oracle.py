@@ -40,8 +40,9 @@ def find_oracle(fit: Fit, seed: int) -> tuple[Oracle, str]:
             return exact(model, *fit.data), "credo.exact"
     except (NoClosedForm, NotImplementedError) as error:
         reason = str(error)
-        if isinstance(error, NotImplementedError):  # a prior without draws
-            reason = f"the model cannot be run without its guide ({reason.splitlines()[0] if reason else 'no draws'})"
+        if isinstance(error, NotImplementedError):  # of the model's own distribution, at the first run
+            first_line = (reason or "it has no draws").splitlines()[0]
+            reason = f"the model cannot be drawn from its prior, which may be improper: {first_line}"
         name = getattr(fit.model, "__name__", type(fit.model).__name__)
         raise ValueError(
             f"no exact posterior is known for {name!r}: {reason}. Draw from it instead, compare(fit, "

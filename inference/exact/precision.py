@@ -49,8 +49,9 @@ def is_narrow(model: Callable[..., Any], data: tuple[Any, ...]) -> bool:
                 refuse_unscored(name, site)
             scored(trace)
     except NotImplementedError as error:
+        first_line = (str(error) or "it has no draws").splitlines()[0]
         raise NoClosedForm(
-            f"the model cannot be drawn from its prior, which may be improper: {str(error).splitlines()[0]}"
+            f"the model cannot be drawn from its prior, which may be improper: {first_line}"
         ) from error
     except RuntimeError as error:
         if "dtype" not in str(error):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import pyro
 import pyro.distributions as dist
@@ -41,25 +42,30 @@ def test_no_closed_form_is_said_with_the_reason_and_the_remedy(fit, derived):
         credo.compare(fit)
 
 
-def test_a_prior_without_draws_has_no_exact_posterior():
+@pytest.mark.parametrize("more", [(), (torch.nn.Identity(),)], ids=["tensors", "a network"])
+@pytest.mark.parametrize("words", ["p(w) is improper: there is nothing to draw from", ""], ids=["words", "no word"])
+def test_a_prior_without_draws_has_no_exact_posterior(more, words):
     """p(w) = 1 / |w|, as that of bnn_sparse: the model runs with its guide only."""
 
     class LogUniform(dist.TorchDistribution):
         support, arg_constraints = dist.constraints.real, {}
 
         def sample(self, sample_shape=()):
-            raise NotImplementedError("p(w) is improper: there is nothing to draw from")
+            raise NotImplementedError(words)
 
         def log_prob(self, value):
             return -value.abs().log()
 
-    def improper(y):
+    def improper(y, net=None):
         z = pyro.sample("z", LogUniform(validate_args=False))
         with pyro.plate("N", len(y)):
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    fit = credo.fit(improper, guide, Y, steps=0)
-    with pytest.raises(ValueError, match=r"'improper': .*without its guide \(p\(w\) is improper.*function posterior"):
+    def anywhere(y, net=None):
+        guide(y)
+
+    fit = credo.fit(improper, anywhere, Y, *more, steps=0)
+    with pytest.raises(ValueError, match=rf"'improper': .*prior.*: {re.escape(words)}.*function posterior"):
         credo.compare(fit)
 
 
