@@ -23,7 +23,7 @@ def pushforward(q: Any, p: Any) -> Any:
     For a draw u of a guide whose latent is T(u), as of the autoguide AutoNormal. A latent that q draws itself has the
     distribution q, whatever the supports are.
     """
-    transforms = _parts(biject_to(unwrapped(p).support))
+    transforms = parts(biject_to(unwrapped(p).support))
     if not transforms:
         return q
     found = TransformedDistribution(unwrapped(q).expand(q.batch_shape + q.event_shape), transforms)
@@ -51,11 +51,11 @@ def divergence(q: Any, p: Any) -> torch.Tensor:
     return value.sum(list(range(-len(q.event_shape), 0))) if q.event_shape else value
 
 
-def _parts(transform: Any) -> list[Any]:
+def parts(transform: Any) -> list[Any]:
     """The transforms that this one is made of, without shifts by 0 and scalings by 1: KLs are registered without."""
     if isinstance(transform, ComposeTransform):
-        return [part for each in transform.parts for part in _parts(each)]
-    if isinstance(transform, IndependentTransform) and not _parts(transform.base_transform):
+        return [part for each in transform.parts for part in parts(each)]
+    if isinstance(transform, IndependentTransform) and not parts(transform.base_transform):
         return []
     idle = isinstance(transform, AffineTransform) and bool(
         (torch.as_tensor(transform.loc) == 0).all() and (torch.as_tensor(transform.scale) == 1).all()

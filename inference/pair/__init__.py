@@ -3,7 +3,8 @@
 Files, in the order in which to read them:
 
     pair.py           a model and a guide with their data
-    autoguide.py      guides made for the user: mean field, MAP, MLE
+    mean_field.py     a normal for each latent, under the model's names
+    autoguide.py      the guides that words stand for: mean field, full rank, MAP, MLE
     masked.py         latents that a mask leaves without a density
     costs.py          the log densities of a pair, site by site
     batches.py        minibatches, scaled to the whole data set

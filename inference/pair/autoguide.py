@@ -1,7 +1,8 @@
 """Automatic guides: normals in unconstrained space, and two point estimates, MAP and maximum likelihood.
 
-None         q(z) = product of normals in unconstrained space (Pyro's AutoNormal)
+None, "mean_field"  q(z) = product of normals in unconstrained space (`mean_field.py`)
 "full_rank"  one normal of all latents in unconstrained space, with their correlations (Pyro's AutoMultivariateNormal)
+"low_rank"   the same with a covariance of a diagonal and a few directions (AutoLowRankMultivariateNormal)
 "laplace"    the normal at the mode in unconstrained space, with the curvature there (AutoLaplaceApproximation)
 "map"        the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
 "mle"        the point that maximises log p(data | z): the same, with the priors' densities left out
@@ -14,16 +15,27 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+)
 from pyro.infer.autoguide.initialization import init_to_feasible, init_to_median, init_to_sample
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
 
 from ..distributions.finite import values_of
+from .mean_field import MeanField
 from .pair import Program
 
-NORMALS = {"full_rank": AutoMultivariateNormal, "laplace": AutoLaplaceApproximation}
+NORMALS = {
+    "full_rank": AutoMultivariateNormal,
+    "low_rank": AutoLowRankMultivariateNormal,
+    "laplace": AutoLaplaceApproximation,
+}
+WORDS = ("mean_field", *NORMALS, "map", "mle")  # of `guide=`
 
 
 @dataclass
@@ -64,8 +76,8 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
     if isinstance(model, type) or not callable(model):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise ValueError(f"model: got {got}, wanted a function of the data that calls pyro.sample, or an instance")
-    if guide is None:
-        return model, AutoNormal(without_finite(model), init_loc_fn=Start(init_to_feasible))
+    if guide is None or (isinstance(guide, str) and guide == "mean_field"):
+        return model, MeanField(without_finite(model), init_loc_fn=Start(init_to_feasible))
     if isinstance(guide, str) and guide == "map":
         return model, AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str) and guide == "mle":
@@ -73,8 +85,8 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
     if isinstance(guide, str) and guide in NORMALS:
         return model, NORMALS[guide](without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str):
-        words = ", ".join(repr(word) for word in (*NORMALS, "map", "mle"))
-        raise ValueError(f"guide: got {guide!r}, wanted a function, one of {words}, or None for a mean-field guide")
+        words = ", ".join(map(repr, WORDS))
+        raise ValueError(f"guide: got {guide!r}, wanted a function, one of {words}, or None for an automatic one")
     _refuse_no_function(guide)
     return model, latents_alone(guide)
 
