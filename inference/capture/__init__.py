@@ -7,6 +7,7 @@ Files, in the order in which to read them:
     outside.py          numbers that a program reads from outside of itself
     places.py           lines of the user's program, and how a message names them
     gather.py           indexing by an integer tensor, in a form that can be recorded
+    reads.py            values that Python reads from the data
     record.py           a program recorded as a graph of torch operators
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps

@@ -2,9 +2,9 @@
 
 The first steps run eagerly. Then the step is recorded (`record`) and replayed as a graph of torch operators, which
 takes tenths of a second and no compiler. If the run goes on, the graph is compiled in the background (`native`). Each
-signature has its own recording (`signature`). A program that does not repeat itself runs eagerly, with the reason in
-`summary`. Graph and program are compared when the step is recorded, the first times that the data are other tensors,
-and after 2^k steps.
+signature has its own recording (`signature`), and so have the values that Python reads from the data (`reads`). A
+program that does not repeat itself runs eagerly, with the reason in `summary`. Graph and program are compared when the
+step is recorded, the first times that the data are other tensors, and after 2^k steps.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import torch
 from .native import NativeLoop, advance_compilation
 from .outside import current_values
 from .record import NotCaptured
-from .replay import PROBES, EagerStep, RecordedStep, Replay, check_against_program, record_step
+from .replay import PROBES, EagerStep, RecordedStep, Replay, StepInputs, check_against_program, record_step
 from .signature import Signature
 
 GRAPHS = 8  # at most, of a run: further signatures run eagerly
@@ -36,6 +36,8 @@ class Captures:
     data_changes: int = 0  # how often other tensors came
     last_outside: tuple[Any, ...] = ()  # the numbers outside in the last step
     outside_changes: int = 0  # consecutive steps in which they changed
+    last_read: tuple[Any, ...] = ()  # the last values that Python read from the data and no recording has
+    new_reads: int = 0  # how often they were others in a row
 
     def find(self, signature: Signature, step: EagerStep, patience: int) -> Replay | None:
         """The step to replay now; None for an eager step. patience: eager steps of a signature before its recording."""
@@ -43,6 +45,7 @@ class Captures:
             return None
         try:
             self._refuse_restless_numbers(signature.outside)
+            signature = self._with_reads(signature, step.inputs)
             recorded = self.recorded.get(signature)
             if recorded is None:
                 recorded = self._record_after_patience(signature, step, patience)
@@ -66,10 +69,27 @@ class Captures:
         self.recorded = {old: found for old, found in self.recorded.items() if old.choices == signature.choices}
         if len(self.recorded) == GRAPHS:
             return None
-        found = self.recorded[signature] = record_step(step)
+        found = record_step(step)
+        reads = found.recording.reads
+        self.recorded[signature._replace(read=() if reads is None else reads.values)] = found
         if changed := self._changed(signature.outside, current_values(self.outside)):
             raise NotCaptured(f"the program changes {changed!r}, a number outside of it, while it runs")
         return found
+
+    def _with_reads(self, signature: Signature, inputs: StepInputs) -> Signature:
+        """The signature with the values that Python reads from these data, as far as the recordings tell."""
+        now = signature
+        for key, recorded in self.recorded.items():
+            if key._replace(read=()) == signature:
+                now = signature._replace(read=recorded.reads(inputs))
+                if now == key:
+                    self.new_reads = 0
+                    return key
+        if now.read and now.read != self.last_read:
+            self.new_reads, self.last_read = self.new_reads + 1, now.read
+            if self.new_reads > PROBES:
+                raise NotCaptured("Python reads a value of the data that changes from step to step")
+        return now
 
     def _refuse_restless_numbers(self, now: tuple[Any, ...]) -> None:
         self.outside_changes = self.outside_changes + 1 if now != self.last_outside and self.last_outside else 0

@@ -27,6 +27,7 @@ from ..runtime.replaced import attribute_replaced
 from .gather import GatherIndices
 from .outside import source_line
 from .places import is_the_users_file
+from .reads import Reading, Reads, reads_of
 
 
 class NotCaptured(Exception):
@@ -44,23 +45,27 @@ class Recording(NamedTuple):
     code: str
     run: Callable[..., Sequence[torch.Tensor]]
     constants: list[torch.Tensor]
+    reads: Reads | None = None  # the values that Python read from the data: the recording holds for no others
 
 
 def record(
-    program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], buffers: Iterable[torch.Tensor] = ()
+    program: Callable[[], list[torch.Tensor]],
+    inputs: list[torch.Tensor],
+    buffers: Iterable[torch.Tensor] = (),
+    data: Iterable[int] = (),
 ) -> Recording:
-    """Records a program that reads the tensors `inputs`.
+    """Records a program that reads the tensors `inputs`. data: positions of those whose values Python may read.
 
     buffers: the tensors that the program may change in place; their values are put back, and so are the random
     generators. Raises NotCaptured.
     """
     known = set(pyro.get_param_store().keys())
     found = []
-    buffers = list(buffers)
+    buffers, data = list(buffers), list(data)
     with generators_kept(), values_kept(buffers), attribute_replaced(Distribution, "_validate_sample", _unchecked):
         for _ in range(2):
             try:
-                found.append(_recorded(program, inputs, {id(b) for b in buffers}))
+                found.append(_recorded(program, inputs, {id(b) for b in buffers}, data))
             except NotCaptured:
                 raise
             except Exception as error:  # whatever the user's code may raise
@@ -89,11 +94,20 @@ def _unchecked(self: Distribution, value: torch.Tensor) -> None:
     """Replaces `_validate_sample`, which reads values in Python; distributions made before a run still call it."""
 
 
-def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int]) -> Recording:
+def _recorded(
+    program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int], data: Iterable[int]
+) -> Recording:
     # set_meta, private to torch, takes more than half of the time. tests/inference/capture/test_record.py checks that
     # it is still there; tried with torch 2.13.
+    reading = Reading(data, may_change)
+
+    def read(*_: torch.Tensor) -> list[torch.Tensor]:
+        with reading:
+            return program()
+
     with attribute_replaced(proxy_tensor, "set_meta", lambda proxy, value: proxy), GatherIndices():
-        module = make_fx(lambda *_: program())(*inputs)
+        module = make_fx(read)(*inputs)
+    reads = reads_of(reading, module)
     graph = module.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
     by_id = {id(tensor): node for tensor, node in zip(inputs, places, strict=True)}
@@ -124,7 +138,7 @@ def _recorded(program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tens
         (output,) = (node for node in graph.nodes if node.op == "output")
         output.args = ([*output.args[0], *unused],)
         module.recompile()
-    return Recording(code, module.forward, constants)
+    return Recording(code, module.forward, constants, reads)
 
 
 def _used(graph: torch.fx.Graph, constants: list[torch.Tensor], nodes: list[torch.fx.Node]) -> list[torch.Tensor]:
@@ -199,6 +213,8 @@ def _interpreted(recording: Recording, inputs: list[torch.Tensor]) -> Recording:
 
 def _difference(one: Recording, two: Recording) -> str | None:
     """How two recordings of one program differ, in words; None if they are equal."""
+    if one.reads is not None and two.reads is not None and one.reads.values != two.reads.values:
+        return f"two recordings read different values of the data ({one.reads.values} / {two.reads.values})"[:160]
     if one.code != two.code:
         pairs = zip(one.code.splitlines(), two.code.splitlines(), strict=False)
         line = next((f": {a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")

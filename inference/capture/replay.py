@@ -9,7 +9,7 @@ it with compiled code in a long run; `captures` decides which steps are replayed
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyro
@@ -18,6 +18,7 @@ import torch
 from ..runtime.defaults import on_cpu
 from ..runtime.generators import generators_kept, torch_states
 from ..runtime.parameters import all_finite
+from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
 
 # Of the baselines: (the loss, a scalar; a scalar whose gradient is the step's). It writes the new baselines into them.
@@ -59,6 +60,23 @@ class RecordedStep:
     taken: int = 0  # steps
     seconds: float = 0.0  # of all steps replayed by the graph
     native: Any = None  # the stage of its compilation, see `native`
+    read_last: list[tuple[torch.Tensor, int]] = field(default_factory=list)  # the data that it read, their versions
+
+    def reads(self, inputs: StepInputs) -> tuple[Value, ...]:
+        """The values that Python would read from these data; () if it reads none."""
+        reads = self.recording.reads
+        if reads is None:
+            return ()
+        needed = reads.needed(inputs.graph_inputs)
+        last = len(needed) == len(self.read_last) and all(
+            new is old and new._version == version for new, (old, version) in zip(needed, self.read_last, strict=True)
+        )
+        if last:
+            return reads.values
+        now = reads.now(needed)
+        if now == reads.values:
+            self.read_last = [(t, t._version) for t in needed]
+        return now
 
     @property
     def is_probed(self) -> bool:
@@ -88,7 +106,8 @@ def record_step(step: EagerStep) -> RecordedStep:
     """The step recorded as a graph, which agrees with its program in PROBES draws. Raises NotCaptured."""
     used: list[int] = []
     inputs = step.inputs
-    recording = record(lambda: _program_values(step, used), inputs.graph_inputs, inputs.buffers)
+    data = range(len(inputs.graph_inputs) - len(inputs.data), len(inputs.graph_inputs))
+    recording = record(lambda: _program_values(step, used), inputs.graph_inputs, inputs.buffers, data)
     recorded = RecordedStep(recording, used)
     for seed in range(PROBES):
         check_against_program(recorded, step, seed)

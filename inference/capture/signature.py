@@ -1,7 +1,10 @@
 """The signature of a step: all that its recording depends on. Another signature needs another recording."""
 
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +24,7 @@ class Signature(NamedTuple):
     settings: tuple  # other settings of the caller; parameters, training modes, names of baselines, per-step shapes
     outside: tuple  # the numbers that the program reads from outside of itself, see `outside`
     data: tuple  # the structure of the arguments; shapes, strides, types and devices of tensors; other values
+    read: tuple = ()  # of a recording: the values that Python read from the data, see `reads`
 
 
 def signature_of(
@@ -56,4 +60,18 @@ def _form(value: Any) -> tuple:
         return "network", id(value)
     if value is None or isinstance(value, PLAIN):
         return type(value), value
+    if isinstance(value, range | slice):
+        return type(value), str(value)
+    if isinstance(value, set | frozenset):
+        return type(value), frozenset(map(_form, value))
+    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(type(value)) and hasattr(value, "__dict__")):
+        parts, structure = tree_flatten(vars(value))
+        return type(value), str(structure), tuple(map(_form_of_setting, parts))
     raise NotCaptured(f"an argument is a {type(value).__name__}, which cannot be compared: pass tensors and numbers")
+
+
+def _form_of_setting(value: Any) -> tuple:
+    """What counts of a part of an object of settings; of a tensor or network in it no data are taken."""
+    if isinstance(value, torch.Tensor | nn.Module):
+        raise NotCaptured(f"an argument holds a {type(value).__name__} in an object: pass it as an argument of its own")
+    return _form(value)

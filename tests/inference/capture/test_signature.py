@@ -1,5 +1,10 @@
 """The signature of a step: what its recording depends on."""
 
+from argparse import Namespace
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -48,6 +53,39 @@ def test_other_values_in_tensors_have_the_same_signature():
 )
 def test_what_a_recording_depends_on_has_another_signature(other):
     assert other() != of(X, 1.5)
+
+
+class Sizes(NamedTuple):
+    hidden: int = 3
+
+
+@dataclass
+class Settings:
+    sd: float = 1.0
+    sizes: tuple[int, ...] = (3, 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Namespace(sd=n, sizes=(3, 4)),
+        lambda n: SimpleNamespace(sd=1.0, inner={"n": n}),
+        lambda n: Settings(sizes=(n,)),
+        lambda n: Sizes(n),
+        lambda n: range(n),
+        lambda n: slice(0, n),
+        lambda n: {1, n},
+    ],
+    ids=["Namespace", "SimpleNamespace", "dataclass", "NamedTuple", "range", "slice", "set"],
+)
+def test_settings_count_by_their_values(make):
+    assert of(X, make(2)) == of(X, make(2))
+    assert of(X, make(2)) != of(X, make(3))
+
+
+def test_a_tensor_in_an_object_of_settings_is_refused():
+    with pytest.raises(NotCaptured, match="holds a Tensor in an object"):
+        of(X, Namespace(prior=X))
 
 
 def test_one_tensor_passed_twice_differs_from_two_equal_ones():
