@@ -16,6 +16,11 @@ Files, in the order in which to read them:
     few_pairs.py        L-BFGS, for many latents
     curvature.py        a Hessian as a diagonal and few directions, by products with vectors
     low_rank.py         the normal of low rank from start to end
+    arrow_normal.py     a normal distribution of global latents and of groups that are independent given them
+    blocks.py           which latents of a model are such groups
+    arrow_ascent.py     starting points for it, by Newton's steps with few products
+    arrow_gradient.py   natural gradients for it
+    approximate.py      which of these forms a density gets
 
-Other rooms call: `prepared`, `Density`, `full_rank`, `low_rank`, `laplace`.
+Other rooms call: `prepared`, `Density`, `approximate`, `laplace`.
 """

@@ -1,13 +1,14 @@
 """The normal that approximates a posterior in unconstrained space, from start to end.
 
-    starts (Pathfinder)  ->  batch and match  ->  natural gradients  ->  Pareto k-hat
+    starts (Pathfinder)  ->  natural gradients  ->  Pareto k-hat
 
-Batch and match and the ELBO agree where the posterior is normal and differ elsewhere: of those that converged, the one
-of the larger effective sample size is taken.
+Where natural gradients do not converge, or latents are so many that they would need too many draws, batch and match is
+tried, and natural gradients from there. The two agree where the posterior is normal and differ elsewhere: of those that
+converged, the one of the larger effective sample size is taken.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,7 +17,7 @@ from .ascent import Hessians
 from .batch_and_match import batch_and_match
 from .density import TRIES, Density, uniform
 from .full_rank_normal import FullRankNormal, Normal, Scores, generator, standard
-from .natural_gradient import ERROR, natural_gradient
+from .natural_gradient import ERROR, Settled, natural_gradient
 from .psis import Importance, importance, weighted_moments
 from .starts import Path, pathfinder
 
@@ -25,6 +26,7 @@ SEVERAL = 200
 DRAWS = 2000  # whose importance weights are computed; LOOK_AGAIN times as many where they are not reliable
 FEW_DRAWS, DEAR = 400, 64  # the same where fewer than DEAR points fit into memory at once: much data
 LOOK_AGAIN = 4
+NUMBERS = 2**23  # in all draws
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
@@ -45,8 +47,8 @@ class Weighed(NamedTuple):
 class FullRank(NamedTuple):
     """The normal that was found, and how good it is."""
 
-    normal: FullRankNormal
-    method: str  # which of the two steps found it: "batch and match" or "natural gradient"
+    normal: Any  # a FullRankNormal; of `approximate.py` also one with groups, or of low rank
+    method: str  # what found it
     converged: bool
     error: float  # the standard error of a mean in sds, and of a log sd, that the noise of the draws leaves
     gradients: int
@@ -62,29 +64,42 @@ def full_rank(
     scores: us (n, D) -> (log p(data, u), gradients). hessians: us (K, D) -> (K, D, D), where they are cheap.
     draws: whose importance weights are computed; natural gradients take a sixteenth as many antithetic pairs.
     """
-    paths = pathfinder(scores, starts, hessians, seed=seed)
-    D = starts.shape[1]
-    batch = BATCH if D <= SMALL else LARGER
-    most = SHORT if D <= MOST else LONG
-    matched = batch_and_match(scores, paths[0].normal, batch=batch, iterations=most, seed=seed + 1)
-    used = paths[0].gradients + matched.gradients
-    error = matched.residual * math.sqrt(2 / batch)
-    found = [(matched.normal, "batch and match", matched.settled and error < ERROR, error)]
+    paths = pathfinder(scores, starts, hessians, dear=draws < DRAWS, seed=seed)
+    D, used, found = starts.shape[1], paths[0].gradients, []
     if D <= MOST:
-        refined = natural_gradient(scores, matched.normal, fewest=draws // 16, seed=seed + 2)
-        found = [*found, (refined.normal, "natural gradient", refined.converged, refined.error)]
-        used += refined.gradients
+        refined = natural_gradient(scores, paths[0].normal, fewest=draws // 16, seed=seed + 2)
+        found, used = [_candidate(refined, "natural gradient")], used + refined.gradients
+    if not found or not found[0][2]:
+        batch, most = BATCH if D <= SMALL else LARGER, SHORT if D <= MOST else LONG
+        matched = batch_and_match(scores, paths[0].normal, batch=batch, iterations=most, seed=seed + 1)
+        error = matched.residual * math.sqrt(2 / batch)
+        found.append((matched.normal, "batch and match", matched.settled and error < ERROR, error))
+        used += matched.gradients
+        if D <= MOST:
+            refined = natural_gradient(scores, matched.normal, fewest=draws // 16, seed=seed + 5)
+            found, used = [*found, _candidate(refined, "natural gradient")], used + refined.gradients
     weighed = [weights_of(scores, normal, draws, seed + 3) for normal, *_ in found]
     best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
-    used += draws * len(found)
-    if not weighed[
-        best
-    ].importance.reliable:  # k-hat of few draws is noisy; to look once more and keep the better would be biased
-        again = weights_of(scores, found[best][0], LOOK_AGAIN * draws, seed + 4)
-        k_hat = (weighed[best].importance.k_hat + again.importance.k_hat) / 2
-        weighed[best] = again._replace(importance=again.importance._replace(k_hat=k_hat))
-        used += LOOK_AGAIN * draws
-    return FullRank(*found[best], used, weighed[best], paths)
+    looked, more = looked_at(scores, found[best][0], draws, seed + 3, weighed[best])
+    return FullRank(*found[best], used + draws * (len(found) - 1) + more, looked, paths)
+
+
+def _candidate(found: Settled, method: str) -> tuple[Any, str, bool, float]:
+    return found.normal, method, found.converged, found.error
+
+
+def looked_at(
+    scores: Scores, normal: Normal, draws: int, seed: int, first: Weighed | None = None
+) -> tuple[Weighed, int]:
+    """(The importance weights of a normal, the gradients taken). Those that are not reliable are computed once more, of
+    more draws: k-hat of few draws is noisy, and the better of the two would be biased, so that it is averaged.
+    """
+    weighed = first or weights_of(scores, normal, draws, seed)
+    if weighed.importance.reliable:
+        return weighed, draws
+    again = weights_of(scores, normal, LOOK_AGAIN * draws, seed + 1)
+    k_hat = (weighed.importance.k_hat + again.importance.k_hat) / 2
+    return again._replace(importance=again.importance._replace(k_hat=k_hat)), (1 + LOOK_AGAIN) * draws
 
 
 def another_mode(normal: FullRankNormal, log_evidence: float, paths: list[Path]) -> Path | None:
@@ -109,7 +124,7 @@ def weights_of(scores: Scores, normal: Normal, n: int, seed: int) -> Weighed:
 
 def draws_for(density: Density) -> int:
     """How many draws importance weights are computed for: fewer where a gradient is dear."""
-    return DRAWS if density.chunk >= DEAR else FEW_DRAWS
+    return DRAWS if density.chunk >= DEAR and len(density.first) * DRAWS <= NUMBERS else FEW_DRAWS
 
 
 def starting_points(density: Density, seed: int) -> torch.Tensor:
@@ -117,7 +132,7 @@ def starting_points(density: Density, seed: int) -> torch.Tensor:
 
     Each second one is minus the one before, which finds modes at u and -u.
     """
-    n = PATHS if len(density.first) <= SEVERAL else FEWER
+    n = PATHS if len(density.first) <= SEVERAL and density.chunk >= DEAR else FEWER
     with noise(seed):
         half = torch.stack([uniform(density.first) for _ in range(n // 2)])
         tried = torch.stack([half, -half], 1).flatten(0, 1)

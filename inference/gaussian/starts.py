@@ -7,7 +7,7 @@ hierarchy can have a spike at scale zero, where the ascent goes and no mass is. 
 Vehtari 2022; with Newton's steps or dense BFGS in the place of L-BFGS.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,7 @@ from .full_rank_normal import Counted, FullRankNormal, Scores, generator
 DRAWS = 8  # of each normal on the way, for its ELBO
 FINAL = 64  # of the best ones of each path
 SMALL = 200  # latents up to which every normal on a path is tried; beyond, every tenth
+ROUNDED = 1e3  # times the rounding of a latent, that its sd given the others must exceed
 LONGEST = 400  # steps of the ascents
 STALE = 40  # steps without a better ELBO on any path, after which the ascents end
 
@@ -24,18 +25,21 @@ STALE = 40  # steps without a better ELBO on any path, after which the ascents e
 class Path(NamedTuple):
     """The best normal along one ascent."""
 
-    normal: FullRankNormal
+    normal: Any  # dense, or with groups
     elbo: float  # nats, from 64 draws; -inf where no normal of the path has draws of finite density
     end: torch.Tensor  # (D,), where the ascent ended
     gradients: int  # taken by all paths together
 
 
-def pathfinder(scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, seed: int = 0) -> list[Path]:
+def pathfinder(
+    scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, dear: bool = False, seed: int = 0
+) -> list[Path]:
     """The best normal on each path from the starting points (K, D), the path of the largest ELBO first.
 
     scores: of us (n, D). hessians: of us (K, D), where they are cheap; None: BFGS does without.
+    dear: whether gradients are, so that a quarter of the draws must do.
     """
-    noise, (K, D) = generator(seed, starts), starts.shape
+    noise, (K, D), share = generator(seed, starts), starts.shape, 4 if dear else 1
     counted = Counted(scores)
     best = torch.full((K,), -torch.inf, dtype=starts.dtype, device=starts.device)
     found: list[FullRankNormal | None] = [None] * K
@@ -44,8 +48,10 @@ def pathfinder(scores: Scores, starts: torch.Tensor, hessians: Hessians | None =
         if step % every and front.moving.any():
             continue
         normals = _normals(front)
-        elbos = _elbos(counted, normals, DRAWS, noise)
+        elbos = _elbos(counted, normals, DRAWS // share, noise)
         for k in (elbos > best).nonzero()[:, 0].tolist():
+            if not representable(normals[k].mean, normals[k].sd, torch.linalg.inv(normals[k].factor).norm(dim=0)):
+                continue
             best[k], found[k], improved = elbos[k], normals[k], step
         if step - improved > STALE + every or step > limit:
             break
@@ -53,9 +59,19 @@ def pathfinder(scores: Scores, starts: torch.Tensor, hessians: Hessians | None =
     if not known:
         eye = torch.eye(D, dtype=starts.dtype, device=starts.device)
         known = [(FullRankNormal(start, eye), start) for start in starts]
-    elbos = _elbos(counted, [normal for normal, _ in known], FINAL, noise)
+    elbos = _elbos(counted, [normal for normal, _ in known], FINAL // share, noise)
     paths = [Path(n, e, end, counted.points) for (n, end), e in zip(known, elbos.tolist(), strict=True)]
     return sorted(paths, key=lambda path: -path.elbo)
+
+
+def representable(mean: torch.Tensor, sd: torch.Tensor, roots: torch.Tensor) -> bool:
+    """Whether draws of a normal differ by more than rounding. roots: of the diagonal of the precision (D,).
+
+    Near the spike of a hierarchy the sds given the other latents go to zero: there differences between latents are
+    rounded to nothing, and the density is any number.
+    """
+    smallest = ROUNDED * torch.finfo(mean.dtype).eps * (mean.abs() + sd)
+    return bool((roots * smallest < 1).all())
 
 
 def _normals(front: Front) -> list[FullRankNormal]:
