@@ -20,6 +20,7 @@ Files, in the order in which to read them:
     blocks.py           which latents of a model are such groups
     arrow_ascent.py     starting points for it, by Newton's steps with few products
     arrow_gradient.py   natural gradients for it
+    normal_guide.py     a Pyro guide that is a normal of low rank or one with groups
     approximate.py      which of these forms a density gets
 
 Other rooms call: `prepared`, `Density`, `approximate`, `laplace`.

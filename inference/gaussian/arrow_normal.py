@@ -27,9 +27,8 @@ class Blocks(NamedTuple):
 
     def join(self, shared: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         """us (n, D) of ((n, G), (n, J, L))."""
-        us = shared.new_empty(len(shared), self.shared.numel() + self.local.numel())
-        us[:, self.shared], us[:, self.local] = shared, local
-        return us
+        places = torch.cat([self.shared, self.local.flatten()])
+        return torch.cat([shared, local.flatten(1)], 1)[:, places.argsort()]
 
 
 class Arrow(NamedTuple):
@@ -67,6 +66,13 @@ class ArrowNormal(NamedTuple):
         shared = shared @ self.shared.T
         local = torch.einsum("jlm,njm->njl", self.local, local) + torch.einsum("jlg,ng->njl", self.slopes, shared)
         return self.mean + self.blocks.join(shared, local)
+
+    def back(self, us: torch.Tensor) -> torch.Tensor:
+        """e (n, D) of us (n, D): the inverse of `at`."""
+        shared, local = self.blocks.split(us - self.mean)
+        local = local - torch.einsum("jlg,ng->njl", self.slopes, shared)
+        shared = shared @ torch.linalg.inv(self.shared).T
+        return self.blocks.join(shared, torch.einsum("jlm,njm->njl", torch.linalg.inv(self.local), local))
 
     def whitened(self, gradients: torch.Tensor) -> torch.Tensor:
         """h = F^T g (n, D) of the gradients g (n, D) of a log density, F the factor in u = mu + F e."""

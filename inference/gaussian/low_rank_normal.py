@@ -41,6 +41,11 @@ class LowRankNormal(NamedTuple):
         """u (n, D) for e (n, D)."""
         return self.mean + self.scale * self._stretched(e)
 
+    def back(self, us: torch.Tensor) -> torch.Tensor:
+        """e (n, D) of us (n, D): the inverse of `at`."""
+        x = (us - self.mean) / self.scale
+        return x + ((x @ self.directions) * ((1 + self.stretch).rsqrt() - 1)) @ self.directions.T
+
     def whitened(self, gradients: torch.Tensor) -> torch.Tensor:
         """h = F^T g (n, D) of the gradients g (n, D) of a log density, F the factor in u = mu + F e."""
         return self._stretched(self.scale * gradients)

@@ -31,6 +31,7 @@ def test_density_and_draws_are_those_of_the_dense_normal():
     e = drawn(7, 11)
     torch.testing.assert_close(NORMAL.at(e), found.at(e))
     torch.testing.assert_close(NORMAL.whitened(e), e @ found.factor)
+    torch.testing.assert_close(NORMAL.back(NORMAL.at(e)), e)
     torch.testing.assert_close(NORMAL.log_prob_at(e), wanted.log_prob(NORMAL.at(e)))
     torch.testing.assert_close(NORMAL.sd, wanted.stddev)
 

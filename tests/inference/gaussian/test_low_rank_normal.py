@@ -19,6 +19,7 @@ def test_density_and_draws_are_those_of_the_covariance():
     factor = NORMAL.at(torch.eye(6, dtype=torch.float64)) - NORMAL.mean  # rows F e_i
     torch.testing.assert_close(factor.T @ factor, NORMAL.covariance)
     torch.testing.assert_close(NORMAL.whitened(e), e @ factor.T)
+    torch.testing.assert_close(NORMAL.back(NORMAL.at(e)), e)
 
 
 def test_the_precision_has_the_same_form():
