@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 # The public interface: each name, and the module that defines it.
 _MODULE_OF = {
     "SVI": "credo.inference.variational.svi",
+    "Calibration": "credo.inference.evaluation.calibration",
     "Diverged": "credo.inference.variational.result",
     "Exact": "credo.inference.exact.closed_form",
     "Fit": "credo.inference.variational.result",
@@ -29,6 +30,8 @@ _MODULE_OF = {
     "Plan": "credo.inference.planning.plan",
     "Reference": "credo.inference.mcmc.result",
     "UnreliableReference": "credo.inference.mcmc.result",
+    "calibrate": "credo.inference.evaluation.calibrate",
+    "check": "credo.inference.evaluation.check",
     "compare": "credo.inference.evaluation.compare",
     "data": "credo.data",
     "exact": "credo.inference.exact.closed_form",
@@ -51,6 +54,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo import metrics as metrics
     from credo import plots as plots
     from credo.inference.distributions.gaussian import gaussian_conditional as gaussian_conditional
+    from credo.inference.evaluation.calibrate import calibrate as calibrate
+    from credo.inference.evaluation.calibration import Calibration as Calibration
+    from credo.inference.evaluation.check import check as check
     from credo.inference.evaluation.compare import compare as compare
     from credo.inference.evaluation.fit import fit as fit
     from credo.inference.evaluation.fit import plan as plan
