@@ -84,3 +84,14 @@ def support_of(fn: Any) -> Any:
         return unwrapped(fn).support
     except (NotImplementedError, AttributeError):
         return None
+
+
+def cast(fn: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """A copy of an `is_plain` distribution whose parameters have this precision and are on this device."""
+    fn = copy.copy(fn)
+    for name, value in list(vars(fn).items()):
+        if isinstance(value, torch.Tensor):
+            setattr(fn, name, value.to(device, dtype if value.is_floating_point() else None))
+        elif isinstance(value, Distribution):
+            setattr(fn, name, cast(value, dtype, device))
+    return fn

@@ -11,6 +11,7 @@ from ..posterior.approximation import pair_of
 from ..runtime.state import reading, snapshot
 from ..runtime.vectorise import draw
 from ..variational.result import Fit
+from .exact_guide import ExactGuide
 
 DRAWS = 4096
 SURE = 4  # Monte Carlo errors beyond which a negative gap is no accident
@@ -54,7 +55,8 @@ def _slack(fit: Fit, log_evidence: float) -> float:
     floats = [
         v.dtype for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()
     ]
-    single = any(dtype != torch.float64 for dtype in floats)
+    # a closed form has no noise that would hide what constants of the model lose in single precision
+    single = isinstance(fit.guide, ExactGuide) or any(dtype != torch.float64 for dtype in floats)
     return (1e-5 if single else 1e-9) * max(1.0, abs(log_evidence))
 
 
@@ -77,7 +79,8 @@ def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[fl
 def as_double(fit: Fit) -> Fit:
     """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
     data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
-    double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
+    guide = dataclasses.replace(fit.guide, dtype=torch.float64) if isinstance(fit.guide, ExactGuide) else fit.guide
+    double = dataclasses.replace(fit, guide=guide, data=data, state=snapshot(fit.state, torch.float64))
     try:
         with reading(double.state, 0), torch.no_grad():
             log_weight(pair_of(double))

@@ -66,6 +66,7 @@ class Exact:
     narrow: bool = False  # whether the model uses tensors of less than double precision
     improper: tuple[str, ...] = ()  # latents whose prior does not integrate to 1: log_evidence has no absolute value
     codes: Labels = dataclasses.field(default_factory=dict)  # of text and categories, as in a fit
+    updated: bool = False  # whether `update` made it
 
     @functools.cached_property
     def joint(self) -> Any:
@@ -137,7 +138,7 @@ class Exact:
 
             f = LogJoint(self.model, values, log_prior=prior)
             found = _exact(f, inspection, self.columns, self.state, self.narrow, self.improper)
-            return dataclasses.replace(found, codes=self.codes)
+            return dataclasses.replace(found, codes=self.codes, updated=True)
 
     def _tensors(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
         gaps = gaps_of(self.model, self.data)
@@ -152,6 +153,12 @@ class Exact:
         )
         checked = f"; {self.checked}" if self.checked else ""
         return f"Exact: log evidence {self.log_evidence:,.4f} nats{constant}; {sites}{checked}"
+
+    def __reduce__(self) -> Any:
+        """A posterior is stored as its model and its data, and found again."""
+        if self.updated:
+            raise TypeError("a posterior that `update` made cannot be stored; store its data, and call credo.exact")
+        return _found_again, (self.model, self.data, self.columns, self.codes, self.state)
 
     @property
     def checked(self) -> Checked | None:
@@ -186,13 +193,24 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
         warnings.warn(notice, stacklevel=2)
     values, state = given.values, snapshot(new_state((model, data), 0, CPU), torch.float64)
     with entered(state, seed=0), in_double(), checking_model(model, given) as misread:
-        model = without_masks(model, values)
-        narrow = is_narrow(model, values)
-        with in_double(narrow):
-            found = _exact(LogJoint(model, values), inspect_model(model, values), given.columns, state, narrow)
+        found = _sought(without_masks(model, values), values, given.columns, state)
     for warning in misread:
         warnings.warn(warning, stacklevel=2)
     return dataclasses.replace(found, codes=dict(given.codes))
+
+
+def _found_again(model: Any, data: tuple[Any, ...], columns: Any, codes: Labels, state: State) -> Exact:
+    """The posterior of a stored model and its data, in the state that it was stored in."""
+    with entered(snapshot(state), seed=0), in_double():
+        return dataclasses.replace(_sought(model, data, columns, state), codes=codes)
+
+
+def _sought(
+    model: Callable[..., Any], data: tuple[Any, ...], columns: tuple[list[str] | None, ...], state: State
+) -> Exact:
+    narrow = is_narrow(model, data)
+    with in_double(narrow):
+        return _exact(LogJoint(model, data), inspect_model(model, data), columns, state, narrow)
 
 
 def _exact(

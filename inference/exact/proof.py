@@ -22,6 +22,7 @@ AWAY = 10.0  # the same
 ROUNDING = 2.0**10 * torch.finfo(torch.float64).eps  # of a sum, relative to the sum of its absolute terms
 EDGE = 32.0  # times the rounding error, away from the posterior: near -1, torch's log1p is off by 5e-12 of its value
 FLOOR = 1e-10  # nats
+LARGEST = 0.1  # nats of rounding error, beyond which a closed form cannot be told from another
 JITTER = 64.0  # times the change of the residual when z moves by a few units in the last place
 SUSPICIOUS = 0.01  # nats by which one of the close points differs that is then checked up to rounding
 MOST = 8  # points that are checked so
@@ -50,6 +51,8 @@ def prove(
         around = [residual(problem, candidates, near(problem, candidates, width)) for width in NEAR]
         log_evidence = (around[0].value + around[1].value) / 2
         error = max(around[0].error, around[1].error)
+        if not error < LARGEST:
+            raise refusal(problem, candidates, around[0].z, error)
         for point in around:
             if not agrees(problem, candidates, point, log_evidence, error):
                 raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))

@@ -3,7 +3,7 @@
 theta ~ q(theta),   z ~ p(z | data, theta),   f(theta, z)
 """
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 import torch
 from pyro import poutine
@@ -15,7 +15,7 @@ from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading
 from ..runtime.traced import traced
-from ..runtime.vectorise import draw
+from ..runtime.vectorise import draw, draw_each
 from .approximation import Approximation
 
 Values = dict[str, torch.Tensor]
@@ -44,7 +44,34 @@ def guide_draws(fit: Approximation, n: int, *, seed: int = 0) -> Values:
 def draws_of(fit: Approximation, n: int, wanted: Set[str], *, seed: int = 0) -> Values:
     """n draws of the latents of the guide, and the wanted ones of the sites `beyond_the_guide`: {site: (n, *shape)}."""
     with reading(fit.state, seed):
-        return draw(lambda: joint_draw(fit, wanted), n)
+        return joint_draws(fit, n, wanted)
+
+
+def joint_draws(
+    fit: Approximation, n: int, wanted: Set[str], then: Callable[[Values], Values] = lambda values: values
+) -> Values:
+    """n times what `then` makes of a `joint_draw`. The state of the fit has been entered.
+
+    A guide with a method `joint_draws`, as that of a closed form, makes the draws of its latents at once.
+    """
+    many = getattr(fit.guide, "joint_draws", None)
+    if many is None or fit.followers:
+        return draw(lambda: then(joint_draw(fit, wanted)), n)
+    return draw_each(lambda values: then(values | _determined(fit, values, wanted)), many(n))
+
+
+def _determined(fit: Approximation, values: Values, wanted: Set[str]) -> Values:
+    """One draw of the wanted sites `beyond_the_guide`, given latents of the guide."""
+    if not wanted:
+        return {}
+    program = HeldSites(values)(fit.model)
+    if fit.summed is not None:
+        others = poutine.trace(program).get_trace(*fit.data)
+        for name in fit.summed.sites:
+            others.remove_node(name)
+        program = HeldSites(draw_summed(fit.model, others, fit.data, fit.summed))(program)
+    nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*fit.data).nodes)
+    return {name: nodes[name]["value"] for name in nodes if name in wanted}
 
 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:

@@ -12,10 +12,9 @@ from ..distributions.summaries import LONGEST, as_table, scalars
 from ..runtime.arguments import number_of_draws
 from ..runtime.sites import Site
 from ..runtime.state import reading
-from ..runtime.vectorise import draw
 from .approximation import Approximation
 from .marginals import means_and_sds
-from .sample import Values, beyond_the_guide, guide_draws, joint_draw
+from .sample import Values, beyond_the_guide, guide_draws, joint_draws
 
 MOST = 2**25  # numbers of the largest site of the model in all draws; there may be 100 draws in any case
 
@@ -37,15 +36,14 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     largest = max(site["value"].numel() for site in found.values())
     few = min(n, max(100, MOST // largest))
 
-    def one() -> Values:
-        values = joint_draw(fit, shown.keys())
+    def of(values: Values) -> Values:
         rows: Values = {}
         for name, site in shown.items():
             rows |= _shares(name, site, values[name]) if name in shares else {name: values[name]}
         return rows
 
     with reading(fit.state, seed):
-        draws = draw(one, few)
+        draws = joint_draws(fit, few, shown.keys(), of)
     moments = {name: (v.double().mean(0), v.double().std(0, correction=int(few > 1))) for name, v in draws.items()}
     beyond = as_table(moments, draws)
     modes: dict[str, dict[str, float]] = {}

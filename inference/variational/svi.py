@@ -92,6 +92,7 @@ class SVI:
         self._optim = optimiser(optim, lr)
         self._captures = Captures(outside_scalars((model, self.guide)), definition_line(model)) if compile else None
         self._begun: Begun | None = None
+        self._looked: Begun | None = None  # what the choice of a method found out about the data of the next call
         self._prepared: Prepared | None = None
         self._warnings: list[str] = []
         self._stream = Stream()
@@ -184,7 +185,8 @@ class SVI:
 
     def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
         self._begun = None
-        self._begun = begun = begin(self.model, self.guide, self._settings, data)
+        self._begun = begun = self._looked or begin(self.model, self.guide, self._settings, data)
+        self._looked = None
         self._warnings += begun.warnings
         prepared, given = prepare(begun, self._settings), begun.given
         self._warnings += prepared.plan.biased

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 
 import pandas as pd
 import pyro
@@ -142,3 +143,23 @@ def test_a_model_of_many_plated_latents_is_solved_at_once():
     prior = math.lgamma(1.5) + math.lgamma(2.0) - math.lgamma(3.5)
     ways = torch.lgamma(trials + 1) - torch.lgamma(hits + 1) - torch.lgamma(trials - hits + 1)
     assert abs(exact.log_evidence - (log_beta - prior + ways).sum().item()) <= 1e-6
+
+
+def two_latents(y):
+    s = pyro.sample("s", dist.Gamma(2.0, 2.0))
+    m = pyro.sample("m", dist.Normal(0.0, s**-0.5))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(m, s**-0.5), obs=y)
+
+
+def test_a_posterior_is_stored_as_its_model_and_data_and_found_again():
+    found = credo.exact(two_latents, torch.tensor([1.0, 2.0, 4.0]))
+    again = pickle.loads(pickle.dumps(found))
+    assert again.log_evidence == pytest.approx(found.log_evidence, abs=1e-9)
+    assert torch.equal(again.sample(5)["m"], found.sample(5)["m"])
+
+
+def test_a_posterior_that_was_updated_is_not_stored_without_its_past():
+    updated = credo.exact(two_latents, torch.tensor([1.0, 2.0])).update(torch.tensor([3.0]))
+    with pytest.raises(TypeError, match="update"):
+        pickle.dumps(updated)

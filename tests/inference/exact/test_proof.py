@@ -124,3 +124,27 @@ def test_a_dent_in_each_component_of_a_mixture_is_found(place):
 
     with pytest.raises(credo.NoClosedForm, match="'z'"):
         credo.exact(model)
+
+
+def test_a_candidate_so_far_away_that_rounding_hides_everything_is_refused():
+    """Points around a mode at e^300 make the density 1e70 nats, where no check can tell a family from another."""
+
+    def model(y):
+        r = pyro.sample("r", dist.Gamma(0.5, 1.0))
+        s = pyro.sample("s", dist.Gamma(1.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.NegativeBinomial(r + 1, logits=s), obs=y)
+
+    with pytest.raises(credo.NoClosedForm, match="'r', 's'"):
+        credo.exact(model, torch.tensor([0.0, 1.0, 2.0, 0.0, 0.0, 1.0]))
+
+
+def test_a_precise_measurement_is_no_rounding():
+    """A likelihood 1e-6 sds wide: log p is 1e12 nats away from the data, and the closed form is right."""
+
+    def model(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(z, 1e-6), obs=y)
+
+    found = credo.exact(model, torch.tensor(0.3, dtype=torch.float64))
+    assert found.marginals["z"].mean.item() == pytest.approx(0.3, rel=1e-9)
