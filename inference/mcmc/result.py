@@ -19,6 +19,8 @@ RHAT, ESS, DIVERGENT = (
     0.005,
 )  # largest R-hat, smallest effective sample size, largest share of divergent transitions
 
+APART = 1.2  # R-hat of chains that are in different places
+
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalMarginal:
@@ -177,11 +179,31 @@ class UnreliableReference(ArithmeticError):
 
     def __init__(self, reference: Reference) -> None:
         super().__init__(
-            f"{'; '.join(reference.problems)}. .reference still holds the draws. More draws and warmup, "
-            f"accept=0.95 or more, or another parametrisation (non-centred: z = mean + sd * e) usually help; no number "
-            f"of draws finds the weights of modes that are far apart"
+            f"{'; '.join(reference.problems)}"
+            + (f" ({reference.stopped})" if reference.stopped.startswith("stopped") else "")
+            + f". .reference still holds the draws. {_remedy(reference)}"
         )
         self.reference = reference
+
+
+def _remedy(reference: Reference) -> str:
+    """What to try next, by the problem: funnels, modes, or few draws."""
+    if sum(reference.divergences) > DIVERGENT * reference._count:
+        return (
+            "Divergences mean that the posterior narrows where a scale goes to zero: write z ~ Normal(mean, sd) as "
+            "z = mean + sd * e with e ~ Normal(0, 1) (non-centred), and give scales priors away from 0; accept=0.95 or "
+            "more may do"
+        )
+    if max(reference.mixing[name].rhat.max().item() for name in reference.draws) > APART:
+        return (
+            "The chains are in several modes, or too slow to meet: order or restrict latents that may change places or "
+            "signs, since no number of draws finds the weights of modes that are far apart; another parametrisation "
+            "(non-centred: z = mean + sd * e) helps slow chains"
+        )
+    return (
+        "More draws and warmup, accept=0.95 or more, or another parametrisation (non-centred: z = mean + sd * e) "
+        "usually help; no number of draws finds the weights of modes that are far apart"
+    )
 
 
 def _worst(site: str, values: torch.Tensor) -> tuple[float, str]:

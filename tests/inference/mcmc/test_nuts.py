@@ -1,115 +1,106 @@
-"""The sampler's starting points, and the density that it runs on: as recorded, and as written."""
+"""A transition leaves the posterior as it is, turns where it should, and tells of errors of the integrator."""
 
 import math
 
-import pyro
-import pyro.distributions as dist
+import numpy as np
 import pytest
-import torch
 
-import credo
-from credo.inference.gaussian.density import density
-from credo.inference.mcmc import reference as module
-from credo.inference.mcmc.nuts import agrees, captured_potential, potential_of, starting_points
-
-FEWER = {"draws": 20, "warmup": 20, "progress": False}  # never enough to be believed
+from credo.inference.mcmc.nuts import Place, reasonable_step, transition
 
 
-def test_two_modes_are_refused():
-    """Seen by any seed: each second chain starts at minus the one before."""
-
-    def square(y):
-        z = pyro.sample("z", dist.Normal(0.0, 3.0))
-        pyro.sample("y", dist.Normal(z * z, 0.3), obs=y)
-
-    for seed in range(2):
-        with pytest.raises(credo.UnreliableReference, match="R-hat of z is"):
-            credo.reference(square, torch.tensor(4.0), draws=50, warmup=50, seed=seed, progress=False)
+def normal(u):
+    return -float(u @ u) / 2, -u
 
 
-def test_a_model_that_looks_at_its_values_is_run_as_it_is_written():
-    """|z| by a branch: it cannot be recorded, and comes out the same."""
-
-    def branch(y):
-        z = pyro.sample("z", dist.Normal(1.0, 1.0))
-        pyro.sample("y", dist.Normal(z if z.item() > 0 else -z, 1.0), obs=y)
-
-    def plain(y):
-        z = pyro.sample("z", dist.Normal(1.0, 1.0))
-        pyro.sample("y", dist.Normal(z.abs(), 1.0), obs=y)
-
-    found = []
-    for model in (branch, plain):
-        with pytest.raises(credo.UnreliableReference) as caught:
-            credo.reference(model, torch.tensor(0.5), **FEWER)
-        found.append(caught.value.reference.draws["z"])
-    torch.testing.assert_close(found[0][:, :5], found[1][:, :5])
+def answered(walk, scored=normal):
+    """(What the generator returns, how many points it asked for.)"""
+    asked, at = 0, next(walk)
+    while True:
+        asked += 1
+        try:
+            at = walk.send(scored(at))
+        except StopIteration as stop:
+            return stop.value, asked
 
 
-def test_a_recording_that_is_another_model_is_not_used(monkeypatch):
-    """It agrees where the chains start, and keeps them from where the posterior is."""
-
-    def far(y):
-        z = pyro.sample("z", dist.Normal(0.0, 10.0))
-        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-
-    def captured(far):
-        def elsewhere(u):
-            value, gradient = potential_of(far)(u.clamp(max=2.5))
-            return value + 100 * (u - 2.5).clamp(min=0).sum(), torch.where(u > 2.5, 100.0, gradient)
-
-        return elsewhere
-
-    monkeypatch.setattr(module, "captured_potential", captured)
-    with pytest.raises(credo.UnreliableReference) as caught:
-        credo.reference(far, torch.tensor(5.0), **FEWER)
-    assert caught.value.reference.marginals["z"].mean.item() == pytest.approx(5.0, abs=1.0)
+def moved(u, F, step, random, scored=normal):
+    return answered(transition(Place(u, *scored(u)), F, step, random), scored)
 
 
-def coin(flips):
-    p = pyro.sample("p", dist.Beta(2.0, 2.0))
-    with pyro.plate("N", len(flips)):
-        pyro.sample("flips", dist.Bernoulli(p), obs=flips)
+@pytest.mark.parametrize(
+    "F",
+    [np.eye(3), np.ones(3), np.array([[1.0, 0, 0], [0.7, 2.0, 0], [0.1, 0.3, 0.5]])],
+    ids=["dense", "diagonal", "another metric"],
+)
+def test_a_transition_leaves_a_normal_as_it_is(F):
+    """From exact draws: mean, variance and |u|^2 stay those of the standard normal."""
+    random = np.random.default_rng(0)
+    after = np.stack([moved(u, F, 0.9, random)[0].place.u for u in random.standard_normal((3000, 3))])
+    assert np.abs(after.mean(0)).max() < 4.5 / math.sqrt(3000)
+    assert np.abs(after.var(0) - 1).max() < 4.5 * math.sqrt(2 / 3000)
+    assert abs(np.square(after).sum(1).var() - 6) < 4.5 * math.sqrt((60 * 6 + 2 * 36) / 3000)
 
 
-FLIPS = torch.tensor([1.0, 1.0, 0.0, 1.0])
+def test_a_transition_leaves_a_skew_posterior_as_it_is():
+    """u = log x, x ~ Gamma(2, 1): E u = digamma(2), Var u = trigamma(2)."""
+
+    def scored(u):
+        return 2 * u.sum() - np.exp(u).sum(), 2 - np.exp(u)
+
+    random = np.random.default_rng(1)
+    starts = np.log(random.gamma(2.0, size=(4000, 1)))
+    after = np.concatenate([moved(u, np.ones(1), 0.7, random, scored)[0].place.u for u in starts])
+    assert abs(after.mean() - 0.42278) < 4.5 * math.sqrt(0.64493 / 4000)
+    assert abs(after.var() - 0.64493) < 4.5 * after.var() * math.sqrt(4 / 4000)
 
 
-def potential(u):
-    """-(log Beta(p; 2, 2) + log p(flips | p) + log dp/du), p = 1 / (1 + exp(-u)); its slope is 8 p - 5."""
-    p = u.sigmoid()
-    value = math.log(6.0) + 4 * p.log() + 2 * (1 - p).log() + (p * (1 - p)).log()
-    return -value.sum(), 8 * p - 5
+def test_it_turns_after_half_a_circle_and_says_how_many_steps_it_took():
+    random = np.random.default_rng(0)
+    counts = []
+    for _ in range(200):
+        found, asked = moved(random.standard_normal(2), np.ones(2), 0.1, random)
+        assert asked == found.steps and found.accepted > 0.99 and not found.diverged
+        counts.append(asked)
+    assert 15 <= np.median(counts) <= 63  # half a circle is pi / .1 = 31 steps
 
 
-def test_the_density_is_that_by_hand_as_written_and_as_recorded(double):
-    of_coin = density(coin, (FLIPS.double(),), None)
-    with pyro.validation_enabled(False):  # which reads the values of the latents
-        recorded = captured_potential(of_coin)
-    for u in torch.linspace(-3, 3, 5)[:, None]:
-        for function in (potential_of(of_coin), recorded):
-            for found, wanted in zip(function(u), potential(u), strict=True):
-                torch.testing.assert_close(found, wanted)
-        torch.testing.assert_close(of_coin.constrained(u)["p"], u[0].sigmoid())
+def test_no_more_doublings_than_are_allowed():
+    found, asked = answered(
+        transition(Place(np.zeros(1), *normal(np.zeros(1))), np.ones(1), 1e-4, np.random.default_rng(0), 5)
+    )
+    assert asked == found.steps == 31
 
 
-def test_a_function_that_differs_anywhere_does_not_agree(double):
-    of_coin, points = density(coin, (FLIPS.double(),), None), torch.linspace(-3, 3, 5)[:, None]
-    assert agrees(of_coin, potential, points)
+def test_an_error_of_the_integrator_is_a_divergence_and_moves_nowhere():
+    random = np.random.default_rng(0)
 
-    def elsewhere(u):
-        value, gradient = potential(u)
-        return value + 1e-3 * (u > 2.5).sum(), gradient
+    def narrow(u):
+        return -1e8 * float(u @ u) / 2, -1e8 * u
 
-    def another_slope(u):
-        value, gradient = potential(u)
-        return value, gradient * (1 + 1e-3)
-
-    assert not agrees(of_coin, elsewhere, points) and agrees(of_coin, elsewhere, points[:-1])
-    assert not agrees(of_coin, another_slope, points)
+    u = np.array([1e-4, -1e-4])
+    found, _ = moved(u, np.ones(2), 1.0, random, narrow)
+    assert found.diverged and found.accepted == 0 and np.array_equal(found.place.u, u)
+    assert not moved(u, np.full(2, 1e-4), 0.5, random, narrow)[0].diverged
 
 
-def test_each_second_chain_starts_at_minus_the_one_before():
-    points = starting_points(density(coin, (FLIPS,), None), 4)
-    assert points.shape == (4, 1) and (points.abs() <= 2).all()
-    assert torch.equal(points[1::2], -points[::2]) and points[0] != points[2]
+def test_a_point_without_a_density_is_no_place_to_go():
+    """A wall at 0: a NaN beyond."""
+
+    def half(u):
+        return (normal(u)[0], -u) if u[0] > 0 else (math.nan, np.full(1, math.nan))
+
+    random, u = np.random.default_rng(0), np.array([0.5])
+    for _ in range(200):
+        u = moved(u, np.ones(1), 0.8, random, half)[0].place.u
+        assert u[0] > 0
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("first", [1e-3, 1.0, 1e3])
+def test_the_first_step_has_the_scale_of_the_posterior(scale, first):
+    def scaled(u):
+        return -float(u @ u) / 2 / scale**2, -u / scale**2
+
+    u = scale * np.ones(2)
+    step, asked = answered(reasonable_step(Place(u, *scaled(u)), np.ones(2), first, np.random.default_rng(0)), scaled)
+    assert 0.1 * scale < step <= 4 * scale and asked < 60

@@ -1,0 +1,87 @@
+"""Where chains start, and their first mass matrix: from normals that are fitted on the way up from dispersed points.
+
+    u_c ~ q_c,   q_c the best normal on the ascent from the dispersed point s_c;   F F^T = Sigma of batch and match
+
+Chains stand in different modes where the ascents find several, so that R-hat sees them: a mode counts if its normal
+holds more than e^-20 of the evidence of the best. Source: Zhang, Carpenter, Gelman and Vehtari 2022.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from ..gaussian.batch_and_match import batch_and_match
+from ..gaussian.density import TRIES, Density, uniform
+from ..gaussian.full_rank import cheap_hessians
+from ..gaussian.full_rank_normal import FullRankNormal, generator, standard
+from ..gaussian.starts import Path, pathfinder
+
+MOST = 500  # latents up to which normals are fitted
+PATHS = 8  # ascents, at least
+ELSEWHERE, NEGLIGIBLE = 5.0, 20.0  # sds between two modes; nats by which the evidence of a mode is too small to matter
+ITERATIONS = 60  # of batch and match
+
+
+class Starts(NamedTuple):
+    """The first points of the chains, and the factor F of their first mass matrix (F F^T)^-1."""
+
+    us: torch.Tensor  # (chains, D)
+    factor: torch.Tensor  # (D, D), or its diagonal (D,)
+
+
+def starts(density: Density, chains: int, seed: int) -> Starts:
+    """Starting points and mass matrix; dispersed points and the identity for more than 500 latents."""
+    D = len(density.first)
+    if D > MOST:
+        return Starts(starting_points(density, chains), density.first.new_ones(D))
+    points = starting_points(density, max(chains, PATHS))
+    paths = pathfinder(density.at_each, points, cheap_hessians(density), seed=seed)
+    fitted = batch_and_match(density.at_each, paths[0].normal, iterations=ITERATIONS, seed=seed + 1).normal
+    if not fitted.factor.isfinite().all():
+        fitted = paths[0].normal
+    chosen = [fitted if not _apart(path.normal, fitted) else path.normal for path in spread(paths, chains)]
+    e = standard(chains, fitted, generator(seed + 2, density.first))
+    us = torch.stack([normal.at(e[c : c + 1])[0] for c, normal in enumerate(chosen)])
+    means = torch.stack([normal.mean for normal in chosen])
+    for tried in (us, means):
+        values, gradients = density.at_each(tried)
+        good = values.isfinite() & gradients.isfinite().all(-1)
+        us = torch.where(good[:, None], tried, points[:chains]) if tried is means else us
+        if good.all():
+            return Starts(tried, fitted.factor)
+    return Starts(us, fitted.factor)
+
+
+def spread(paths: list[Path], chains: int) -> list[Path]:
+    """So many of the paths, repeated if there are too few: one of each mode that matters, then the best ones."""
+    modes: list[Path] = []
+    for path in paths:
+        if path.elbo > paths[0].elbo - NEGLIGIBLE and all(_apart(path.normal, other.normal) for other in modes):
+            modes.append(path)
+    ordered = [*modes, *(path for path in paths if not any(path is mode for mode in modes))]
+    near = [path for path in ordered if path.elbo > paths[0].elbo - NEGLIGIBLE]
+    return [near[c % len(near)] for c in range(chains)]
+
+
+def _apart(one: FullRankNormal, other: FullRankNormal) -> bool:
+    """Whether their means are ELSEWHERE, in the larger of their sds."""
+    return bool(((one.mean - other.mean).abs() / torch.maximum(one.sd, other.sd)).max() > ELSEWHERE)
+
+
+def starting_points(density: Density, chains: int) -> torch.Tensor:
+    """Starting points (chains, D): uniform at random, each second one minus the one before.
+
+    Chains therefore start on both sides of zero, which reveals a posterior with modes at z and -z.
+    """
+    found: list[torch.Tensor] = []
+    for _ in range(chains):
+        tried = -found[-1] if len(found) % 2 else uniform(density.first)
+        for _ in range(TRIES):
+            values, gradients = density.at_each(tried[None])
+            if values.isfinite().all() and gradients.isfinite().all():
+                break
+            tried = uniform(density.first)
+        else:
+            tried = density.first
+        found.append(tried)
+    return torch.stack(found)
