@@ -30,6 +30,7 @@ ORDER = (
     "posterior",
     "exact",
     "gaussian",
+    "importance",
     "mcmc",
     "variational",
     "evaluation",
@@ -41,7 +42,7 @@ RAIL, TOP = 25, 64  # the distance between two vertical lines; the height of the
 HEAD = 6.4  # the distance between two arrowheads
 COLOURS = (
     *("#1f6fb2", "#c2410c", "#15803d", "#7b3294", "#a16207", "#0f766e", "#be185d", "#4338ca", "#b91c1c", "#57534e"),
-    *("#0369a1", "#4d7c0f", "#9f1239", "#0e7490"),
+    *("#0369a1", "#4d7c0f", "#9f1239", "#0e7490", "#6d28d9"),
 )
 
 

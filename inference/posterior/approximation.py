@@ -16,7 +16,8 @@ class Approximation(Protocol):
     data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
     each argument that came as a table, None for the others. codes: the labels of each column that held labels. state:
     the parameters and networks that `reading` puts in place. summed: the finite latents of the model that the guide
-    does not have. followers: latents with masked entries, whose draws come from the model.
+    does not have. followers: latents with masked entries, whose draws come from the model. reweighted: the same with
+    weighted draws of the posterior in the place of the guide.
     """
 
     @property
@@ -37,6 +38,9 @@ class Approximation(Protocol):
     def summed(self) -> Summed | None: ...
     @property
     def followers(self) -> frozenset[str]: ...
+
+    @property
+    def reweighted(self) -> "Approximation": ...
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n draws z ~ q: {site: shape (n, *shape of the site)}."""

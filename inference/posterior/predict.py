@@ -23,7 +23,13 @@ from .prediction import one_prediction
 
 
 def predict(
-    fit: Approximation, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any
+    fit: Approximation,
+    n: int,
+    *new: Any,
+    seed: int = 0,
+    prior: bool = False,
+    corrected: bool = False,
+    **named: Any,
 ) -> dict[str, torch.Tensor]:
     """p(y* | x*, data) = E_q[p(y* | x*, z)]: n draws of the observed sites, {site: shape (n, *shape of the site)}.
 
@@ -32,7 +38,8 @@ def predict(
         given, the observations of the fit are drawn anew. Columns of a table are matched by name, labels get the codes
         of the fit. named: arguments of the model by name.
     seed: of the draws. prior: draws the latents from the model's prior instead of the guide, with the trained
-        parameters, and returns them too: a trained decoder generates new data.
+        parameters, and returns them too: a trained decoder generates new data. corrected: takes the latents from the
+        weighted draws of `fit.corrected`, which are right where the guide is not.
     Latents that all rows share come from the guide. Latents of the rows (in a plate over the rows, or with an entry for
         each row) belong to those rows: the guide's are kept if the new data begins with all rows of the fit. Other rows
         have latents of their own, from the guide where it computes them from the data of the rows (amortised), else
@@ -54,7 +61,8 @@ def predict(
     {'flips': torch.Size([100, 4])}
     """
     n = number_of_draws("predict", n)
-    values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior"))), fit.data)
+    fit = fit.reweighted if corrected else fit
+    values = to_predict(new_arguments(fit, by_name(fit.model, new, named, ("seed", "prior", "corrected"))), fit.data)
 
     pair = pair_of(fit)
 

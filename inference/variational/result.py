@@ -1,5 +1,6 @@
 """The result of a run: `Fit`, and `Diverged` when the loss is no longer finite."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ import pyro
 import torch
 from torch import nn
 
+from ..exact.closed_form import Exact
+from ..importance.correct_fit import reweighted
+from ..importance.correction import Correction
 from ..gaussian.psis import Importance
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
@@ -18,11 +22,14 @@ from ..posterior.predict import predict
 from ..posterior.sample import sample
 from ..posterior.summary import summary
 from ..posterior.trained import trained
+from ..posterior.verdict import Verdict
 from ..runtime.arguments import Arguments
 from ..runtime.labels import Labels, listed
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot
+
+STEPPED = ("svi", "mean field")  # methods that take steps
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -31,8 +38,9 @@ class Fit:
 
     params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
     plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
-    method: how it was found: "svi", or "full rank" or "Laplace" without steps; then there are no losses, the plan is
-        empty, and `importance` has the weights of draws of the guide: Pareto k-hat, effective sample size, log p(data).
+    method: how it was found: "exact", "full rank", "low rank" or "Laplace" without steps, when there are no losses and
+        the plan is empty; "mean field" or "svi" by steps. why: why `guide=None` chose it. exact: the closed form.
+        importance: the weights of draws of a normal: Pareto k-hat, effective sample size, log p(data).
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
     codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.
     Methods that draw raise ValueError for fewer than one draw.
@@ -58,7 +66,11 @@ class Fit:
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
     codes: Labels = field(default_factory=dict)
     method: str = "svi"
+    why: str = ""
     importance: Importance | None = None
+    exact: Exact | None = None
+    verdict: Verdict | None = None
+    correction: Correction | None = None
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -67,9 +79,26 @@ class Fit:
         """
         return sample(self, n, seed=seed)
 
-    def predict(self, n: int, *new: Any, seed: int = 0, prior: bool = False, **named: Any) -> dict[str, torch.Tensor]:
+    def predict(
+        self, n: int, *new: Any, seed: int = 0, prior: bool = False, corrected: bool = False, **named: Any
+    ) -> dict[str, torch.Tensor]:
         """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
-        return predict(self, n, *new, seed=seed, prior=prior, **named)
+        return predict(self, n, *new, seed=seed, prior=prior, corrected=corrected, **named)
+
+    def corrected(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+        """n joint draws of the posterior, resampled by importance weights w = p(data, z) / r(z): {site: (n, *shape)}.
+
+        r is a mixture of normals and Student distributions around the guide and around other modes. The draws are right
+        where `fit.verdict` says "yes" or "corrected", though the guide is not; `fit.importance` has their effective
+        sample size and log p(data) with its error. Deterministic sites and summed-out finite latents come too.
+        Raises ValueError where the weights cannot be trusted, with the reason.
+        """
+        return sample(self.reweighted, n, seed=seed)
+
+    @functools.cached_property
+    def reweighted(self) -> "Fit":
+        """The fit with weighted draws of the posterior in the place of its guide; ValueError as for `corrected`."""
+        return reweighted(self)
 
     def trained(self, net: nn.Module, *, draw: int | None = None) -> nn.Module:
         """A copy of this network or autoguide with its trained parameters, in evaluation mode.
@@ -83,13 +112,13 @@ class Fit:
         """
         return trained(self, net, draw)
 
-    def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
+    def summary(self, n: int = 4000, *, seed: int = 0, corrected: bool = False) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
 
         Then rows for finite latents that were summed out, with their likeliest value, and for deterministic sites. Of
         a large finite site they are shares of its rows, a large deterministic one has none.
         """
-        return summary(self, n, seed)
+        return summary(self.reweighted if corrected else self, n, seed)
 
     @property
     def converged(self) -> bool:
@@ -106,7 +135,9 @@ class Fit:
         codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
         codes += "; ..." if len(self.codes) > 3 else ""
         end = f"\n     {codes}" if codes else ""
-        if self.importance is not None:
+        if self.exact is not None:
+            return f"Fit by closed form: {self.exact}{end}"
+        if self.importance is not None and self.method not in STEPPED:
             found = self.importance
             evidence = f"log p(data) {found.log_evidence:,.2f} ± {found.log_evidence_error:.2g} nats"
             return f"Fit by {self.method}: {evidence}; {found.words}; stopped: {self.stopped}{end}"

@@ -1,0 +1,125 @@
+"""`credo.check`: whether a fit can be trusted.
+
+yes        draws of the guide have the means and sds of the posterior, and cover it
+corrected  they have not, but weighted draws of the posterior do: `fit.corrected(n)`
+no         the fit is wrong or has not converged, and no correction can be trusted
+unknown    nothing here can tell: networks, models without a density of fixed latents
+"""
+
+import dataclasses
+import math
+import warnings
+
+from ..importance.correct_fit import Look, look_at
+from ..importance.guide_draws import point_estimates
+from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict
+from ..variational.result import Fit
+from .moments import TOLERATED, Difference, differences
+
+SHARE, LONGEST, SHORTEST = 0.1, 0.5, 0.04  # of the CPU of a fit; seconds of a look by default
+ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
+LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
+REFERENCE = "credo.reference draws from the posterior itself"
+RICHER = "guide='full_rank' holds correlations; a non-centred parametrisation (z = mean + sd * e) helps with funnels"
+
+
+def check(fit: Fit, *, seed: int = 0) -> Verdict:
+    """Whether a fit can be trusted: its draws compared with weighted draws of the posterior, log w = log p - log r.
+
+    Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": means and sds are
+    right within a tenth of an sd and 10 %; "corrected": they are not, but `fit.corrected(n)` is; "no": the fit is wrong
+    or has not converged; "unknown": nothing here can tell. seed: of the draws.
+    It looks at Pareto k-hat of the importance weights of the guide's own draws, which tells what the guide misses where
+    it has draws; and at a mixture of normals that starts from the guide and from ascents at dispersed points, which
+    tells what it misses where it has none: another mode, the rest of a support, correlations. `credo.fit` does so too
+    where it takes less than a tenth of the time of the fit.
+    Source: Vehtari, Simpson, Gelman, Yao and Gabry 2024; Yao, Vehtari, Simpson and Gelman 2018.
+
+    >>> import credo, torch
+    >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    >>> fit = credo.fit(pair.model, pair.guide, flips, steps=500, seed=1, compile=False)
+    >>> credo.check(fit).trust
+    'yes'
+    """
+    return examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+
+
+def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
+    """The fit with its verdict, its importance weights and its correction, after at most so many seconds of CPU."""
+    if fit.method == "exact":
+        return dataclasses.replace(fit, verdict=Verdict(YES, math.nan, ("the posterior in closed form",), ""))
+    if point_estimates(fit):
+        why = "a point estimate has no sds"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "guide=None finds a distribution"))
+    return concluded(fit, look_at(fit, seconds=seconds, seed=seed))
+
+
+def with_verdict(fit: Fit, spent: float) -> Fit:
+    """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit.
+
+    An error of the user's program during the look leaves the fit as it is.
+    """
+    if fit.verdict is not None:
+        return fit
+    seconds = min(SHARE * spent, LONGEST)
+    if seconds < SHORTEST:
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return examined(fit, seconds=seconds, seed=fit.seed)
+    except Exception as error:  # of the user's program, at draws that it has not met before
+        why = f"not looked at: {type(error).__name__}".rstrip()
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)"))
+
+
+def concluded(fit: Fit, look: Look) -> Fit:
+    """The fit with what was seen of it: its verdict, its importance weights, and its correction if one is wanted."""
+    verdict = judged(look, fit)
+    correction = look.correction if look.correction is not None and look.correction.trusted else None
+    best = look.importance if correction is None else correction.importance
+    kept = correction if verdict.trust == CORRECTED else None  # a right guide needs none
+    return dataclasses.replace(fit, verdict=verdict, correction=kept, importance=best)
+
+
+def judged(look: Look, fit: Fit) -> Verdict:
+    """What was seen, in one of four answers."""
+    own, correction = look.importance, look.correction
+    ended = "" if fit.converged or fit.stopped.startswith("after the") else fit.stopped
+    if correction is not None and correction.trusted:
+        found = differences(look.guide.values, correction.values, correction.importance.log_weights, look.transforms)
+        wrong = [each for each in found if each.size > TOLERATED]
+        unsure = [
+            each for each in found if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST
+        ]
+        reasons = [_worst(wrong or unsure)] if wrong or unsure else []
+        if not own.reliable:
+            reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")
+        if ended:
+            reasons.append(ended)
+        if not reasons:
+            return Verdict(YES, own.k_hat, ("means and sds agree with weighted draws of the posterior",), "")
+        return Verdict(CORRECTED, own.k_hat, tuple(reasons), f"fit.corrected(n) has draws that are right; {RICHER}")
+    if correction is not None:
+        reasons = (
+            [correction.doubt] if own.reliable else [f"{own.words}, wanted at most {own.limit:.2f}", correction.doubt]
+        )
+        if ended:
+            reasons.insert(0, ended)
+        return Verdict(NO, own.k_hat, tuple(reasons), f"{RICHER}; {REFERENCE}")
+    if ended or not own.reliable:
+        reasons = [ended] if ended else []
+        return Verdict(
+            NO, own.k_hat, (*reasons, f"{own.words}, wanted at most {own.limit:.2f}"), f"{RICHER}; {REFERENCE}"
+        )
+    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), f"credo.check(fit) takes more time; {REFERENCE}")
+
+
+def _worst(found: list[Difference]) -> str:
+    ratios = [each.ratio for each in found]
+    more = (
+        f" (and {len(found) - 1} more, sds {min(ratios):.0%} to {max(ratios):.0%} of the true ones)"
+        if len(found) > 1
+        else ""
+    )
+    return found[0].words + more

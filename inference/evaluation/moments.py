@@ -1,0 +1,81 @@
+"""Means and sds of draws of a guide beside weighted draws of the posterior, scalar by scalar, with their errors."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from ..distributions.summaries import scalars
+
+TOLERATED = 0.1  # error of a mean in sds, and of a log sd
+SURE = 3.0  # standard errors beyond which a difference is no accident
+
+
+class Difference(NamedTuple):
+    """How far the draws of a guide are from the posterior, at one scalar."""
+
+    label: str
+    mean: float  # (mean of the guide - mean of the posterior) / sd of the posterior
+    ratio: float  # sd of the guide / sd of the posterior
+    noise: float  # the standard error of both
+    size: float  # the larger of the two errors, less what noise explains
+
+    @property
+    def words(self) -> str:
+        """The larger of the two errors in words."""
+        if abs(self.mean) > abs(math.log(max(self.ratio, 1e-300))):
+            return f"{self.label}: its mean is {abs(self.mean):.2g} sds too {'large' if self.mean > 0 else 'small'}"
+        if self.ratio > 2:
+            return f"{self.label}: its sd is {self.ratio:.2g} times the true one"
+        return f"{self.label}: its sd is {abs(self.ratio - 1):.0%} too {'small' if self.ratio < 1 else 'large'}"
+
+
+def differences(
+    q: dict[str, torch.Tensor], p: dict[str, torch.Tensor], log_weights: torch.Tensor, transforms: Mapping[str, Any]
+) -> list[Difference]:
+    """The differences, the largest first. q: {site: (n, *shape)}; p: {site: (S, *shape)} with normalised log weights.
+
+    Each scalar is compared as it is, and in unconstrained space, where its draws differ from it.
+    """
+    found: list[Difference] = []
+    weights = log_weights.exp()
+    for name in q.keys() & p.keys():
+        one, two = q[name].to(weights), p[name].to(weights)
+        labels = [label for _, label in scalars(name, one.shape[1:])]
+        flat, other = one.reshape(len(one), -1), two.reshape(len(two), -1)
+        shared = one.shape == two.shape and torch.equal(one, two)
+        found += _compared(labels, flat, other, weights, shared)
+        transform = transforms.get(name)
+        if transform is not None:
+            a, b = (transform.inv(each).reshape(len(each), -1) for each in (one, two))
+            if a.shape != flat.shape or not torch.equal(b, other):
+                same = a.shape[1] == len(labels)
+                names = labels if same else [name] * a.shape[1]
+                found += _compared([f"{each} (unconstrained)" for each in names], a, b, weights, shared)
+    return sorted(found, key=lambda each: -each.size)
+
+
+def _compared(
+    labels: list[str], q: torch.Tensor, p: torch.Tensor, weights: torch.Tensor, shared: bool
+) -> list[Difference]:
+    """q (n, k), p (S, k), weights (S,). shared: whether q and p are the same draws, whose noise then cancels."""
+    weights = torch.where(p.isfinite().all(1), weights, 0.0)
+    weights = weights / weights.sum()
+    p = torch.where(p.isfinite(), p, 0.0)
+    mean = weights @ p
+    away = p - mean
+    sd = (weights @ away.square()).sqrt()
+    z = away / sd
+    spread = (weights - 1 / len(q) if shared else weights).square()
+    mean_noise, sd_noise = (spread @ z.square()).sqrt(), (spread @ (z.square() - 1).square()).sqrt() / 2
+    n = len(q)
+    q_sd = q.std(0)
+    error, ratio = (q.mean(0) - mean) / sd, q_sd / sd
+    kurtosis = ((q - q.mean(0)) / q_sd).pow(4).mean(0).nan_to_num(nan=3.0)
+    of_q = (0.0, 0.0) if shared else (ratio.square() / n, (kurtosis - 1) / 4 / n)
+    noise = torch.maximum((mean_noise.square() + of_q[0]).sqrt(), (sd_noise.square() + of_q[1]).sqrt())
+    far = torch.maximum(error.abs(), ratio.log().abs()).nan_to_num(nan=math.inf)
+    sizes = far - SURE * noise.nan_to_num(nan=0.0)
+    rows = zip(labels, error.tolist(), ratio.tolist(), noise.tolist(), sizes.tolist(), strict=True)
+    return [Difference(*row) for row in rows if not math.isnan(row[2])]

@@ -1,0 +1,13 @@
+"""Importance sampling: weighted draws of a posterior, which tell whether a fit is right and correct it where it is not.
+
+Files, in the order in which to read them:
+
+    mixture.py      mixtures of normal and Student distributions: proposals
+    adapted.py      a mixture fitted to its own weighted draws
+    chart.py        the coordinates of a density, or with the latents of groups decentred
+    correction.py   weighted draws of a posterior, and whether they can be trusted
+    guide_draws.py  draws of any guide with their weights
+    correct_fit.py  the look at a fit: both kinds of weighted draws
+
+Other rooms call: `look_at`, `look_at_normal`, `reweighted`.
+"""

@@ -1,0 +1,101 @@
+"""Draws of a posterior by adaptive importance sampling: a mixture is fitted to its own weighted draws, again and again.
+
+    u_s ~ r_t,   w_s = p(data, u_s) / r_t(u_s),   r_t+1 fitted to (u_s, w_s);   the last round alone is kept
+
+So the weights that are returned are those of draws of one known distribution: their mean estimates p(data) without
+bias, and their tail says whether it can be trusted. Source: Cappé, Douc, Guillin, Marin and Robert 2008; Hesterberg
+1995 for the defensive part, which is never fitted away.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from ..gaussian.full_rank_normal import FullRankNormal, generator
+from ..gaussian.psis import Importance, importance
+from .mixture import NORMAL, NU, Mixture, fitted, mixture
+
+Values = Callable[[torch.Tensor], torch.Tensor]  # us (n, D) -> log p(data, u) in nats (n,)
+WIDE = 1.5  # of the sds of the defensive part
+DEFENSIVE = 0.2  # its share
+ROUNDS = 6
+ENOUGH = 0.3  # effective share of the draws at which nothing more is fitted
+COMPONENTS = 8
+WALKERS, MOVES = 2000, 10  # draws that are moved, and how often each
+MOST = 40  # latents up to which mixtures are fitted
+
+
+class Drawn(NamedTuple):
+    """Weighted draws of a posterior."""
+
+    us: torch.Tensor  # (S, D)
+    log_joints: torch.Tensor  # log p(data, u) (S,), nats
+    importance: Importance
+    proposal: Mixture
+    rounds: int = 0  # in which a mixture was fitted to weighted draws
+
+
+def adapted(values: Values, normals: list[FullRankNormal], *, draws: int, rounds: int = ROUNDS, seed: int = 0) -> Drawn:
+    """Weighted draws of the posterior, by mixtures that start from these normals, the best one first."""
+    noise = generator(seed, normals[0].mean)
+    first, others = normals[0], normals[1:]
+    start = mixture(
+        [first, first, *others],
+        [1 - DEFENSIVE, DEFENSIVE, *[0.5] * len(others)],
+        [NORMAL, NU, *[NU] * len(others)],
+        [1, WIDE, *[1.2] * len(others)],
+    )
+    found = _drawn(values, start, draws, noise)
+    for t in range(rounds):
+        if (_good(found, draws) and t not in (1, 2)) or found.us.shape[1] > MOST or found.importance.ess < 2:
+            break
+        us, weights = _moved(values, found, noise)
+        better = _with_defence(fitted(us, weights, COMPONENTS, noise))
+        found = _drawn(values, better, draws, noise)._replace(rounds=t + 1)
+    return found
+
+
+def _moved(values: Values, found: Drawn, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """(us (n, D), weights (n,)): resampled draws, moved by steps that leave the posterior as it is, and the draws.
+
+    The stretch move of Goodman and Weare 2010 takes one half of the draws along lines through draws of the other half:
+    no unit and no correlation matters to it, and it follows ridges to where no draw has been.
+    """
+    weights = found.importance.log_weights.exp()
+    n, D = min(WALKERS, len(weights) // 2 * 2), found.us.shape[1]
+    at = torch.multinomial(weights, n, replacement=True, generator=noise)
+    us, logs = found.us[at].clone(), found.log_joints[at].clone()
+    halves = (slice(0, n // 2), slice(n // 2, n))
+    like = {"dtype": us.dtype, "device": us.device, "generator": noise}
+    for step in range(2 * MOVES):
+        one, other = halves[step % 2], halves[1 - step % 2]
+        z = (1 + torch.rand(n // 2, **like)).square() / 2  # density 1 / sqrt(z) on 1/2 to 2
+        partners = us[other][torch.randperm(n // 2, generator=noise, device=us.device)]
+        new = partners + z[:, None] * (us[one] - partners)
+        new_logs = values(new)
+        accept = torch.rand(n // 2, **like).log() < (D - 1) * z.log() + new_logs - logs[one]
+        us[one] = torch.where(accept[:, None], new, us[one])
+        logs[one] = torch.where(accept, new_logs, logs[one])
+    even = torch.full((n,), 0.5 / n, dtype=us.dtype, device=us.device)
+    return torch.cat([found.us, us]), torch.cat([weights.to(us) / 2, even])
+
+
+def _drawn(values: Values, proposal: Mixture, draws: int, noise: torch.Generator) -> Drawn:
+    us = proposal.sample(draws, noise)
+    log_joints = values(us)
+    return Drawn(us, log_joints, importance(log_joints - proposal.log_prob(us)), proposal)
+
+
+def _good(found: Drawn, draws: int) -> bool:
+    return found.importance.k_hat < 0.5 and found.importance.ess > ENOUGH * draws
+
+
+def _with_defence(found: Mixture) -> Mixture:
+    """The mixture and, with a share of 0.2, its components twice as wide."""
+    return Mixture(
+        torch.cat([found.means, found.means]),
+        torch.cat([found.factors, 2 * found.factors]),
+        torch.cat([(1 - DEFENSIVE) * found.shares, DEFENSIVE * found.shares]),
+        torch.cat([found.nus, found.nus]),
+    )

@@ -1,0 +1,140 @@
+"""Weighted draws of a posterior, which correct a fit: where they can be trusted they are right though its guide is not.
+
+    u_s ~ r,  w_s = p(data, u_s) / r(u_s)      r: a mixture around the fit, around other modes, and wider ones
+
+A model of groups gets a second look with its groups decentred (see `chart.py`). Both estimate log p(data): where they
+disagree, the smaller one has missed mass.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from ..gaussian.density import Density, uniform
+from ..gaussian.full_rank import cheap_hessians
+from ..gaussian.full_rank_normal import FullRankNormal
+from ..gaussian.psis import Importance
+from ..gaussian.starts import pathfinder
+from ..runtime.generators import noise
+from .adapted import Drawn, adapted
+from .chart import Chart, decentred
+
+DRAWS = 4000
+SEARCHED = 100  # latents up to which ascents from dispersed points look for other modes
+STARTS = 4
+LEAST = 200.0  # effective draws
+SHARE = 0.05  # effective share of the draws of a mixture
+FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
+DISAGREE = 3.0  # errors of log p(data), between two estimates
+
+
+class Correction(NamedTuple):
+    """Weighted draws of the continuous latents of a model."""
+
+    values: dict[str, torch.Tensor]  # {site: (S, *shape of the site)}
+    importance: Importance
+    doubt: str  # why they cannot be trusted; "" if they can
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the weighted draws are right."""
+        return not self.doubt
+
+
+class _Look(NamedTuple):
+    chart: Chart
+    drawn: Drawn
+    doubt: str
+    start: FullRankNormal
+
+
+def correction(
+    density: Density, normals: list[FullRankNormal], *, draws: int = DRAWS, seed: int = 0, search: bool = True
+) -> Correction:
+    """Weighted draws of a posterior, from normals in unconstrained space around it, in the state of the density.
+
+    search: whether ascents from dispersed points look for other modes first.
+    """
+    chart = Chart(density)
+    if search:
+        normals = [*normals, *_modes(chart, seed)]
+    first = _look(chart, normals, draws, seed)
+    looks = [first]
+    if first.doubt or first.drawn.rounds:
+        if (other := decentred(density)) is not None and (found := _modes(other, seed)):
+            looks.append(_look(other, found, draws, seed))
+    best = max(looks, key=lambda look: (not look.doubt, look.drawn.importance.ess))
+    evidence = best.drawn.importance.log_evidence
+    more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
+    doubt = best.doubt or _disagreement(best.drawn.importance, more)
+    doubt = _improper(density, best) or doubt
+    return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, doubt)
+
+
+def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int) -> _Look:
+    drawn = adapted(chart.values, normals, draws=draws, seed=seed + 11)
+    found, doubt = drawn.importance, ""
+    if not found.reliable:
+        doubt = f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"
+    elif found.ess < max(LEAST, SHARE * draws):
+        doubt = f"{draws:,} weighted draws are worth {found.ess:.0f}"
+    elif drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
+        again = adapted(chart.values, normals, draws=draws, seed=seed + 12)
+        doubt = _disagreement(found, [again.importance])
+    return _Look(chart, drawn, doubt, normals[0])
+
+
+def _disagreement(found: Importance, others: list[Importance]) -> str:
+    """Why an estimate of log p(data) is wrong beside others; "" if it is not. Mass that was missed makes it small."""
+    for other in others:
+        error = (found.log_evidence_error**2 + other.log_evidence_error**2) ** 0.5
+        if abs(other.log_evidence - found.log_evidence) > DISAGREE * error + 0.02:
+            return (
+                f"two estimates of log p(data) disagree, {found.log_evidence:.2f} and {other.log_evidence:.2f} nats: "
+                f"there is mass where draws seldom come"
+            )
+    return ""
+
+
+def _modes(chart: Chart, seed: int) -> list[FullRankNormal]:
+    """The best normals along ascents from dispersed points, one of those that are alike."""
+    D = len(chart.density.first)
+    if D > SEARCHED:
+        return []
+    with noise(seed + 5):
+        half = torch.stack([uniform(chart.density.first) for _ in range(STARTS // 2)])
+    hessians = cheap_hessians(chart.density) if not chart.decentred else None
+    paths = pathfinder(chart.scores, torch.stack([half, -half], 1).flatten(0, 1), hessians, seed=seed)
+    kept: list[FullRankNormal] = []
+    for path in paths:
+        if path.elbo > paths[0].elbo - 20 and not any(_alike(path.normal, other) for other in kept):
+            kept.append(path.normal)
+    return kept
+
+
+def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
+    return bool(((one.mean - other.mean).abs() / torch.minimum(one.sd, other.sd)).max() < 1)
+
+
+def _improper(density: Density, look: _Look) -> str:
+    """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide."""
+    us, weights = look.drawn.us, look.drawn.importance.log_weights.exp()
+    if look.drawn.importance.ess < 2 * len(density.first):  # few draws have all the weight: where it started
+        mean, centred, sd = look.start.mean, look.start.factor.T, look.start.sd
+    else:
+        mean = weights @ us
+        centred = (us - mean) * weights.sqrt()[:, None]
+        sd = centred.norm(dim=0)
+    _, _, ways = torch.linalg.svd(centred / sd, full_matrices=False)
+    reach = torch.cat([FAR * ways * sd, -FAR * ways * sd])
+    fall = look.drawn.log_joints.max() - look.chart.values(mean + reach)
+    if (fall < DROP).any():
+        way = ways[int((fall < DROP).nonzero()[0]) % len(ways)]
+        names = [n for n, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]
+        most = sorted({names[i] for i in (way.abs() > 0.5 * way.abs().max()).nonzero()[:, 0].tolist()})
+        where = ", ".join(map(repr, most))
+        return (
+            f"the density does not fall along {where}, even {FAR:,.0f} sds away: the posterior is improper, or nearly "
+            f"flat there"
+        )
+    return ""

@@ -1,0 +1,61 @@
+"""Draws of a guide and their importance weights, whatever the guide: nothing but a run of the pair is needed.
+
+z_s ~ q,   log w_s = log p(data, z_s) - log q(z_s)      nats; finite latents of the model summed out
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+
+from ..pair.costs import DATA, PRIOR, WEIGHT, run
+from ..posterior.approximation import Approximation, pair_of
+from ..runtime.sites import latent
+from ..runtime.state import reading, snapshot
+from ..runtime.traced import traced
+from ..runtime.vectorise import draw
+
+
+class GuideDraws(NamedTuple):
+    """S draws of a guide."""
+
+    values: dict[str, torch.Tensor]  # {latent of the model: (S, *shape of the site)}
+    log_weights: torch.Tensor  # (S,), nats, not normalised
+
+
+def guide_draws_weighed(fit: Approximation, n: int, seed: int) -> GuideDraws:
+    """n draws of the guide of a fit and their log weights."""
+    pair = pair_of(fit)
+
+    def one() -> GuideDraws:
+        found = run(pair)
+        total = torch.zeros((), dtype=torch.float64)
+        for (side, _), cost in found.costs.items():
+            if side != WEIGHT:
+                total = total + (1 if side in (DATA, PRIOR) else -1) * cost.sum(dtype=torch.float64)
+        return GuideDraws({name: found.z[name] for name in names}, total)
+
+    with reading(fit.state, seed), torch.no_grad():
+        q = traced(pair.guide, pair.data)
+        p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+        names = [name for name in latent(p) if name in latent(q)]
+        return draw(one, n)
+
+
+def point_estimates(fit: Approximation) -> bool:
+    """Whether no latent of the guide differs between its draws: point estimates have no density."""
+    with reading(fit.state, 1), torch.no_grad():
+        one, two = (latent(traced(fit.guide, fit.data)) for _ in range(2))
+    return all(torch.equal(site["value"], two[name]["value"]) for name, site in one.items() if name in two)
+
+
+def in_double(fit: Any) -> Any:
+    """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
+    data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
+    double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
+    try:
+        guide_draws_weighed(double, 1, 0)
+    except (RuntimeError, ValueError):  # constants of the model in single precision
+        return fit
+    return double

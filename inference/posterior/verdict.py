@@ -1,0 +1,36 @@
+"""Whether an approximate posterior can be trusted, in one line."""
+
+from typing import NamedTuple
+
+YES, CORRECTED, NO, UNKNOWN = "yes", "corrected", "no", "unknown"
+
+
+class Verdict(NamedTuple):
+    """Whether a fit can be trusted: what `credo.check` returns and `fit.verdict` holds. Printed it is one line.
+
+    trust: "yes", its means and sds are right; "corrected", they are not, but weighted draws are: `fit.corrected(n)`;
+        "no", it is wrong, or has not converged; "unknown", nothing here can tell.
+    k_hat: Pareto k-hat of the importance weights of draws of the guide; NaN where there are none. Above 0.7 the guide
+        misses a part of the posterior; below it the sds of the guide can still be wrong, and `reasons` says so.
+    reasons: why, the most important one first. remedy: what to try next; "" where there is nothing to mend.
+
+    >>> from credo.inference.posterior.verdict import Verdict
+    >>> Verdict("no", 0.9, ("site 'tau': its sd is 40% too small",), "take guide='full_rank'")
+    trust: no (site 'tau': its sd is 40% too small; k-hat 0.90); next: take guide='full_rank'
+    """
+
+    trust: str
+    k_hat: float
+    reasons: tuple[str, ...]
+    remedy: str
+
+    def __repr__(self) -> str:
+        k_hat = [] if self.k_hat != self.k_hat or any("k-hat" in reason for reason in self.reasons) else [self._shape]
+        why = "; ".join([*self.reasons, *k_hat])
+        return f"trust: {self.trust}{f' ({why})' if why else ''}{f'; next: {self.remedy}' if self.remedy else ''}"
+
+    @property
+    def _shape(self) -> str:
+        return f"k-hat {self.k_hat:.2f}"
+
+    __str__ = __repr__

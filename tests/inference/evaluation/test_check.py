@@ -1,0 +1,148 @@
+"""Verdicts: failures on purpose are never trusted, sound fits are; each answer has its reason and what to do."""
+
+import math
+import pickle
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import constraints
+
+import credo
+
+Y = torch.tensor(4.0)
+
+
+def normals(*names, scale=0.1):
+    def guide(y):
+        for name in names:
+            loc = pyro.param(f"{name}_loc", torch.tensor(0.1))
+            sd = pyro.param(f"{name}_scale", torch.tensor(scale), constraint=constraints.positive)
+            pyro.sample(name, dist.Normal(loc, sd))
+
+    return guide
+
+
+def mean(y):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+
+def banana(y):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    b = pyro.sample("b", dist.Normal(a**2, 0.3))
+    pyro.sample("y", dist.Normal(b, 3.0), obs=y)
+
+
+def two_modes(y):
+    a = pyro.sample("a", dist.Normal(0.0, 2.0))
+    pyro.sample("y", dist.Normal(a**2, 0.3), obs=y)
+
+
+def one_mode(y):
+    """The same without the other sign."""
+    a = pyro.sample("a", dist.LogNormal(0.5, 0.5))
+    pyro.sample("y", dist.Normal(a**2, 0.3), obs=y)
+
+
+def cone(y):
+    a, b = pyro.sample("a", dist.Normal(0.0, 1.0)), pyro.sample("b", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(a**2 + b, 0.1), obs=y)
+
+
+def total(y):
+    a, b = pyro.sample("a", dist.Normal(0.0, 10.0)), pyro.sample("b", dist.Normal(0.0, 10.0))
+    pyro.sample("y", dist.Normal(a + b, 0.5), obs=y)
+
+
+def uniform(y):
+    low = pyro.param("low", torch.tensor(1.0))
+    pyro.sample("a", dist.Uniform(low, low + 0.4))
+
+
+def half(y):
+    pyro.sample("a", dist.HalfNormal(pyro.param("s", torch.tensor(1.0), constraint=constraints.positive)))
+
+
+def fitted(model, guide, y, **options):
+    """The fit, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        steps = {} if isinstance(guide, str) else {"steps": 150, "plan": "fast", "lr": 0.1}
+        return credo.fit(model, guide, y, progress=False, **(steps | options))
+
+
+FAILURES = {
+    "banana": (banana, normals("a", "b")),
+    "two modes": (two_modes, normals("a")),
+    "two modes, full rank": (two_modes, "full_rank"),
+    "cone": (cone, "full_rank"),
+    "unidentified sum": (total, normals("a", "b")),
+    "narrow support": (mean, uniform),
+    "half of the support": (mean, half),
+}
+SOUND = {
+    "mean": (mean, normals("a")),
+    "one mode": (one_mode, "full_rank"),
+    "sum": (total, "full_rank"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_on_purpose_is_corrected_or_not_trusted(name):
+    model, guide = FAILURES[name]
+    y = torch.tensor(0.3) if model is mean else Y
+    verdict = credo.check(fitted(model, guide, y))
+    assert verdict.trust in ("corrected", "no") and verdict.reasons and verdict.remedy
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_fit_is_trusted(name):
+    model, guide = SOUND[name]
+    assert credo.check(fitted(model, guide, Y)).trust == "yes"
+
+
+def test_the_reason_names_the_latents_and_their_sds():
+    verdict = credo.check(fitted(total, normals("a", "b"), Y))
+    assert verdict.trust == "corrected" and "its sd is 9" in verdict.reasons[0] and "too small" in verdict.reasons[0]
+    assert "fit.corrected(n)" in verdict.remedy and "full_rank" in verdict.remedy
+    assert repr(verdict).startswith("trust: corrected (") and "\n" not in repr(verdict)
+
+
+def test_a_fit_without_steps_has_its_verdict_and_its_evidence():
+    fit = fitted(cone, "full_rank", Y)
+    assert fit.verdict.trust == "corrected" and fit.correction is not None
+    assert pickle.loads(pickle.dumps(fit.verdict)) == fit.verdict
+    assert credo.fit(total, "full_rank", Y).verdict.trust == "yes"
+    x = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    a, b = torch.meshgrid(x, x, indexing="ij")
+    logs = -(a**2 + b**2) / 2 - ((a**2 + b - 4) / 0.1) ** 2 / 2 - math.log(0.1) - 1.5 * math.log(2 * math.pi)
+    exact = (logs.flatten().logsumexp(0) + 2 * (x[1] - x[0]).log()).item()
+    assert fit.importance.log_evidence == pytest.approx(exact, abs=3 * fit.importance.log_evidence_error + 0.01)
+
+
+def test_a_point_estimate_is_unknown_and_a_start_far_away_is_not_trusted():
+    found = credo.check(fitted(mean, "map", Y, steps=20))
+    assert found.trust == "unknown" and "point estimate" in found.reasons[0]
+    far = fitted(mean, lambda y: pyro.sample("a", dist.Normal(pyro.param("m", torch.tensor(1e6)), 1.0)), Y, steps=3)
+    assert credo.check(far).trust in ("no", "corrected")
+
+
+def test_a_long_run_by_svi_has_its_verdict_and_a_short_one_says_that_nobody_looked(monkeypatch):
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 10.0)  # of a fit of any length
+    assert fitted(mean, normals("a"), Y).verdict.trust == "yes"
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 1e-9)
+    fit = fitted(mean, normals("a"), Y, steps=3)
+    assert fit.verdict.trust == "unknown" and "credo.check(fit)" in fit.verdict.remedy
+
+
+def test_an_error_of_the_program_during_the_look_leaves_the_fit(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 10.0)
+    monkeypatch.setattr("credo.inference.evaluation.check.look_at", broken)
+    fit = fitted(mean, normals("a"), Y, steps=3)
+    assert fit.verdict.trust == "unknown" and "ZeroDivisionError" in fit.verdict.reasons[0]

@@ -1,0 +1,88 @@
+"""The look at a fit, whatever found it, and its weighted draws as an approximation."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from credo.inference.gaussian.density import prepared
+from credo.inference.importance.correct_fit import look_at, moments, unconstrained
+from credo.inference.importance.guide_draws import guide_draws_weighed
+
+
+def model(y):
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+    pyro.deterministic("double", 2 * a)
+    pyro.sample("y", dist.Normal(a + s.log(), 0.5), obs=y)
+
+
+def trained(y):
+    """A parameter of the model, which a density keeps at its trained value."""
+    a = pyro.sample("a", dist.Normal(pyro.param("prior", torch.tensor(0.0)), 1.0))
+    pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+
+def counts(y):
+    """A latent that no density of fixed continuous latents has."""
+    n = pyro.sample("n", dist.Poisson(3.0))
+    pyro.sample("y", dist.Normal(n, 1.0), obs=y)
+
+
+def count_guide(y):
+    pyro.sample("n", dist.Poisson(pyro.param("rate", torch.tensor(3.0))))
+
+
+Y = torch.tensor(2.0)
+
+
+def test_weighted_draws_hold_the_correlation_that_mean_field_misses():
+    fit = credo.fit(model, "mean_field", Y, steps=30, plan="fast", progress=False)
+    look = look_at(fit, seconds=2.0)
+    assert look.correction.trusted
+    weights, a = look.correction.importance.log_weights.exp(), look.correction.values["a"]
+    sd = math.sqrt(100 * 1.25 / 101.25)  # y given a is N(a, 1 + 0.25)
+    assert (weights @ (a - weights @ a).square()).sqrt().item() == pytest.approx(sd, rel=0.06)
+
+
+def test_draws_and_summary_and_predictions_are_those_of_the_weighted_draws():
+    fit = credo.fit(model, "mean_field", Y, steps=30, plan="fast", progress=False)
+    drawn, table = fit.corrected(4000), fit.summary(corrected=True)
+    sd = math.sqrt(100 * 1.25 / 101.25)
+    assert drawn["a"].std().item() == pytest.approx(sd, rel=0.1)
+    assert torch.equal(drawn["double"], 2 * drawn["a"]) and drawn["a"].dtype == fit.sample(1)["a"].dtype
+    assert table.loc["a", "sd"] == pytest.approx(sd, rel=0.1)
+    assert fit.predict(500, corrected=True)["y"].shape == (500,)
+    assert credo.predict(fit, 500, corrected=True)["y"].std().item() == pytest.approx(0.7, rel=0.15)
+    assert not torch.equal(drawn["a"], fit.corrected(4000, seed=1)["a"])
+
+
+def test_parameters_of_the_model_keep_their_trained_values():
+    fit = credo.fit(trained, "mean_field", Y, steps=30, plan="fast", progress=False)
+    look = look_at(fit, seconds=2.0)
+    weights, a = look.correction.importance.log_weights.exp(), look.correction.values["a"]
+    assert (weights @ a).item() == pytest.approx((2 + fit.params["prior"].item()) / 2, abs=0.05)
+
+
+def test_a_model_without_a_density_has_no_correction_and_says_why():
+    fit = credo.fit(counts, count_guide, Y, steps=2, progress=False)
+    look = look_at(fit, seconds=1.0)
+    assert look.correction is None and "Poisson is discrete" in look.unseen
+    with pytest.raises(ValueError, match=r"corrected: no weighted draws.*Poisson.*credo.reference"):
+        fit.corrected(10)
+
+
+def test_moments_of_a_guide_are_unconstrained():
+    fit = credo.fit(model, "mean_field", Y, steps=2, progress=False)
+    density, _, _ = prepared(model, (Y,), torch.device("cpu"), 0)
+    guide = guide_draws_weighed(fit, 4000, 0)
+    us = unconstrained(density, guide.values)
+    torch.testing.assert_close(us[:, 1], guide.values["s"].double().log())
+    normal = moments(density, guide)
+    torch.testing.assert_close(normal.mean, us.mean(0))
+    torch.testing.assert_close(normal.sd, us.std(0), rtol=0.02, atol=0)
+    stuck = guide._replace(values=guide.values | {"a": torch.ones(4000)})
+    assert moments(density, stuck) is None
