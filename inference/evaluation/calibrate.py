@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from torch.utils._pytree import tree_map
 
+from ..exact.closed_form import exact
 from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.arguments import Arguments, arguments, whole_number, works_in_double
@@ -90,13 +91,15 @@ def calibrate(
         )
     S = whole_number("simulations", simulations, FEWEST)
     L, seed = whole_number("draws", draws, 9), whole_number("seed", seed, 0, LARGEST_SEED)
-    untrained = False  # whether the guide has no parameters
+    first: Fit | None = None
     data = by_name(model, data, named, (*OWN, *OPTIONS))
     given, simulated = _simulated(model, guide, data, simulator, S, observed, seed)
 
-    def fitted(values: tuple[Any, ...], s: int) -> Fit:
-        if untrained:
+    def fitted(values: tuple[Any, ...], s: int) -> Any:
+        if first is not None and first.method == NO_PARAMETERS:
             return without_parameters(model, guide, given._replace(values=values), seed)
+        if first is not None and first.method == "exact":
+            return exact(model, *values)
         return fit(
             model,
             guide,
@@ -116,7 +119,6 @@ def calibrate(
 
     one = given._replace(values=simulated.data(given.values, 0))
     first, notes = _first(lambda: fitted(one.values, 0), model, guide, one, seed)
-    untrained = first.method == NO_PARAMETERS
     found = None if batch_size else together(first, simulated, optimiser(optim, lr), steps, L, seed)
     if found is not None:
         ranks, how = ranks_of(found.counts, L, seed), "all data sets at once"
@@ -125,7 +127,7 @@ def calibrate(
         each = one_by_one(model, fitted, simulated, given.values, range(S), L, seed, progress)
         ranks, how = ranks_of(tree_map(lambda *some: torch.stack(some), *each.counts), L, seed), "one after another"
         notes = each.notes
-    method = "a guide without parameters" if untrained else f"fitted by {first.method}, {how}"
+    method = "a guide without parameters" if first.method == NO_PARAMETERS else f"fitted by {first.method}, {how}"
     return Calibration(ranks, L, method, tuple(notes), seed)
 
 
@@ -185,6 +187,6 @@ def _refuse_other_latents(model: Program, data: tuple[Any, ...], simulated: Simu
     got = {name: tuple(value.shape[1:]) for name, value in simulated.latents.items()}
     if wanted != got:
         raise ValueError(
-            f"simulator: it has the latents {got}, and the model has {wanted}; wanted the same names and shapes, so that "
-            f"a latent that was drawn can be looked for in the posterior"
+            f"simulator: it has the latents {got}, and the model has {wanted}; wanted the same names and shapes, so "
+            f"that a latent that was drawn can be looked for in the posterior"
         )

@@ -131,4 +131,4 @@ def _reading(name: str, shift: float, ratio: float, S: int) -> str:
             return f"draws are {'more' if shift > 0 else 'less'} probable before the data than the truth"
         return f"draws {abs(shift):.2g} sds too {'high' if shift > 0 else 'low'}"
     size = f"{1 - ratio:.0%} too small" if ratio < 1 else f"{ratio - 1:.0%} too large"
-    return f"sd {size}"
+    return f"sd {size}".replace("%", " %")

@@ -9,6 +9,7 @@ again here, and must be the same.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from warnings import catch_warnings, filterwarnings
 
 import pyro
 import torch
@@ -68,7 +69,8 @@ def parameters_placed(values: Parameters, known: Slots) -> Iterator[None]:
     try:
         for parameters, key, name in known.places:
             parameters[key] = values[name]
-        with _Placed(values):
+        with _Placed(values), catch_warnings():
+            filterwarnings("ignore", ".* was not registered in the param store")  # by pyro.module, of what stands there
             yield
     finally:
         for parameters, key, value in before:
@@ -145,7 +147,8 @@ def fit_many(
     if steps is not None:
         found, _ = run.averages(start, arguments, [(steps, 1.0)])
         return ManyFits(found, steps, torch.zeros(len(next(iter(start.values()))), dtype=torch.bool))
-    now, taken, n = start, 0, max(LEAST, len(fit.losses))
+    now = {name: value.clone() for name, value in start.items()}
+    taken, n = 0, max(LEAST, len(fit.losses))
     moving = torch.ones(len(next(iter(start.values()))), dtype=torch.bool)
     for _ in range(ROUNDS):
         at = moving.nonzero()[:, 0]

@@ -33,7 +33,7 @@ class Counts(NamedTuple):
 def counts_of(model: Program, fit: Approximation, data: tuple[Any, ...], truth: Values, n: int, seed: int) -> Values:
     """How many of n draws are below the truth, for each latent and log density. fit: to this data, tensors."""
     drawn = fit.sample(n, seed=seed)
-    draws = {name: drawn[name] for name in truth if name in drawn}
+    draws = {name: drawn[name].to(truth[name].dtype) for name in truth if name in drawn}
     kept = {name: truth[name] for name in draws}
     with reading(fit.state, seed):
         densities = draw_each(lambda z: log_densities(model, data, z), tree_map(_joined, draws, kept))
@@ -86,4 +86,4 @@ def one_by_one(
 
 
 def _joined(draws: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    return torch.cat([draws, truth.to(draws)[None]])
+    return torch.cat([draws, truth[None].to(draws.device)])

@@ -24,8 +24,8 @@ UNIFORM = ranks_of(normal(0.0, 1.0), normal(0.0, 1.0))
 @pytest.mark.parametrize(
     ("claimed", "shift", "ratio", "words"),
     [
-        (normal(0.0, 0.7), 0.0, 0.7, "sd (2[5-9]|3.)% too small"),
-        (normal(0.0, 1.5), 0.0, 1.5, "sd [45].% too large"),
+        (normal(0.0, 0.7), 0.0, 0.7, "sd (2[5-9]|3.) % too small"),
+        (normal(0.0, 1.5), 0.0, 1.5, "sd [45]. % too large"),
         (normal(0.4, 1.0), 0.4, 1.0, "draws 0.[34].* sds too high"),
         (normal(-0.4, 1.0), -0.4, 1.0, "draws 0.[34].* sds too low"),
     ],

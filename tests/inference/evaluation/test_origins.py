@@ -82,7 +82,7 @@ def test_an_argument_is_named_where_several_hold_the_same_numbers():
     assert origins(two, (same, same.clone()), ["x", "y"], {"s": "y"})["s"].argument == 1
     with pytest.raises(ValueError, match="the arguments of the model are x, y"):
         origins(two, (same, same.clone()), ["x", "y"], "w")
-    with pytest.raises(ValueError, match="observed: got site 't'.*'s'"):
+    with pytest.raises(ValueError, match=r"observed: got site 't'.*'s'"):
         origins(two, (same, same.clone()), ["x", "y"], {"t": "y"})
 
 
