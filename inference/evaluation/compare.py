@@ -25,20 +25,22 @@ from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
 from .comparison import Comparison
-from .evidence import DRAWS, as_double, evidence_gap
+from .evidence import DRAWS, as_double, evidence_gap, of_weighted_draws
 from .oracle import Oracle, find_oracle, name_of, title
 from .words import in_words, summary
 
 Columns = dict[str, torch.Tensor | None]
 
 
-def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> Comparison:
+def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: bool = False) -> Comparison:
     """KL(q || p) = log p(data) - ELBO >= 0 in nats, and a row for each scalar: the fit compared with the posterior.
 
     exact: the exact posterior, an object with `.marginals` {site: distribution} and `.log_evidence` (nats). None finds
         it: the function `posterior` in the file of the model, else `credo.exact`, with the trained parameters of the
         model fixed. A `credo.reference` adds the Monte Carlo errors of "error in sds" and "sd ratio" as columns.
-    seed: of the draws, where a marginal of the guide or the ELBO has no closed form.
+    seed: of the draws, where a marginal of the guide or the ELBO has no closed form. corrected: compares the weighted
+        draws of `fit.corrected` in the place of the guide; they have no ELBO, and their estimate of log p(data) is in
+        gap_in_words.
     Returns a DataFrame; printed, it says in its first line what is off, e.g. "tau: sd 22 % too small".
     Columns: mean, exact mean, sd, exact sd, error in sds (of the mean, in exact sds), sd ratio; kl, in nats, between
         marginals (NaN without a density); W2, the Wasserstein distance in the units of the site, where the exact
@@ -68,6 +70,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> Comparis
     if exact is None:
         exact, against = find_oracle(fit, seed)
     left_out = fit.summed.sites if fit.summed is not None else frozenset()
+    fit = fit.reweighted if corrected else fit
     fit = as_double(fit)
     q, known = means_and_sds(fit, 5 * DRAWS, seed), marginals(fit)
     for name, fn in _automatic(fit).items():
@@ -98,7 +101,10 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0) -> Comparis
     verdicts = [in_words(row) for row in rows.values()]
     table = Comparison(numbers.dropna(axis="columns", how="all").assign(verdict=verdicts))
     points = any(is_point(known.get(name), sd) for name, (_, sd) in q.items())
-    gap, impossible = evidence_gap(fit, exact.log_evidence, points, seed)
+    if corrected and fit.correction is not None:
+        gap, impossible = of_weighted_draws(fit.correction.importance, exact.log_evidence), False
+    else:
+        gap, impossible = evidence_gap(fit, exact.log_evidence, points, seed)
     if impossible:
         warnings.warn(f"compare: {gap.gap_in_words}", stacklevel=2)
     name = title(exact)

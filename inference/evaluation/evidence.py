@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..gaussian.psis import Importance
 from ..objective.elbo import log_weight
 from ..posterior.approximation import pair_of
 from ..runtime.state import reading, snapshot
@@ -48,6 +49,15 @@ def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> tupl
             )
             impossible = True
     return EvidenceGap(log_evidence, elbo, error, gap, words), impossible
+
+
+def of_weighted_draws(found: Importance, log_evidence: float) -> EvidenceGap:
+    """The evidence by weighted draws, which have no ELBO."""
+    estimate = f"{found.log_evidence:.4g} ± {found.log_evidence_error:.2g}"
+    words = (
+        f"weighted draws, which have no ELBO: log p(data) = {estimate} nats by their weights, {log_evidence:.4g} exact"
+    )
+    return EvidenceGap(log_evidence, math.nan, math.nan, math.nan, words)
 
 
 def _slack(fit: Fit, log_evidence: float) -> float:

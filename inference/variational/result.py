@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ..exact.closed_form import Exact
+from ..gaussian.psis import Importance
 from ..importance.correct_fit import reweighted
 from ..importance.correction import Correction
-from ..gaussian.psis import Importance
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan

@@ -146,3 +146,14 @@ def test_an_error_of_the_program_during_the_look_leaves_the_fit(monkeypatch):
     monkeypatch.setattr("credo.inference.evaluation.check.look_at", broken)
     fit = fitted(mean, normals("a"), Y, steps=3)
     assert fit.verdict.trust == "unknown" and "ZeroDivisionError" in fit.verdict.reasons[0]
+
+
+def test_compare_takes_the_weighted_draws_on_request():
+    fit = fitted(total, normals("a", "b"), Y)
+    table = credo.compare(fit, corrected=True)
+    assert table["error in sds"].abs().max() < 0.1 and (table["sd ratio"] - 1).abs().max() < 0.1
+    assert credo.compare(fit)["sd ratio"].max() < 0.2
+    exact = credo.exact(total, Y).log_evidence
+    found = credo.check(fit), fit.reweighted.correction.importance
+    assert found[1].log_evidence == pytest.approx(exact, abs=3 * found[1].log_evidence_error + 1e-3)
+    assert "by their weights" in table.attrs["gap_in_words"] and math.isnan(table.attrs["evidence_gap"])
