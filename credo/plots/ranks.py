@@ -33,7 +33,7 @@ def ranks(calibration: "Calibration", ax: "Axes | None" = None) -> "Axes":
     >>> import torch
     >>> from matplotlib.figure import Figure
     >>> pair = credo.load("coin_toss")
-    >>> found = credo.calibrate(pair.model, pair.guide, torch.ones(7), simulations=50, steps=300, progress=False)
+    >>> found = credo.calibrate(pair.model, "full_rank", torch.ones(7), simulations=50)
     >>> ax = credo.plots.ranks(found, ax=Figure().subplots())
     >>> len(ax.lines)  # p, log likelihood, log prior, and zero
     4
@@ -41,7 +41,8 @@ def ranks(calibration: "Calibration", ax: "Axes | None" = None) -> "Axes":
     ax, table, L, S = axes(ax), calibration.table, calibration.draws, len(calibration.ranks)
     band = bands(S, L, 1 - OUTSIDE / len(table))
     at = np.arange(1, L + 1) / (L + 1)
-    ax.fill_between(at, band.low / S - at, band.high / S - at, step=None, color=PRIOR, alpha=0.25, lw=0, zorder=0)
+    low, high = (counts.numpy() / S - at for counts in band)
+    ax.fill_between(at, low, high, color=PRIOR, alpha=0.25, lw=0, zorder=0)
     ax.axhline(0, color=EXACT, lw=0.8, ls=":", zorder=0)
     outside = [name for name in table.index if len(table) * table.loc[name, "p_value"] < OUTSIDE]
     colours = dict(zip(outside[:NAMED], (POINTS[0], FIT, *POINTS[1:]), strict=False))

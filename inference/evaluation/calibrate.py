@@ -80,7 +80,7 @@ def calibrate(
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
-    >>> found = credo.calibrate(pair.model, pair.guide, torch.ones(7), simulations=50, steps=300, progress=False)
+    >>> found = credo.calibrate(pair.model, "full_rank", torch.ones(7), simulations=50)
     >>> found.calibrated
     True
     """

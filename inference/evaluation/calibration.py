@@ -35,7 +35,7 @@ class Calibration:
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
-    >>> found = credo.calibrate(pair.model, pair.guide, torch.ones(7), simulations=50, steps=300, progress=False)
+    >>> found = credo.calibrate(pair.model, "full_rank", torch.ones(7), simulations=50)
     >>> found.ranks.shape, found.calibrated
     ((50, 3), True)
     """

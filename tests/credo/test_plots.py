@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -240,6 +241,36 @@ def test_plane_draws_images_in_the_place_of_points():
 def test_plane_names_what_is_wrong(z, labels, words):
     with pytest.raises(ValueError, match=words):
         credo.plots.plane(z, labels, axes())
+
+
+def ranks(**columns):
+    return credo.Calibration(pd.DataFrame(columns), 9, "by hand")
+
+
+def test_ranks_are_drawn_as_shares_less_fractions():
+    torch.manual_seed(0)
+    fine, low = torch.randint(0, 10, (200,)).numpy(), torch.randint(0, 5, (200,)).numpy()
+    ax = credo.plots.ranks(ranks(fine=fine, low=low), axes())
+    zero, one, other = ax.lines
+    assert list(zero.get_ydata()) == [0, 0]
+    lines = {line.get_color().startswith("#"): line for line in (one, other)}  # a colour for what leaves the band
+    at = np.arange(1, 10) / 10
+    for line, values in ((lines[True], low), (lines[False], fine)):
+        wanted = [0, *((values[:, None] < 10 * at - 1e-9).mean(0) - at), 0]
+        assert list(line.get_ydata()) == pytest.approx(wanted, abs=1e-9)
+    assert [text.get_text().split(":")[0] for text in ax.get_legend().get_texts()] == ["low"]
+    assert ax.get_title().startswith("not calibrated (p = ")
+    assert ax.get_ylim()[1] > max(lines[True].get_ydata())  # room for the legend
+
+
+def test_uniform_ranks_stay_in_the_band_and_need_no_legend():
+    torch.manual_seed(0)
+    ax = credo.plots.ranks(ranks(**{f"a{i}": torch.randint(0, 10, (100,)).numpy() for i in range(3)}), axes())
+    assert ax.get_legend() is None and ax.get_title().startswith("calibrated (p = ")
+    (band,) = ax.collections
+    inside = band.get_paths()[0]
+    points = np.concatenate([line.get_xydata()[1:-1] for line in ax.lines[1:]])
+    assert inside.contains_points(points, radius=1e-6).all() or inside.contains_points(points, radius=-1e-6).all()
 
 
 def test_without_an_axes_one_is_made():
