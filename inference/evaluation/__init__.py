@@ -3,7 +3,11 @@
 Files, in the order in which to read them:
 
     fit.py          the calls `credo.fit` and `credo.plan`
+    method.py       what `guide=None` chooses for a model, and why
+    exact_guide.py  a guide that draws from a closed form
     gaussian_fit.py fits whose guide is one normal, found without steps
+    check.py        the call `credo.check`: whether a fit can be trusted
+    moments.py      means and sds of a guide beside weighted draws
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar
     comparison.py   the table of that call, and how it is printed
     words.py        what is off in a row, in words
@@ -21,5 +25,5 @@ Files, in the order in which to read them:
     many_normals.py the normals that approximate many posteriors
     many_draws.py   draws of many posteriors, counted
 
-Other rooms call: `fit`, `plan`, `compare`, `calibrate`.
+Other rooms call: `fit`, `plan`, `check`, `compare`, `calibrate`.
 """

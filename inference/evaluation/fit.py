@@ -1,19 +1,25 @@
-"""The public calls `credo.fit` and `credo.plan`: SVI from the first step to the end, and its plan alone."""
+"""The public calls `credo.fit` and `credo.plan`: a fit by the method that suits the model, and the plan of SVI."""
 
+import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
 from ..variational.interrupts import CtrlC, interruptible
 from ..variational.optimiser import is_torchs
+from ..variational.prepare import begin
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
-from .gaussian_fit import METHODS, NotThisWay, gaussian_fit
+from .check import with_verdict
+from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
+from .method import chosen
 
 # The options of the two calls: what a misspelt one may have meant.
 OPTIONS = (
@@ -41,11 +47,14 @@ def fit(
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
 
-    model, guide: functions of the data with the same latent sites. guide=None: a mean-field autoguide; "map" and
-        "mle": point estimates with and without the prior. "full_rank": one normal of all latents in unconstrained
-        space, and "laplace": the normal at the mode; both are found without steps, by Newton's method and its kin, and
-        by SVI where one of steps, lr, optim, particles, batch_size and plan is given, or the model needs it
-        (`fit.method` says which).
+    model, guide: functions of the data with the same latent sites. guide=None: what suits the model, which `fit.method`
+        says and `fit.why` explains: the posterior in closed form (`fit.exact`); else one normal of all latents in
+        unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
+        and where one of steps, lr, optim, particles, batch_size and plan is given. A word: "mean_field", a normal
+        for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at the mode; "map" and
+        "mle", point estimates with and without the prior. Normals of all latents are found without steps, by Newton's
+        method and natural gradients, as Pyro's AutoMultivariateNormal and AutoLaplaceApproximation are; by SVI where
+        one of these options is given or the model needs it.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
@@ -89,6 +98,7 @@ def fit(
         )
     batch_size = batch_size_of(data) if batch_size is None else batch_size
     plain = all(option is None for option in (steps, optim, particles, batch_size, plan)) and lr == LR
+    begun = time.process_time()
     with interruptible() as ctrl_c:
         runner = SVI(
             model,
@@ -106,24 +116,40 @@ def fit(
         )
         found: list[Fit] = []
         with runner._called(found):
-            if isinstance(guide, str) and guide in METHODS and plain:
-                found += _without_svi(runner, guide, data, ctrl_c)
+            why = "options of SVI were given"
+            if plain:
+                done, why = _without_svi(runner, guide, data, ctrl_c)
+                found += done
             if not found:
                 found.append(runner._run(data, steps, ctrl_c))
+                if guide is None:
+                    found[0] = dataclasses.replace(found[0], method="mean field", why=why)
+            found[0] = with_verdict(found[0], time.process_time() - begun)
         return found[0]
 
 
-def _without_svi(runner: SVI, word: str, data: tuple[Any, ...], ctrl_c: CtrlC) -> list[Fit]:
-    """The fit that needs no SVI, or none if the model needs it. Ctrl-C returns the guide as it starts."""
+def _without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) -> tuple[list[Fit], str]:
+    """(the fit that needs no SVI, or none; why). Ctrl-C returns the guide as it starts."""
     settings, warnings = runner._settings, runner._warnings
+    model = settings.model
     try:
         ctrl_c.raises = True
-        return [gaussian_fit(settings.model, word, settings, data, warnings)]
-    except NotThisWay:
+        word = AUTOGUIDES.get(type(guide)) if not isinstance(guide, str) else guide if guide in METHODS else None
+        if guide is not None and word is None:
+            return [], ""
+        own = None if guide is None or isinstance(guide, str) else guide
+        begun = begin(model, with_guide(model, None)[1] if isinstance(guide, str) else runner.guide, settings, data)
+        if guide is None:
+            runner._looked = begun
+            fit, why = chosen(model, begun, settings, data, warnings)
+        else:
+            fit, why = gaussian_fit(begun, word or "", settings, data, warnings, own=own, sure=own is not None), ""
+        return [] if fit is None else [dataclasses.replace(fit, why=why)], why
+    except NotThisWay as error:
         warnings.clear()  # SVI looks at the data again
-        return []
+        return [], str(error)
     except KeyboardInterrupt:
-        return [runner._without_steps(data)]
+        return [runner._without_steps(data)], ""
     finally:
         ctrl_c.raises = False
 

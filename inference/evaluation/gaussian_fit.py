@@ -1,6 +1,7 @@
 """Fits whose guide is one normal in unconstrained space, found without steps of SVI.
 
-    q(u) = N(mu, Sigma)     "full_rank": of least KL(q || p), see `gaussian/full_rank.py`
+    q(u) = N(mu, Sigma)     "full_rank": of least KL(q || p), see `gaussian/approximate.py`
+                            "low_rank": Sigma of a diagonal and few directions, see `gaussian/low_rank.py`
                             "laplace": mu the mode of log p(data, u), Sigma^-1 = -d^2 log p / du^2 there
 
 The density runs in double precision where the model can; the parameters of the guide are kept in the precision of the
@@ -12,39 +13,49 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
+from pyro.infer.autoguide.initialization import init_to_median
 
+from ..gaussian.approximate import approximate
+from ..gaussian.arrow_normal import ArrowNormal
 from ..gaussian.density import Density, prepared
 from ..gaussian.full_rank import (
+    IN_A_LOOP,
     Weighed,
     another_mode,
     cheap_hessians,
     draws_for,
-    full_rank,
     starting_points,
     weights_of,
 )
 from ..gaussian.full_rank_normal import FullRankNormal
 from ..gaussian.laplace import NoMode, laplace
+from ..gaussian.low_rank import low_rank
+from ..gaussian.low_rank_normal import LowRankNormal
+from ..gaussian.normal_guide import AutoNormalOf
 from ..gaussian.starts import Path, pathfinder
-from ..pair.autoguide import without_finite
-from ..pair.pair import Program
+from ..importance.correct_fit import look_at_normal
+from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
-from ..variational.prepare import begin
+from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
+from .check import LONGEST, concluded
 
-MOST = 2000  # latents of a dense covariance
-METHODS = {"full_rank": "full rank", "laplace": "Laplace"}
+MOST = 2000  # latents of a Hessian
+METHODS = {"full_rank": "full rank", "low_rank": "low rank", "laplace": "Laplace"}
+AUTOGUIDES = {AutoMultivariateNormal: "full_rank", AutoLaplaceApproximation: "laplace"}  # of Pyro's, with their words
 LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
+NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
 
 class Found(NamedTuple):
     """The normal that was found."""
 
-    normal: FullRankNormal
+    normal: FullRankNormal | LowRankNormal | ArrowNormal
+    error: float  # the standard error of a mean in sds that the noise of the draws leaves
     stopped: str  # why the search ended
     weighed: Weighed  # what its importance weights say
     paths: list[Path]  # the ascents
@@ -54,37 +65,98 @@ class NotThisWay(Exception):
     """Raised for a model that has no density of fixed unconstrained latents: why, in words of `requirements.py`."""
 
 
-def gaussian_fit(model: Program, word: str, settings: Settings, data: tuple[Any, ...], warnings: list[str]) -> Fit:
-    """The fit for `guide="full_rank"` or `"laplace"`. warnings: for the user, at the end of the call.
+def gaussian_fit(
+    begun: Begun,
+    word: str,
+    settings: Settings,
+    data: tuple[Any, ...],
+    warnings: list[str],
+    *,
+    own: Any = None,
+    sure: bool = False,
+) -> Fit:
+    """The fit for a word of `METHODS`. warnings: for the user, at the end of the call.
 
-    Raises ValueError for a mistake in the model or its data, and for "laplace" where the density has no mode;
-    NotThisWay for a model that SVI can fit and this cannot.
+    begun: the model on its data, checked with any guide. own: an autoguide of the user's that gets the normal.
+    sure: NotThisWay is raised also where the search would take long, or found nothing like the posterior.
+    Raises ValueError for "laplace" where the density has no mode; NotThisWay for a model that SVI can fit and this
+    cannot.
     """
-    begun = begin(model, AutoMultivariateNormal(without_finite(model)), settings, data)
-    warnings += begun.warnings
+    model = settings.model
+    if begun.fixed_part is not None:
+        raise NotThisWay(begun.fixed_part)
     if begun.pair.followers:
         raise NotThisWay("latents with masked entries follow the model")
     try:
         density, state, _ = prepared(model, data, begun.state.device, settings.seed)
     except ValueError as error:
         raise NotThisWay(str(error)) from error
-    if (D := len(density.first)) > MOST:
+    D = len(density.first)
+    if D > MOST and (word == "laplace" or own is not None):
         raise NotThisWay(f"{D:,} latents, more than {MOST:,}")
+    if sure and not density.vectorised and D > IN_A_LOOP:
+        raise NotThisWay(f"{D:,} latents of a density that cannot be taken at many points at once")
     with entered(state), default_dtype(density.first.dtype):
-        found = (_full_rank if word == "full_rank" else _laplace)(density, settings.seed)
-    warnings += _doubts(found, density)
-    with entered(begun.state):
-        _place(found.normal, begun.pair.guide)
-        fit = finished(model, begun.pair, [], Plan(()), found.stopped, settings.seed, begun.given)
-    return dataclasses.replace(fit, method=METHODS[word], importance=found.weighed.importance)
+        try:
+            found = {"full_rank": _full_rank, "low_rank": _low_rank, "laplace": _laplace}[word](density, settings.seed)
+        except torch.linalg.LinAlgError as error:
+            raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
+        k_hat = found.weighed.importance.k_hat
+        if sure and not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR):
+            raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
+        look = None
+        if isinstance(found.normal, FullRankNormal):
+            mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
+            others = [] if mode is None else [dense(mode.normal)]
+            look = look_at_normal(density, found.normal, others, seconds=LONGEST, seed=settings.seed)
+    placed = _guide_of(found.normal, begun, settings, data, own, density.names)
+    with entered(placed.state):
+        if isinstance(found.normal, FullRankNormal):
+            _place(found.normal, placed.pair.guide)
+        fit = finished(model, placed.pair, [], Plan(()), found.stopped, settings.seed, begun.given)
+    warnings += begun.warnings + _doubts(found, density)
+    method = METHODS["low_rank" if isinstance(found.normal, LowRankNormal) else word]
+    fit = dataclasses.replace(fit, method=method, importance=found.weighed.importance)
+    return fit if look is None else concluded(fit, look)
+
+
+def dense(normal: FullRankNormal | ArrowNormal) -> FullRankNormal:
+    """The same normal with a dense factor."""
+    return normal.dense() if isinstance(normal, ArrowNormal) else normal
+
+
+def _guide_of(
+    normal: Any, begun: Begun, settings: Settings, data: tuple[Any, ...], own: Any, names: tuple[str, ...]
+) -> Begun:
+    """The model with a guide that can be this normal; its parameters exist. names: of the latents, in order."""
+    model = without_finite(settings.model)
+    if not isinstance(normal, FullRankNormal):
+        with default_dtype(begun.dtype):
+            guide: Any = AutoNormalOf(model, normal, init_loc_fn=Start(init_to_median))
+    elif own is not None and not isinstance(own, AutoLaplaceApproximation):
+        guide = own
+    else:
+        guide = AutoMultivariateNormal(model, init_loc_fn=Start(init_to_median))
+    placed = begin(settings.model, guide, settings, data)
+    with entered(placed.state):
+        order = [name for name, _ in guide.prototype_trace.iter_stochastic_nodes()]
+    if order != list(names):
+        raise NotThisWay("the autoguide draws other latents, or in another order")
+    return placed
 
 
 def _full_rank(density: Density, seed: int) -> Found:
-    starts, hessians = starting_points(density, seed), cheap_hessians(density)
-    found = full_rank(density.at_each, starts, hessians, draws=draws_for(density), seed=seed)
+    found = approximate(density, seed)
     how = f"{found.method}, {found.gradients:,} gradients, means within {found.error:.2g} sds by the noise of the draws"
     stopped = f"{'converged' if found.converged else 'not converged'}: {how}"
-    return Found(found.normal, stopped, found.weighed, found.paths)
+    return Found(found.normal, found.error, stopped, found.weighed, found.paths)
+
+
+def _low_rank(density: Density, seed: int) -> Found:
+    found = low_rank(density.at_each, starting_points(density, seed), seed=seed)
+    how = f"{found.rank} directions beside a diagonal, which leave {found.left:.2g} of the precision, relative to it"
+    stopped = f"{'converged' if found.converged else 'not converged'}: {how}"
+    return Found(found.normal, found.error, stopped, found.weighed, [])
 
 
 def _laplace(density: Density, seed: int) -> Found:
@@ -96,7 +168,7 @@ def _laplace(density: Density, seed: int) -> Found:
     paths = pathfinder(density.at_each, starts, cheap_hessians(density), seed=seed)
     found = laplace(density.at_each, hessians, paths[0].normal.mean)
     weights = weights_of(density.at_each, found.normal, draws_for(density), seed + 1)
-    return Found(found.normal, f"converged: at the mode after {found.steps} steps of Newton's", weights, paths)
+    return Found(found.normal, 0.0, f"converged: at the mode after {found.steps} steps of Newton's", weights, paths)
 
 
 def _doubts(result: Found, density: Density) -> list[str]:

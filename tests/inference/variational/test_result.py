@@ -111,7 +111,7 @@ def test_an_automatic_guide_comes_near_the_mean_field_optimum():
     prior = torch.tensor([[1.25, -1.0], [-1.0, 1.0]]).double()  # of (w, u): w ~ N(0, 4), u ~ N(w, 1)
     precision = A.T @ A / 0.25 + prior
     mean = torch.linalg.solve(precision, A.T @ Y.double() / 0.25)
-    table = credo.fit(model, None, X, Y).summary(20_000)
+    table = credo.fit(model, "mean_field", X, Y).summary(20_000)
     sds = precision.diagonal() ** -0.5
     assert torch.allclose(torch.tensor(table["mean"].to_numpy()), mean, atol=0.1 * sds.min().item())
     assert torch.allclose(torch.tensor(table["sd"].to_numpy()), sds, rtol=0.05)

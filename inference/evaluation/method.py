@@ -1,0 +1,100 @@
+"""What `guide=None` is for a model: its closed form, one normal of all latents, or mean field by SVI, and why.
+
+exact          where `credo.exact` finds the posterior, in at most EXACT latents
+full rank      one normal of all latents in unconstrained space, finite latents summed out, up to MOST latents
+mean field     a normal for each latent, by SVI: networks, parameters that are trained, densities that are not fixed
+"""
+
+import dataclasses
+import warnings as python_warnings
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import nn
+
+from ..exact.closed_form import exact
+from ..pair.pair import Pair, Program
+from ..planning.plan import Plan
+from ..runtime.parameters import unconstrained
+from ..runtime.reachable import find_modules
+from ..runtime.sites import latent, observed, quoted
+from ..runtime.state import entered, new_state
+from ..variational.prepare import Begun
+from ..variational.result import Fit, finished
+from ..variational.settings import Settings
+from .check import examined
+from .exact_guide import exact_guide
+from .gaussian_fit import NotThisWay, gaussian_fit
+
+EXACT = 300  # latents up to which a closed form is sought: it takes second derivatives
+MIXED = 64  # values of finite latents beside others, each with a closed form of its own
+SITES = 200  # sites of the model, each of which costs time wherever the density is taken
+MATRICES = 2  # weights of a network with a hidden layer
+
+
+def chosen(
+    model: Program, begun: Begun, settings: Settings, data: tuple[Any, ...], warnings: list[str]
+) -> tuple[Fit | None, str]:
+    """(the fit, why it was chosen); (None, why) where SVI is to fit a mean-field guide.
+
+    begun: the pair of the model and the mean-field guide. warnings: for the user, at the end of the call.
+    """
+    if why := _why_svi(model, begun):
+        return None, why
+    if (found := exact_fit(model, begun, settings, data)) is not None:
+        warnings += begun.warnings
+        return found, "credo.exact found the posterior in closed form"
+    try:
+        fit = gaussian_fit(begun, "full_rank", settings, data, warnings, sure=True)
+    except NotThisWay as error:
+        return None, str(error)
+    return fit, "no closed form was found, and the density is one of fixed latents"
+
+
+def _why_svi(model: Program, begun: Begun) -> str:
+    """Why SVI has to fit this model, found without a density; "" if it need not."""
+    with entered(begun.state), torch.no_grad():
+        trained = [name for name in unconstrained() if not name.startswith("AutoNormal.")]
+        p = poutine.trace(poutine.replay(model, trace=begun.q)).get_trace(*begun.pair.data)
+    if begun.fixed_part is not None:
+        return begun.fixed_part
+    if trained:
+        return f"parameter {trained[0]!r} is trained"
+    if begun.pair.followers:
+        return f"{quoted(begun.pair.followers)}: latents with masked entries follow the model"
+    sites = latent(begun.q)
+    numbers = sum(site["value"].numel() for site in sites.values())
+    rows = sum(site["value"].numel() for site in observed(p).values())
+    matrices = sum(site["value"].dim() > 1 for site in sites.values())
+    if _networks(model, begun) and (numbers > rows or matrices >= MATRICES):
+        return f"a network with {numbers:,} latents and {rows:,} observations"
+    return ""
+
+
+def _networks(model: Program, begun: Begun) -> list[nn.Module]:
+    return [net for net in find_modules((model, begun.pair.data)) if any(True for _ in net.parameters(recurse=True))]
+
+
+def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any, ...]) -> Fit | None:
+    """The posterior in closed form as a fit; None where none is found with little work."""
+    with entered(begun.state), torch.no_grad():
+        p = poutine.trace(poutine.replay(model, trace=begun.q)).get_trace(*begun.pair.data)
+    sites = latent(begun.q)
+    numbers = sum(site["value"].numel() for site in sites.values())
+    if numbers > EXACT or len(latent(p)) + len(observed(p)) > SITES:
+        return None
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")  # the pair has been checked: what there is to say is in `begun`
+        try:
+            posterior = exact(model, *data)
+        except Exception:  # NoClosedForm, or a model that does not run in double precision on the CPU
+            return None
+    if len(posterior.components) > MIXED:
+        return None
+    guide = exact_guide(posterior, {name: latent(p)[name] for name in sites}, begun.dtype)
+    state = new_state((model, guide, begun.pair.data), settings.seed, begun.state.device)
+    pair = Pair(model, guide, begun.pair.data, begun.pair.summed)
+    with entered(state):
+        fit = finished(model, pair, [], Plan(()), "converged: in closed form", settings.seed, begun.given)
+    return examined(dataclasses.replace(fit, method="exact", exact=posterior), seconds=0.0)

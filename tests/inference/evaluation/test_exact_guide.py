@@ -1,0 +1,107 @@
+"""The guide of a closed form draws from it, with its density: importance weights are even, and log w is log p(data)."""
+
+import math
+import pickle
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+
+Y = torch.tensor([0.3, 1.4, 0.7, 2.1, 1.0])
+
+
+def single(y):
+    p = pyro.sample("p", dist.Gamma(2.0, 1.0))
+    pyro.deterministic("double", 2 * p)
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Poisson(p), obs=y.round())
+
+
+def scaled(y):
+    """Normal-gamma: the two latents depend on each other."""
+    s = pyro.sample("s", dist.Gamma(2.0, 2.0))
+    m = pyro.sample("m", dist.Normal(0.0, s**-0.5))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(m, s**-0.5), obs=y)
+
+
+def rows(y):
+    """A latent for each row, and their mean: jointly normal."""
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        z = pyro.sample("z", dist.Normal(m, 1.0))
+        pyro.sample("y", dist.Normal(z, 0.5), obs=y)
+
+
+def apart(y):
+    with pyro.plate("N", len(y)):
+        z = pyro.sample("z", dist.Gamma(2.0, 3.0))
+        pyro.sample("y", dist.Poisson(z), obs=y.round())
+
+
+def matrix(y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2, 2), 1.0).to_event(2))
+    b = pyro.sample("b", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(w.sum() + w[0, 1] + b + 0 * y, 1.0), obs=y)
+
+
+def finite(y):
+    """A finite latent beside a continuous one: summed out, as in any fit."""
+    k = pyro.sample("k", dist.Bernoulli(0.3))
+    m = pyro.sample("m", dist.Normal(2 * k, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(m, 1.0), obs=y)
+
+
+MODELS = {model.__name__: model for model in (single, scaled, rows, apart, matrix, finite)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_p_minus_log_q_is_the_evidence_at_every_draw(name):
+    model = MODELS[name]
+    fit = credo.fit(model, None, Y)
+    exact = credo.exact(model, Y)
+    assert fit.method == "exact" and fit.converged and fit.losses == () and fit.exact.log_evidence == exact.log_evidence
+    table = credo.compare(fit)
+    assert abs(table.attrs["evidence_gap"]) < 1e-4 and table.attrs["elbo_error"] < 1e-4
+    assert (table["sd ratio"] - 1).abs().max() < 1e-6 and table["error in sds"].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_draws_have_the_moments_and_the_correlations_of_the_posterior(name):
+    model, n = MODELS[name], 2000
+    fit = credo.fit(model, None, Y)
+    draws, wanted = fit.sample(n), credo.exact(model, Y).sample(40_000)
+    assert {name for name in wanted} == set(draws)
+    ours, theirs = (
+        torch.cat([d[site].reshape(len(d[site]), -1).double() for site in sorted(wanted)], 1) for d in (draws, wanted)
+    )
+    assert draws[min(fit.exact.marginals)].dtype == torch.float32
+    sd = theirs.std(0)
+    assert ((ours.mean(0) - theirs.mean(0)) / sd).abs().max() < 5 / math.sqrt(n)
+    a, b = (((x - theirs.mean(0)) / sd).T @ ((x - theirs.mean(0)) / sd) / len(x) for x in (ours, theirs))
+    assert (a - b).abs().max() < 0.2
+
+
+def test_predictions_and_summaries_are_those_of_any_fit():
+    fit = credo.fit(single, None, Y)
+    assert fit.predict(7)["y"].shape == (7, 5) and fit.predict(3, torch.ones(9))["y"].shape == (3, 9)
+    table, p = fit.summary(), dist.Gamma(2.0 + Y.round().sum(), 1.0 + len(Y))
+    assert list(table.index) == ["p", "double"] and table.loc["p", "mean"] == pytest.approx(p.mean.item(), rel=1e-6)
+    assert credo.fit(rows, None, Y).predict(3, torch.ones(9))["y"].shape == (3, 9)
+    assert "k" in credo.fit(finite, None, Y).summary().index
+
+
+def test_the_density_of_rows_with_latents_of_their_own():
+    found = credo.log_likelihood(credo.fit(apart, None, Y), 200)
+    assert found.values.shape == (5,) and found.values.isfinite().all()
+
+
+def test_it_can_be_stored():
+    fit = pickle.loads(pickle.dumps(credo.fit(scaled, None, Y)))
+    assert fit.method == "exact" and torch.equal(fit.sample(3)["m"], credo.fit(scaled, None, Y).sample(3)["m"])
+    assert "closed form" in repr(fit)
