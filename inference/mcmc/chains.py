@@ -15,7 +15,7 @@ from .nuts import DEEPEST, Array, Factor, Place, Scored, reasonable_step, transi
 from .potential import Scores
 from .starts import Starts
 
-SHALLOW = 6  # doublings of a trajectory during the warm-up, at most: 63 steps
+SHALLOW = 5  # doublings of a trajectory during a warm-up that starts at a fitted normal, at most: 31 steps
 Walk = Generator[Array, Scored, None]
 
 
@@ -43,18 +43,21 @@ def begin(starts: Starts, scores: Scores, seed: int) -> list[Chain]:
 def warm_up(
     chains: list[Chain], starts: Starts, scores: Scores, warmup: int, accept: float, tell: Callable[[], None]
 ) -> Factor:
-    """Adapts the step sizes of the chains, and returns the factor of their mass matrix. tell: after each transition."""
+    """Adapts the step sizes of the chains, and returns the factor of their mass matrix. tell: after each transition.
+
+    The chains keep the draws of the last window.
+    """
     F: Factor = starts.factor.double().cpu().numpy()
     fresh = True
     for window in windows(warmup):
+        for chain in chains:
+            chain.kept, chain.divergences = [], 0
         together([_warming(chain, F, window, accept, fresh, tell) for chain in chains], scores, starts.us)
         shared = float(np.exp(np.mean([np.log(chain.step) for chain in chains])))
         for chain in chains:
             chain.step = shared
         if fresh := window.mends:
             F = mended(F, np.stack([np.stack(chain.kept) for chain in chains]))
-        for chain in chains:
-            chain.kept, chain.divergences = [], 0
     return F
 
 
@@ -84,9 +87,9 @@ def _warming(chain: Chain, F: Factor, window: Window, accept: float, fresh: bool
     """The transitions of a window. fresh: whether the mass matrix is new to the step size."""
     if fresh:
         chain.step = yield from reasonable_step(chain.place, F, chain.step, chain.random)
-    step = begun(chain.step)
+    step, deepest = begun(chain.step), SHALLOW if F.ndim == 2 else DEEPEST
     for _ in range(window.transitions):
-        accepted = yield from _moved(chain, F, np.exp(step.log), SHALLOW)
+        accepted = yield from _moved(chain, F, np.exp(step.log), deepest)
         step = adapted(step, accepted, accept)
         tell()
     chain.step = float(np.exp(step.average))

@@ -1,4 +1,4 @@
-"""Looks at the first draws after the warm-up: a run whose draws can no longer become reliable ends there.
+"""Looks at the last draws of the warm-up and the first ones after it: a run that cannot become reliable ends there.
 
 divergences > 0.5 % of all transitions that were asked for      more of them do not make it fewer
 (R-hat - 1) n / N > 0.03      after n of N draws: R-hat - 1 falls like 1 / n, and 0.01 is wanted after N
@@ -11,6 +11,7 @@ from .diagnostics import mixing
 from .result import DIVERGENT, ESS, RHAT
 
 EARLIEST = 100  # draws of each chain before the first look
+FEWEST, STUCK = 50, 2.0  # draws at the end of the warm-up that tell; R-hat of chains that do not move
 SHARES = (0.1, 0.25, 0.5)  # of the draws, at which to look
 HOPELESS = 3  # times worse than what is wanted in the end
 
@@ -18,6 +19,17 @@ HOPELESS = 3  # times worse than what is wanted in the end
 def looks(draws: int) -> list[int]:
     """After how many draws of each chain to look; the last one is after all."""
     return sorted({n for n in (round(share * draws) for share in SHARES) if EARLIEST <= n} | {draws})
+
+
+def stuck(u: torch.Tensor, draws: int) -> bool:
+    """Whether chains hardly moved at the end of the warm-up, as in the neck of a funnel. u: (chains, n, D), their last
+    draws there, with a step size that still changed.
+    """
+    n = u.shape[1]
+    if n < FEWEST:
+        return False
+    excess = mixing(u).rhat.nan_to_num(1.0).max().item() - 1
+    return excess > STUCK - 1 and excess * n / draws > HOPELESS * (RHAT - 1)
 
 
 def fails(u: torch.Tensor, divergences: int, draws: int) -> bool:

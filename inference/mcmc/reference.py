@@ -21,7 +21,7 @@ from ..runtime.defaults import choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.state import entered
 from .chains import Chain, begin, sampling, together, warm_up
-from .looks import fails, looks
+from .looks import fails, looks, stuck
 from .potential import CHECKS, Scores, agrees, recorded
 from .result import Reference, UnreliableReference
 from .starts import Starts, starts
@@ -55,8 +55,8 @@ def reference(
     device: None means the accelerator (CUDA) if there is one, which pays for large data only: transitions run one after
         another.
     Returns `Reference`; its draws have shape (chains, draws, *shape of the site). Ctrl-C returns the draws so far, with
-    a warning if they are unreliable. A run ends after 10 %, 25 % or 50 % of its draws, at least 100 of each chain, if
-    divergences, R-hat or effective sample size show that it will be refused.
+    a warning if they are unreliable. A run ends after its warm-up, or after 10 %, 25 % or 50 % of its draws, at least
+    100 of each chain, if divergences, R-hat or effective sample size show that it will be refused.
 
     Raises ValueError for a model that NUTS cannot sample (subsampled plates, supports that depend on latents,
     parameters without a prior, infinite discrete latents); `UnreliableReference`, with the draws in `.reference`, if
@@ -142,6 +142,11 @@ def _sampled(
         F = None
         try:
             F = warm_up(chains, begin_at, scores, warmup, accept, tell)
+            if stuck(last := _draws(chains, begin_at), draws):
+                stopped = f"stopped after the warm-up, at whose end chains did not move: its last {last.shape[1]} draws"
+                return _Sampled(last, tuple(chain.divergences for chain in chains), stopped)
+            for chain in chains:
+                chain.kept, chain.divergences = [], 0
             for n in looks(draws):
                 together([sampling(chain, F, n - done, tell) for chain in chains], scores, begin_at.us)
                 done = n

@@ -42,7 +42,9 @@ def test_the_warm_up_finds_the_scales(factor):
     F = warm_up(chains, starts, scores, 500, 0.8, lambda: told.append(1))
     assert len(told) == 4 * 500
     sds = np.sqrt(np.square(F).sum(1)) if F.ndim == 2 else F
-    assert len({chain.step for chain in chains}) == 1
+    assert len({chain.step for chain in chains}) == 1 and {len(chain.kept) for chain in chains} == {50}
+    for chain in chains:
+        chain.kept, chain.divergences = [], 0
     assert np.abs(np.log(sds / SDS.numpy())).max() < 0.5
     together([sampling(chain, F, 300, lambda: None) for chain in chains], scores, starts.us)
     u = torch.tensor(np.stack([np.stack(chain.kept) for chain in chains]))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from credo.inference.mcmc.looks import fails, looks
+from credo.inference.mcmc.looks import fails, looks, stuck
 from tests.inference.mcmc.test_diagnostics import autoregressive
 
 
@@ -34,3 +34,13 @@ def test_draws_that_hardly_move_end_the_run():
 def test_more_divergences_than_are_allowed_at_all_end_the_run():
     u = autoregressive(0.0, 2)[:, :100]
     assert not fails(u, 20, 1000) and fails(u, 21, 1000)  # 0.5 % of 4,000
+
+
+def test_chains_that_do_not_move_end_the_run_after_the_warm_up():
+    """In each its own place; chains that are slow, or in one of two modes, are left to the looks at the draws."""
+    u = autoregressive(0.0, 2)[:, :50]
+    apart = u + 20 * torch.arange(4.0)[:, None, None]
+    assert stuck(apart, 1000) and not stuck(apart[:, :49], 1000)
+    for phi in (0.0, 0.5, 0.8):
+        assert not stuck(autoregressive(phi, 20)[:, :50], 1000)
+    assert not stuck(u + torch.tensor([-5.0, 5.0, -5.0, 5.0])[:, None, None], 1000)

@@ -407,3 +407,21 @@ def test_a_latent_that_the_data_depend_on_keeps_the_flat_prior_of_its_mask():
 
     mu = short_chains(model, y)["mu"]
     assert abs(mu.mean() - 5.0) < 0.3 and abs(mu.std() / 0.5**0.5 - 1) < 0.2
+
+
+@pytest.mark.slow
+def test_eight_schools_centred_are_refused_early_with_the_remedy():
+    """Rubin 1981: chains stay in the neck, where tau is small, or never enter it."""
+    y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    sigma = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+    def schools(y, sigma):
+        mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
+        tau = pyro.sample("tau", dist.HalfCauchy(5.0))
+        with pyro.plate("J", len(y)):
+            theta = pyro.sample("theta", dist.Normal(mu, tau))
+            pyro.sample("y", dist.Normal(theta, sigma), obs=y)
+
+    with pytest.raises(credo.UnreliableReference, match=r"z = mean \+ sd \* e") as caught:
+        credo.reference(schools, y, sigma, seed=4, progress=False)
+    assert caught.value.reference.stopped.startswith("stopped after")
