@@ -1,11 +1,11 @@
 """The child process of `_trust_race.py`: NumPyro's AutoMultivariateNormal by Adam until its moments are near the truth.
 
-    python _trust_numpyro.py POSTERIOR FILE RATE MEAN SD
+    python _trust_numpyro.py POSTERIOR FILE FIRST LAST MEAN SD
 
-FILE: an npz with the data and the true moments. It takes EVERY steps in one `lax.scan`, draws from the guide, compares,
-and stops where all means are within MEAN sds and all sds within SD, or after MOST steps. It prints one line of JSON:
-steps (0: never), CPU seconds of the steps, CPU seconds of the compiler, the last errors. Importing and comparing are
-not counted.
+FILE: an npz with the data and the true moments. FIRST, LAST: learning rates at the first and at the last of MOST steps,
+exponential between them. It takes EVERY steps in one `lax.scan`, draws from the guide, compares, and stops where all
+means are within MEAN sds and all sds within SD, or after MOST steps. It prints one line of JSON: steps (0: never), CPU
+seconds of the steps, CPU seconds of the compiler, the last errors. Importing and comparing are not counted.
 """
 
 import json
@@ -70,12 +70,14 @@ MODELS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main(name: str, file: str, rate: float, of_mean: float, of_sd: float) -> None:
+def main(name: str, file: str, first: float, last: float, of_mean: float, of_sd: float) -> None:
     told = np.load(file)
     data = [jnp.asarray(told[f"data{i}"]) for i in range(sum(key.startswith("data") for key in told))]
     truth = {key[5:]: (told[key], told[f"sd_{key[5:]}"]) for key in told if key.startswith("mean_")}
     guide = AutoMultivariateNormal(MODELS[name])
-    svi = SVI(MODELS[name], guide, numpyro.optim.Adam(rate), Trace_ELBO())
+    svi = SVI(
+        MODELS[name], guide, numpyro.optim.Adam(lambda step: first * (last / first) ** (step / MOST)), Trace_ELBO()
+    )
     begun = time.process_time()
     state = svi.init(jax.random.PRNGKey(0), *data)
 
@@ -106,4 +108,4 @@ def worst(draws: dict[str, Any], truth: dict[str, Any]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(float, sys.argv[3:6]))
+    main(sys.argv[1], sys.argv[2], *map(float, sys.argv[3:7]))

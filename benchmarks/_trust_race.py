@@ -1,8 +1,9 @@
 """CPU seconds until means are within .05 sd and sds within 5 % of the truth: credo beside NumPyro's Adam.
 
-NumPyro fits its AutoMultivariateNormal with Adam at three learning rates, each in a child process of its own
-(`_trust_numpyro.py`); the fastest of them counts, with and without the time of its compiler. If credo's normal is
-farther off than .05 sd and 5 %, as where the posterior is no normal, NumPyro has to reach credo's error instead.
+NumPyro fits its AutoMultivariateNormal with Adam at three constant learning rates and at one that falls, each in a
+child process of its own (`_trust_numpyro.py`); the fastest of them counts, with and without the time of its compiler.
+If credo's normal is farther off than .05 sd and 5 %, as where the posterior is no normal, NumPyro has to reach credo's
+error instead. credo compiles nothing here, and its seconds include what it finds out about its own answer.
 """
 
 import json
@@ -24,14 +25,14 @@ from _trust_regressions import posteriors as regressions
 from _trust_truths import truth
 
 CLOSE = 0.05  # sds of a mean, and relative error of an sd
-RATES = (0.03, 0.01, 0.003)
+RATES = ((0.03, 0.03), (0.01, 0.01), (0.003, 0.003), (0.03, 0.0003))  # at the first step, and at the last one
 SLACK = 1.05  # on credo's own error, which 20,000 draws measure
 
 
 class Reached(NamedTuple):
     """What a child says. steps: 0 if it never came so near. error: the last one, of means and of sds."""
 
-    rate: float
+    rate: str
     steps: int
     seconds: float
     compiling: float
@@ -82,7 +83,9 @@ def against(theirs: list[Reached], ours: float) -> list[str]:
     ]
 
 
-def in_a_child(posterior: Posterior, moments: Any, wanted: tuple[float, ...], rate: float, numpyro: str) -> Reached:
+def in_a_child(
+    posterior: Posterior, moments: Any, wanted: tuple[float, ...], rate: tuple[float, float], numpyro: str
+) -> Reached:
     """NumPyro in a process of its own, which imports neither torch nor credo."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.npz"
@@ -91,7 +94,7 @@ def in_a_child(posterior: Posterior, moments: Any, wanted: tuple[float, ...], ra
         arrays |= {f"sd_{name}": each.sd.numpy() for name, each in moments.items()}
         np.savez(told, **arrays)
         child = str(Path(__file__).parent / "_trust_numpyro.py")
-        command = [sys.executable, child, posterior.name, str(told), str(rate), *map(str, wanted)]
+        command = [sys.executable, child, posterior.name, str(told), *map(str, (*rate, *wanted))]
         settings = {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -101,4 +104,6 @@ def in_a_child(posterior: Posterior, moments: Any, wanted: tuple[float, ...], ra
         done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{child} failed; are numpyro and jax installed (credo[bench])?\n{done.stderr[-800:]}")
-    return Reached(rate, **json.loads(done.stdout.splitlines()[-1]))
+    return Reached(
+        f"{rate[0]}" if rate[0] == rate[1] else f"{rate[0]} to {rate[1]}", **json.loads(done.stdout.splitlines()[-1])
+    )
