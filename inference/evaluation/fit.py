@@ -122,8 +122,8 @@ def fit(
                 found += done
             if not found:
                 found.append(runner._run(data, steps, ctrl_c))
-                if guide is None:
-                    found[0] = dataclasses.replace(found[0], method="mean field", why=why)
+                if guide is None or (isinstance(guide, str) and guide == "mean_field"):
+                    found[0] = dataclasses.replace(found[0], method="mean field", why="" if guide else why)
             found[0] = with_verdict(found[0], time.process_time() - begun)
         return found[0]
 

@@ -78,6 +78,11 @@ def test_options_of_svi_make_it_a_run_of_svi(options):
     assert fit.method == "mean field" and len(fit.losses) == options["steps"] and "AutoNormal.locs.z" in fit.params
 
 
+def test_the_word_mean_field_is_a_run_of_svi_that_says_so():
+    fit = credo.fit(normal, "mean_field", Y, steps=3, **QUICK)
+    assert fit.method == "mean field" and len(fit.losses) == 3
+
+
 def test_batches_make_it_a_run_of_svi():
     fit = credo.fit(normal, None, Y, batch_size=10, steps=3, **QUICK)
     assert fit.method == "mean field" and len(fit.losses) == 3
