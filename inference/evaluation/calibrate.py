@@ -97,6 +97,7 @@ def calibrate(
 
     def fitted(values: tuple[Any, ...], s: int) -> Any:
         if first is not None and first.method == NO_PARAMETERS:
+            assert callable(guide)
             return without_parameters(model, guide, given._replace(values=values), seed)
         if first is not None and first.method == "exact":
             return exact(model, *values)

@@ -122,7 +122,7 @@ def _origin(
             if given.untyped_storage().data_ptr() == value.untyped_storage().data_ptr():
                 places = torch.arange(given.untyped_storage().nbytes() // given.element_size())
                 of_value = places.as_strided(value.shape, value.stride(), value.storage_offset())
-                return Origin(i, of_value - given.storage_offset())
+                return Origin(i, of_value - int(given.storage_offset()))
         equal = [i for i, given in tensors.items() if _equal(given, value)]
         if len(equal) == 1 or (equal and argument is not None):
             return Origin(equal[0], torch.arange(value.numel()).reshape(value.shape))
@@ -152,7 +152,7 @@ def _by_numbers(model: Program, data: tuple[Any, ...], name: str, argument: int)
     try:
         with noise(0), torch.no_grad(), pyro.validation_enabled(False):
             trace = poutine.trace(model).get_trace(*data[:argument], numbers, *data[argument + 1 :])
-        found = trace.nodes[name]["value"].double() - (NUMBERS if given.is_floating_point() else 0)
+        found = observed(trace)[name]["value"].double() - (NUMBERS if given.is_floating_point() else 0)
     except Exception:  # of a model that such data does not suit
         return None
     known = (found == found.round()).all() and found.min() >= 0 and found.max() < given.numel()

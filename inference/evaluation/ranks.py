@@ -8,6 +8,7 @@ guide that returns the prior; the log prior, a guide with the wrong prior.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -55,12 +56,12 @@ def ranks_of(counts: Mapping[str, torch.Tensor], most: int, seed: int) -> pd.Dat
 
     Scalars that equal all draws in all data sets are constants (zeros of a Cholesky factor), and are left out.
     """
-    columns = {}
+    columns: dict[str, Any] = {}
     with noise(seed):
         for name, value in counts.items():
             less, ties = value[:, 0], value[:, 1]
             rank = less + (torch.rand(ties.shape) * (ties + 1)).long().clamp(max=ties)
-            for index, label in scalars(name, rank.shape[1:]):
-                if not (ties[(slice(None), *index)] == most).all():
-                    columns[label] = rank[(slice(None), *index)].numpy()
+            shape = rank.shape[1:]
+            flat = zip(scalars(name, shape), rank.reshape(len(rank), -1).T, ties.reshape(len(rank), -1).T, strict=True)
+            columns |= {label: values.numpy() for (_, label), values, equal in flat if not (equal == most).all()}
     return pd.DataFrame(columns)

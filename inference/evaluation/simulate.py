@@ -54,7 +54,8 @@ def simulate(
     """
     _refuse_improper(model, data)
     now = {i: data[i].expand(S, *data[i].shape) for i in sorted({origin.argument for origin in origins.values()})}
-    before, unchanged = None, None
+    before: Values = {}
+    unchanged = -1
     for run in range(MOST + 2):
         drawn = _drawn(model, data, now, seed)
         new = placed(data, origins, {name: drawn[name] for name in origins})
@@ -67,8 +68,8 @@ def simulate(
             _refuse_own_prior(model, data, moved, origins, names)
         if same.all() and all(_same(before[name], latents[name]).all() for name in latents):
             return Simulated(new, latents)
-        count = same.sum(1).min().item()
-        if unchanged is not None and count <= unchanged:  # each run settles one more, unless they depend on each other
+        count = int(same.sum(1).min())
+        if run > 1 and count <= unchanged:  # each run settles one more, unless they depend on each other
             break
         now, before, unchanged = new, latents, count
     shown = ", ".join(repr(names[i]) for i in now)
