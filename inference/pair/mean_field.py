@@ -4,6 +4,9 @@
 
 Pyro's AutoNormal has the same parameters and the same distribution, but draws each latent as a point (Delta) behind an
 auxiliary site. A real latent is a Normal here, so that its KL from the prior and noise for each row are known of it.
+
+The weights of a network start apart from each other and nearly without noise: all zero they would be a saddle point,
+where the units of a layer are alike, and wide noise hides the gradients that lead away from it.
 """
 
 from contextlib import ExitStack
@@ -12,11 +15,16 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide.utils import deep_setattr
+from pyro.nn import PyroParam
 from torch.distributions import Transform, biject_to
 from torch.distributions.transforms import ExpTransform, IndependentTransform
 
 from ..distributions.divergence import parts
+
+NARROW = 0.01  # the sd that the latents of a network start with
 
 
 class MeanField(AutoNormal):
@@ -25,6 +33,20 @@ class MeanField(AutoNormal):
     def __init__(self, model: Any, *, init_loc_fn: Any) -> None:
         super().__init__(model, init_loc_fn=init_loc_fn)
         self._pyro_name = "AutoNormal"  # names its parameters as Pyro does: AutoNormal.locs.z, AutoNormal.scales.z
+
+    def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+        super()._setup_prototype(*args, **kwargs)
+        sites = dict(self.prototype_trace.iter_stochastic_nodes())
+        if sum(map(_is_matrix, sites.values())) < 2:  # one layer has no units that could be alike
+            return
+        for name, site in sites.items():
+            loc, scale = (value.detach().clone() for value in self._get_loc_and_scale(name))
+            if _is_matrix(site) and not loc.any():
+                loc.normal_(0.0, max(loc.shape[0], loc[0].numel()) ** -0.5)
+            dims = self._event_dims[name]
+            deep_setattr(self.locs, name, PyroParam(loc, constraints.real, dims))
+            narrow = torch.full_like(scale, NARROW)
+            deep_setattr(self.scales, name, PyroParam(narrow, self.scale_constraint, dims))
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """One draw, {site: value}."""
@@ -40,6 +62,12 @@ class MeanField(AutoNormal):
                 transform = biject_to(site["fn"].support)
                 drawn[name] = pyro.sample(name, mapped(loc, scale, transform, site["fn"].event_dim))
         return drawn
+
+
+def _is_matrix(site: Any) -> bool:
+    """Whether a latent is real and has two event dimensions or more, as the weights of a layer."""
+    support = site["fn"].support
+    return site["fn"].event_dim >= 2 and getattr(support, "base_constraint", support) is constraints.real
 
 
 def mapped(loc: torch.Tensor, scale: torch.Tensor, transform: Transform, event_dim: int) -> Any:

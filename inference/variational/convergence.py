@@ -10,9 +10,12 @@ noise, so that differences far smaller than the ELBO's own error can be told.
 
 A run rests too where its steps are too short, its gradient is hidden by noise, or a change is lost in rounding. So
 before a run ends, and when a parameter moves on and on at the same speed or a stage is long, Newton's steps are tried
-from the average (`newton`). If they gain, the run goes on from where they lead.
+from the average (`newton`). If they gain, the run goes on from where they lead. A run has converged if, besides, the
+means of its last two windows and stages lie within MOVED sds of each other, for each latent, and the ELBO does not
+rise further along the way of the last stage.
 
-Averages of iterates: Polyak and Juditsky 1992; stages and averages in SVI: Welandawe et al. 2022 (RABVI).
+Averages of iterates: Polyak and Juditsky 1992; windows, stages and averages in SVI: Dhaka et al. 2020; Welandawe et
+al. 2022 (RABVI), whose split R-hat compares windows in units of their noise, where sds of the latents are asked here.
 """
 
 import math
@@ -22,7 +25,8 @@ from typing import Literal, NamedTuple
 
 import torch
 
-TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
+from .gain import Gain
+
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
 NOISE = 5  # tolerances that the noise of minibatches and draws, left in the average, may cost when the run stops
@@ -32,28 +36,13 @@ PRECISE = 0.05  # nats for ten latent numbers or fewer: with a larger rounding e
 STRAIGHT = 0.2  # of the speed of a parameter: what it may vary by from block to block on a straight way
 SLOW = 2000  # steps of a stage after which Newton's steps are tried, whatever the iterates do
 MOVING = 0.01  # of the parameters; thousands of weights always have a few that move on
+MOVED = 0.1  # sds of a latent: the answer of one stage, or of a quarter, must lie so near to that of the one before
+FURTHER = (4, 64, 1024, 2**14, 2**18)  # times the way of the last stage, to see whether the ELBO still rises there
+SURELY = 2  # tolerances that going further must gain
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
 LOWEST = "at the lowest learning rate"  # the end of many networks, which gain with the logarithm of the steps
 _FIRST_CHECK = 12  # blocks
 _MAX_BLOCKS = 24
-
-
-class Gain(NamedTuple):
-    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats.
-
-    latents: how many latent numbers there are; the tolerance grows with them. unsteady: whether it is no rounding, but
-    a program that gives another ELBO each time.
-    """
-
-    nats: float
-    error: float
-    rounding: float
-    latents: int = 1
-    unsteady: bool = False
-
-    @property
-    def tolerance(self) -> float:
-        return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
 
 
 class Better(NamedTuple):
@@ -136,7 +125,7 @@ class Convergence:
     """Watches the iterates of a run and says when a stage, and when the run, has come to rest."""
 
     gain: Callable[[torch.Tensor, torch.Tensor], Gain]  # of the first point over the second
-    longest: float = math.inf  # steps of a stage
+    longest: Callable[[], float] = lambda: math.inf  # steps of a stage
     better: Callable[[torch.Tensor], Better | None] = lambda point: None  # than this point
     stuck: Callable[[torch.Tensor], str] = lambda point: ""  # which parameter cannot move from this point
     iterates: Iterates = field(default_factory=Iterates)
@@ -156,10 +145,11 @@ class Convergence:
         self._steps += count
         if not self.iterates.add(parameters, count) or self._steps < self._next:
             return "go on"
-        over = self._steps >= self.longest
-        self._next = min(self._steps * 1.3, self.longest)
+        longest = self.longest()
+        over = self._steps >= longest
+        self._next = min(self._steps * 1.3, longest)
         if not over and not self._at_rest():
-            far = self.iterates.straight() or self._steps >= SLOW
+            far = self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
             return "replan" if ahead is None or not self._move(ahead) else "move"
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
@@ -172,14 +162,16 @@ class Convergence:
         if self.stages > 1 and before is not None and before.shape == average.shape:
             gain = self.gain(average, before)
             still = abs(gain.nats) <= max(gain.tolerance, 2 * gain.error) and gain.error <= 10 * gain.tolerance
-            rests = still and noise.nats <= little
-            if last and not rests and not over and noise.nats > little:
+            quiet = noise.nats <= little and noise.moved <= MOVED
+            rests = still and quiet and gain.moved <= MOVED
+            if last and not rests and not over and not quiet:
                 return "replan"
             if rests or last:
                 ahead = self.better(average)
                 if ahead is not None and self._move(ahead):
                     return "move"
-                self.verdict = self._words(gain, rests, ahead, self.stuck(average))
+                doubt = self.stuck(average) or (self._further(average, before) if rests else "")
+                self.verdict = self._words(gain, rests, ahead, doubt)
         self._begin_stage(average)
         if self.verdict:
             return "stop"
@@ -194,10 +186,24 @@ class Convergence:
         self._begin_stage(ahead.point)
         return True
 
-    def _words(self, gain: Gain, rests: bool, ahead: Better | None, stuck: str) -> str:
-        """The verdict on a run that ends."""
-        if stuck:
-            return f"not converged: {stuck}"
+    def _further(self, average: torch.Tensor, before: torch.Tensor) -> str:
+        """What going on along the way of the last stage would gain, in words; empty if nothing.
+
+        Short steps, or a stage that ends early, leave a run on its way with gains below its tolerance.
+        """
+        way = average - before
+        for length in FURTHER:
+            if length > FURTHER[0] and length * way.abs().max().item() > 1:
+                break
+            gain = self.gain(average + length * way, average)
+            if gain.nats > max(3 * gain.error, SURELY * gain.tolerance):
+                return f"going {length:,} times further on the way of the last stage gains {gain.nats:.3g} nats"
+        return ""
+
+    def _words(self, gain: Gain, rests: bool, ahead: Better | None, doubt: str) -> str:
+        """The verdict on a run that ends. doubt: what else speaks against it."""
+        if doubt:
+            return f"not converged: {doubt}"
         if ahead is not None:
             return (
                 f"not converged: {self.moves} times a better point was found, and parameter {ahead.parameter!r} still "
@@ -216,6 +222,7 @@ class Convergence:
         if rests:
             return f"converged: the last of {self.stages} stages gained nothing beyond its error"
         change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
+        change += f" and a latent's mean moved by {gain.moved:.2g} sds" if gain.moved > MOVED else ""
         return f"not converged: {LOWEST}, stage {self.stages}, the ELBO still changed by {change}"
 
     def _begin_stage(self, average: torch.Tensor) -> None:

@@ -1,11 +1,14 @@
 """The gain in ELBO between two points of a run's parameters, and the gradient of -ELBO at one.
 
+A gain also says how far the answer moved: the largest difference of the mean of a latent, in sds of the guide's draws.
+An ELBO of many nats that is a little blurred, by noise or by rounding, hides moves that the draws show.
 The measurements leave the parameters and the generators as they were.
 """
 
 from typing import NamedTuple
 
 import torch
+from pyro import poutine
 
 from ..objective.elbo import differentiable_loss, log_weights
 from ..objective.gradients import flat_gradient
@@ -14,15 +17,36 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.generators import noise
 from ..runtime.parameters import flat_parameters, place_parameters, unconstrained
-from ..runtime.vectorise import at_once
-from .convergence import TOLERANCE, Gain
+from ..runtime.sites import latent
+from ..runtime.vectorise import at_once, repeat
 
+TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
 CHUNKS = 4  # at most
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
 NUMBERS = 2**22  # of the data, counted once for each of these draws: more draws would take seconds
 WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though the steps take batches
+
+
+class Gain(NamedTuple):
+    """A difference of two ELBOs, its Monte Carlo error, and the rounding error of the ELBOs themselves; nats.
+
+    latents: how many latent numbers there are; the tolerance grows with them. unsteady: whether it is no rounding, but
+    a program that gives another ELBO each time. moved: the largest difference of the mean of a latent, in its sds; 0
+    for more than FEW latent numbers, as the weights of networks, and where it is not known.
+    """
+
+    nats: float
+    error: float
+    rounding: float
+    latents: int = 1
+    unsteady: bool = False
+    moved: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
 
 
 class Elbo(NamedTuple):
@@ -77,10 +101,34 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
             rounding = (rounded - first).mean().abs().item()
             # Of the same number twice there is no rounding: then the program counts, or draws noise of its own.
             unsteady = rounding > TOLERANCE and bool((log_weights_at(old, 0) - first).mean().abs() > rounding / 10)
+            moved = _moved(elbo, new, old, leaves, seed) if latents <= FEW and rows is None else 0.0
     finally:
         place_parameters(now, leaves)
     rounding = max(rounding, torch.finfo(first.dtype).eps * first.mean().abs().item())
-    return Gain(d.mean().item(), error, rounding, latents, unsteady)
+    return Gain(d.mean().item(), error, rounding, latents, unsteady, moved)
+
+
+def _moved(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, leaves: list[torch.Tensor], seed: int) -> float:
+    """The largest difference between the means of a latent at two points, in sds, from draws that share their noise."""
+
+    def latents_at(point: torch.Tensor) -> dict[str, torch.Tensor]:
+        place_parameters(point, leaves)
+        with noise(seed):
+            return repeat(lambda: _values(elbo.pair), DRAWS, elbo.vectorised)
+
+    largest, before = 0.0, latents_at(old)
+    for name, after in latents_at(new).items():
+        if name in before and before[name].shape == after.shape and after.is_floating_point():
+            sd, difference = after.std(0), (after.mean(0) - before[name].mean(0)).abs()
+            moves = (difference / sd)[(sd > 0) & sd.isfinite() & difference.isfinite()]
+            largest = max(largest, moves.max().item() if moves.numel() else 0.0)
+    return largest
+
+
+def _values(pair: Pair) -> dict[str, torch.Tensor]:
+    """One draw of the latents that the guide draws."""
+    trace = poutine.trace(pair.guide).get_trace(*pair.data)
+    return {name: site["value"] for name, site in latent(trace).items()}
 
 
 def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor:

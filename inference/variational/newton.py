@@ -14,8 +14,8 @@ import torch
 
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from .convergence import PRECISE, TOLERANCE, Better, Gain
-from .gain import Elbo, elbo_gain, elbo_gradient
+from .convergence import PRECISE, Better
+from .gain import TOLERANCE, Elbo, Gain, elbo_gain, elbo_gradient
 
 MANY = 4000  # parameters beyond which no step is tried: those of networks go on for ever
 FEW = 24  # parameters up to which the whole Hessian is measured
@@ -26,6 +26,7 @@ STEPS = 24  # of Newton's, at most
 NEAR = 0.1  # the distance of the differences, in units of 1 / sqrt(second derivative)
 FIRST = 0.01  # the same before a second derivative is known, relative to the parameter or to 1
 FLAT = 1e-8  # of the largest eigenvalue: smaller ones are taken for this
+SADDLE = -0.02  # of the largest eigenvalue: a direction whose curvature is more negative leads away from a saddle
 WIDEST = 10.0  # parameters that move together move less each: their distance is that of WIDEST**2 parameters
 LAST_BITS = 2e-6  # of a parameter: a smaller difference is lost in single precision
 TINY = 1e-30
@@ -71,13 +72,13 @@ def descend(
     point, nats, moved = start, 0.0, torch.zeros_like(start)
     for _ in range(STEPS):
         slope = gradient(point, 0)
-        step, scale = (_whole if len(point) <= FEW else _conjugate_gradients)(gradient, point, slope)
+        step, scale, unstable = (_whole if len(point) <= FEW else _conjugate_gradients)(gradient, point, slope)
         alone = -(scale**2) * slope  # with the diagonal of H alone: rounding may spoil the rest
         promise = -alone * slope / 2
         if not (promise.max() > LEAST or -(slope @ step) / 2 > tolerance):
-            break
-        best = alone * (promise == promise.max())  # the one parameter that promises most
-        ways = (best, step, alone) if promise.max() > MOST * promise.sum() else (step, alone, best)
+            ways: tuple[torch.Tensor, ...] = () if unstable is None else (unstable, -unstable)
+        else:
+            ways = _ways(step, alone, promise)
         for way in ways:
             length, gained = _line_search(gradient, gain, point, way)
             if length:
@@ -88,8 +89,19 @@ def descend(
     return (point, nats, int(moved.abs().argmax())) if nats else None
 
 
-def _whole(gradient: Gradient, point: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(-|H|^{-1} slope, 1 / sqrt(diagonal of |H|))."""
+def _ways(step: torch.Tensor, alone: torch.Tensor, promise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The directions to try, the one that promises most first. promise: of each parameter alone, nats."""
+    best = alone * (promise == promise.max())  # the one parameter that promises most
+    return (best, step, alone) if promise.max() > MOST * promise.sum() else (step, alone, best)
+
+
+def _whole(
+    gradient: Gradient, point: torch.Tensor, slope: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(-|H|^{-1} slope, 1 / sqrt(diagonal of |H|), the direction of most negative curvature, None if none is).
+
+    At a saddle point, where two latents are alike at the start, say, the gradient is zero and the curvature is not.
+    """
     units = torch.eye(len(point), dtype=point.dtype, device=point.device)
     scale = FIRST / NEAR * point.abs().clamp(min=1)
     hessian = torch.zeros_like(units)
@@ -105,14 +117,18 @@ def _whole(gradient: Gradient, point: torch.Tensor, slope: torch.Tensor) -> tupl
     if not scaled.isfinite().all():
         scaled = units
     values, vectors = torch.linalg.eigh(scaled)
+    unstable = scale * vectors[:, 0] if values[0] < SADDLE * values[-1].abs() else None
     values = values.abs().clamp(min=FLAT * values.abs().max().item())
-    return -scale * (vectors @ ((vectors.T @ (scale * slope)) / values)), scale
+    return -scale * (vectors @ ((vectors.T @ (scale * slope)) / values)), scale, unstable
 
 
 def _conjugate_gradients(
     gradient: Gradient, point: torch.Tensor, slope: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for many parameters, in coordinates where the diagonal of |H| is 1; stops where the curvature is not."""
+) -> tuple[torch.Tensor, torch.Tensor, None]:
+    """The same for many parameters, in coordinates where the diagonal of |H| is 1; stops where the curvature is not.
+
+    Saddle points are not looked for: the noise of many parameters leaves them.
+    """
     scale = FIRST / NEAR * point.abs().clamp(min=1)
     seen = _seen(scale, point)
     for probes in (1, PROBES):
@@ -134,7 +150,7 @@ def _conjugate_gradients(
         if size < enough:
             break
         direction = rest + size / before * direction
-    return seen * (step if step.any() else rest), scale
+    return seen * (step if step.any() else rest), scale, None
 
 
 def _times_hessian(

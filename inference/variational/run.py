@@ -21,9 +21,9 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .convergence import LOWEST, Better, Convergence, Gain
+from .convergence import LOWEST, Better, Convergence
 from .endings import Ending, FixedSteps, UntilConverged
-from .gain import Elbo, elbo_gain
+from .gain import Elbo, Gain, elbo_gain
 from .interrupts import CtrlC
 from .laplace import completed
 from .loop import loop
@@ -41,7 +41,9 @@ from .update import move
 T = TypeVar("T")
 LONG = 200  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
-MANY, LONGEST = 150, 1000  # with more parameters than MANY, a stage takes at most LONGEST steps
+MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
+WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST
+MOST = 10
 
 
 class Plans(NamedTuple):
@@ -174,7 +176,12 @@ def _ending(course: Course, steps: int | None) -> Ending:
 
     if steps is not None:
         return FixedSteps(steps, replan)
-    longest = LONGEST if sum(p.numel() for p in unconstrained().values()) > MANY else math.inf
+
+    def longest() -> float:
+        if sum(p.numel() for p in unconstrained().values()) <= MANY:
+            return math.inf
+        return min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST)
+
     rest = max(0, _warmup(course, steps) - len(course.losses))
     watch = Convergence(gain, longest, better, cannot_move)
     return UntilConverged(watch, replan, rest, partial(move, course.steps.optimiser))

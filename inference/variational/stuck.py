@@ -9,8 +9,7 @@ from ..pair.batches import batch
 from ..pair.unused import unused_parameters
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from .convergence import TOLERANCE
-from .gain import Elbo, elbo_gain, elbo_gradient
+from .gain import TOLERANCE, Elbo, elbo_gain, elbo_gradient
 
 SIZES = (3.0, 1.0, 0.1)  # by which a parameter is moved both ways, relative to its value or to 1
 MOST = 5  # parameters without a gradient that are moved

@@ -111,3 +111,21 @@ def test_an_unknown_word_is_refused_with_the_words_that_are_known():
     with pytest.raises(ValueError, match=r"guide: got 'meanfield'.*'mean_field', 'full_rank', 'low_rank', 'laplace'"):
         credo.fit(flat, "meanfield")
     assert WORDS == ("mean_field", "full_rank", "low_rank", "laplace", "map", "mle")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_units_of_a_network_start_apart_and_a_single_matrix_starts_at_zero(layers):
+    """At zero all units of a layer are alike: a saddle point."""
+
+    def model(x):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2, 5), 1.0).to_event(2))
+        h = x @ w
+        if layers == 2:
+            h = h.tanh() @ pyro.sample("v", dist.Normal(torch.zeros(5, 5), 1.0).to_event(2))
+        pyro.sample("y", dist.Normal(h.sum(-1), 1.0).to_event(1), obs=torch.zeros(len(x)))
+
+    runner = credo.SVI(model, None, progress=False)
+    runner.prepare(torch.ones(3, 2))
+    loc, scale = runner.params["AutoNormal.locs.w"], runner.params["AutoNormal.scales.w"]
+    assert bool(loc.any()) is (layers == 2) and (loc.abs() < 3).all()
+    assert scale.unique().tolist() == pytest.approx([0.01 if layers == 2 else 0.1])

@@ -12,13 +12,12 @@ import credo
 from credo.inference.variational.convergence import (
     MAX_MOVES,
     MAX_STAGES,
-    TOLERANCE,
     Better,
     Convergence,
-    Gain,
     Iterates,
     _drift,
 )
+from credo.inference.variational.gain import TOLERANCE, Gain
 from tests.cases.interruptions import Armed, breaking, interrupting
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
@@ -102,7 +101,7 @@ def test_no_stop_while_the_way_is_long():
 def at_rest(gain: Gain, until: tuple[str, ...], longest: float = math.inf) -> tuple[Convergence, str]:
     """Iterates that only wobble, until one of these actions."""
     torch.manual_seed(2)
-    watch = Convergence(lambda new, old: gain, longest)
+    watch = Convergence(lambda new, old: gain, lambda: longest)
     for _ in range(20_000):
         action = watch.add(torch.randn(50))
         if action in until:
@@ -194,6 +193,26 @@ def test_a_parameter_on_a_straight_way_is_told_from_noise_and_from_one_that_come
             iterates.add(torch.stack([x, torch.randn(())]))
         found[name] = iterates.straight()
     assert found == {"straight": True, "noise": False, "rest": False}
+
+
+@pytest.mark.parametrize(("moved", "word"), [(0.05, "converged"), (0.2, "not converged")])
+def test_a_run_whose_answer_still_moves_in_sds_is_not_converged(moved, word):
+    torch.manual_seed(2)
+    watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0, moved=moved), lambda: 1000)
+    while watch.add(torch.randn(50)) != "stop":
+        pass
+    assert watch.verdict.startswith(word) and ("sds" in watch.verdict) is (moved > 0.1)
+
+
+@pytest.mark.parametrize(("speed", "word"), [(0.0, "converged"), (1e-8, "not converged: going")])
+def test_steps_that_are_too_short_for_the_tolerance_are_no_rest(speed, word):
+    """The ELBO rises by 1 nat for each unit, of which a stage of 1,000 steps of 1e-8 crosses nothing."""
+    torch.manual_seed(2)
+    watch = Convergence(lambda new, old: Gain((new[0] - old[0]).item(), 0.0, 0.0), lambda: 1000)
+    step = 0
+    while watch.add(torch.tensor([speed * step])) != "stop":
+        step += 1
+    assert watch.verdict.startswith(word)
 
 
 def test_a_run_stops_by_itself_at_the_posterior():

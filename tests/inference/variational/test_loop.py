@@ -12,7 +12,7 @@ from credo.inference.variational.steps import StepBlock
 @pytest.mark.parametrize(("longest", "ends"), [(1000, 1000), (400, 400), (310, 325), (25, 300)])
 def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, ends):
     """Steps of a stage, in whole blocks of 25; the first check is at 300."""
-    watch = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), longest)
+    watch = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), lambda: longest)
     lengths, length, actions = [], 0, []
     for step in range(20_000):
         length += 1
@@ -32,7 +32,7 @@ def test_without_a_longest_length_such_a_stage_goes_on():
 
 def test_a_stage_that_comes_to_rest_earlier_does_not_wait_for_its_longest_length():
     torch.manual_seed(2)
-    watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0), 10_000)
+    watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0), lambda: 10_000)
     actions = [watch.add(torch.randn(50)) for _ in range(5000)]
     assert actions.index("anneal") < 2000
 
@@ -45,7 +45,7 @@ def run_loop(warmup=0):
         steps.append(len(steps))
         return StepBlock([1.0], torch.tensor([float(steps[-1])]))
 
-    convergence = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), longest=400)
+    convergence = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), longest=lambda: 400)
     average, stopped = loop(take_steps, UntilConverged(convergence, rates.append, warmup), total=None, progress=False)
     return average.item(), stopped, rates, len(steps)
 

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.variational.convergence import TOLERANCE, Gain
+from credo.inference.variational.gain import TOLERANCE, Gain
 from credo.inference.variational.newton import FEW, descend
 
 POSITIVE = constraints.positive
@@ -60,6 +60,27 @@ def test_at_the_optimum_there_is_nothing_to_gain(parameters):
 def test_the_parameter_that_moved_most_is_named_by_its_index():
     gradient, gain = quadratic(torch.eye(3, dtype=torch.float64), torch.tensor([0.1, 7.0, 0.0], dtype=torch.float64))
     assert descend(gradient, gain, torch.zeros(3, dtype=torch.float64), TOLERANCE)[2] == 1
+
+
+@pytest.mark.parametrize("curvature", [-1.0, 1.0])
+def test_a_saddle_point_is_left_and_a_minimum_is_not(curvature):
+    """-ELBO = x^2/2 + c y^2/2 + y^4/4: for c = -1 the gradient at 0 is zero and the minima lie at y = 1 and -1."""
+
+    def loss(x):
+        return x[0] ** 2 / 2 + curvature * x[1] ** 2 / 2 + x[1] ** 4 / 4
+
+    def gradient(x, which):
+        return torch.stack([x[0], curvature * x[1] + x[1] ** 3])
+
+    found = descend(
+        gradient,
+        lambda new, old: Gain((loss(old) - loss(new)).item(), 0.0, 0.0),
+        torch.zeros(2, dtype=torch.float64),
+        TOLERANCE,
+    )
+    assert (found is None) is (curvature > 0)
+    if found is not None:
+        assert found[0][1].abs().item() == pytest.approx(1.0, abs=0.05) and found[1] == pytest.approx(0.25, rel=0.02)
 
 
 X = torch.randn(100, generator=torch.Generator().manual_seed(0)) + 2
