@@ -1,8 +1,10 @@
 """The normal that approximates the posterior of a density, in the form that its latents ask for.
 
-groups that are independent given few global latents   a precision like an arrow (`arrow_normal.py`)
-up to 2,000 latents                                     a dense covariance (`full_rank.py`)
-more                                                    a diagonal and few directions (`low_rank.py`)
+    groups that are independent given few global latents   a precision like an arrow (`arrow_normal.py`)
+    up to 2,000 latents                                     a dense covariance (`full_rank.py`)
+    more                                                    a diagonal and few directions (`low_rank.py`)
+
+It is that of least KL(q || p), whose sds are too small where the posterior is skewed: importance weights say how much.
 """
 
 import torch
