@@ -22,7 +22,7 @@ ERRORS = {"error in sds": "mc error in sds", "sd ratio": "mc error of ratio"}  #
 OF_FIT, OF_REFERENCE = {"mean": "mean", "sd": "sd"}, {"exact mean": "mean", "exact sd": "sd"}
 
 
-class Comparison(pd.DataFrame):  # type: ignore[misc]
+class Comparison(pd.DataFrame):
     """What `credo.compare` returns: a DataFrame whose printed form says in one line what is off.
 
     `.attrs["reference"]` is the name over the columns of the reference, `.attrs["in_words"]` the line.
