@@ -46,7 +46,10 @@ from .check import LONGEST, concluded
 
 MOST = 2000  # latents of a Hessian
 METHODS = {"full_rank": "full rank", "low_rank": "low rank", "laplace": "Laplace"}
-AUTOGUIDES = {AutoMultivariateNormal: "full_rank", AutoLaplaceApproximation: "laplace"}  # of Pyro's, with their words
+AUTOGUIDES: dict[type, str] = {
+    AutoMultivariateNormal: "full_rank",
+    AutoLaplaceApproximation: "laplace",
+}  # of Pyro's, with their words
 LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
@@ -54,7 +57,7 @@ NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a n
 class Found(NamedTuple):
     """The normal that was found."""
 
-    normal: FullRankNormal | LowRankNormal | ArrowNormal
+    normal: Any  # a FullRankNormal, LowRankNormal or ArrowNormal
     error: float  # the standard error of a mean in sds that the noise of the draws leaves
     stopped: str  # why the search ended
     weighed: Weighed  # what its importance weights say
