@@ -36,7 +36,8 @@ class MeanField(AutoNormal):
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
         super()._setup_prototype(*args, **kwargs)
-        sites = dict(self.prototype_trace.iter_stochastic_nodes())
+        prototype: Any = self.prototype_trace
+        sites = dict(prototype.iter_stochastic_nodes())
         if sum(map(_is_matrix, sites.values())) < 2:  # one layer has no units that could be alike
             return
         for name, site in sites.items():
@@ -53,7 +54,8 @@ class MeanField(AutoNormal):
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
         plates, drawn = self._create_plates(*args, **kwargs), {}
-        for name, site in self.prototype_trace.iter_stochastic_nodes():
+        prototype: Any = self.prototype_trace
+        for name, site in prototype.iter_stochastic_nodes():
             with ExitStack() as stack:
                 for frame in site["cond_indep_stack"]:
                     if frame.vectorized:
