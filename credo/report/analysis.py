@@ -12,6 +12,7 @@ import pandas as pd
 
 import credo
 from credo.inference.evaluation.beside import beside
+from credo.inference.evaluation.comparison import Comparison
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.state import reading
@@ -117,7 +118,10 @@ def analyse(pair: Pair, section: Section, out: Path | None, exact: bool) -> None
 
 
 def show(table: pd.DataFrame) -> None:
-    """Prints a table, numbers to four digits, at most 40 rows."""
+    """Prints a table, numbers to four digits, at most 40 rows; a comparison as it prints itself."""
+    if isinstance(table, Comparison):
+        click.echo(repr(table))
+        return
     with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", None):
         click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40))
 
