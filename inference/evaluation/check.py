@@ -98,7 +98,8 @@ def judged(look: Look, fit: Fit) -> Verdict:
         if ended:
             reasons.append(ended)
         if not reasons:
-            return Verdict(YES, own.k_hat, ("means and sds agree with weighted draws of the posterior",), "")
+            agreed = "means and sds agree with weighted draws of the posterior"
+            return Verdict(YES, own.k_hat, (agreed, own.words), "")
         return Verdict(CORRECTED, own.k_hat, tuple(reasons), f"fit.corrected(n) has draws that are right; {RICHER}")
     if correction is not None:
         reasons = (

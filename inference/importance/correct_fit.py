@@ -34,6 +34,7 @@ MOST = 2000  # latents
 NUMBERS = 2**22  # of all draws of the mixture
 DRAWS = 4000  # of the guide and of the mixture, where they are cheap
 FEWEST = 400
+OWN = 2000  # draws of a normal that knows its own density
 GOOD = 0.3  # effective share of the draws of a normal at which its own weights will do
 EACH = 6e-3  # seconds of a value at as many points as fit into memory at once (`Density.chunk`)
 LONG = 5.0  # seconds of CPU, about, where no correction has been made
@@ -87,7 +88,7 @@ def look_at_normal(
     """
     draws, _ = affordable(density, seconds)
     noise = generator(seed + 21, normal.mean)
-    e = standard(max(draws, FEWEST), normal, noise)
+    e = standard(max(min(draws, OWN), FEWEST), normal, noise)
     us = normal.at(e)
     log_weights = Chart(density).values(us) - normal.log_prob_at(e)
     guide = GuideDraws(density.constrained(us), log_weights)

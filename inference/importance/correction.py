@@ -16,7 +16,7 @@ from ..gaussian.full_rank_normal import FullRankNormal
 from ..gaussian.psis import Importance
 from ..gaussian.starts import pathfinder
 from ..runtime.generators import noise
-from .adapted import Drawn, adapted
+from .adapted import ENOUGH, ROUNDS, Drawn, adapted
 from .chart import Chart, decentred
 
 DRAWS = 4000
@@ -57,22 +57,25 @@ def correction(
     """
     chart = Chart(density)
     if search:
-        normals = [*normals, *_modes(chart, seed)]
-    first = _look(chart, normals, draws, seed)
-    looks = [first]
-    if first.doubt or first.drawn.rounds:
-        if (other := decentred(density)) is not None and (found := _modes(other, seed)):
-            looks.append(_look(other, found, draws, seed))
+        normals = [*_modes(chart, seed, STARTS), *normals]
+    looks: list[_Look] = []
+    other = decentred(density)
+    if other is not None:  # a funnel as it is takes long to adapt to: only if nothing else will do
+        looks.append(_look(chart, normals, draws, seed, rounds=0))
+        if looks[0].doubt or looks[0].drawn.importance.ess < ENOUGH * draws:
+            looks += [_look(other, found, draws, seed) for found in [_modes(other, seed, STARTS // 2)] if found]
+    if all(look.doubt for look in looks):
+        looks.append(_look(chart, normals, draws, seed))
     best = max(looks, key=lambda look: (not look.doubt, look.drawn.importance.ess))
     evidence = best.drawn.importance.log_evidence
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
-    doubt = best.doubt or _disagreement(best.drawn.importance, more)
+    doubt = best.doubt or _disagreement(best.drawn.importance, [each for each in more if each.reliable])
     doubt = _improper(density, best) or doubt
     return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, doubt)
 
 
-def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int) -> _Look:
-    drawn = adapted(chart.values, normals, draws=draws, seed=seed + 11)
+def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
+    drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11)
     found, doubt = drawn.importance, ""
     if not found.reliable:
         doubt = f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"
@@ -96,13 +99,13 @@ def _disagreement(found: Importance, others: list[Importance]) -> str:
     return ""
 
 
-def _modes(chart: Chart, seed: int) -> list[FullRankNormal]:
+def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     """The best normals along ascents from dispersed points, one of those that are alike."""
     D = len(chart.density.first)
     if D > SEARCHED:
         return []
     with noise(seed + 5):
-        half = torch.stack([uniform(chart.density.first) for _ in range(STARTS // 2)])
+        half = torch.stack([uniform(chart.density.first) for _ in range(starts // 2)])
     hessians = cheap_hessians(chart.density) if not chart.decentred else None
     paths = pathfinder(chart.scores, torch.stack([half, -half], 1).flatten(0, 1), hessians, seed=seed)
     kept: list[FullRankNormal] = []

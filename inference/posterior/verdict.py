@@ -1,5 +1,6 @@
 """Whether an approximate posterior can be trusted, in one line."""
 
+import math
 from typing import NamedTuple
 
 YES, CORRECTED, NO, UNKNOWN = "yes", "corrected", "no", "unknown"
@@ -11,7 +12,8 @@ class Verdict(NamedTuple):
     trust: "yes", its means and sds are right; "corrected", they are not, but weighted draws are: `fit.corrected(n)`;
         "no", it is wrong, or has not converged; "unknown", nothing here can tell.
     k_hat: Pareto k-hat of the importance weights of draws of the guide; NaN where there are none. Above 0.7 the guide
-        misses a part of the posterior; below it the sds of the guide can still be wrong, and `reasons` says so.
+        misses a part of the posterior, unless the weights are even: then the shape of their tail means nothing.
+        Below it the sds of the guide can still be wrong, and `reasons` says so.
     reasons: why, the most important one first. remedy: what to try next; "" where there is nothing to mend.
 
     >>> from credo.inference.posterior.verdict import Verdict
@@ -25,12 +27,9 @@ class Verdict(NamedTuple):
     remedy: str
 
     def __repr__(self) -> str:
-        k_hat = [] if self.k_hat != self.k_hat or any("k-hat" in reason for reason in self.reasons) else [self._shape]
+        said = any("k-hat" in reason or "even weights" in reason for reason in self.reasons)
+        k_hat = [] if math.isnan(self.k_hat) or said else [f"k-hat {self.k_hat:.2f}"]
         why = "; ".join([*self.reasons, *k_hat])
         return f"trust: {self.trust}{f' ({why})' if why else ''}{f'; next: {self.remedy}' if self.remedy else ''}"
-
-    @property
-    def _shape(self) -> str:
-        return f"k-hat {self.k_hat:.2f}"
 
     __str__ = __repr__
