@@ -21,7 +21,7 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .convergence import LOWEST, Better, Convergence
+from .convergence import Better, Convergence
 from .endings import Ending, FixedSteps, UntilConverged
 from .gain import Elbo, Gain, elbo_gain
 from .interrupts import CtrlC
@@ -113,8 +113,9 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
         fit = replace(fit, stopped=stopped)
         course.warnings.append(outside)
     known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
-    if stopped.startswith("not converged") and LOWEST not in stopped and not known:
-        course.warnings.append(f"{stopped}. A second `run` of a credo.SVI goes on where the first ended")
+    if stopped.startswith("not converged") and not known:
+        again = "with svi = credo.SVI(model, guide, ...) a second call goes on where the first ended"
+        course.warnings.append(f"{stopped}. Go on: `fit = svi.run(...)`; {again}")
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
     return fit
