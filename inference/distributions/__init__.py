@@ -12,6 +12,7 @@ Files, in the order in which to read them:
     distances.py    KL, Wasserstein and total variation distances of marginals
     simplex.py      Beta and Dirichlet draws that vmap can batch
     dirichlet.py    Beta and Dirichlet draws in double precision
+    centre.py       a point of a distribution that cannot be drawn from
     uniformity.py   whether ranks are uniform: an exact p-value, and bands
 
 Other rooms call: `kind`, `unwrapped`, `values_of`, `mean_and_sd`, `divergence`, `agreement`.

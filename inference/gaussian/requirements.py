@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
 from torch.distributions import biject_to
 
+from ..distributions.centre import centre
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind, unwrapped
 from ..pair.pair import Program, Summed
@@ -72,14 +73,17 @@ def start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
 
 def _near(site: Site) -> torch.Tensor:
     discrete = is_index(site) or unwrapped(site["fn"]).support.is_discrete
-    value: torch.Tensor = site["fn"].sample() if discrete else init_to_uniform(site)
+    try:
+        value: torch.Tensor = site["fn"].sample() if discrete else init_to_uniform(site)
+    except NotImplementedError:  # a prior without draws, as ImproperUniform
+        return centre(site["fn"])
     return value
 
 
 def _at(model: Program, values: dict[str, torch.Tensor]) -> Callable[..., Any]:
     """A guide that samples these latents of the model, each at its given value."""
     alone = poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["name"] not in values)
-    guide: Callable[..., Any] = InitMessenger(lambda site: values.get(site["name"], site["fn"]()))(alone)
+    guide: Callable[..., Any] = InitMessenger(lambda site: values[n] if (n := site["name"]) in values else site["fn"]())(alone)
     return guide
 
 

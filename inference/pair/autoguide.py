@@ -26,6 +26,7 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
 
+from ..distributions.centre import centre
 from ..distributions.finite import values_of
 from .mean_field import MeanField
 from .pair import Program
@@ -50,7 +51,10 @@ class Start:
 
     def __call__(self, site: Any) -> torch.Tensor:
         strategies: tuple[Callable[..., torch.Tensor], ...] = (self.first, init_to_median, init_to_sample)
-        return strategies[min(self.number, 2)](site)
+        try:
+            return strategies[min(self.number, 2)](site)
+        except NotImplementedError:  # a prior without draws, as ImproperUniform
+            return centre(site["fn"])
 
 
 def start_elsewhere(guide: Program, number: int) -> None:
