@@ -8,7 +8,7 @@ bias, and their tail says whether it can be trusted. Source: Cappé, Douc, Guill
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,7 +67,7 @@ def _moved(values: Values, found: Drawn, noise: torch.Generator) -> tuple[torch.
     at = torch.multinomial(weights, n, replacement=True, generator=noise)
     us, logs = found.us[at].clone(), found.log_joints[at].clone()
     halves = (slice(0, n // 2), slice(n // 2, n))
-    like = {"dtype": us.dtype, "device": us.device, "generator": noise}
+    like: Any = {"dtype": us.dtype, "device": us.device, "generator": noise}
     for step in range(2 * MOVES):
         one, other = halves[step % 2], halves[1 - step % 2]
         z = (1 + torch.rand(n // 2, **like)).square() / 2  # density 1 / sqrt(z) on 1/2 to 2

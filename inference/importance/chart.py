@@ -90,7 +90,8 @@ class _Decentred(Messenger):
 
     def __init__(self, noise: Values) -> None:
         super().__init__()
-        self.noise, self.values = noise, {}
+        self.noise = noise
+        self.values: Values = {}
         self.log_det: Any = 0.0
 
     def _pyro_sample(self, msg: Site) -> None:

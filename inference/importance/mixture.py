@@ -7,7 +7,7 @@ Douc, Guillin, Marin and Robert 2008 for weighted draws of an earlier mixture.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,7 +31,7 @@ class Mixture(NamedTuple):
     def sample(self, n: int, noise: torch.Generator) -> torch.Tensor:
         """u (n, D): each component has its share of the draws, rounded at random."""
         K, D = self.means.shape
-        like = {"dtype": self.means.dtype, "device": self.means.device}
+        like: Any = {"dtype": self.means.dtype, "device": self.means.device}
         places = (torch.arange(n, **like) + torch.rand(1, generator=noise, **like)) / n
         which = torch.searchsorted(self.shares.cumsum(0), places).clamp(max=K - 1)
         e = torch.randn(n, D, generator=noise, **like)
