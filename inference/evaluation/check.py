@@ -41,7 +41,9 @@ def check(fit: Fit, *, seed: int = 0) -> Verdict:
     >>> credo.check(fit).trust
     'yes'
     """
-    return examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+    verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+    assert verdict is not None
+    return verdict
 
 
 def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:

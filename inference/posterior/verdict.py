@@ -31,5 +31,3 @@ class Verdict(NamedTuple):
         k_hat = [] if math.isnan(self.k_hat) or said else [f"k-hat {self.k_hat:.2f}"]
         why = "; ".join([*self.reasons, *k_hat])
         return f"trust: {self.trust}{f' ({why})' if why else ''}{f'; next: {self.remedy}' if self.remedy else ''}"
-
-    __str__ = __repr__
