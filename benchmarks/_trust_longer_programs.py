@@ -16,7 +16,6 @@ from _trust_regressions import logistic, logistic_data, unknown_sd
 from _trust_shapes import banana
 from pyro.infer.autoguide import AutoMultivariateNormal
 from torch import nn
-from torch.distributions import constraints
 from torch.func import functional_call
 
 
@@ -89,8 +88,8 @@ def precision(y):
 
 
 def gamma_guide(y):
-    a = pyro.param("a", torch.tensor(1.0), constraint=constraints.positive)
-    b = pyro.param("b", torch.tensor(1.0), constraint=constraints.positive)
+    a = pyro.param("a", torch.tensor(1.0), constraint=dist.constraints.positive)
+    b = pyro.param("b", torch.tensor(1.0), constraint=dist.constraints.positive)
     pyro.sample("t", dist.Gamma(a, b))
 
 
@@ -114,5 +113,5 @@ def network(net, x, y=None):
 def network_guide(net, x, y=None):
     for name, p in net.named_parameters():
         loc = pyro.param(f"{name}.loc", p.detach().clone())
-        scale = pyro.param(f"{name}.scale", torch.full_like(loc, 0.05), constraint=constraints.softplus_positive)
+        scale = pyro.param(f"{name}.scale", torch.full_like(loc, 0.05), constraint=dist.constraints.softplus_positive)
         pyro.sample(name, dist.Normal(loc, scale).to_event(p.dim()))

@@ -25,7 +25,8 @@ from credo.inference.runtime.state import entered
 CHAINS, FEWEST = 600, 60  # chains; as few as these where few gradients fit into memory at once
 WARM, KEEP, EVERY = 300, 200, 2  # iterations; every second of KEEP is kept
 ADAPTED = (60, 120, 180, 240)  # iterations at whose end the metric becomes the covariance of the chains
-LEAPS, ACCEPTED = 10, 0.8
+LEAPS, ACCEPTED, SHORT = 10, 0.8, 0.2  # SHORT: the share of steps that are a tenth as long
+LOST = 50.0  # nats
 ROUNDS, MOST = 5, 1.02  # times that KEEP iterations are tried; R-hat
 
 
@@ -106,6 +107,7 @@ def _draws(density: Density) -> tuple[torch.Tensor, float]:
         chains, accepted = _moved(density, chains, factor, size, random)
         size *= math.exp((0.5 if t < WARM / 2 else 0.1) * (accepted - ACCEPTED))
         if t + 1 in ADAPTED:
+            chains = _freed(chains, random)
             cov = torch.cov(chains.u.T).reshape(factor.shape)
             ridge = 1e-6 * cov.diagonal().diag_embed()
             factor, size = torch.linalg.cholesky(cov + ridge), min(size, 0.5) if t + 1 == ADAPTED[0] else size
@@ -132,12 +134,22 @@ def _start(density: Density, count: int, random: torch.Generator) -> Chains:
     return Chains(u, *density.at_each(u))
 
 
+def _freed(chains: Chains, random: torch.Generator) -> Chains:
+    """During the warm-up chains that are stuck LOST nats, and more, below the median go to where others are."""
+    lost = chains.value < chains.value.median() - LOST - 5 * chains.u.shape[1]
+    others = (~lost).nonzero()[:, 0]
+    place = torch.arange(len(lost))
+    place[lost] = others[torch.randint(len(others), (int(lost.sum()),), generator=random)]
+    return Chains(*(part[place] for part in chains))
+
+
 def _moved(
     density: Density, at: Chains, factor: torch.Tensor, size: float, random: torch.Generator
 ) -> tuple[Chains, float]:
     """(the chains after one trajectory, with a step of random size for each; the mean rate of acceptance)."""
     start = torch.randn(at.u.shape, generator=random, dtype=at.u.dtype)
-    step = size * (0.3 + torch.rand(len(at.u), 1, generator=random, dtype=at.u.dtype))
+    luck = torch.rand(2, len(at.u), 1, generator=random, dtype=at.u.dtype)
+    step = size * (0.3 + luck[0]) * torch.where(luck[1] < SHORT, 0.1, 1.0)
     u, value, gradient, p = *at, start
     for _ in range(LEAPS):
         p = p + step / 2 * (gradient @ factor)
