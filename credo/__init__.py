@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 # The public interface: each name, and the module that defines it.
 _MODULE_OF = {
     "SVI": "credo.inference.variational.svi",
-    "Calibration": "credo.inference.evaluation.calibration",
+    "Calibration": "credo.inference.calibration.calibration",
     "Diverged": "credo.inference.variational.result",
     "Exact": "credo.inference.exact.closed_form",
     "Fit": "credo.inference.variational.result",
@@ -30,7 +30,7 @@ _MODULE_OF = {
     "Plan": "credo.inference.planning.plan",
     "Reference": "credo.inference.mcmc.result",
     "UnreliableReference": "credo.inference.mcmc.result",
-    "calibrate": "credo.inference.evaluation.calibrate",
+    "calibrate": "credo.inference.calibration.calibrate",
     "check": "credo.inference.evaluation.check",
     "compare": "credo.inference.evaluation.compare",
     "data": "credo.data",
@@ -53,9 +53,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo import data as data
     from credo import metrics as metrics
     from credo import plots as plots
+    from credo.inference.calibration.calibrate import calibrate as calibrate
+    from credo.inference.calibration.calibration import Calibration as Calibration
     from credo.inference.distributions.gaussian import gaussian_conditional as gaussian_conditional
-    from credo.inference.evaluation.calibrate import calibrate as calibrate
-    from credo.inference.evaluation.calibration import Calibration as Calibration
     from credo.inference.evaluation.check import check as check
     from credo.inference.evaluation.compare import compare as compare
     from credo.inference.evaluation.fit import fit as fit

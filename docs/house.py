@@ -34,6 +34,7 @@ ORDER = (
     "mcmc",
     "variational",
     "evaluation",
+    "calibration",
 )
 
 # Pixels.

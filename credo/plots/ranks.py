@@ -11,7 +11,7 @@ from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from credo.inference.evaluation.calibration import Calibration
+    from credo.inference.calibration.calibration import Calibration
 
 OUTSIDE = 0.05  # of the joint p-value, below which a line leaves the band
 NAMED = 4  # lines that are named
@@ -52,7 +52,7 @@ def ranks(calibration: "Calibration", ax: "Axes | None" = None) -> "Axes":
         label = f"{name}: {table.loc[name, 'reading']}" if name in colours else None
         style = {"color": colours[name], "lw": 1.6} if name in colours else {"color": "0.35", "lw": 0.7, "alpha": 0.7}
         ax.plot(np.concatenate([[0.0], at, [1.0]]), line, label=label, **style)
-    low, high = ax.get_ylim()
+    low, high = (float(limit) for limit in ax.get_ylim())
     if colours:
         more = len(outside) - len(colours)
         handles, labels = ax.get_legend_handles_labels()

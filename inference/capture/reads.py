@@ -50,14 +50,14 @@ class Reading(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and (mode := get_proxy_mode()) is not None:
             known = get_proxy_slot(args[0], mode.tracer, None)
-            if known is not None and self._is_of_the_data(known.proxy.node, mode.tracer.root):
+            if known is not None and self._is_of_the_data(known.proxy.node, getattr(mode.tracer, "root", None)):
                 with disable_proxy_modes_tracing():
                     value: Value = func(*args)
                 self.found.append((known.proxy.node, value))
                 return value
         return func(*args, **(kwargs or {}))
 
-    def _is_of_the_data(self, node: torch.fx.Node, root: torch.nn.Module) -> bool:
+    def _is_of_the_data(self, node: torch.fx.Node, root: Any) -> bool:
         """Whether a value hangs on data and constants alone. root: holds the constants of the graph."""
         places = [n for n in node.graph.nodes if n.op == "placeholder"]
         readable = {place for i, place in enumerate(places) if i in self.readable}

@@ -14,16 +14,6 @@ Files, in the order in which to read them:
     oracle.py       where the exact posterior comes from
     evidence.py     the evidence gap, KL(q || p)
     beside.py       the other functions in the file of a function
-    calibrate.py    the call `credo.calibrate`: simulation-based calibration
-    origins.py      which entries of the data the observed sites take their values from
-    simulate.py     data sets drawn from a model, with their latents
-    ranks.py        ranks of the truth among posterior draws
-    calibration.py  the result of that call: the ranks, and what they say of each latent
-    one_by_one.py   fits data sets one after another
-    together.py     fits many data sets at once, where the pair allows it
-    many_svi.py     SVI on many data sets at once
-    many_normals.py the normals that approximate many posteriors
-    many_draws.py   draws of many posteriors, counted
 
-Other rooms call: `fit`, `plan`, `check`, `compare`, `calibrate`.
+Other rooms call: `fit`, `plan`, `check`, `compare`.
 """

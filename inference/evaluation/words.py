@@ -83,9 +83,7 @@ def farthest(table: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(error: float) -> str:
     way = "high" if error > 0 else "low"
-    return (
-        f"mean {abs(error):.2g} sds too {way}" if math.isfinite(error) else f"mean too {way} of a point"
-    )
+    return f"mean {abs(error):.2g} sds too {way}" if math.isfinite(error) else f"mean too {way} of a point"
 
 
 def _sd(ratio: float, exact: float) -> str:

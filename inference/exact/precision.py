@@ -50,9 +50,7 @@ def is_narrow(model: Callable[..., Any], data: tuple[Any, ...]) -> bool:
             scored(trace)
     except NotImplementedError as error:
         first_line = (str(error) or "it has no draws").splitlines()[0]
-        raise NoClosedForm(
-            f"the model cannot be drawn from its prior, which may be improper: {first_line}"
-        ) from error
+        raise NoClosedForm(f"the model cannot be drawn from its prior, which may be improper: {first_line}") from error
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise

@@ -83,7 +83,9 @@ def _near(site: Site) -> torch.Tensor:
 def _at(model: Program, values: dict[str, torch.Tensor]) -> Callable[..., Any]:
     """A guide that samples these latents of the model, each at its given value."""
     alone = poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["name"] not in values)
-    guide: Callable[..., Any] = InitMessenger(lambda site: values[n] if (n := site["name"]) in values else site["fn"]())(alone)
+    guide: Callable[..., Any] = InitMessenger(
+        lambda site: values[n] if (n := site["name"]) in values else site["fn"]()
+    )(alone)
     return guide
 
 

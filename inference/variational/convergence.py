@@ -14,8 +14,7 @@ from the average (`newton`). If they gain, the run goes on from where they lead.
 means of its last two windows and stages lie within MOVED sds of each other, for each latent, and the ELBO does not
 rise further along the way of the last stage.
 
-Averages of iterates: Polyak and Juditsky 1992; windows, stages and averages in SVI: Dhaka et al. 2020; Welandawe et
-al. 2022 (RABVI), whose split R-hat compares windows in units of their noise, where sds of the latents are asked here.
+Averages of iterates: Polyak and Juditsky 1992; windows and stages in SVI: Dhaka et al. 2020, Welandawe et al. 2022.
 """
 
 import math
@@ -237,8 +236,7 @@ class Convergence:
         new, old = self.iterates.quarter(1), self.iterates.quarter(2)
         gain = self.gain(new.mean(0), old.mean(0))
         # Thousands of weights that only jitter hide the few that still move: so the ELBO decides too.
-        still = _drift(new, old) <= MAX_DRIFT and gain.nats <= 2 * gain.error + gain.tolerance
-        return still or gain.nats <= gain.tolerance
+        return gain.nats <= gain.tolerance + (2 * gain.error if _drift(new, old) <= MAX_DRIFT else 0)
 
 
 def _drift(new: torch.Tensor, old: torch.Tensor) -> float:
@@ -248,5 +246,4 @@ def _drift(new: torch.Tensor, old: torch.Tensor) -> float:
     if not moved.any():
         return 0.0
     z2 = (new.mean(0) - old.mean(0))[moved] ** 2 / variance[moved]
-    value = z2.mean().item()
-    return value if math.isfinite(value) else math.inf
+    return value if math.isfinite(value := z2.mean().item()) else math.inf

@@ -2,7 +2,7 @@
 
 import torch
 
-from credo.inference.evaluation.many_draws import LOOK, differ
+from credo.inference.calibration.many_draws import LOOK, differ
 
 
 def draws(mean=0.0, sd=1.0, seed=0):

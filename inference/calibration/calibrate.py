@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from torch.utils._pytree import tree_map
 
+from ..evaluation.fit import OPTIONS, fit
 from ..exact.closed_form import exact
 from ..pair.pair import Program
 from ..planning.plan import Plan
@@ -27,7 +28,6 @@ from ..variational.optimiser import optimiser
 from ..variational.result import Fit
 from ..variational.svi import LR
 from .calibration import Calibration
-from .fit import OPTIONS, fit
 from .one_by_one import one_by_one
 from .origins import origins
 from .ranks import ranks_of

@@ -5,7 +5,7 @@ import warnings
 import torch
 
 import credo
-from credo.inference.evaluation.many_normals import Problems, normals
+from credo.inference.calibration.many_normals import Problems, normals
 from credo.inference.gaussian.density import prepared
 from credo.inference.gaussian.full_rank_normal import generator
 from credo.inference.runtime.defaults import CPU, default_dtype

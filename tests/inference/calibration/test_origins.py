@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from credo.inference.evaluation.origins import origins, placed
+from credo.inference.calibration.origins import origins, placed
 
 Y = torch.tensor([[0.3, 1.0], [2.0, -1.0], [0.5, 0.7]])
 LABELS = torch.tensor([0, 1, 1, 0])

@@ -2,7 +2,7 @@
 
 import torch
 
-from credo.inference.evaluation.ranks import LIKELIHOOD, PRIOR, counted, log_densities, ranks_of
+from credo.inference.calibration.ranks import LIKELIHOOD, PRIOR, counted, log_densities, ranks_of
 from tests.cases import calibration as cases
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import credo
-from credo.inference.evaluation.one_by_one import counts_of, one_by_one
-from credo.inference.evaluation.origins import origins
-from credo.inference.evaluation.ranks import LIKELIHOOD, PRIOR
-from credo.inference.evaluation.simulate import simulate
+from credo.inference.calibration.one_by_one import counts_of, one_by_one
+from credo.inference.calibration.origins import origins
+from credo.inference.calibration.ranks import LIKELIHOOD, PRIOR
+from credo.inference.calibration.simulate import simulate
 from tests.cases import calibration as cases
 from tests.cases.calibration import Y
 

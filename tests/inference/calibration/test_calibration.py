@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from credo.inference.evaluation.calibration import Calibration
-from credo.inference.evaluation.ranks import LIKELIHOOD
+from credo.inference.calibration.calibration import Calibration
+from credo.inference.calibration.ranks import LIKELIHOOD
 
 S, L = 400, 99
 

@@ -5,8 +5,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from credo.inference.evaluation.origins import origins
-from credo.inference.evaluation.simulate import simulate
+from credo.inference.calibration.origins import origins
+from credo.inference.calibration.simulate import simulate
 from tests.cases import calibration as cases
 
 S = 2000

@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 from torch import nn
 
 import credo
-from credo.inference.evaluation.many_svi import fit_many, starts
+from credo.inference.calibration.many_svi import fit_many, starts
 from credo.inference.runtime.defaults import CPU
 from credo.inference.runtime.state import entered, new_state
 from credo.inference.variational.optimiser import optimiser
