@@ -52,16 +52,16 @@ def ranks(calibration: "Calibration", ax: "Axes | None" = None) -> "Axes":
         label = f"{name}: {table.loc[name, 'reading']}" if name in colours else None
         style = {"color": colours[name], "lw": 1.6} if name in colours else {"color": "0.35", "lw": 0.7, "alpha": 0.7}
         ax.plot(np.concatenate([[0.0], at, [1.0]]), line, label=label, **style)
-    low, high = (float(limit) for limit in ax.get_ylim())
+    bottom, top = (float(limit) for limit in ax.get_ylim())
     if colours:
         more = len(outside) - len(colours)
         handles, labels = ax.get_legend_handles_labels()
         if more:
             handles, labels = [ax.plot([], color="0.35", lw=0.7)[0], *handles], [f"and {more} more", *labels]
         ax.legend(handles[::-1], labels[::-1], frameon=False, fontsize="small", loc="upper left")
-        high += ENTRY * len(labels) * (high - low)  # room for the legend
+        top += ENTRY * len(labels) * (top - bottom)  # room for the legend
     verdict = calibration.words.replace(":", ",").split(",")[0]
     title = f"{verdict} (p = {calibration.p_value:.2g})"
-    ax.set(xlim=(0, 1), ylim=(low, high), xlabel="fraction of the draws, v", title=title)
+    ax.set(xlim=(0, 1), ylim=(bottom, top), xlabel="fraction of the draws, v", title=title)
     ax.set_ylabel("share of true values below, less v")
     return ax

@@ -71,6 +71,8 @@ class Captures:
             return None
         found = record_step(step)
         reads = found.recording.reads
+        if reads is not None and found.reads(step.inputs) != reads.values:  # or each step would be recorded anew
+            raise NotCaptured("Python reads a value of the data that differs from run to run")
         self.recorded[signature._replace(read=() if reads is None else reads.values)] = found
         if changed := self._changed(signature.outside, current_values(self.outside)):
             raise NotCaptured(f"the program changes {changed!r}, a number outside of it, while it runs")

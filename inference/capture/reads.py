@@ -4,7 +4,7 @@
 
 The operators that lead from the data to the value are recorded beside the program, and run again where other data come.
 A value that hangs on a parameter, on noise, on the rows of a batch or on a buffer changes from step to step: it is not
-read, and torch refuses the recording.
+read, and torch refuses the recording; so it does where a tensor is written into, since it may hold anything.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -61,7 +61,10 @@ class Reading(TorchDispatchMode):
         """Whether a value hangs on data and constants alone. root: holds the constants of the graph."""
         places = [n for n in node.graph.nodes if n.op == "placeholder"]
         readable = {place for i, place in enumerate(places) if i in self.readable}
-        for n in _with_ancestors([node]):
+        ancestors = _with_ancestors([node])
+        if ancestors & _written(node.graph):  # a write through a view is no ancestor of what is read
+            return False
+        for n in ancestors:
             changes = n.op == "placeholder" and n not in readable
             changes |= n.op == "get_attr" and id(getattr(root, str(n.target))) in self.changing
             if changes or torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ()):
@@ -91,6 +94,20 @@ def reads_of(reading: Reading, module: torch.fx.GraphModule) -> Reads | None:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output([copies[node] for node in nodes])
     return Reads(torch.fx.GraphModule({}, graph).forward, positions, constants, values)
+
+
+def _written(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """The nodes that share memory with one that an operator writes into."""
+    memory: dict[torch.fx.Node, torch.fx.Node] = {}  # a node and the first that has its memory
+    written = set()
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for argument, value in zip(schema.arguments if schema is not None else (), node.args, strict=False):
+            if isinstance(value, torch.fx.Node) and argument.alias_info is not None:
+                memory[node] = memory.get(value, value)
+                if argument.alias_info.is_write:
+                    written.add(memory[node])
+    return {node for node in graph.nodes if memory.get(node, node) in written}
 
 
 def _with_ancestors(nodes: Iterable[torch.fx.Node]) -> set[torch.fx.Node]:

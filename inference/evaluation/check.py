@@ -53,13 +53,16 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
     if point_estimates(fit):
         why = "a point estimate has no sds"
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "guide=None finds a distribution"))
-    return concluded(fit, look_at(fit, seconds=seconds, seed=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pyro's, about parameters that are set
+        look = look_at(fit, seconds=seconds, seed=seed)
+    return concluded(fit, look)
 
 
 def with_verdict(fit: Fit, spent: float) -> Fit:
     """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit.
 
-    An error of the user's program during the look leaves the fit as it is.
+    An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """
     if fit.verdict is not None:
         return fit
@@ -67,10 +70,8 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return examined(fit, seconds=seconds, seed=fit.seed)
-    except Exception as error:  # of the user's program, at draws that it has not met before
+        return examined(fit, seconds=seconds, seed=fit.seed)
+    except (Exception, KeyboardInterrupt) as error:  # of the user's program, at draws that it has not met before
         why = f"not looked at: {type(error).__name__}".rstrip()
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)"))
 
@@ -78,6 +79,8 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
 def concluded(fit: Fit, look: Look) -> Fit:
     """The fit with what was seen of it: its verdict, its importance weights, and its correction if one is wanted."""
     verdict = judged(look, fit)
+    if verdict.trust in (NO, CORRECTED) and fit.converged:
+        fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", "at rest, but not at the posterior", 1))
     correction = look.correction if look.correction is not None and look.correction.trusted else None
     best = look.importance if correction is None else correction.importance
     kept = correction if verdict.trust == CORRECTED else None  # a right guide needs none

@@ -122,7 +122,10 @@ class Fit:
 
     @property
     def converged(self) -> bool:
-        """Whether the run ended since a longer one would not have moved the answer; False after a number of steps."""
+        """Whether the run ended since a longer one would not have moved the answer, and `verdict` finds nothing wrong.
+
+        False after a number of steps.
+        """
         return self.stopped.startswith("converged")
 
     @property

@@ -135,6 +135,27 @@ def test_what_hangs_on_rows_of_a_batch_a_latent_noise_or_a_buffer_is_not_read():
         assert svi.plan.compiled.startswith("eager: Python reads the value of a tensor that changes"), model.__name__
 
 
+def through_a_view_of_a_latent(y):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    m = torch.zeros(2)
+    m[0] = a
+    pyro.sample("y", dist.Normal(a, 2.0 if m.sum() > 2 else 1.0).expand([len(y)]).to_event(1), obs=y)
+
+
+def through_a_view_of_the_data(y):
+    m = y.clone()
+    m[0] = 0.0
+    looked_at(y + 0 * int(m.abs().sum() * 10))
+
+
+@pytest.mark.parametrize("model", [through_a_view_of_a_latent, through_a_view_of_the_data])
+def test_what_was_written_into_is_not_read(model):
+    svi = credo.SVI(model, AutoNormal(model), plan="fast", progress=False)
+    for _ in range(30):
+        svi.step(Y)
+    assert svi.plan.compiled.startswith("eager: Python reads the value of a tensor that changes")
+
+
 def test_the_recording_tells_what_was_read():
     x, c = torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])
     leaf = torch.ones(1)
