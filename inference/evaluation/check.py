@@ -18,8 +18,10 @@ from .moments import TOLERATED, Difference, differences
 
 SHARE, LONGEST, SHORTEST = 0.1, 0.5, 0.04  # of the CPU of a fit; seconds of a look by default
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
+FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
 REFERENCE = "credo.reference draws from the posterior itself"
+MORE = f"credo.check(fit) takes more time; {REFERENCE}"
 RICHER = "guide='full_rank' holds correlations; a non-centred parametrisation (z = mean + sd * e) helps with funnels"
 
 
@@ -56,6 +58,9 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pyro's, about parameters that are set
         look = look_at(fit, seconds=seconds, seed=seed)
+    if look is None:
+        why = "not looked at: draws of the pair take too long"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), MORE))
     return concluded(fit, look)
 
 
@@ -113,12 +118,13 @@ def judged(look: Look, fit: Fit) -> Verdict:
         if ended:
             reasons.insert(0, ended)
         return Verdict(NO, own.k_hat, tuple(reasons), f"{RICHER}; {REFERENCE}")
-    if ended or not own.reliable:
+    latents = sum(value[0].numel() for value in look.guide.values.values())
+    if ended or (not own.reliable and latents <= FEW):
         reasons = [ended] if ended else []
         return Verdict(
             NO, own.k_hat, (*reasons, f"{own.words}, wanted at most {own.limit:.2f}"), f"{RICHER}; {REFERENCE}"
         )
-    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), f"credo.check(fit) takes more time; {REFERENCE}")
+    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), MORE)
 
 
 def _worst(found: list[Difference]) -> str:

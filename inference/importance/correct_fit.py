@@ -4,7 +4,7 @@
     u_s ~ r,  log w_s = log p(data, u_s) - log r(u_s)          what a wider mixture says (see `correction.py`)
 
 The first needs a run of the pair, and cannot see mass where the guide has none. The second needs a density of fixed
-continuous latents; without one, draws of the prior stand in for it where they have weight.
+continuous latents.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from .chart import Chart
-from .correction import Correction, correction
+from .correction import SEARCHED, Correction, correction
 from .guide_draws import GuideDraws, guide_draws_weighed, in_double
 
 MOST = 2000  # latents
@@ -51,15 +51,13 @@ class Look(NamedTuple):
     transforms: Mapping[str, Any] = MappingProxyType({})  # {site: T, unconstrained to constrained}
 
 
-def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look:
-    """A look at a fit that takes about so many seconds of CPU at most."""
+def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look | None:
+    """A look at a fit that takes about so many seconds of CPU at most; None where draws of the guide take longer."""
     fit = in_double(fit)
-    begun = time.process_time()
-    few = guide_draws_weighed(fit, 20, seed + 1)
-    each = (time.process_time() - begun) / 20
-    n = int(min(DRAWS, max(FEWEST // 2, seconds / 4 / max(each / 10, 1e-6))))
+    n = _guide_draws(fit, seconds, seed)
+    if n < FEWEST // 2:
+        return None
     guide = guide_draws_weighed(fit, n, seed)
-    del few
     found = importance(guide.log_weights)
     try:
         density, state, _ = prepared(with_parameters(fit), fit.data, fit.state.device, seed)
@@ -74,8 +72,23 @@ def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look:
         if not search:
             return Look(guide, found, None, "a search for other modes takes too long", density.transforms)
         normals = [normal] if (normal := moments(density, guide)) is not None else []
+        if not normals and D > SEARCHED:
+            return Look(guide, found, None, f"no normal to start from, with {D:,} latents", density.transforms)
         corrected = correction(density, normals, draws=draws, seed=seed, search=search)
     return Look(guide, found, corrected, "", density.transforms)
+
+
+def _guide_draws(fit: Approximation, seconds: float, seed: int) -> int:
+    """How many draws of the guide a quarter of so many seconds of CPU pays for; draws made together cost less each."""
+    taken = []
+    for n in (1, 1, 20):  # the first is dearer
+        begun = time.process_time()
+        guide_draws_weighed(fit, n, seed + 1)
+        taken.append(time.process_time() - begun)
+        if taken[-1] > seconds / 2:
+            return 0
+    each = max(taken[2] - taken[1], taken[2] / 20) / 20
+    return int(min(DRAWS, seconds / 4 / max(each, 1e-6)))
 
 
 def look_at_normal(
@@ -109,8 +122,8 @@ def reweighted(fit: Any) -> Any:
     found = fit.correction
     if found is None:
         look = look_at(fit, seconds=LONG, seed=fit.seed)
-        found = look.correction
-        why = look.unseen if found is None else found.doubt
+        found = None if look is None else look.correction
+        why = "draws of the guide take too long" if look is None else look.unseen if found is None else found.doubt
         if found is None or why:
             raise ValueError(
                 f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the "

@@ -128,8 +128,9 @@ def _improper(density: Density, look: _Look) -> str:
         mean = weights @ us
         centred = (us - mean) * weights.sqrt()[:, None]
         sd = centred.norm(dim=0)
-    _, _, ways = torch.linalg.svd(centred / sd, full_matrices=False)
-    reach = torch.cat([FAR * ways * sd, -FAR * ways * sd])
+    _, sizes, ways = torch.linalg.svd(centred / sd, full_matrices=False)
+    reach = FAR * sizes[:, None] * ways * sd  # FAR sds of each way itself
+    reach = torch.cat([reach, -reach])
     fall = look.drawn.log_joints.max() - look.chart.values(mean + reach)
     if (fall < DROP).any():
         way = ways[int((fall < DROP).nonzero()[0]) % len(ways)]
