@@ -155,6 +155,8 @@ def _arguments(fn: Any) -> dict[str, torch.Tensor]:
 
 def _same_for_ever(fns: list[Any], value: torch.Tensor) -> bool:
     """Whether densities and their gradients are equal at this value; those of entries m[0], m[1] of one m differ."""
+    if len({fn.shape() for fn in fns}) > 1:  # the sites of AutoMultivariateNormal hang on one normal, in any shape
+        return False
     with torch.enable_grad():
         costs = [fn.log_prob(value.detach()).sum() for fn in fns]
     if not all(cost.requires_grad for cost in costs):  # points: the sites of AutoDiagonalNormal, say

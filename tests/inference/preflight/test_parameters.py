@@ -249,6 +249,18 @@ def test_the_sites_of_an_autoguide_are_points_and_fine():
         assert warned(two, kind(two), X) == ""
 
 
+def test_sites_of_other_shapes_in_one_plate_have_no_distribution_in_common():
+    """The points of AutoMultivariateNormal: one number and two for each row, of one batch shape, from one normal."""
+
+    def rows(y):
+        with pyro.plate("N", len(y)):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            b = pyro.sample("b", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("y", dist.StudentT(4.0, a + b.sum(-1), 1.0), obs=y)
+
+    assert warned(rows, AutoMultivariateNormal(rows), torch.randn(4)) == ""
+
+
 def test_an_entry_of_a_list_is_named():
     several = [torch.tensor(1.0, requires_grad=True)]
     found = warned(world, lambda x: pyro.sample("mu", dist.Normal(several[0], positive("s"))), X)
