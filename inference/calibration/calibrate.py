@@ -70,7 +70,8 @@ def calibrate(
     simulations: S, how many data sets; draws: L, from each posterior; ranks go from 0 to L.
     observed: the argument that the observed site takes its values from, or {site: argument}; None: it is found.
     simulator: another model with the same sites and arguments that draws the data, to see what a wrong model costs.
-    steps, lr, ...: the options of `credo.fit`, for each fit. seed: of everything that is drawn.
+    steps, lr, optim, particles, batch_size, plan, force, device, compile, progress: the options of `credo.fit`, for each
+        fit; steps counts those of one fit. seed: of everything that is drawn.
     Data sets are fitted at once where the model allows it, and one after another elsewhere.
     Returns `Calibration`: it prints the verdict and a table, and `credo.plots.ranks` draws it.
 

@@ -97,7 +97,8 @@ def judged(look: Look, fit: Fit) -> Verdict:
     own, correction = look.importance, look.correction
     ended = "" if fit.converged or fit.stopped.startswith("after the") else fit.stopped
     if correction is not None and correction.trusted:
-        found = differences(look.guide.values, correction.values, correction.importance.log_weights, look.transforms)
+        own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
+        found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms)
         wrong = [each for each in found if each.size > TOLERATED]
         unsure = [
             each for each in found if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST

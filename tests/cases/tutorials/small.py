@@ -239,8 +239,8 @@ def mixture_assigned():
     return mixture, full_guide, (POINTS,)
 
 
-COINS = [part_one, part_two, part_two_subsampled, part_two_local, part_three]
+COINS = [part_one, part_two_sequential, part_two, part_two_subsampled, part_two_local, part_three]
 REGRESSIONS = [regression_diagonal, regression_multivariate, regression_mean_field, regression_by_hand]
 MIXTURES = [mixture_of_points, mixture_by_map, mixture_mean_field, mixture_assigned]
 TUTORIALS = COINS + REGRESSIONS + MIXTURES
-EAGER = [part_two_sequential, part_two_loop_subsampled]  # a loop over a plate asks in Python which rows it holds
+EAGER = [part_two_loop_subsampled]  # a loop over a plate asks in Python which rows were drawn

@@ -48,7 +48,7 @@ MEAN_FIELD = (0.01 + N) ** -0.5  # its sd of mu: 1 / sqrt(precision_ii), the x t
 )
 def test_the_masked_entries_follow_the_model_and_the_others_their_posterior(guide, sd):
     guide = guide(partly) if isinstance(guide, type) else guide
-    fit = credo.fit(partly, guide, X, M, plan="fast", progress=False)
+    fit = credo.SVI(partly, guide, plan="fast", progress=False).run(X, M)
     assert fit.stopped.startswith("converged") and len(fit.losses) < 10_000  # they ran to 50,000 steps
     draws = fit.sample(6000)
     assert draws["mu"].mean().item() == pytest.approx(MEAN, abs=0.03)

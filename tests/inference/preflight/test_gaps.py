@@ -134,7 +134,7 @@ def test_a_covariate_that_the_model_imputes():
 
 
 def few_draws(*data):
-    return credo.reference(*data, draws=400, warmup=150, progress=False)
+    return credo.reference(*data, progress=False)
 
 
 @pytest.mark.parametrize("call", [credo.exact, few_draws])
