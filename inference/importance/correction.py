@@ -25,6 +25,7 @@ STARTS = 4
 LEAST = 200.0  # effective draws
 SHARE = 0.05  # effective share of the draws of a mixture
 FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
+FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
 
@@ -122,16 +123,19 @@ def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
 def _improper(density: Density, look: _Look) -> str:
     """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide."""
     us, weights = look.drawn.us, look.drawn.importance.log_weights.exp()
-    if look.drawn.importance.ess < 2 * len(density.first):  # few draws have all the weight: where it started
+    if look.drawn.importance.ess < 4 * len(density.first):  # few draws have all the weight: where it started
         mean, centred, sd = look.start.mean, look.start.factor.T, look.start.sd
     else:
         mean = weights @ us
         centred = (us - mean) * weights.sqrt()[:, None]
         sd = centred.norm(dim=0)
     _, sizes, ways = torch.linalg.svd(centred / sd, full_matrices=False)
+    sizes, ways = sizes[sizes > FLAT], ways[sizes > FLAT]
     reach = FAR * sizes[:, None] * ways * sd  # FAR sds of each way itself
-    reach = torch.cat([reach, -reach])
-    fall = look.drawn.log_joints.max() - look.chart.values(mean + reach)
+    points = torch.cat([mean[None], mean + reach, mean - reach])
+    values = look.chart.values(points)
+    seen = torch.cat([look.drawn.log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
+    fall = seen.nan_to_num(nan=-torch.inf).max() - values[1:]
     if (fall < DROP).any():
         way = ways[int((fall < DROP).nonzero()[0]) % len(ways)]
         names = [n for n, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from credo.inference.gaussian.density import prepared
+from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.importance.correction import correction
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
@@ -100,6 +101,25 @@ def test_a_funnel_of_groups_is_seen_with_its_groups_decentred():
 @pytest.mark.parametrize(("model", "doubt"), [(improper, "does not fall along 'a'"), (vague, ""), (heavy, "")])
 def test_a_density_that_does_not_fall_is_improper_and_a_wide_or_heavy_one_is_not(model, doubt):
     found = corrected(model, torch.tensor(1.0))
+    assert doubt in found.doubt and found.trusted == (not doubt)
+
+
+def rows(y, free):
+    """Rows with a mean each, the first ones of which have no prior where they are free."""
+    with pyro.plate("N", len(y)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+    pyro.factor("neither prior nor data", (z - y / 2)[:free].square().sum())
+
+
+@pytest.mark.parametrize(("free", "doubt"), [(0, ""), (1, "does not fall along 'z'")])
+@pytest.mark.parametrize("draws", [400, 4000])  # fewer than 4 for each latent, and more
+def test_draws_of_many_latents_lie_far_below_their_centre_also_where_the_posterior_is_proper(draws, free, doubt):
+    y = torch.randn(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    density, state, _ = prepared(rows, (y, free), CPU, 0)
+    with entered(state), default_dtype(torch.float64):
+        normal = FullRankNormal(y / 2, torch.full_like(y, 0.5**0.5).diag())
+        found = correction(density, [normal], draws=draws)
     assert doubt in found.doubt and found.trusted == (not doubt)
 
 
