@@ -10,15 +10,18 @@ import dataclasses
 import math
 import warnings
 
+from ..gaussian.psis import Importance
 from ..importance.correct_fit import Look, look_at
+from ..importance.correction import Correction
 from ..importance.guide_draws import point_estimates
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict
 from ..variational.result import Fit
-from .moments import TOLERATED, Difference, differences
+from .moments import SURE, TOLERATED, Difference, differences, not_finite
 
 SHARE, LONGEST, SHORTEST = 0.1, 0.5, 0.04  # of the CPU of a fit; seconds of a look by default
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
 FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
+KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
 REFERENCE = "credo.reference draws from the posterior itself"
 MORE = f"credo.check(fit) takes more time; {REFERENCE}"
@@ -88,17 +91,27 @@ def concluded(fit: Fit, look: Look) -> Fit:
         fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", "at rest, but not at the posterior", 1))
     correction = look.correction if look.correction is not None and look.correction.trusted else None
     best = look.importance if correction is None else correction.importance
-    kept = correction if verdict.trust == CORRECTED else None  # a right guide needs none
+    kept = correction if verdict.trust == CORRECTED or (verdict.trust == YES and _numbers(correction) <= KEPT) else None
     return dataclasses.replace(fit, verdict=verdict, correction=kept, importance=best)
+
+
+def _numbers(correction: Correction | None) -> int:
+    return 0 if correction is None else sum(value.numel() for value in correction.values.values())
 
 
 def judged(look: Look, fit: Fit) -> Verdict:
     """What was seen, in one of four answers."""
     own, correction = look.importance, look.correction
     ended = "" if fit.converged or fit.stopped.startswith("after the") else fit.stopped
+    own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
+    if bad := not_finite(own_sites):
+        reasons = [ended, *bad] if ended else bad
+        return Verdict(NO, own.k_hat, tuple(reasons), f"{RICHER}; {REFERENCE}")
     if correction is not None and correction.trusted:
-        own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
         found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms)
+        finite = {name: value for name, value in own_sites.items() if name not in correction.values}
+        found += differences(finite, finite, own.log_weights, {})  # of the finite latents that the guide draws
+        found.sort(key=lambda each: -each.size)
         wrong = [each for each in found if each.size > TOLERATED]
         unsure = [
             each for each in found if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST
@@ -106,12 +119,16 @@ def judged(look: Look, fit: Fit) -> Verdict:
         reasons = [_worst(wrong or unsure)] if wrong or unsure else []
         if not own.reliable:
             reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")
+        elif finite and (missed := _missed(own, correction.importance)):
+            reasons.append(missed)
         if ended:
             reasons.append(ended)
         if not reasons:
             agreed = "means and sds agree with weighted draws of the posterior"
             return Verdict(YES, own.k_hat, (agreed, own.words), "")
-        return Verdict(CORRECTED, own.k_hat, tuple(reasons), f"fit.corrected(n) has draws that are right; {RICHER}")
+        without = f", without {', '.join(finite)}" if finite else ""
+        remedy = f"fit.corrected(n) has draws that are right{without}; {RICHER}"
+        return Verdict(CORRECTED, own.k_hat, tuple(reasons), remedy)
     if correction is not None:
         reasons = (
             [correction.doubt] if own.reliable else [f"{own.words}, wanted at most {own.limit:.2f}", correction.doubt]
@@ -126,6 +143,15 @@ def judged(look: Look, fit: Fit) -> Verdict:
             NO, own.k_hat, (*reasons, f"{own.words}, wanted at most {own.limit:.2f}"), f"{RICHER}; {REFERENCE}"
         )
     return Verdict(UNKNOWN, own.k_hat, (look.unseen,), MORE)
+
+
+def _missed(own: Importance, other: Importance) -> str:
+    """Why a guide misses mass: its estimate of log p(data) is below another one; "" if it is not."""
+    error = (own.log_evidence_error**2 + other.log_evidence_error**2) ** 0.5
+    lacking = other.log_evidence - own.log_evidence
+    if lacking < SURE * error + TOLERATED:
+        return ""
+    return f"the guide has {math.exp(-lacking):.0%} of p(data): it never draws some values of a finite latent"
 
 
 def _worst(found: list[Difference]) -> str:

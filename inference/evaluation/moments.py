@@ -56,10 +56,19 @@ def differences(
     return sorted(found, key=lambda each: -each.size)
 
 
+def not_finite(q: dict[str, torch.Tensor]) -> list[str]:
+    """In words how many draws of each site {site: (n, *shape)} are NaN or infinite; nothing of those that never are."""
+    bad = {name: int((~v.reshape(len(v), -1).isfinite()).any(1).sum()) for name, v in q.items()}
+    return [f"{name}: NaN or infinite in {count:,} of {len(q[name]):,} draws" for name, count in bad.items() if count]
+
+
 def _compared(
     labels: list[str], q: torch.Tensor, p: torch.Tensor, weights: torch.Tensor, shared: bool
 ) -> list[Difference]:
-    """q (n, k), p (S, k), weights (S,). shared: whether q and p are the same draws, whose noise then cancels."""
+    """q (n, k), p (S, k), weights (S,). shared: whether q and p are the same draws, whose noise then cancels.
+
+    Of q the finite draws of each scalar are compared: see `not_finite` for the others.
+    """
     weights = torch.where(p.isfinite().all(1), weights, 0.0)
     weights = weights / weights.sum()
     p = torch.where(p.isfinite(), p, 0.0)
@@ -69,13 +78,17 @@ def _compared(
     z = away / sd
     spread = (weights - 1 / len(q) if shared else weights).square()
     mean_noise, sd_noise = (spread @ z.square()).sqrt(), (spread @ (z.square() - 1).square()).sqrt() / 2
-    n = len(q)
-    q_sd = q.std(0)
-    error, ratio = (q.mean(0) - mean) / sd, q_sd / sd
-    kurtosis = ((q - q.mean(0)) / q_sd).pow(4).mean(0).nan_to_num(nan=3.0)
+    finite = q.isfinite()
+    n = finite.sum(0)
+    q_mean = torch.where(finite, q, 0.0).sum(0) / n
+    q_away = torch.where(finite, q - q_mean, 0.0)
+    q_sd = (q_away.square().sum(0) / (n - 1)).sqrt()
+    error, ratio = (q_mean - mean) / sd, q_sd / sd
+    kurtosis = ((q_away / q_sd).pow(4).sum(0) / n).nan_to_num(nan=3.0)
     of_q = (0.0, 0.0) if shared else (ratio.square() / n, (kurtosis - 1) / 4 / n)
     noise = torch.maximum((mean_noise.square() + of_q[0]).sqrt(), (sd_noise.square() + of_q[1]).sqrt())
     far = torch.maximum(error.abs(), ratio.log().abs()).nan_to_num(nan=math.inf)
     sizes = far - SURE * noise.nan_to_num(nan=0.0)
+    known = (sd > 0) & sd.isfinite() | ~ratio.isnan()  # a constant of both has no row
     rows = zip(labels, error.tolist(), ratio.tolist(), noise.tolist(), sizes.tolist(), strict=True)
-    return [Difference(*row) for row in rows if not math.isnan(row[2])]
+    return [Difference(*row) for row, there in zip(rows, known.tolist(), strict=True) if there]

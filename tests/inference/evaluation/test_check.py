@@ -11,6 +11,8 @@ import torch
 from torch.distributions import constraints
 
 import credo
+from credo.inference.evaluation.check import judged
+from credo.inference.importance.correct_fit import look_at
 
 Y = torch.tensor(4.0)
 
@@ -66,6 +68,22 @@ def half(y):
     pyro.sample("a", dist.HalfNormal(pyro.param("s", torch.tensor(1.0), constraint=constraints.positive)))
 
 
+def switched(y):
+    """k is 0 or 1 at random, whatever y is."""
+    pyro.sample("k", dist.Bernoulli(0.5))
+    mean(y)
+
+
+def switch(p):
+    """A guide that has the posterior but for k."""
+
+    def guide(y):
+        pyro.sample("k", dist.Bernoulli(p))
+        pyro.sample("a", dist.Normal(pyro.param("loc", torch.tensor(2.0)), 0.5**0.5))
+
+    return guide
+
+
 def fitted(model, guide, y, **options):
     """The fit, whatever it warns of."""
     with warnings.catch_warnings():
@@ -109,6 +127,37 @@ def test_the_reason_names_the_latents_and_their_sds():
     assert verdict.trust == "corrected" and "its sd is 9" in verdict.reasons[0] and "too small" in verdict.reasons[0]
     assert "fit.corrected(n)" in verdict.remedy and "full_rank" in verdict.remedy
     assert repr(verdict).startswith("trust: corrected (") and "\n" not in repr(verdict)
+
+
+@pytest.mark.parametrize(
+    ("p", "trust", "reason"), [(0.5, "yes", "agree"), (0.9, "corrected", "k: its mean is 0.8 sds too large")]
+)
+def test_a_finite_latent_of_the_guide_is_compared_by_its_own_weights(p, trust, reason):
+    verdict = credo.check(fitted(switched, switch(p), Y, lr=1e-3))
+    assert verdict.trust == trust and reason in verdict.reasons[0]
+    assert ("without k" in verdict.remedy) == (trust == "corrected")
+
+
+def test_a_value_that_the_guide_never_draws_is_missed_mass():
+    verdict = credo.check(fitted(switched, switch(1.0), Y, lr=1e-3))
+    assert verdict.trust == "corrected" and "the guide has 50% of p(data)" in repr(verdict)
+
+
+def test_draws_that_are_not_finite_are_a_reason_for_no():
+    fit = fitted(mean, normals("a"), Y)
+    look = look_at(fit, seconds=1.0)
+    assert judged(look, fit).trust == "yes"
+    look.guide.values["a"][3] = math.nan
+    verdict = judged(look, fit)
+    assert verdict.trust == "no" and f"a: NaN or infinite in 1 of {len(look.guide.values['a']):,}" in verdict.reasons[0]
+
+
+def test_after_yes_the_weighted_draws_are_there_as_long_as_they_are_small(monkeypatch):
+    fit = fitted(total, "full_rank", Y)
+    assert fit.verdict.trust == "yes" and fit.corrected(100)["a"].shape == (100,)
+    assert fit.reweighted.correction is fit.correction is not None
+    monkeypatch.setattr("credo.inference.evaluation.check.KEPT", 100)
+    assert fitted(total, "full_rank", Y).correction is None
 
 
 def test_a_fit_without_steps_has_its_verdict_and_its_evidence():

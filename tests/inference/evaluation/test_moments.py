@@ -1,10 +1,12 @@
 """Differences between draws and weighted draws: right within their noise, largest first."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import constraints
 
-from credo.inference.evaluation.moments import SURE, differences
+from credo.inference.evaluation.moments import SURE, differences, not_finite
 
 T = {"a": torch.distributions.biject_to(constraints.real), "s": torch.distributions.biject_to(constraints.positive)}
 
@@ -50,3 +52,18 @@ def test_shared_draws_differ_by_their_weights_alone():
     assert found.ratio == pytest.approx(1 / 1.2, abs=0.02) and found.noise < 0.02
     (same,) = differences({"a": a}, {"a": a}, even(4000), T)
     assert same.noise < 1e-12 and abs(same.mean) < 1e-12
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_draw_that_is_not_finite_hides_no_difference(bad):
+    q = {"a": draws(0.0, 1.0, 1000), "s": draws(0.0, 5.0, 1000, 2).exp()}
+    q["s"][7] = bad
+    p = {"a": draws(0.0, 1.0, 1000, 3), "s": draws(0.0, 1.0, 1000, 4).exp()}
+    found = {each.label: each for each in differences(q, p, even(1000), T)}
+    assert found["s (unconstrained)"].ratio == pytest.approx(5, rel=0.1) and found["s (unconstrained)"].size > 1
+    assert "s" in found and not_finite(q) == ["s: NaN or infinite in 1 of 1,000 draws"] and not not_finite(p)
+
+
+def test_draws_none_of_which_is_finite_are_as_far_off_as_can_be():
+    (found,) = differences({"a": draws(math.nan, 1.0)}, {"a": draws(0.0, 1.0)}, even(4000), T)
+    assert found.size == math.inf
