@@ -10,7 +10,6 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from torch.utils._pytree import tree_map
 
 from ..evaluation.fit import OPTIONS, fit
 from ..exact.closed_form import exact
@@ -28,7 +27,7 @@ from ..variational.optimiser import optimiser
 from ..variational.result import Fit
 from ..variational.svi import LR
 from .calibration import Calibration
-from .one_by_one import one_by_one
+from .one_by_one import NONE, one_by_one, replaced, stacked
 from .origins import origins
 from .ranks import ranks_of
 from .simulate import Simulated, simulate
@@ -70,8 +69,8 @@ def calibrate(
     simulations: S, how many data sets; draws: L, from each posterior; ranks go from 0 to L.
     observed: the argument that the observed site takes its values from, or {site: argument}; None: it is found.
     simulator: another model with the same sites and arguments that draws the data, to see what a wrong model costs.
-    steps, lr, optim, particles, batch_size, plan, force, device, compile, progress: the options of `credo.fit`, for each
-        fit; steps counts those of one fit. seed: of everything that is drawn.
+    steps, lr, optim, particles, batch_size, plan, force, device, compile, progress: the options of `credo.fit`, for
+        each fit; steps counts those of one fit. seed: of everything that is drawn.
     Data sets are fitted at once where the model allows it, and one after another elsewhere.
     Returns `Calibration`: it prints the verdict and a table, and `credo.plots.ranks` draws it.
 
@@ -121,14 +120,18 @@ def calibrate(
 
     one = given._replace(values=simulated.data(given.values, 0))
     first, notes = _first(lambda: fitted(one.values, 0), model, guide, one, seed)
-    found = None if batch_size else together(first, simulated, optimiser(optim, lr), steps, L, seed)
-    if found is not None:
-        ranks, how = ranks_of(found.counts, L, seed), "all data sets at once"
-        notes += found.notes
+    found = "" if batch_size else together(first, simulated, optimiser(optim, lr), steps, L, seed)
+    which = range(S) if isinstance(found, str) else found.again
+    each = one_by_one(model, fitted, simulated, given.values, which, L, seed, progress) if which else NONE
+    if isinstance(found, str):
+        counts, how = stacked(each.counts), "one after another"
+        notes = each.notes + ([f"fitted one after another, not at once: {found}"] if found else [])
     else:
-        each = one_by_one(model, fitted, simulated, given.values, range(S), L, seed, progress)
-        ranks, how = ranks_of(tree_map(lambda *some: torch.stack(some), *each.counts), L, seed), "one after another"
-        notes = each.notes
+        counts, how = replaced(found.counts, each, found.again), "all data sets at once"
+        notes += found.notes + each.notes
+        if found.again:
+            notes.append(f"{len(found.again):,} of {S:,} fits did not settle at once, and were made one after another")
+    ranks = ranks_of(counts, L, seed)
     method = "a guide without parameters" if first.method == NO_PARAMETERS else f"fitted by {first.method}, {how}"
     return Calibration(ranks, L, method, tuple(notes), seed)
 

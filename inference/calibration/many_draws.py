@@ -41,14 +41,15 @@ def counts_of_many(found: Posteriors, truth: Values, draws: int, seed: int) -> V
             parameters, mine, true = inputs
             drawn = draw(parameters, mine, draws, vectorised)
             z = {name: drawn[name] for name in true if name in drawn}
-            kept = {name: true[name] for name in z}
+            kept = {name: true[name].to(z[name].device) for name in z}
             both = {name: torch.cat([z[name], value.to(z[name])[None]]) for name, value in kept.items()}
             data = data_with(found.fit.data, mine)
             densities = each(lambda values: log_densities(found.fit.model, data, values), both, vectorised)
             return counted_with_densities(z, kept, densities)
 
         vectorised = can_vectorise(lambda: at(one, False))
-        return draw_each(lambda inputs: at(inputs, vectorised), (found.parameters, found.arguments, truth))
+        counts = draw_each(lambda inputs: at(inputs, vectorised), (found.parameters, found.arguments, truth))
+    return tree_map(torch.Tensor.cpu, counts)
 
 
 def same_posterior(found: Posteriors, seed: int) -> bool:
@@ -64,7 +65,7 @@ def same_posterior(found: Posteriors, seed: int) -> bool:
 def differ(draws: Values, others: Values) -> bool:
     """Whether two posteriors differ in a mean or an sd by more than their draws and the noise of a run explain."""
     for name, value in draws.items():
-        one, other = value.double(), others[name].double()
+        one, other = value.cpu().double(), others[name].cpu().double()
         sd, apart = other.std(0), (one.mean(0) - other.mean(0)).abs()
         ratio = torch.maximum(one.std(0) / sd, sd / one.std(0))
         if ((apart > APART * sd) | ((ratio > WIDER) & (sd > 0))).any():

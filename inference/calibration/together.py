@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from ..preflight.given import check_given
 from ..runtime.arguments import Arguments
 from ..runtime.defaults import CPU, default_dtype
 from ..runtime.state import entered, new_state
+from ..runtime.traced import first_line
 from ..variational.result import Fit, finished
 from .many_draws import LOOK, Posteriors, counts_of_many, counts_of_normals, differ, same_posterior
 from .many_normals import Normals, Problems, normals
@@ -26,7 +26,8 @@ from .simulate import Simulated
 NORMAL = ("full rank", "Laplace", "exact")  # methods whose posterior is one normal, or may be one
 MOST = 50  # latents of normals that are found together
 EXACT = 1e-6  # residual of posteriors that are normal
-FEW = 0.02  # of the fits, that still move, of which nothing is said
+FEW = 0.02  # of the fits, that still move, of which nothing is said or done
+ANOTHER = "the fit of the first data set was not found again"
 NO_PARAMETERS = "no fit"  # the method of a guide that is a function of the data alone
 
 
@@ -35,6 +36,7 @@ class Together(NamedTuple):
 
     counts: Values  # {name: (S, 2, *shape)}, as `counts_of_many` returns them
     notes: list[str]
+    again: list[int]  # the data sets that did not settle, and are to be fitted one after another
 
 
 def without_parameters(model: Program, guide: Program, given: Arguments, seed: int) -> Fit:
@@ -58,17 +60,19 @@ def together(
     steps: int | None,
     draws: int,
     seed: int,
-) -> Together | None:
-    """The ranks of all data sets; None if the pair does not allow it, or `first` is not found again.
+) -> Together | str:
+    """The ranks of all data sets; why there are none, if the pair does not allow it or `first` is not found again.
 
-    first: the fit to the first data set, by itself.
+    first: the fit to the first data set, by itself. The reason is empty where nothing went wrong.
     """
-    with suppress(Exception):  # whatever `vmap` or the program raises, the fits one after another tell
+    try:
         if first.method in NORMAL:
             return _normals(first, simulated, draws, seed)
         if first.method == NO_PARAMETERS or first.losses:
             return _by_svi(first, simulated, optimiser, steps, draws, seed)
-    return None
+    except Exception as error:  # whatever `vmap` or the program raises: one after another, the fits may be found
+        return first_line(error)
+    return ""
 
 
 def _by_svi(
@@ -78,7 +82,7 @@ def _by_svi(
     steps: int | None,
     draws: int,
     seed: int,
-) -> Together | None:
+) -> Together | str:
     state = new_state((first.model, first.guide, first.data), seed, first.state.device)
     arguments = {i: _like(first.data[i], value) for i, value in simulated.arguments.items()}
     with entered(state):
@@ -89,34 +93,32 @@ def _by_svi(
             found = fit_many(first, arguments, starts(first, arguments), optimiser, steps)
     posteriors = Posteriors(first, state, found.parameters, arguments)
     if not same_posterior(posteriors, seed):
-        return None
+        return ANOTHER
     counts = counts_of_many(posteriors, simulated.latents, draws, seed)
-    return Together(counts, _notes(found.moving, f"after {found.steps:,} steps; pass more: steps=..."))
+    moving, S = int(found.moving.sum()), simulated.number
+    words = f"{moving:,} of {S:,} fits still move after {found.steps:,} steps; pass more: steps=..."
+    return Together(counts, [words] if moving > FEW * S else [], [])
 
 
-def _normals(first: Fit, simulated: Simulated, draws: int, seed: int) -> Together | None:
+def _normals(first: Fit, simulated: Simulated, draws: int, seed: int) -> Together | str:
     density, state, _ = prepared(first.model, first.data, CPU, seed)
     arguments = {i: _like(density.first, value) for i, value in simulated.arguments.items()}
     if len(density.first) > MOST or not density.vectorised:
-        return None
+        return ""
     noise = generator(seed, density.first)
     with entered(state), default_dtype(density.first.dtype):
         found = normals(Problems(density, arguments), noise, laplace=first.method == "Laplace")
         if first.method == "exact" and found.residual.max() > EXACT:
-            return None
+            return ""
         some = Normals(*(part[:1] for part in found)).drawn(LOOK, noise)[0]
         if first.converged and differ(density.constrained(some), first.sample(LOOK, seed=seed)):
-            return None
+            return ANOTHER
         counts = counts_of_normals(density, arguments, found.drawn(draws, noise), simulated.latents)
-    return Together(counts, _notes(found.moving, "along a slow direction"))
+    again = found.moving.nonzero().flatten().tolist()
+    return Together(counts, [], again if len(again) > FEW * simulated.number else [])
 
 
 def _like(given: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Values on the device of another tensor, and in its precision where both are floating point."""
     both = given.is_floating_point() and values.is_floating_point()
     return values.to(given.device, given.dtype if both else values.dtype)
-
-
-def _notes(moving: torch.Tensor, words: str) -> list[str]:
-    number, S = int(moving.sum()), len(moving)
-    return [] if number <= FEW * S else [f"{number:,} of {S:,} fits still move {words}"]

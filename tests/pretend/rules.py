@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 import torch
 
+from credo.inference.calibration.one_by_one import counts_of
 from credo.inference.capture import native
 from credo.inference.capture.cuda_graph import cuda_graph
 from credo.inference.runtime.generators import torch_states
@@ -233,6 +234,16 @@ def afterwards() -> dict[str, Callable[[], bool]]:
         mean, exact = found.marginals["w"].mean.cpu(), credo.exact(correlated, *data).marginals["w"].mean.cpu()
         return bool((mean - exact).abs().max() < 0.2)
 
+    def calibration() -> bool:
+        options = {"simulations": 20, "draws": 19, "steps": 150, "device": NAME, "progress": False}
+        found = credo.calibrate(correlated, "mean_field", *data, **options)
+        return found.method == "fitted by mean field, all data sets at once" and len(found.ranks) == 20
+
+    def counts() -> bool:
+        here = credo.exact(correlated, *data).sample(1)["w"][0].float()
+        found = counts_of(correlated, fit, data, {"w": here}, 9, 0)
+        return found["w"].tolist() == [(fit.sample(9, seed=0)["w"].cpu() < here).sum(0).tolist(), [0, 0]]
+
     plots, probs = credo.plots, torch.full((50, 4), 0.25, device=NAME)
     labels = torch.arange(50, device=NAME) % 4
     pictures = {
@@ -251,6 +262,8 @@ def afterwards() -> dict[str, Callable[[], bool]]:
         "a comparison takes it": lambda: (credo.compare(fit)["error in sds"].abs() < 1).all(),
         "exact takes data of the device": exact_answers,
         "reference takes them": reference,
+        "calibrate takes the device": calibration,
+        "counts of one fit take it": counts,
         "likelihood takes it": lambda: credo.log_likelihood(fit, 10).values.shape == (40,),
         "metrics take it": lambda: credo.metrics.classification(probs, labels)["accuracy"] <= 1,
         "uncertainty takes it": lambda: len(credo.metrics.uncertainty(probs.expand(3, 50, 4))) == 50,

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import credo
-from credo.inference.calibration.one_by_one import counts_of, one_by_one
+from credo.inference.calibration.one_by_one import Counts, counts_of, one_by_one, replaced
 from credo.inference.calibration.origins import origins
 from credo.inference.calibration.ranks import LIKELIHOOD, PRIOR
 from credo.inference.calibration.simulate import simulate
 from tests.cases import calibration as cases
 from tests.cases.calibration import Y
 
-SIMULATED = simulate(cases.flips, (Y,), origins(cases.flips, (Y,), ["y"]), 20, 0, ["y"])
+SIMULATED = simulate(cases.flips, (Y,), origins(cases.flips, (Y,), ["y"]), 6, 0, ["y"])
 
 
 def run(fit):
@@ -63,6 +63,32 @@ def test_what_many_fits_warn_of_is_told_once():
         return exact(values, s)
 
     assert run(warning).notes == ["6 of 6 fits warned: not converged"]
+
+
+def test_warnings_that_differ_in_their_numbers_are_one():
+    def warning(values, s):
+        warnings.warn(f"k-hat is {0.7 + s / 10:.2f}, in {s} of 1e-{s} draws", stacklevel=2)
+        return exact(values, s)
+
+    assert run(warning).notes == ["6 of 6 fits warned: k-hat is 0.70, in 0 of 1e-0 draws"]
+
+
+def test_failures_of_all_kinds_are_one_note():
+    def failing(values, s):
+        if s < 3:
+            raise ValueError(f"no pivot {s}")
+        if s == 3:
+            raise ArithmeticError("too large")
+        return exact(values, s)
+
+    assert run(failing).notes == ["4 of 6 fits failed, and are left out: no pivot 0 (3); too large (1)"]
+
+
+def test_counts_of_some_data_sets_are_replaced_in_place():
+    counts = {"z": torch.arange(5)[:, None].repeat(1, 2)}
+    others = Counts([{"z": torch.tensor([11, 11])}], [1], [])
+    assert replaced(counts, others, [1, 3])["z"][:, 0].tolist() == [0, 11, 2, 4]  # the fit of data set 3 failed
+    assert replaced(counts, Counts([], [], []), [0])["z"][:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_ctrl_c_ends_with_the_fits_so_far():

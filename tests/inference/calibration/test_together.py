@@ -6,8 +6,16 @@ import pytest
 import torch
 
 import credo
+from credo.inference.calibration import calibrate, together
+from credo.inference.calibration.one_by_one import Counts
+from credo.inference.calibration.origins import origins
+from credo.inference.calibration.ranks import LIKELIHOOD, PRIOR
+from credo.inference.calibration.simulate import simulate
+from credo.inference.calibration.together import Together
 from tests.cases import calibration as cases
 from tests.cases.calibration import Y
+
+NAMES = ("m", LIKELIHOOD, PRIOR)
 
 
 def trained(y):
@@ -47,14 +55,47 @@ def test_data_sets_are_fitted_at_once(model, guide, method):
     assert "k[5]" in found.ranks if model is two_kinds else "m" in found.ranks
 
 
+def test_data_sets_that_do_not_settle_are_fitted_one_after_another(monkeypatch):
+    alone, fit = [], calibrate.fit
+    monkeypatch.setattr(calibrate, "fit", lambda *a, **k: alone.append(a) or fit(*a, **k))
+    monkeypatch.setattr(
+        calibrate, "together", lambda *a: Together(dict.fromkeys(NAMES, torch.zeros(20, 2)), [], [3, 7])
+    )
+    found = credo.calibrate(cases.normal_mean, "full_rank", Y, simulations=20, draws=19, progress=False)
+    assert len(alone) == 3  # the first data set and these two
+    assert len(found.ranks) == 20 and (found.ranks["m"].drop([3, 7]) == 0).all()
+    assert found.notes == ("2 of 20 fits did not settle at once, and were made one after another",)
+
+
+def test_an_error_of_the_fits_at_once_is_told(monkeypatch):
+    def no_memory(*arguments):
+        raise MemoryError("no memory for the draws\nof all data sets")
+
+    ranked = Counts([dict.fromkeys(NAMES, torch.zeros(2))] * 20, list(range(20)), [])
+    monkeypatch.setattr(calibrate, "one_by_one", lambda *a: ranked)
+    monkeypatch.setattr(together, "_normals", no_memory)
+    found = credo.calibrate(cases.normal_mean, None, Y, simulations=20, draws=19, progress=False)
+    assert found.method == "fitted by exact, one after another"
+    assert found.notes == ("fitted one after another, not at once: no memory for the draws",)
+
+
+def test_normals_that_move_are_those_to_be_made_again(monkeypatch):
+    moving = torch.arange(20) < 3
+    normals = together.normals
+    monkeypatch.setattr(together, "normals", lambda *a, **k: normals(*a, **k)._replace(moving=moving))
+    drawn = simulate(cases.normal_mean, (Y,), origins(cases.normal_mean, (Y,), ["y"]), 20, 0, ["y"])
+    first = credo.fit(cases.normal_mean, "full_rank", *drawn.data((Y,), 0), progress=False)
+    assert together.together(first, drawn, torch.optim.Adam, None, 19, 0).again == [0, 1, 2]
+
+
 @pytest.mark.slow
 def test_guides_that_read_values_are_fitted_one_after_another():
     options = {"simulations": 20, "draws": 19, "steps": 150, "compile": False, "plan": "fast", "progress": False}
     found = credo.calibrate(cases.normal_mean, trained_in_a_branch, Y, **options)
     assert found.method == "fitted by svi, one after another"
-    together = credo.calibrate(cases.normal_mean, trained, Y, **options)
-    assert together.method == "fitted by svi, all data sets at once"
-    assert (found.ranks["m"] - together.ranks["m"]).abs().mean() < 4  # of draws with other noise
+    at_once = credo.calibrate(cases.normal_mean, trained, Y, **options)
+    assert at_once.method == "fitted by svi, all data sets at once"
+    assert (found.ranks["m"] - at_once.ranks["m"]).abs().mean() < 4  # of draws with other noise
 
 
 def test_a_guide_that_is_too_narrow_by_its_parameter_is_found():
