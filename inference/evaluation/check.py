@@ -15,6 +15,7 @@ from ..importance.correct_fit import Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import point_estimates
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict
+from ..runtime.vectorise import is_out_of_memory
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 
@@ -46,7 +47,16 @@ def check(fit: Fit, *, seed: int = 0) -> Verdict:
     >>> credo.check(fit).trust
     'yes'
     """
-    verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+    try:
+        verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+    except (
+        ValueError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:  # of the user's program, at draws it has not met before
+        if is_out_of_memory(error):
+            raise
+        return Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), REFERENCE)
     assert verdict is not None
     return verdict
 
@@ -80,8 +90,14 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     try:
         return examined(fit, seconds=seconds, seed=fit.seed)
     except (Exception, KeyboardInterrupt) as error:  # of the user's program, at draws that it has not met before
-        why = f"not looked at: {type(error).__name__}".rstrip()
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)"))
+        return dataclasses.replace(
+            fit, verdict=Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), "credo.check(fit)")
+        )
+
+
+def _not_looked_at(error: BaseException) -> str:
+    first = str(error).partition("\n")[0]
+    return f"not looked at: {type(error).__name__}{': ' if first else ''}{first}"
 
 
 def concluded(fit: Fit, look: Look) -> Fit:

@@ -39,6 +39,7 @@ from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
+from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
@@ -92,8 +93,10 @@ def gaussian_fit(
         raise NotThisWay("latents with masked entries follow the model")
     try:
         density, state, _ = prepared(model, data, begun.state.device, settings.seed)
-    except ValueError as error:
-        raise NotThisWay(str(error)) from error
+    except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise NotThisWay(str(error).partition("\n")[0]) from error
     D = len(density.first)
     if D > MOST and (word == "laplace" or own is not None):
         raise NotThisWay(f"{D:,} latents, more than {MOST:,}")

@@ -8,6 +8,7 @@ Gaussian approximations are fitted to it.
 
 import math
 import warnings
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from ..pair.pair import Program, Summed
 from ..pair.summed_out import eliminated, enumerating
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments
-from ..runtime.defaults import default_dtype
+from ..runtime.defaults import default_dtype, of_dtypes
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_index, latent
 from ..runtime.state import State, entered, new_state, snapshot
@@ -129,10 +130,8 @@ class Density(NamedTuple):
 
     def _at_some(self, us: torch.Tensor) -> Scored:
         if self.vectorised and len(us) > 1:
-            try:
+            with suppress(ValueError, RuntimeError, ArithmeticError):  # at one of the points: the loop finds which
                 return _batched(self, us)
-            except (ValueError, RuntimeError, ArithmeticError):  # at one of the points: which one, the loop finds
-                pass
         found = [self._at_or_nan(u) for u in us]
         return torch.stack([value for value, _ in found]), torch.stack([gradient for _, gradient in found])
 
@@ -166,7 +165,9 @@ def prepared(
     """
     try:
         return _prepared_in(torch.float64, model, data, device, seed)
-    except RuntimeError:  # constants of the model in single precision
+    except RuntimeError as error:
+        if not of_dtypes(error):  # constants of the model in single precision
+            raise
         return _prepared_in(torch.float32, model, data, device, seed)
 
 
@@ -199,8 +200,7 @@ def density(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Den
     u = next(iter(site["value"] for site in sites.values())).new_empty(sum(shape.numel() for shape in shapes))
     found = Density(model, data, summed, tuple(sites), shapes, transforms, counted, follow, u)
     found = found._replace(first=_start(found))
-    vectorised = _can_batch(found)
-    return found._replace(vectorised=vectorised, chunk=max(1, at_once(lambda: found.at(found.first)) // LIVE))
+    return found._replace(vectorised=_can_batch(found), chunk=max(1, at_once(lambda: found.at(found.first)) // LIVE))
 
 
 def uniform(like: torch.Tensor) -> torch.Tensor:
@@ -211,9 +211,10 @@ def uniform(like: torch.Tensor) -> torch.Tensor:
 def _start(density: Density) -> torch.Tensor:
     for _ in range(TRIES):
         u = uniform(density.first)
-        value, gradient = density.at(u)
-        if value.isfinite() and gradient.isfinite().all():
-            return u
+        with suppress(torch.linalg.LinAlgError, ArithmeticError):  # at this point
+            value, gradient = density.at(u)
+            if value.isfinite() and gradient.isfinite().all():
+                return u
     raise ValueError(
         f"the density of the model is zero or not finite at each of {TRIES} starting points (uniform on -2 to 2 "
         f"in unconstrained space); check that the model can produce the observations, and scale them to order 1"

@@ -61,14 +61,26 @@ def refuse_unsampleable(model: Program, data: tuple[Any, ...], names: list[str])
 
 
 def start(model: Program, data: tuple[Any, ...]) -> poutine.Trace:
-    """A trace of the model at values of order 1, with a finite density if one is found in so many tries."""
+    """A trace of the model at values of order 1, with a finite density if one is found in so many tries.
+
+    Raises the LinAlgError or ArithmeticError of the model where it runs at no such values.
+    """
+    found, failed = None, None
     for _ in range(TRIES):
-        trace = poutine.trace(InitMessenger(_near)(model)).get_trace(*data)
+        try:
+            trace = poutine.trace(InitMessenger(_near)(model)).get_trace(*data)
+        except (torch.linalg.LinAlgError, ArithmeticError) as error:  # at these values: no Cholesky factor, say
+            failed = error
+            continue
+        found = trace
         for name, site in observed(trace).items():
             refuse_unscored(name, site)
         if math.isfinite(trace.log_prob_sum()):
             break
-    return trace
+    if found is None:
+        assert failed is not None
+        raise failed
+    return found
 
 
 def _near(site: Site) -> torch.Tensor:

@@ -26,6 +26,7 @@ from ..posterior.marginals import model_trace
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
+from ..runtime.vectorise import is_out_of_memory
 from .chart import Chart
 from .correction import SEARCHED, Correction, correction
 from .guide_draws import GuideDraws, guide_draws_weighed, in_double
@@ -61,8 +62,10 @@ def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look | None
     found = importance(guide.log_weights)
     try:
         density, state, _ = prepared(with_parameters(fit), fit.data, fit.state.device, seed)
-    except (ValueError, NotImplementedError) as error:
-        return Look(guide, found, None, str(error))
+    except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        return Look(guide, found, None, str(error).partition("\n")[0])
     if (D := len(density.first)) > MOST:
         return Look(guide, found, None, f"{D:,} latents", density.transforms)
     with entered(state), default_dtype(density.first.dtype):

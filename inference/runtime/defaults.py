@@ -4,6 +4,7 @@ A model that says `dist.Normal(0.0, 5.0)` or `torch.zeros(2)`, or that closes ov
 is: new tensors are made there, constants made elsewhere are moved.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from ..distributions.dirichlet import InDouble
 from .replaced import attribute_replaced
 
 CPU = torch.device("cpu")
+OF_DTYPES = re.compile("dtype|scalar type|type of input|double|float", re.IGNORECASE)
 MOST = 1000  # copies of constants that are kept
 Moved = dict[int, tuple[torch.Tensor, int, torch.Tensor]]  # id: (a tensor on the CPU, its version, its copy elsewhere)
 
@@ -50,6 +52,11 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def of_dtypes(error: BaseException) -> bool:
+    """Whether an error is torch's word that an operation mixes dtypes, or does not take one."""
+    return OF_DTYPES.search(str(error)) is not None
 
 
 @contextmanager

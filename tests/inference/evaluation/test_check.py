@@ -84,6 +84,14 @@ def switch(p):
     return guide
 
 
+def related(y):
+    """r is the correlation of the two columns of y; at draws of its prior beyond 1 there is none."""
+    r = pyro.sample("r", dist.Normal(0.0, 1.0))
+    root = torch.linalg.cholesky(torch.eye(2) + r * torch.eye(2).flip(0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.MultivariateNormal(torch.zeros(2), scale_tril=root), obs=y)
+
+
 def fitted(model, guide, y, **options):
     """The fit, whatever it warns of."""
     with warnings.catch_warnings():
@@ -136,6 +144,25 @@ def test_a_finite_latent_of_the_guide_is_compared_by_its_own_weights(p, trust, r
     verdict = credo.check(fitted(switched, switch(p), Y, lr=1e-3))
     assert verdict.trust == trust and reason in verdict.reasons[0]
     assert ("without k" in verdict.remedy) == (trust == "corrected")
+
+
+def test_starting_points_without_a_density_are_passed_over():
+    e = torch.randn(200, 2, generator=torch.Generator().manual_seed(1))
+    fit = credo.fit(related, None, torch.stack([e[:, 0], 0.25 * e[:, 0] + 0.9375**0.5 * e[:, 1]], 1))
+    assert fit.method == "full rank" and fit.verdict.trust == "yes"
+    assert fit.sample(1000)["r"].mean().item() == pytest.approx(0.25, abs=0.2)
+
+
+@pytest.mark.parametrize("error", [torch.linalg.LinAlgError("no factor\nand more"), RuntimeError("no factor")])
+def test_a_check_that_meets_an_error_of_the_program_is_unknown_and_says_which(monkeypatch, error):
+    def broken(*args, **kwargs):
+        raise error
+
+    fit = fitted(mean, normals("a"), Y, steps=3)
+    for place in ("importance.correct_fit.prepared", "evaluation.check.look_at"):
+        monkeypatch.setattr(f"credo.inference.{place}", broken)
+        verdict = credo.check(fit)
+        assert verdict.trust in ("unknown", "no") and verdict.reasons[-1].endswith("no factor") == (place[0] == "e")
 
 
 def test_a_value_that_the_guide_never_draws_is_missed_mass():

@@ -10,6 +10,7 @@ from credo.inference.runtime.defaults import (
     choose_device,
     default_device,
     default_dtype,
+    of_dtypes,
     on_cpu,
 )
 
@@ -28,6 +29,32 @@ def test_an_error_puts_it_back_too():
     with pytest.raises(KeyError), default_dtype(torch.float32):
         raise KeyError("mine")
     assert torch.get_default_dtype() == torch.float64
+
+
+ONE, TWO = torch.eye(2), torch.eye(2).double()
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (lambda: ONE @ TWO, True),
+        (lambda: ONE[0] @ TWO[0], True),
+        (lambda: ONE @ TWO[0], True),
+        (lambda: torch.nn.Linear(2, 2)(TWO), True),
+        (lambda: torch.nn.Conv1d(2, 2, 1)(TWO), True),
+        (lambda: torch.linalg.solve(ONE, TWO), True),
+        (lambda: ONE.clone().index_put_((torch.tensor([0]),), TWO[:1]), True),
+        (lambda: ONE.clone().scatter_(0, torch.zeros(2, 2, dtype=torch.long), TWO), True),
+        (lambda: torch.einsum("ij,jk->ik", ONE, TWO), True),
+        (lambda: torch.linalg.cholesky(-ONE), False),
+        (lambda: torch.linalg.inv(0 * TWO), False),
+        (lambda: ONE + torch.zeros(3), False),
+    ],
+)
+def test_an_error_of_dtypes_is_known_by_its_words(program, expected):
+    with pytest.raises(RuntimeError) as caught:
+        program()
+    assert of_dtypes(caught.value) == expected
 
 
 def test_inside_tensors_are_made_on_the_device_and_constants_from_outside_are_moved_there():
