@@ -29,6 +29,7 @@ from .evidence import DRAWS, as_double, evidence_gap, of_weighted_draws
 from .oracle import Oracle, find_oracle, name_of, title
 from .words import in_words, summary
 
+ALWAYS = ("mean", "exact mean", "sd", "exact sd", "error in sds", "sd ratio")  # columns of every table
 Columns = dict[str, torch.Tensor | None]
 
 
@@ -45,9 +46,9 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
     Columns: mean, exact mean, sd, exact sd, error in sds (of the mean, in exact sds), sd ratio; kl, in nats, between
         marginals (NaN without a density); W2, the Wasserstein distance in the units of the site, where the exact
         marginal is normal; total variation, for finite sites; verdict: in words what is off by more than 0.1 sds, 10 %
-        of the sd, or 0.05 of total variation, and by more than 4 Monte Carlo errors of a reference. Columns without
-        any number are left out. Latents that were summed out have no row; deterministic sites of at most 20 scalars
-        have one if the exact posterior has them, as that of a `credo.reference` does.
+        of the sd, or 0.05 of total variation, and by more than 4 Monte Carlo errors of a reference. kl, W2 and total
+        variation are left out where they have no number. Latents that were summed out have no row; deterministic sites
+        of at most 20 scalars have one if the exact posterior has them, as that of a `credo.reference` does.
     `.attrs`: in_words, the first line; log_evidence, elbo, elbo_error, evidence_gap (nats) and gap_in_words; against,
         what the fit is compared with; reference, the name printed over its columns; joint, {site: (KL in nats, W2)} of
         vectors that are Gaussian in both. The gap is KL(q || p) of all latents jointly: infinite for point estimates,
@@ -99,7 +100,8 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
             joint[name] = (kl_divergence(ours, theirs).item(), wasserstein_normals(ours, theirs).item())
     numbers = pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
     verdicts = [in_words(row) for row in rows.values()]
-    table = Comparison(numbers.dropna(axis="columns", how="all").assign(verdict=verdicts))
+    empty = [column for column in numbers if column not in ALWAYS and numbers[column].isna().all()]
+    table = Comparison(numbers.drop(columns=empty).assign(verdict=verdicts))
     points = any(is_point(known.get(name), sd) for name, (_, sd) in q.items())
     if corrected and fit.correction is not None:
         gap, impossible = of_weighted_draws(fit.correction.importance, exact.log_evidence), False

@@ -119,3 +119,15 @@ def test_a_posterior_of_other_sites_is_refused(fit):
 
 def t(x: float) -> torch.Tensor:
     return torch.tensor(x, dtype=torch.float64)
+
+
+def test_a_guide_without_a_mean_is_unknown_in_words():
+    def heavy(y):
+        pyro.sample("m", dist.Cauchy(pyro.param("l", torch.tensor(0.5)), 0.5))
+
+    def normal(y):
+        pyro.sample("y", dist.Normal(pyro.sample("m", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+    table = credo.compare(credo.fit(normal, heavy, torch.tensor(1.0), steps=0))
+    assert table["error in sds"].isna().all() and "not finite" in str(table)
+    assert table.attrs["in_words"] == "m: unknown: a mean or an sd is not finite"
