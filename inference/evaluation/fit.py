@@ -12,6 +12,7 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.call import by_name
 from ..runtime.datasets import batch_size_of
+from ..runtime.sites import latent
 from ..variational.interrupts import CtrlC, interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.prepare import begin
@@ -143,6 +144,8 @@ def _without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) 
         if guide is None:
             runner._looked = begun
             fit, why = chosen(model, begun, settings, data, warnings)
+        elif not latent(begun.q):
+            return [], ""
         else:
             fit, why = gaussian_fit(begun, word or "", settings, data, warnings, own=own, sure=own is not None), ""
         return [] if fit is None else [dataclasses.replace(fit, why=why)], why

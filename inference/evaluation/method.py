@@ -45,6 +45,8 @@ def chosen(
     if (found := exact_fit(model, begun, settings, data)) is not None:
         warnings += begun.warnings
         return found, "credo.exact found the posterior in closed form"
+    if not latent(begun.q):
+        return None, "all latents are finite"
     try:
         fit = gaussian_fit(begun, "full_rank", settings, data, warnings, sure=True)
     except NotThisWay as error:
@@ -80,7 +82,7 @@ def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any,
     """The posterior in closed form as a fit; None where none is found with little work."""
     with entered(begun.state), torch.no_grad():
         p = poutine.trace(poutine.replay(model, trace=begun.q)).get_trace(*begun.pair.data)
-    sites = latent(begun.q)
+    sites = latent(begun.q) or latent(p)  # where all latents are finite, none is summed out: the guide draws them
     numbers = sum(site["value"].numel() for site in sites.values())
     if numbers > EXACT or len(latent(p)) + len(observed(p)) > SITES:
         return None
@@ -94,7 +96,7 @@ def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any,
         return None
     guide = exact_guide(posterior, {name: latent(p)[name] for name in sites}, begun.dtype)
     state = new_state((model, guide, begun.pair.data), settings.seed, begun.state.device)
-    pair = Pair(model, guide, begun.pair.data, begun.pair.summed)
+    pair = Pair(model, guide, begun.pair.data, begun.pair.summed if latent(begun.q) else None)
     with entered(state):
         fit = finished(model, pair, [], Plan(()), "converged: in closed form", settings.seed, begun.given)
     return examined(dataclasses.replace(fit, method="exact", exact=posterior), seconds=0.0)

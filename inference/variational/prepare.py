@@ -10,6 +10,7 @@ from ..objective.elbo import log_weight
 from ..pair.autoguide import start_elsewhere
 from ..pair.batches import Rows, batch
 from ..pair.followers import find_followers
+from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
 from ..planning.legal import fullest, in_loops_over_some_rows
@@ -118,17 +119,27 @@ def _begin_in(
         drawn = {getattr(site["value"], "dtype", None) for site in latent(q).values()}
         if dtype != torch.float64 and torch.float64 in drawn:
             raise _InDouble
-        if not unconstrained():
+        if not unconstrained() and not _finite_alone(guide, q, summed):
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
         pair = Pair(model, guide, given.values, summed)
         pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
     return Begun(state, dtype, pair, q, given, [*given.notices, *found.warnings], found.fixed_part)
 
 
+def _finite_alone(guide: Program, q: poutine.Trace, summed: Summed | None) -> bool:
+    """Whether credo's own guide has nothing to draw, since all latents of the model are finite and are summed out."""
+    return isinstance(guide, MeanField) and not latent(q) and summed is not None
+
+
 def prepare(begun: Begun, settings: Settings) -> Prepared:
     """What the run must know before its first step: estimators, particles, batches. Raises ValueError as `begin`."""
     state, dtype, pair, q, given, *_ = begun
     with entered(state):
+        if not unconstrained():
+            raise ValueError(
+                "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
+                "posterior in closed form, or says why it has none"
+            )
         rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names)
         if rows is not None and rows.size < rows.n:
             pair, of_all = batch(pair, rows, torch.arange(rows.size)), None

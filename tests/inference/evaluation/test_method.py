@@ -175,6 +175,23 @@ def test_summed_latents_are_drawn_as_in_any_fit():
     assert draws["k"].float().mean(0).round().tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_finite_latents_alone_have_their_closed_form():
+    """Two rows of k ~ Bernoulli(.3), y ~ Normal(k, 1), by Bayes' theorem; other guides have nothing to train."""
+
+    def rows(y):
+        with pyro.plate("N", len(y)):
+            k = pyro.sample("k", dist.Bernoulli(0.3))
+            pyro.sample("y", dist.Normal(k, 1.0), obs=y)
+
+    y = torch.tensor([0.8, -0.3])
+    fit = credo.fit(rows, None, y, **QUICK)
+    odds = 0.3 / 0.7 * (y - 0.5).exp()
+    assert fit.method == "exact" and torch.allclose(fit.exact.marginals["k"].probs.float(), odds / (1 + odds))
+    assert torch.allclose(fit.sample(4000)["k"].mean(0), odds / (1 + odds), atol=0.03)
+    with pytest.raises(ValueError, match="no parameters to train, since all latents are finite"):
+        credo.fit(rows, "mean_field", y, **QUICK)
+
+
 def test_mistakes_are_those_of_any_fit():
     with pytest.raises(ValueError, match="y: 1 of 2 values are not finite"):
         credo.fit(normal, None, torch.tensor([1.0, math.nan]))
