@@ -28,7 +28,7 @@ from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .chart import Chart
-from .correction import SEARCHED, Correction, correction
+from .correction import SEARCHED, Correction, correction, disagreement
 from .guide_draws import GuideDraws, guide_draws_weighed, in_double
 
 MOST = 2000  # latents
@@ -78,6 +78,10 @@ def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look | None
         if not normals and D > SEARCHED:
             return Look(guide, found, None, f"no normal to start from, with {D:,} latents", density.transforms)
         corrected = correction(density, normals, draws=draws, seed=seed, search=search)
+    good = found.reliable and found.ess > GOOD * n
+    if corrected.few and good and not disagreement(found, [corrected.importance]):  # of many latents
+        own = {name: value for name, value in guide.values.items() if name in density.names}
+        corrected = Correction(own, found, "")
     return Look(guide, found, corrected, "", density.transforms)
 
 
@@ -161,7 +165,10 @@ def affordable(density: Density, seconds: float) -> tuple[int, bool]:
 
 
 def moments(density: Density, guide: GuideDraws) -> FullRankNormal | None:
-    """The normal with the mean and the covariance of the draws of a guide, unconstrained; None if it has none."""
+    """The normal with the mean and the covariance of the draws of a guide, unconstrained; None if it has none.
+
+    Correlations are shrunk by the share of their squares that noise explains (Schäfer and Strimmer 2005).
+    """
     us = unconstrained(density, guide.values)
     D = len(density.first)
     us = us[us.isfinite().all(1)]
@@ -171,7 +178,10 @@ def moments(density: Density, guide: GuideDraws) -> FullRankNormal | None:
     if not (sd > 0).all() or not sd.isfinite().all():
         return None
     correlation = torch.corrcoef(us.T).reshape(D, D)
-    shrunk = correlation + (0.01 + D / len(us)) * torch.eye(D, dtype=us.dtype, device=us.device)
+    eye = torch.eye(D, dtype=us.dtype, device=us.device)
+    squares = (correlation - eye).square()
+    by_noise = (((1 - squares).square() - eye).sum() / (len(us) - 1) / squares.sum()).nan_to_num(nan=0.0).clamp(max=1)
+    shrunk = (1 - by_noise) * (correlation + D / len(us) * eye) + (by_noise + 0.01) * eye
     factor, failed = torch.linalg.cholesky_ex(shrunk)
     return None if failed or not math.isfinite(float(factor.sum())) else FullRankNormal(mean, sd[:, None] * factor)
 

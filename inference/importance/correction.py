@@ -35,6 +35,7 @@ class Correction(NamedTuple):
     values: dict[str, torch.Tensor]  # {site: (S, *shape of the site)}
     importance: Importance
     doubt: str  # why they cannot be trusted; "" if they can
+    few: bool = False  # whether they are worth too few draws, and nothing else speaks against them
 
     @property
     def trusted(self) -> bool:
@@ -70,9 +71,9 @@ def correction(
     best = max(looks, key=lambda look: (not look.doubt, look.drawn.importance.ess))
     evidence = best.drawn.importance.log_evidence
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
-    doubt = best.doubt or _disagreement(best.drawn.importance, [each for each in more if each.reliable])
-    doubt = _improper(density, best) or doubt
-    return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, doubt)
+    wrong = _improper(density, best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
+    few = bool(best.doubt) and best.drawn.importance.reliable and not best.drawn.rounds and not wrong
+    return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, wrong or best.doubt, few)
 
 
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
@@ -84,11 +85,11 @@ def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, ro
         doubt = f"{draws:,} weighted draws are worth {found.ess:.0f}"
     elif drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
         again = adapted(chart.values, normals, draws=draws, seed=seed + 12)
-        doubt = _disagreement(found, [again.importance])
+        doubt = disagreement(found, [again.importance])
     return _Look(chart, drawn, doubt, normals[0])
 
 
-def _disagreement(found: Importance, others: list[Importance]) -> str:
+def disagreement(found: Importance, others: list[Importance]) -> str:
     """Why an estimate of log p(data) is wrong beside others; "" if it is not. Mass that was missed makes it small."""
     for other in others:
         error = (found.log_evidence_error**2 + other.log_evidence_error**2) ** 0.5

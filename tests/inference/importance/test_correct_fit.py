@@ -67,6 +67,25 @@ def test_parameters_of_the_model_keep_their_trained_values():
     assert (weights @ a).item() == pytest.approx((2 + fit.params["prior"].item()) / 2, abs=0.05)
 
 
+def many(y):
+    pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:site 'a'")
+@pytest.mark.parametrize(("of_a", "right"), [(dist.Normal(0.0, 1.0), True), (dist.HalfNormal(1.0), False)])
+def test_of_many_latents_the_draws_of_a_good_guide_are_themselves_the_weighted_ones(of_a, right):
+    def guide(y):
+        pyro.sample("a", of_a)
+        with pyro.plate("N", len(y)):
+            pyro.sample("z", dist.Normal(y / 2 + pyro.param("off", torch.tensor(0.0)), 0.5**0.5))
+
+    y = torch.randn(200, generator=torch.Generator().manual_seed(1))
+    look = look_at(credo.fit(many, guide, y, steps=0, progress=False), seconds=4.0)
+    assert look.importance.reliable and look.correction.trusted == right
+
+
 def test_a_model_without_a_density_has_no_correction_and_says_why():
     fit = credo.fit(counts, count_guide, Y, steps=2, progress=False)
     look = look_at(fit, seconds=1.0)
