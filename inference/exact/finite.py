@@ -158,12 +158,13 @@ def _draw(
         which, plates = drawn[node["infer"]["_enumerate_symbol"]]
         depth = {tables.trace.plate_to_symbol[p.name]: p.dim for p in node["cond_indep_stack"] if p.vectorized}
         order = sorted(range(len(plates)), key=lambda i: depth[plates[i]])
-        if which.numel() != n * site["fn"].batch_shape.numel():
+        shape = torch.Size(site["fn"].batch_shape)  # a tuple, where Pyro has expanded the site
+        if which.numel() != n * shape.numel():
             raise NoClosedForm(
-                f"site {name!r}: a site outside of its plate depends on all its {site['fn'].batch_shape.numel()} rows, "
+                f"site {name!r}: a site outside of its plate depends on all its {shape.numel()} rows, "
                 f"which cannot be enumerated apart"
             )
-        which = which.permute(0, *(1 + i for i in order)).reshape(n, *site["fn"].batch_shape)
+        which = which.permute(0, *(1 + i for i in order)).reshape(n, *shape)
         result[name] = values[name][which]
     return result
 

@@ -80,3 +80,18 @@ def test_a_refusal_of_finite_latents_speaks_of_no_guide():
     with pytest.raises(credo.NoClosedForm, match="'k'") as refused:
         credo.exact(neighbours, NOISE)
     assert "guide" not in str(refused.value)
+
+
+def test_a_finite_latent_that_depends_on_another_outside_of_plates():
+    def model(y):
+        k = pyro.sample("k", dist.Categorical(torch.ones(3) / 3))
+        j = pyro.sample("j", dist.Bernoulli(0.2 + 0.3 * (k == 1)))
+        pyro.sample("y", dist.StudentT(4.0, j + k, 1.0), obs=y)
+
+    y = torch.tensor(1.2, dtype=torch.float64)
+    prior = torch.tensor([[0.8, 0.2], [0.5, 0.5], [0.8, 0.2]], dtype=torch.float64) / 3  # k, j
+    joint = prior * dist.StudentT(4.0, torch.arange(3.0)[:, None] + torch.arange(2.0), 1.0).log_prob(y).exp()
+    found = credo.exact(model, y)
+    near(found.log_evidence, joint.sum().log(), 1e-6)
+    near(found.marginals["k"].probs, joint.sum(1) / joint.sum(), 1e-6)
+    near(found.marginals["j"].probs, joint[:, 1].sum() / joint.sum(), 1e-6)
