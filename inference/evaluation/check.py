@@ -20,6 +20,7 @@ from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 
 SHARE, LONGEST, SHORTEST = 0.1, 0.5, 0.04  # of the CPU of a fit; seconds of a look by default
+LEAST = 0.2  # seconds of the look at a fit that says "converged", however short it was
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
 FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
 KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
@@ -78,13 +79,14 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
 
 
 def with_verdict(fit: Fit, spent: float) -> Fit:
-    """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit.
+    """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit, or
+    .2 seconds if it says that it has converged.
 
     An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """
     if fit.verdict is not None:
         return fit
-    seconds = min(SHARE * spent, LONGEST)
+    seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))
     try:
