@@ -18,14 +18,13 @@ from torch.distributions import biject_to
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
 from ..exact.derivatives import hessian_products
-from ..pair.backward import draw_summed
+from ..pair.backward import determined
 from ..pair.followers import without_masks
 from ..pair.pair import Program, Summed
 from ..pair.summed_out import eliminated, enumerating
 from ..preflight.given import checking_model
 from ..runtime.arguments import arguments
 from ..runtime.defaults import default_dtype, of_dtypes
-from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_index, latent
 from ..runtime.state import State, entered, new_state, snapshot
 from ..runtime.vectorise import at_once, draw_each, is_out_of_memory
@@ -60,6 +59,10 @@ class Density(NamedTuple):
             transform = self.transforms[name]
             values[name] = transform(x)
             total = total + transform.log_abs_det_jacobian(x, values[name]).sum()
+        return total + self.log_prob(values)
+
+    def log_prob(self, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        """log p(data, z) at these latents in their own spaces, a scalar; finite latents are summed out."""
         program = self.model if self.summed is None else enumerating(self.model, self.summed)
         trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*self.data)
         trace.compute_log_prob(site_filter=lambda name, site: not is_index(site))
@@ -67,7 +70,8 @@ class Density(NamedTuple):
         together = {name for group in groups for name in group.sites}  # finite latents and what depends on them
         nodes: dict[str, Site] = dict(trace.nodes)
         alone = [site["log_prob"] for name, site in nodes.items() if "log_prob" in site and name not in together]
-        return total + sum(term.sum() for term in [*alone, *(group.cost for group in groups)])
+        terms = [*alone, *(group.cost for group in groups)]
+        return sum((term.sum() for term in terms), self.first.new_zeros(()))
 
     def at(self, u: torch.Tensor) -> Scored:
         """(log p(data, u), a scalar; its gradient (D,)) at u (D,)."""
@@ -111,14 +115,7 @@ class Density(NamedTuple):
         kept = {name for name, numbers in self.follow.items() if numbers * len(u) <= MOST or name in self.values}
 
         def one(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            program = HeldSites(values)(self.model)
-            if self.summed is not None:
-                others = poutine.trace(program).get_trace(*self.data)
-                for name in self.summed.sites:
-                    others.remove_node(name)
-                program = HeldSites(draw_summed(self.model, others, self.data, self.summed))(program)
-            nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*self.data).nodes)
-            return {name: nodes[name]["value"] for name in nodes if name in kept}
+            return determined(self.model, self.data, self.summed, values, kept)
 
         return draw_each(one, self.constrained(u)) if kept else {}
 

@@ -16,9 +16,8 @@ from torch.distributions import constraints
 
 from ..distributions.unwrap import unwrapped
 from ..gaussian.density import Density, Scored
-from ..pair.summed_out import eliminated, enumerating
 from ..runtime.held import HeldSites
-from ..runtime.sites import Site, independent_of_draws, is_index, latent
+from ..runtime.sites import Site, independent_of_draws, latent
 
 Values = dict[str, torch.Tensor]
 
@@ -73,15 +72,9 @@ class Chart(NamedTuple):
                 total = total + density.transforms[name].log_abs_det_jacobian(x, values[name]).sum()
         if not noise:
             return density.log_joint(u), values
-        program = density.model if density.summed is None else enumerating(density.model, density.summed)
         with _Decentred(noise) as moved:
-            trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*density.data)
-        trace.compute_log_prob(site_filter=lambda name, site: not is_index(site))
-        groups = [] if density.summed is None else eliminated(trace, density.summed)
-        together = {name for group in groups for name in group.sites}
-        nodes: dict[str, Site] = dict(trace.nodes)
-        alone = [site["log_prob"] for name, site in nodes.items() if "log_prob" in site and name not in together]
-        total = total + sum(term.sum() for term in [*alone, *(group.cost for group in groups)]) + moved.log_det
+            total = total + density.log_prob(values)
+        total = total + moved.log_det
         return total, values | moved.values
 
 

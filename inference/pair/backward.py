@@ -14,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.ops import packed
 
+from ..runtime.held import HeldSites
 from ..runtime.sites import Site
 from .elimination import LogSums
 from .pair import Program, Summed
@@ -42,6 +43,25 @@ def draw_summed(
         drawn[letter] = _index(table, letter)
     nodes: dict[str, Site] = dict(trace.nodes)
     return {name: _value(nodes[name], drawn, trace.symbol_to_dim) for name in nodes if name in summed.sites}
+
+
+def determined(
+    model: Program, data: tuple[Any, ...], summed: Summed | None, values: dict[str, torch.Tensor], wanted: Set[str]
+) -> dict[str, torch.Tensor]:
+    """One draw of the wanted sites of the model that follow from its other latents: summed out, or deterministic.
+
+    values: of the other latents. `vmap` can batch it.
+    """
+    if not wanted:
+        return {}
+    program = HeldSites(values)(model)
+    if summed is not None:
+        others = poutine.trace(program).get_trace(*data)
+        for name in summed.sites:
+            others.remove_node(name)
+        program = HeldSites(draw_summed(model, others, data, summed))(program)
+    nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*data).nodes)
+    return {name: nodes[name]["value"] for name in nodes if name in wanted}
 
 
 def _doubled(table: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Set
 import torch
 from pyro import poutine
 
-from ..pair.backward import draw_summed
+from ..pair.backward import determined, draw_summed
 from ..pair.masked import MaskedSites
 from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
@@ -57,21 +57,11 @@ def joint_draws(
     many = getattr(fit.guide, "joint_draws", None)
     if many is None or fit.followers:
         return draw(lambda: then(joint_draw(fit, wanted)), n)
-    return draw_each(lambda values: then(values | _determined(fit, values, wanted)), many(n))
 
+    def one(values: Values) -> Values:
+        return then(values | determined(fit.model, fit.data, fit.summed, values, wanted))
 
-def _determined(fit: Approximation, values: Values, wanted: Set[str]) -> Values:
-    """One draw of the wanted sites `beyond_the_guide`, given latents of the guide."""
-    if not wanted:
-        return {}
-    program = HeldSites(values)(fit.model)
-    if fit.summed is not None:
-        others = poutine.trace(program).get_trace(*fit.data)
-        for name in fit.summed.sites:
-            others.remove_node(name)
-        program = HeldSites(draw_summed(fit.model, others, fit.data, fit.summed))(program)
-    nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*fit.data).nodes)
-    return {name: nodes[name]["value"] for name in nodes if name in wanted}
+    return draw_each(one, many(n))
 
 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:
