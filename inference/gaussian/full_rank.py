@@ -16,7 +16,7 @@ from ..runtime.generators import noise
 from .ascent import Hessians
 from .batch_and_match import batch_and_match
 from .density import TRIES, Density, uniform
-from .full_rank_normal import FullRankNormal, Normal, Scores, generator, standard
+from .full_rank_normal import FullRankNormal, Normal, Scores, elsewhere, generator, standard
 from .natural_gradient import ERROR, Settled, natural_gradient
 from .psis import Importance, importance, weighted_moments
 from .starts import Path, pathfinder
@@ -31,7 +31,7 @@ MOST = 1000  # latents up to which natural gradients refine the result: they nee
 BATCH, LARGER = 32, 64  # draws of an iteration of batch and match, up to and beyond SMALL latents
 SMALL = 100
 SHORT, LONG = 100, 300  # iterations of batch and match at most, where natural gradients follow and where none do
-ELSEWHERE, LESS = 5.0, 5.0  # sds between two modes; nats by which the lesser one may be below log p(data)
+LESS = 5.0  # nats by which the lesser of two modes may be below log p(data)
 NEWTON, IN_A_LOOP = 1000, 30  # latents up to which Hessians are taken; the same for a model that `vmap` does not take
 PASSES = 2  # of gradients that fit into memory at once, which a Hessian may take
 
@@ -103,12 +103,11 @@ def looked_at(
 
 
 def another_mode(normal: FullRankNormal, log_evidence: float, paths: list[Path]) -> Path | None:
-    """The best normal on the ascents that is ELSEWHERE in a mean, by its own sds and by those of `normal`, and holds at
-    least exp(-LESS) of the evidence; None if there is none.
+    """The best normal on the ascents that is `elsewhere` and holds at least exp(-LESS) of the evidence; None without
+    one.
     """
     for path in paths:
-        far = (path.normal.mean - normal.mean).abs() / torch.maximum(path.normal.sd, normal.sd)
-        if far.max() > ELSEWHERE and path.elbo > log_evidence - LESS:
+        if elsewhere(path.normal, normal) and path.elbo > log_evidence - LESS:
             return path
     return None
 

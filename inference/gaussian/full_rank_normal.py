@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+ELSEWHERE = 5.0  # sds between two modes
 # us (n, D) -> (log p(data, u) in nats (n,), gradients (n, D)); NaN or infinite where p has no density
 Scores = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -84,3 +85,8 @@ class Counted:
     def __call__(self, us: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.points += len(us)
         return self.scores(us)
+
+
+def elsewhere(one: FullRankNormal, other: FullRankNormal) -> bool:
+    """Whether their means differ by more than ELSEWHERE in a coordinate, in the larger of their sds: two modes."""
+    return bool(((one.mean - other.mean).abs() / torch.maximum(one.sd, other.sd)).max() > ELSEWHERE)

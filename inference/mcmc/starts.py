@@ -13,12 +13,12 @@ import torch
 from ..gaussian.batch_and_match import batch_and_match
 from ..gaussian.density import TRIES, Density, uniform
 from ..gaussian.full_rank import cheap_hessians
-from ..gaussian.full_rank_normal import FullRankNormal, generator, standard
+from ..gaussian.full_rank_normal import elsewhere, generator, standard
 from ..gaussian.starts import Path, pathfinder
 
 MOST = 500  # latents up to which normals are fitted
 PATHS = 8  # ascents, at least
-ELSEWHERE, NEGLIGIBLE = 5.0, 20.0  # sds between two modes; nats by which the evidence of a mode is too small to matter
+NEGLIGIBLE = 20.0  # nats by which the evidence of a mode is too small to matter
 ITERATIONS = 60  # of batch and match
 
 
@@ -39,7 +39,7 @@ def starts(density: Density, chains: int, seed: int) -> Starts:
     fitted = batch_and_match(density.at_each, paths[0].normal, iterations=ITERATIONS, seed=seed + 1).normal
     if not fitted.factor.isfinite().all():
         fitted = paths[0].normal
-    chosen = [fitted if not _apart(path.normal, fitted) else path.normal for path in spread(paths, chains)]
+    chosen = [path.normal if elsewhere(path.normal, fitted) else fitted for path in spread(paths, chains)]
     e = standard(chains, fitted, generator(seed + 2, density.first))
     us = torch.stack([normal.at(e[c : c + 1])[0] for c, normal in enumerate(chosen)])
     means = torch.stack([normal.mean for normal in chosen])
@@ -56,16 +56,11 @@ def spread(paths: list[Path], chains: int) -> list[Path]:
     """So many of the paths, repeated if there are too few: one of each mode that matters, then the best ones."""
     modes: list[Path] = []
     for path in paths:
-        if path.elbo > paths[0].elbo - NEGLIGIBLE and all(_apart(path.normal, other.normal) for other in modes):
+        if path.elbo > paths[0].elbo - NEGLIGIBLE and all(elsewhere(path.normal, other.normal) for other in modes):
             modes.append(path)
     ordered = [*modes, *(path for path in paths if not any(path is mode for mode in modes))]
     near = [path for path in ordered if path.elbo > paths[0].elbo - NEGLIGIBLE]
     return [near[c % len(near)] for c in range(chains)]
-
-
-def _apart(one: FullRankNormal, other: FullRankNormal) -> bool:
-    """Whether their means are ELSEWHERE, in the larger of their sds."""
-    return bool(((one.mean - other.mean).abs() / torch.maximum(one.sd, other.sd)).max() > ELSEWHERE)
 
 
 def starting_points(density: Density, chains: int) -> torch.Tensor:
