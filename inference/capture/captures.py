@@ -82,7 +82,7 @@ class Captures:
         """The signature with the values that Python reads from these data, as far as the recordings tell."""
         now = signature
         for key, recorded in self.recorded.items():
-            if key._replace(read=()) == signature:
+            if key.read and key._replace(read=()) == signature:
                 now = signature._replace(read=recorded.reads(inputs))
                 if now == key:
                     self.new_reads = 0
