@@ -8,7 +8,7 @@ of the block stands at an auxiliary site, as in Pyro's AutoMultivariateNormal.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..exact.block_posterior import Draws
 from ..exact.closed_form import Exact
 from ..exact.mixture import Component, sample
 from ..runtime.generators import noise
+from ..runtime.held import HeldSites
 from ..runtime.sites import Site
 
 
@@ -50,9 +51,7 @@ class ExactGuide:
             values = {name: values[name] for name in together}
             point = dist.Delta(torch.zeros((), device=device), log_density=self._log_prob(values).to(device))
             pyro.sample("_exact_latent", point, infer={"is_auxiliary": True})
-            for name, value in values.items():
-                delta = dist.Delta(value.to(device), event_dim=value.dim() - self.rows[name])
-                drawn[name] = self._drawn(name, delta)
+            drawn |= {name: self._point(name, value.to(device)) for name, value in values.items()}
         return {name: drawn[name] for name in self.sites}
 
     def joint_draws(self, n: int) -> Draws:
@@ -61,6 +60,23 @@ class ExactGuide:
         with torch.no_grad():
             drawn = sample(self.exact.components, n)
         return {name: self._cast(drawn[name]).to(device) for name in self.sites}
+
+    def holding(self, values: Draws) -> Callable[..., Draws]:
+        """A guide that has one of the `joint_draws`, without the density of sites that depend on each other."""
+
+        def guide(*data: Any, **named: Any) -> Draws:
+            device = torch.get_default_device()
+            with HeldSites(values):
+                fns = {name: cast(fn, self.dtype, device) for name, fn in self.alone.items()}
+                return {
+                    name: self._drawn(name, fns[name]) if name in fns else self._point(name, values[name])
+                    for name in self.sites
+                }
+
+        return guide
+
+    def _point(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        return self._drawn(name, dist.Delta(value, event_dim=value.dim() - self.rows[name]))
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value

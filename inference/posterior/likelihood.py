@@ -16,17 +16,18 @@ from pyro import poutine
 from ..distributions.unwrap import kind
 from ..pair.batches import rows_of
 from ..pair.costs import DATA, GUIDE, PRIOR, run
-from ..pair.pair import Pair
+from ..pair.pair import Pair, Program
 from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
 from ..runtime.arguments import number_of_draws
 from ..runtime.call import argument_names, by_name
-from ..runtime.sites import latent, observed, plates
+from ..runtime.held import HeldSites
+from ..runtime.sites import Site, is_index, latent, plates
 from ..runtime.state import reading
-from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
 from .explained import naming_arguments
 from .predict import new_arguments
+from .sample import draw_with_guide
 
 
 class LogLikelihood(NamedTuple):
@@ -58,14 +59,17 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     pair = pair_of(fit)._replace(data=new_arguments(fit, new))
     with naming_arguments(fit, pair.data), reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))
+        if together := _drawn_together(fit):
+            pair = pair._replace(guide=_rows_from_model(pair, pair.guide, together))
         _observed_all(pair, names)
         over_rows = _plates_over_rows(fit, pair)
         if pair.summed is not None:
             guide = poutine.trace(pair.guide).get_trace(*pair.data)
             refuse_shared(pair.model, guide, pair.data, pair.summed, over_rows, "no row has a likelihood of its own")
 
-        def one() -> torch.Tensor:
-            _, costs, where, dims, _ = run(pair)
+        def one(guide: Program) -> torch.Tensor:
+            guide = _rows_from_model(pair, guide, together) if together else guide
+            _, costs, where, dims, _ = run(pair._replace(guide=guide))
             total = torch.zeros((), dtype=torch.float64)
             nested = frozenset().union(*where.values())  # plates, whose own sites hold indices
             for (side, name), cost in costs.items():
@@ -81,7 +85,7 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
                     total = total + sign * cost.double()
             return total
 
-        log_weights = draw(one, n)  # (n, N)
+        log_weights = draw_with_guide(fit, n, one)  # (n, N)
     values = log_weights.logsumexp(0) - math.log(n)
     weights = (log_weights - values).exp()  # mean 1
     return LogLikelihood(values, weights.std(0) / math.sqrt(n))
@@ -98,12 +102,46 @@ def _observed_all(pair: Pair, names: list[str]) -> None:
             f"log_likelihood(fit, n, {', '.join(names)}, ...)"
         )
     check(pair.model, pair.guide, pair.data, names, whole=False)
+
+
+def _drawn_together(fit: Approximation) -> frozenset[str]:
+    """The latents of rows that the guide draws together with others: q has no density of one row alone.
+
+    Raises ValueError for a latent of rows that is a point, the same in every draw.
+    """
+    guide, other = (poutine.trace(fit.guide).get_trace(*fit.data) for _ in range(2))
+    nodes: dict[str, Site] = dict(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data).nodes)
+    rows = rows_of(fit.data)[1]
+    seen = {f.name for s in nodes.values() if s["type"] == "sample" and s["is_observed"] for f in s["cond_indep_stack"]}
+    found = set()
     for name, site in latent(guide).items():
-        if kind(site["fn"]) == "Delta" and plates(site) & set().union(*(plates(s) for s in observed(model).values())):
+        sizes = {f.name: f.size for f in nodes[name]["cond_indep_stack"]} if name in nodes else {}
+        if kind(site["fn"]) != "Delta" or not any(plate in seen and size == rows for plate, size in sizes.items()):
+            continue
+        if torch.equal(site["value"], other.nodes[name]["value"]):
             raise ValueError(
                 f"site {name!r}: the guide has a point estimate for each row, which has no likelihood; give it a "
                 f"distribution with a density"
             )
+        own = guide.nodes.get(f"{name}_unconstrained")  # AutoNormal draws each latent there, in its plates
+        if own is None or plates(own) != plates(site):
+            found.add(name)
+    return frozenset(found)
+
+
+def _rows_from_model(pair: Pair, guide: Program, together: frozenset[str]) -> Program:
+    """The guide with these latents of rows drawn from the model given the others: z_n ~ p(z_n | w), w ~ q.
+
+    The weights are then p(x_n | z_n, w_k), right whatever the guide, and as noisy as the rows are informative.
+    """
+
+    def program(*data: Any) -> None:
+        kept = poutine.block(guide, hide_fn=lambda site: site["name"] in together or is_index(site))
+        trace = poutine.trace(kept).get_trace(*data)  # its plates may have the rows of the fit
+        shared = {name: site["value"] for name, site in latent(trace).items()}
+        poutine.block(HeldSites(shared)(pair.model), expose=together)(*data)
+
+    return program
 
 
 def _by_row(cost: torch.Tensor, dims: dict[str, int], over_rows: frozenset[str]) -> torch.Tensor:

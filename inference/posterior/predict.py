@@ -8,18 +8,19 @@ from typing import Any
 
 import torch
 
+from ..pair.pair import Program
 from ..runtime.arguments import arguments, gaps_of, number_of_draws, shown, to_predict
 from ..runtime.call import by_name
 from ..runtime.generators import noise
 from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
-from ..runtime.vectorise import draw
 from .approximation import Approximation, pair_of
 from .explained import naming_arguments, refuse_missing
 from .finite_latents import finite_given
 from .local_latents import Sources, sources
 from .marginals import model_trace
 from .prediction import one_prediction
+from .sample import draw_with_guide
 
 
 def predict(
@@ -66,8 +67,8 @@ def predict(
 
     pair = pair_of(fit)
 
-    def one() -> dict[str, torch.Tensor]:
-        drawn, held = one_prediction(pair, values, found)
+    def one(guide: Program) -> dict[str, torch.Tensor]:
+        drawn, held = one_prediction(pair._replace(guide=guide), values, found)
         if prior or fit.summed is None or found.first:
             return drawn
         return drawn | finite_given(fit, held, values, trained)
@@ -77,7 +78,7 @@ def predict(
         with noise(seed), torch.no_grad():
             found = Sources(values) if prior else sources(pair, values)
             refuse_missing(fit, values, lambda: list(one_prediction(pair, values, found).drawn.values()))
-        return draw(one, n)
+        return draw_with_guide(fit, n, one)
 
 
 def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:

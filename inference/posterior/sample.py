@@ -4,12 +4,14 @@ theta ~ q(theta),   z ~ p(z | data, theta),   f(theta, z)
 """
 
 from collections.abc import Callable, Set
+from typing import TypeVar
 
 import torch
 from pyro import poutine
 
 from ..pair.backward import determined, draw_summed
 from ..pair.masked import MaskedSites
+from ..pair.pair import Program
 from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
@@ -19,6 +21,7 @@ from ..runtime.vectorise import draw, draw_each
 from .approximation import Approximation
 
 Values = dict[str, torch.Tensor]
+T = TypeVar("T")
 MOST = 2**26  # numbers of a site in all draws
 
 
@@ -62,6 +65,18 @@ def joint_draws(
         return then(values | determined(fit.model, fit.data, fit.summed, values, wanted))
 
     return draw_each(one, many(n))
+
+
+def draw_with_guide(fit: Approximation, n: int, program: Callable[[Program], T]) -> T:
+    """n draws of a program of the guide. The state of the fit has been entered.
+
+    A guide with a method `joint_draws` makes the draws of its latents at once; the program then gets `guide.holding` a
+    draw, which has no density at the sites that it draws together.
+    """
+    many = getattr(fit.guide, "joint_draws", None)
+    if many is None:
+        return draw(lambda: program(fit.guide), n)
+    return draw_each(lambda values: program(fit.guide.holding(values)), many(n))  # type: ignore[attr-defined]
 
 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:

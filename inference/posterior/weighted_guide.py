@@ -3,6 +3,7 @@
 i ~ Categorical(w),   z = z_i
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -25,9 +26,21 @@ class WeightedGuide:
         """Samples each latent as a point, whatever the data."""
         picked = dist.Categorical(logits=self.log_weights, validate_args=False)
         i = pyro.sample(NAME, picked, infer={"is_auxiliary": True})
-        for name, values in self.values.items():
-            value = values.index_select(0, i.reshape(1))[0]
-            pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
+        _points({name: values.index_select(0, i.reshape(1))[0] for name, values in self.values.items()})
+
+    def joint_draws(self, n: int) -> dict[str, torch.Tensor]:
+        """n draws at once, {site: (n, *shape of the site)}."""
+        i = torch.multinomial(self.log_weights.exp(), n, replacement=True)
+        return {name: values[i] for name, values in self.values.items()}
+
+    def holding(self, values: dict[str, torch.Tensor]) -> Callable[..., None]:
+        """A guide that has one of the `joint_draws`, without its weight."""
+        return lambda *data: _points(values)
+
+
+def _points(values: dict[str, torch.Tensor]) -> None:
+    for name, value in values.items():
+        pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
 
 
 def errors(values: torch.Tensor, log_weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

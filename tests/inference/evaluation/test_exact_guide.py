@@ -105,3 +105,32 @@ def test_it_can_be_stored():
     fit = pickle.loads(pickle.dumps(credo.fit(scaled, None, Y)))
     assert fit.method == "exact" and torch.equal(fit.sample(3)["m"], credo.fit(scaled, None, Y).sample(3)["m"])
     assert "closed form" in repr(fit)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_draws_run_the_model_together(name):
+    """One run for all draws, beside a few to find out how: the guide of each draw holds one of the joint draws."""
+    runs = []
+
+    def counted(y):
+        runs.append(1)
+        return MODELS[name](y)
+
+    fit = credo.fit(counted, None, Y)
+    del runs[:]
+    fit.predict(400), fit.sample(400), credo.log_likelihood(fit, 400)
+    assert fit.method == "exact" and len(runs) < 100
+
+
+def test_predictions_have_the_moments_of_the_posterior_predictive():
+    """y* | data is a Student distribution: normal-gamma, with a = 2 + 5/2, and the sums of squares in b."""
+    fit = credo.fit(scaled, None, Y)
+    found = fit.predict(20_000)["y"].double()
+    n, mean = len(Y), Y.mean().item()
+    a, m = 2 + n / 2, n * mean / (1 + n)
+    b = 2 + (Y - mean).square().sum().item() / 2 + n * mean**2 / (1 + n) / 2
+    wanted = torch.distributions.StudentT(2 * a, m, math.sqrt(b / a * (1 + 1 / (n + 1))))
+    assert (found.mean(0) - wanted.mean).abs().max() < 5 * wanted.stddev / math.sqrt(20_000)
+    assert (found.std(0) / wanted.stddev - 1).abs().max() < 0.05
+    values = credo.log_likelihood(fit, 4000)
+    assert ((values.values - wanted.log_prob(Y.double())).abs() < 5 * values.errors).all()

@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions import constraints
+from pyro.infer.autoguide import AutoNormal
 from torch.distributions import Normal
 
 import credo
@@ -125,3 +126,47 @@ def test_a_plate_of_other_things_of_the_same_number_is_none_of_the_rows():
     found = credo.log_likelihood(fit, 4000)
     exact = Normal(fit.params["m"].sum(), 2**0.5).log_prob(X)  # w.sum() ~ N(sum m, 4 * 0.25)
     assert ((found.values - exact).abs() <= 5 * found.errors).all()
+
+
+def hierarchy(x):
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Normal(m, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+WAYS = {
+    "exact": lambda: credo.fit(hierarchy, None, X),
+    "full rank": lambda: credo.fit(hierarchy, "full_rank", X),
+    "autonormal": lambda: fitted(hierarchy, AutoNormal(hierarchy, init_scale=1.0), X),
+    "weighted": lambda: fitted(hierarchy, "mean_field", X).reweighted,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_latents_of_rows_that_are_drawn_together_with_the_shared_ones(way):
+    """p(x_n | q(m)) = N(mean m, 5/4 + var m): a joint draw has no density of one row, so z_n comes from the model."""
+    fit = WAYS[way]()
+    q = fit.sample(20_000)["m"].double()
+    wanted = Normal(q.mean(), (1.25 + q.var()).sqrt())
+    for rows in (X,) if way == "autonormal" else (X, NEW, torch.cat([X, NEW])):
+        found = credo.log_likelihood(fit, 4000, rows)
+        assert found.values.shape == rows.shape and found.errors.max() < 0.1
+        assert ((found.values - wanted.log_prob(rows.double())).abs() <= 5 * found.errors + 0.02).all()
+
+
+def test_latents_of_groups_are_no_latents_of_rows():
+    """Effects of two groups of two rows, drawn together with the mean: each keeps its posterior."""
+
+    def groups(x):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        with pyro.plate("G", 2):
+            z = pyro.sample("z", dist.Normal(m, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(z[torch.arange(len(x)) % 2], 0.5), obs=x)
+
+    fit = credo.fit(groups, None, X)
+    z = fit.exact.marginals["z"]
+    wanted = Normal(z.mean[torch.arange(4) % 2], (0.25 + z.variance[torch.arange(4) % 2]).sqrt())
+    found = credo.log_likelihood(fit, 4000)
+    assert ((found.values - wanted.log_prob(X.double())).abs() <= 5 * found.errors).all()

@@ -37,3 +37,14 @@ def test_errors_are_those_of_repeated_importance_sampling():
         found.append(error)
     assert torch.stack(means).std().item() == pytest.approx(torch.stack(found).mean().item(), rel=0.2)
     assert sd.item() == pytest.approx(1.0, abs=0.15)
+
+
+def test_joint_draws_have_their_weights_and_are_held_as_points():
+    guide = WeightedGuide(VALUES, LOGS)
+    drawn = guide.joint_draws(20_000)
+    for i in range(3):
+        share = (drawn["a"] == VALUES["a"][i]).double().mean().item()
+        assert share == pytest.approx(LOGS.exp()[i].item(), abs=0.015)  # 4 standard errors
+    assert torch.equal(drawn["w"], VALUES["w"][(drawn["a"] - 1).long()])
+    held = latent(poutine.trace(guide.holding({name: v[0] for name, v in drawn.items()})).get_trace(7))
+    assert torch.equal(held["w"]["value"], drawn["w"][0]) and held.keys() == VALUES.keys()
