@@ -21,6 +21,8 @@ from ..runtime.parameters import leaves_behind
 from ..runtime.probes import at_a_draw, nearly_equal
 from ..runtime.sites import is_factor, observed
 
+PRODUCTS = ("linear", "addmm")  # of matrices: their vector is a bias, and a layer may have as many units as rows
+
 
 def outer_column(pair: Pair, names: list[str]) -> str | None:
     """What is wrong where a column of the data and a vector make a matrix; None where they do not.
@@ -154,6 +156,8 @@ class _Outer(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
+        if getattr(function, "__name__", "") in PRODUCTS:
+            return result
         if self.found is None and isinstance(result, torch.Tensor) and result.dim() == 2 and len(args) > 1:
             for name, column in self.columns.items():
                 square = tuple(result.shape) == (len(column), len(column))

@@ -48,6 +48,14 @@ def kernel(x, y):
     pyro.sample("y", dist.MultivariateNormal(torch.zeros(len(x)), between), obs=y)
 
 
+def layer(x, y):
+    """A hidden layer with as many units as there are rows: its bias is a vector of that length."""
+    w = pyro.sample("w", dist.Normal(torch.zeros(len(x), 1), 1.0).to_event(2))
+    b = pyro.sample("b", dist.Normal(torch.zeros(len(x)), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(torch.nn.functional.linear(x, w, b).tanh().sum(-1), 1.0), obs=y)
+
+
 @pytest.mark.parametrize("model", [summed, in_a_plate])
 @pytest.mark.parametrize("y", [TABLE, Y[:, None]], ids=["a table of one column", "a column"])
 def test_a_column_that_makes_a_matrix_is_refused_by_name(model, y, unchanged):
@@ -65,12 +73,13 @@ def test_exact_refuses_it_too():
     ("model", "data"),
     [
         (summed, (X, Y)),
+        (layer, (X[:, None], Y)),
         (matrix, (X[:, None], Y)),
         (columns, (X[:, None], TABLE)),
         (kernel, (X[:, None], Y)),
         (summed, (X[:1, None], Y[:1])),
     ],
-    ids=["vectors", "a matrix of one column", "columns", "a kernel", "one row"],
+    ids=["vectors", "a layer", "a matrix of one column", "columns", "a kernel", "one row"],
 )
 def test_sound_columns_are_not_refused(model, data):
     assert credo.fit(model, None, *data, steps=2, progress=False, compile=False).losses
