@@ -8,7 +8,8 @@ from ..planning.race import SECOND, Contest, race
 from .steps import Steps
 
 SHARE = 0.05  # of a run's work may go into races on the way
-START = 200  # steps from which on a race before the first step is worth its while
+START = 1000  # steps from which on a race before the first step is worth its while
+AHEAD = 250.0  # microseconds of the race before the first step that each step asked for pays for
 AT_A_FALL = 64  # gradients for a race where the learning rate falls
 
 
@@ -20,12 +21,12 @@ class Races:
     seed: int
     spent: float = 0.0
 
-    def race(self, steps: Steps, pair: Pair, plan: Plan) -> Plan:
+    def race(self, steps: Steps, pair: Pair, plan: Plan, asked: int | None = None) -> Plan:
         """The plan that wins at the present parameters with a second of work; the same object if none is better.
 
-        pair: on one batch.
+        pair: on one batch. asked: the steps of the run, if their number is given: few steps pay for less work.
         """
-        return self._race(steps, pair, plan, SECOND)
+        return self._race(steps, pair, plan, SECOND if asked is None else min(SECOND, AHEAD * asked))
 
     def race_on_the_way(self, steps: Steps, pair: Pair, plan: Plan, falls: bool) -> Plan:
         """The plan that wins with a share of the work so far. falls: whether the learning rate falls now."""

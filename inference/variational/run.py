@@ -81,7 +81,7 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
         if racing and not course.losses and not bad.count:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
                 part = course.steps.batch(course.pair)
-                course.plans.replace(course.races.race(course.steps, part, course.plans.now()))
+                course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
         finite = False
         try:
             block = course.take_steps(course.pair, most, patience, warmup)
