@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from credo.inference.distributions.summaries import quantiles
 from credo.inference.distributions.unwrap import unwrapped
-from credo.inference.evaluation.evidence import as_double
+from credo.inference.importance.guide_draws import in_double
 from credo.inference.posterior.marginals import marginals, model_trace, priors
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import observed
@@ -75,7 +75,7 @@ def belief(
     >>> [line.get_label() for line in ax.lines]
     ['prior', 'fit', 'MLE 0.6667']
     """
-    fit = as_double(fit)
+    fit = in_double(fit)
     draws = guide_draws(fit, 4000)
     if site not in draws:
         raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")

@@ -10,24 +10,30 @@ import dataclasses
 import math
 import warnings
 
+import torch
+
 from ..gaussian.psis import Importance
-from ..importance.correct_fit import Look, look_at
+from ..importance.correct_fit import GOOD, Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import point_estimates
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict
+from ..posterior.weighted_guide import WeightedGuide
+from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 
-SHARE, LONGEST, SHORTEST = 0.1, 0.5, 0.04  # of the CPU of a fit; seconds of a look by default
+SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
 LEAST = 0.2  # seconds of the look at a fit that says "converged", however short it was
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
 FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
+AT_REST = "at rest, but not at the posterior"  # in the place of "converged", where the look finds that
 KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
 REFERENCE = "credo.reference draws from the posterior itself"
-MORE = f"credo.check(fit) takes more time; {REFERENCE}"
-RICHER = "guide='full_rank' holds correlations; a non-centred parametrisation (z = mean + sd * e) helps with funnels"
+TIME = "credo.check(fit) takes more time; "
+CORRELATED = "guide='full_rank' holds correlations; "
+NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funnels"
 
 
 def check(fit: Fit, *, seed: int = 0) -> Verdict:
@@ -59,13 +65,17 @@ def check(fit: Fit, *, seed: int = 0) -> Verdict:
             raise
         return Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), REFERENCE)
     assert verdict is not None
-    return verdict
+    return verdict._replace(remedy=verdict.remedy.replace(TIME, ""))  # it has been taken
 
 
 def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
     """The fit with its verdict, its importance weights and its correction, after at most so many seconds of CPU."""
     if fit.method == "exact":
         return dataclasses.replace(fit, verdict=Verdict(YES, math.nan, ("the posterior in closed form",), ""))
+    if isinstance(fit.guide, WeightedGuide) and fit.correction is not None:
+        weighed = fit.correction.importance
+        verdict = Verdict(YES, weighed.k_hat, ("weighted draws of the posterior", weighed.words), "")
+        return dataclasses.replace(fit, verdict=verdict)
     if point_estimates(fit):
         why = "a point estimate has no sds"
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "guide=None finds a distribution"))
@@ -74,7 +84,7 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
         look = look_at(fit, seconds=seconds, seed=seed)
     if look is None:
         why = "not looked at: draws of the pair take too long"
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), MORE))
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), TIME + REFERENCE))
     return concluded(fit, look)
 
 
@@ -106,7 +116,7 @@ def concluded(fit: Fit, look: Look) -> Fit:
     """The fit with what was seen of it: its verdict, its importance weights, and its correction if one is wanted."""
     verdict = judged(look, fit)
     if verdict.trust in (NO, CORRECTED) and fit.converged:
-        fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", "at rest, but not at the posterior", 1))
+        fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", AT_REST, 1))
     correction = look.correction if look.correction is not None and look.correction.trusted else None
     best = look.importance if correction is None else correction.importance
     kept = correction if verdict.trust == CORRECTED or (verdict.trust == YES and _numbers(correction) <= KEPT) else None
@@ -120,47 +130,59 @@ def _numbers(correction: Correction | None) -> int:
 def judged(look: Look, fit: Fit) -> Verdict:
     """What was seen, in one of four answers."""
     own, correction = look.importance, look.correction
-    ended = "" if fit.converged or fit.stopped.startswith("after the") else fit.stopped
+    ended = [] if fit.converged or fit.stopped.startswith(("after the", AT_REST)) else [fit.stopped]
     own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
+    richer = f"{'' if fit.method == 'full rank' else CORRELATED}{NON_CENTRED}"
     if bad := not_finite(own_sites):
-        reasons = [ended, *bad] if ended else bad
-        return Verdict(NO, own.k_hat, tuple(reasons), f"{RICHER}; {REFERENCE}")
+        return Verdict(NO, own.k_hat, (*ended, *bad), f"{richer}; {REFERENCE}")
     if correction is not None and correction.trusted:
-        found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms)
-        finite = {name: value for name, value in own_sites.items() if name not in correction.values}
-        found += differences(finite, finite, own.log_weights, {})  # of the finite latents that the guide draws
-        found.sort(key=lambda each: -each.size)
-        wrong = [each for each in found if each.size > TOLERATED]
-        unsure = [
-            each for each in found if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST
-        ]
-        reasons = [_worst(wrong or unsure)] if wrong or unsure else []
-        if not own.reliable:
-            reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")
-        elif finite and (missed := _missed(own, correction.importance)):
-            reasons.append(missed)
-        if ended:
-            reasons.append(ended)
-        if not reasons:
-            agreed = "means and sds agree with weighted draws of the posterior"
-            return Verdict(YES, own.k_hat, (agreed, own.words), "")
-        without = f", without {', '.join(finite)}" if finite else ""
-        remedy = f"fit.corrected(n) has draws that are right{without}; {RICHER}"
-        return Verdict(CORRECTED, own.k_hat, tuple(reasons), remedy)
+        return _compared(look, correction, own_sites, ended, richer)
+    far = [f"{own.words}, wanted at most {own.limit:.2f}"] if _far(own) else []
     if correction is not None:
-        reasons = (
-            [correction.doubt] if own.reliable else [f"{own.words}, wanted at most {own.limit:.2f}", correction.doubt]
-        )
-        if ended:
-            reasons.insert(0, ended)
-        return Verdict(NO, own.k_hat, tuple(reasons), f"{RICHER}; {REFERENCE}")
+        return Verdict(NO, own.k_hat, (*ended, *far, correction.doubt), f"{richer}; {REFERENCE}")
     latents = sum(value[0].numel() for value in look.guide.values.values())
-    if ended or (not own.reliable and latents <= FEW):
-        reasons = [ended] if ended else []
-        return Verdict(
-            NO, own.k_hat, (*reasons, f"{own.words}, wanted at most {own.limit:.2f}"), f"{RICHER}; {REFERENCE}"
-        )
-    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), MORE)
+    if ended or (far and latents <= FEW):
+        return Verdict(NO, own.k_hat, (*ended, *far, look.unseen), f"{richer}; {TIME}{REFERENCE}")
+    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), f"{TIME}{REFERENCE}")
+
+
+def _compared(
+    look: Look, correction: Correction, own_sites: dict[str, torch.Tensor], ended: list[str], richer: str
+) -> Verdict:
+    """The draws of the guide beside weighted draws of the posterior that can be trusted."""
+    own = look.importance
+    found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms)
+    finite = {name: value for name, value in own_sites.items() if name not in correction.values}
+    of_finite = differences(finite, finite, own.log_weights, {})  # the correction does not hold them
+    missed = _missed(own, correction.importance) if finite and own.reliable else ""
+    if (wrong := [each for each in of_finite if each.size > TOLERATED]) or missed:
+        reasons = [*([_worst(wrong)] if wrong else []), *([missed] if missed else []), *ended]
+        remedy = f"leave {quoted(finite)} out of the guide, then credo sums over all values of it; {REFERENCE}"
+        return Verdict(NO, own.k_hat, tuple(reasons), remedy)
+    wrong = [each for each in found if each.size > TOLERATED]
+    unsure = [
+        each
+        for each in found + of_finite
+        if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST
+    ]
+    reasons = [_worst(wrong or unsure)] if wrong or unsure else []
+    if _far(own):
+        reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")
+    if not (reasons := [*reasons, *ended]):
+        agreed = "means and sds agree with weighted draws of the posterior"
+        return Verdict(YES, own.k_hat, (agreed, own.words), "")
+    without = f", without {', '.join(finite)}" if finite else ""
+    return Verdict(
+        CORRECTED, own.k_hat, tuple(reasons), f"fit.corrected(n) has draws that are right{without}; {richer}"
+    )
+
+
+def _far(own: Importance) -> bool:
+    """Whether the guide misses a part of the posterior where it has draws: they are worth little, and k-hat is large.
+
+    k-hat alone is that of the last few of a thousand draws, and large for any prior with heavy tails.
+    """
+    return not own.reliable and own.ess < GOOD * len(own.log_weights)
 
 
 def _missed(own: Importance, other: Importance) -> str:

@@ -17,6 +17,7 @@ from ..distributions.distances import as_normal, is_point, kl, total_variation, 
 from ..distributions.divergence import pushforward
 from ..distributions.summaries import mean_and_sd, scalars
 from ..distributions.unwrap import kind
+from ..importance.guide_draws import in_double
 from ..mcmc.result import Reference
 from ..posterior.marginals import marginals, means_and_sds, model_trace
 from ..posterior.sample import beyond_the_guide, draws_of
@@ -25,7 +26,7 @@ from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..variational.result import Fit
 from .comparison import Comparison
-from .evidence import DRAWS, as_double, evidence_gap, of_weighted_draws
+from .evidence import DRAWS, evidence_gap, of_weighted_draws
 from .oracle import Oracle, find_oracle, name_of, title
 from .words import in_words, summary
 
@@ -72,7 +73,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
         exact, against = find_oracle(fit, seed)
     left_out = fit.summed.sites if fit.summed is not None else frozenset()
     fit = fit.reweighted if corrected else fit
-    fit = as_double(fit)
+    fit = in_double(fit)
     q, known = means_and_sds(fit, 5 * DRAWS, seed), marginals(fit)
     for name, fn in _automatic(fit).items():
         if name not in known:

@@ -1,6 +1,5 @@
 """The evidence gap KL(q || p) = log p(data) - ELBO, in nats, with its Monte Carlo error."""
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import torch
 from ..gaussian.psis import Importance
 from ..objective.elbo import log_weight
 from ..posterior.approximation import pair_of
-from ..runtime.state import reading, snapshot
+from ..runtime.state import reading
 from ..runtime.vectorise import draw
 from ..variational.result import Fit
 from .exact_guide import ExactGuide
@@ -53,9 +52,10 @@ def evidence_gap(fit: Fit, log_evidence: float, points: bool, seed: int) -> tupl
 
 def of_weighted_draws(found: Importance, log_evidence: float) -> EvidenceGap:
     """The evidence by weighted draws, which have no ELBO."""
-    estimate = f"{found.log_evidence:.4g} ± {found.log_evidence_error:.2g}"
+    estimate = f"{found.log_evidence:,.2f} ± {found.log_evidence_error:.2g}"
     words = (
-        f"weighted draws, which have no ELBO: log p(data) = {estimate} nats by their weights, {log_evidence:.4g} exact"
+        f"weighted draws, which have no ELBO: log p(data) = {estimate} nats by their weights, "
+        f"{'unknown' if math.isnan(log_evidence) else f'{log_evidence:,.2f}'} by the exact posterior"
     )
     return EvidenceGap(log_evidence, math.nan, math.nan, math.nan, words)
 
@@ -84,16 +84,3 @@ def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[fl
         if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
             break
     return weights.mean().item(), error
-
-
-def as_double(fit: Fit) -> Fit:
-    """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
-    data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
-    guide = dataclasses.replace(fit.guide, dtype=torch.float64) if isinstance(fit.guide, ExactGuide) else fit.guide
-    double = dataclasses.replace(fit, guide=guide, data=data, state=snapshot(fit.state, torch.float64))
-    try:
-        with reading(double.state, 0), torch.no_grad():
-            log_weight(pair_of(double))
-    except RuntimeError:  # constants of the model in single precision
-        return fit
-    return double

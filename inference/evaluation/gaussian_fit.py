@@ -34,6 +34,7 @@ from ..gaussian.low_rank import low_rank
 from ..gaussian.low_rank_normal import LowRankNormal
 from ..gaussian.normal_guide import AutoNormalOf
 from ..gaussian.starts import Path, pathfinder
+from ..importance.budget import clock
 from ..importance.correct_fit import look_at_normal
 from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
@@ -43,7 +44,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import LONGEST, concluded
+from .check import SHARE, concluded
 
 MOST = 2000  # latents of a Hessian
 METHODS = {"full_rank": "full rank", "low_rank": "low rank", "laplace": "Laplace"}
@@ -52,6 +53,7 @@ AUTOGUIDES: dict[type, str] = {
     AutoLaplaceApproximation: "laplace",
 }  # of Pyro's, with their words
 LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
+OF_NORMAL = 1.0  # seconds of CPU of the look at a normal that is not right, however short the search for it was
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
 
@@ -86,7 +88,7 @@ def gaussian_fit(
     Raises ValueError for "laplace" where the density has no mode; NotThisWay for a model that SVI can fit and this
     cannot.
     """
-    model = settings.model
+    model, started = settings.model, clock(begun.state.device)
     if begun.fixed_part is not None:
         raise NotThisWay(begun.fixed_part)
     if begun.pair.followers:
@@ -111,10 +113,11 @@ def gaussian_fit(
         if sure and not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR):
             raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
         look = None
-        if isinstance(found.normal, FullRankNormal):
+        if isinstance(found.normal, FullRankNormal) or D > MOST:
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
-            others = [] if mode is None else [dense(mode.normal)]
-            look = look_at_normal(density, found.normal, others, seconds=LONGEST, seed=settings.seed)
+            others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
+            seconds = max(SHARE * (clock(begun.state.device) - started), OF_NORMAL)
+            look = look_at_normal(density, found.normal, found.weighed, others, seconds=seconds, seed=settings.seed)
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):
         if isinstance(found.normal, FullRankNormal):

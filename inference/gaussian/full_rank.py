@@ -42,6 +42,7 @@ class Weighed(NamedTuple):
     importance: Importance
     mean_errors: torch.Tensor  # (D,), of the normal, in sds of the posterior; noise of 1 / sqrt(ess)
     sd_ratios: torch.Tensor  # (D,), the sds of the normal over those of the posterior; noise of 1 / sqrt(2 ess)
+    us: torch.Tensor  # the draws of the normal that have the weights (n, D)
 
 
 class FullRank(NamedTuple):
@@ -118,7 +119,7 @@ def weights_of(scores: Scores, normal: Normal, n: int, seed: int) -> Weighed:
     u = normal.at(e)
     found = importance(scores(u)[0] - normal.log_prob_at(e))
     mean, sd = weighted_moments(found.log_weights, u)
-    return Weighed(found, (normal.mean - mean) / sd, normal.sd / sd)
+    return Weighed(found, (normal.mean - mean) / sd, normal.sd / sd, u)
 
 
 def draws_for(density: Density) -> int:

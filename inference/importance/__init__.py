@@ -2,6 +2,7 @@
 
 Files, in the order in which to read them:
 
+    budget.py       the time that a look may take
     mixture.py      mixtures of normal and Student distributions: proposals
     adapted.py      a mixture fitted to its own weighted draws
     chart.py        the coordinates of a density, or with the latents of groups decentred

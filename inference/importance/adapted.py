@@ -14,6 +14,7 @@ import torch
 
 from ..gaussian.full_rank_normal import FullRankNormal, generator
 from ..gaussian.psis import Importance, importance
+from .budget import Deadline, OutOfTime, clock
 from .mixture import NORMAL, NU, Mixture, fitted, mixture
 
 Values = Callable[[torch.Tensor], torch.Tensor]  # us (n, D) -> log p(data, u) in nats (n,)
@@ -34,11 +35,25 @@ class Drawn(NamedTuple):
     importance: Importance
     proposal: Mixture
     rounds: int = 0  # in which a mixture was fitted to weighted draws
+    cut: bool = False  # whether there was no time for a further round
 
 
-def adapted(values: Values, normals: list[FullRankNormal], *, draws: int, rounds: int = ROUNDS, seed: int = 0) -> Drawn:
-    """Weighted draws of the posterior, by mixtures that start from these normals, the best one first."""
+def adapted(
+    values: Values,
+    normals: list[FullRankNormal],
+    *,
+    draws: int,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    by: Deadline | None = None,
+) -> Drawn:
+    """Weighted draws of the posterior, by mixtures that start from these normals, the best one first.
+
+    by: a deadline, before which a round must be expected to end, or else it is not begun. `values` may raise OutOfTime
+    then; in the first round it is raised here.
+    """
     noise = generator(seed, normals[0].mean)
+    begun = 0.0 if by is None else clock(by.device)
     first, others = normals[0], normals[1:]
     start = mixture(
         [first, first, *others],
@@ -47,13 +62,23 @@ def adapted(values: Values, normals: list[FullRankNormal], *, draws: int, rounds
         [1, WIDE, *[1.2] * len(others)],
     )
     found = _drawn(values, start, draws, noise)
+    each = 0.0 if by is None else (clock(by.device) - begun) * (1 + MOVES * _walkers(draws) / draws)  # seconds a round
     for t in range(rounds):
         if (_good(found, draws) and t not in (1, 2)) or found.us.shape[1] > MOST or found.importance.ess < 2:
             break
-        us, weights = _moved(values, found, noise)
-        better = _with_defence(fitted(us, weights, COMPONENTS, noise))
-        found = _drawn(values, better, draws, noise)._replace(rounds=t + 1)
+        try:
+            if by is not None:
+                by.check(each)
+            us, weights = _moved(values, found, noise)
+            better = _with_defence(fitted(us, weights, COMPONENTS, noise))
+            found = _drawn(values, better, draws, noise)._replace(rounds=t + 1)
+        except OutOfTime:
+            return found._replace(cut=True)
     return found
+
+
+def _walkers(draws: int) -> int:
+    return min(WALKERS, draws // 2 * 2)
 
 
 def _moved(values: Values, found: Drawn, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,7 +88,7 @@ def _moved(values: Values, found: Drawn, noise: torch.Generator) -> tuple[torch.
     no unit and no correlation matters to it, and it follows ridges to where no draw has been.
     """
     weights = found.importance.log_weights.exp()
-    n, D = min(WALKERS, len(weights) // 2 * 2), found.us.shape[1]
+    n, D = _walkers(len(weights)), found.us.shape[1]
     at = torch.multinomial(weights, n, replacement=True, generator=noise)
     us, logs = found.us[at].clone(), found.log_joints[at].clone()
     halves = (slice(0, n // 2), slice(n // 2, n))

@@ -9,7 +9,6 @@ continuous latents.
 
 import dataclasses
 import math
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,28 +17,32 @@ import torch
 from pyro import poutine
 
 from ..gaussian.density import Density, prepared
-from ..gaussian.full_rank_normal import FullRankNormal, generator, standard
+from ..gaussian.full_rank import Weighed
+from ..gaussian.full_rank_normal import FullRankNormal, Normal
 from ..gaussian.psis import Importance, importance
 from ..pair.pair import Program
 from ..posterior.approximation import Approximation
 from ..posterior.marginals import model_trace
+from ..posterior.verdict import YES
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
+from .budget import Deadline, OutOfTime, clock, deadline, price
 from .chart import Chart
 from .correction import SEARCHED, Correction, correction, disagreement
-from .guide_draws import GuideDraws, guide_draws_weighed, in_double
+from .guide_draws import GuideDraws, guide_draws_within, in_double
 
 MOST = 2000  # latents
 NUMBERS = 2**22  # of all draws of the mixture
-DRAWS = 4000  # of the guide and of the mixture, where they are cheap
+DRAWS = 4000  # of the mixture, where they are cheap
 FEWEST = 400
-OWN = 2000  # draws of a normal that knows its own density
 GOOD = 0.3  # effective share of the draws of a normal at which its own weights will do
-EACH = 6e-3  # seconds of a value at as many points as fit into memory at once (`Density.chunk`)
 LONG = 5.0  # seconds of CPU, about, where no correction has been made
-CALLS = 60  # of the density, one after another, that a search for modes takes
+RUNS = 6  # how often a density is taken, before it is one, for each time that the trial in double precision runs
+TOGETHER = 1024  # points at which the price of one shows
+CALLS, POINTS = 20, 36  # of the gradient, one after another, that a search for modes takes, and at how many points
+TOO_LONG = "weighted draws of the posterior take too long"
 
 
 class Look(NamedTuple):
@@ -54,79 +57,87 @@ class Look(NamedTuple):
 
 def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look | None:
     """A look at a fit that takes about so many seconds of CPU at most; None where draws of the guide take longer."""
+    by = deadline(seconds, fit.state.device)
     fit = in_double(fit)
-    n = _guide_draws(fit, seconds, seed)
-    if n < FEWEST // 2:
+    trial = seconds - by.left
+    guide = guide_draws_within(fit, by, seed)
+    if guide is None:
         return None
-    guide = guide_draws_weighed(fit, n, seed)
     found = importance(guide.log_weights)
     try:
+        by.check(RUNS * trial)
         density, state, _ = prepared(with_parameters(fit), fit.data, fit.state.device, seed)
+    except OutOfTime:
+        return Look(guide, found, None, TOO_LONG)
     except (ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         return Look(guide, found, None, str(error).partition("\n")[0])
-    if (D := len(density.first)) > MOST:
-        return Look(guide, found, None, f"{D:,} latents", density.transforms)
     with entered(state), default_dtype(density.first.dtype):
-        draws, search = affordable(density, seconds)
-        if draws < FEWEST:
-            return Look(guide, found, None, "a density takes too long", density.transforms)
-        if not search:
-            return Look(guide, found, None, "a search for other modes takes too long", density.transforms)
-        normals = [normal] if (normal := moments(density, guide)) is not None else []
-        if not normals and D > SEARCHED:
-            return Look(guide, found, None, f"no normal to start from, with {D:,} latents", density.transforms)
-        corrected = correction(density, normals, draws=draws, seed=seed, search=search)
-    good = found.reliable and found.ess > GOOD * n
+        corrected = _corrected(density, guide, by, seed)
+    if isinstance(corrected, str):
+        return Look(guide, found, None, corrected, density.transforms)
+    good = found.reliable and found.ess > GOOD * len(guide.log_weights)
     if corrected.few and good and not disagreement(found, [corrected.importance]):  # of many latents
         own = {name: value for name, value in guide.values.items() if name in density.names}
         corrected = Correction(own, found, "")
     return Look(guide, found, corrected, "", density.transforms)
 
 
-def _guide_draws(fit: Approximation, seconds: float, seed: int) -> int:
-    """How many draws of the guide a quarter of so many seconds of CPU pays for; draws made together cost less each."""
-    taken = []
-    for n in (1, 1, 20):  # the first is dearer
-        begun = time.process_time()
-        guide_draws_weighed(fit, n, seed + 1)
-        taken.append(time.process_time() - begun)
-        if taken[-1] > seconds / 2:
-            return 0
-    each = max(taken[2] - taken[1], taken[2] / 20) / 20
-    return int(min(DRAWS, seconds / 4 / max(each, 1e-6)))
+def _corrected(density: Density, guide: GuideDraws, by: Deadline, seed: int) -> Correction | str:
+    """Weighted draws of the posterior, from the moments of draws of the guide; in words why there are none."""
+    D = len(density.first)
+    if D > MOST:
+        return f"{D:,} latents"
+    try:
+        draws, search = affordable(density, by)
+        if not search and D <= SEARCHED:
+            return "a search for other modes takes too long"
+        if draws < FEWEST:
+            return TOO_LONG
+        normals = [normal] if (normal := moments(density, guide)) is not None else []
+        if not normals and D > SEARCHED:
+            return f"no normal to start from, with {D:,} latents"
+        return correction(density, normals, draws=draws, seed=seed, by=by)
+    except OutOfTime:
+        return TOO_LONG
 
 
 def look_at_normal(
-    density: Density, normal: FullRankNormal, others: list[FullRankNormal], *, seconds: float, seed: int = 0
+    density: Density, normal: Normal, weighed: Weighed, others: list[FullRankNormal], *, seconds: float, seed: int = 0
 ) -> Look:
-    """The look at a normal in unconstrained space, which knows its own density. The state of the density is entered.
+    """The look at a normal in unconstrained space, some draws of which have been weighed, in so many seconds of CPU.
 
     others: normals at other modes. Without any, the draws of the normal are themselves the weighted draws of the
-    posterior, as long as their weights can be trusted.
+    posterior, as long as their weights can be trusted. The state of the density is entered.
     """
-    draws, _ = affordable(density, seconds)
-    noise = generator(seed + 21, normal.mean)
-    e = standard(max(min(draws, OWN), FEWEST), normal, noise)
-    us = normal.at(e)
-    log_weights = Chart(density).values(us) - normal.log_prob_at(e)
-    guide = GuideDraws(density.constrained(us), log_weights)
-    found = importance(log_weights)
-    if not others and found.reliable and found.ess > GOOD * len(us):
+    found = weighed.importance
+    log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
+    guide = GuideDraws(density.constrained(weighed.us), log_weights)
+    if not others and found.reliable and found.ess > GOOD * len(log_weights):
         return Look(guide, found, Correction(guide.values, found, ""), "", density.transforms)
-    if draws < FEWEST:
-        return Look(guide, found, None, "draws of the density take too long", density.transforms)
-    corrected = correction(density, [normal, *others], draws=draws, seed=seed, search=False)
+    if not isinstance(normal, FullRankNormal):
+        return Look(guide, found, None, f"{len(normal.mean):,} latents", density.transforms)
+    by = deadline(seconds, density.first.device)
+    try:
+        draws, _ = affordable(density, by)
+        if draws < FEWEST:
+            raise OutOfTime
+        corrected = correction(density, [normal, *others], draws=draws, seed=seed, search=False, by=by)
+    except OutOfTime:
+        return Look(guide, found, None, TOO_LONG, density.transforms)
     return Look(guide, found, corrected, "", density.transforms)
 
 
 def reweighted(fit: Any) -> Any:
-    """The fit with the weighted draws of its correction in the place of its guide.
+    """The fit with the weighted draws of its correction in the place of its guide; the fit itself where it is right
+    and its weighted draws were too many to keep.
 
     Raises ValueError where there are none that can be trusted, with the reason.
     """
     found = fit.correction
+    if found is None and fit.verdict is not None and fit.verdict.trust == YES:  # a right guide needs no weights
+        return fit
     if found is None:
         look = look_at(fit, seconds=LONG, seed=fit.seed)
         found = None if look is None else look.correction
@@ -150,18 +161,21 @@ def with_parameters(fit: Approximation) -> Program:
     return program
 
 
-def affordable(density: Density, seconds: float) -> tuple[int, bool]:
-    """(draws of a mixture in a round, whether a search for modes is affordable) in so many seconds of CPU."""
-    u = density.first[None].expand(2, -1)
-    density.at_each(u)  # the first call is dearer
-    begun = time.process_time()
-    density.at_each(u)
-    call = (time.process_time() - begun) * (1 if density.vectorised else 4)
-    if density.vectorised:
-        draws = int(seconds / 4 * density.chunk / EACH)
-    else:
-        draws = int(seconds / 4 / max(call / 8, 1e-6))
-    return min(DRAWS, draws, max(FEWEST, NUMBERS // len(density.first))), call * CALLS < seconds
+def affordable(density: Density, by: Deadline) -> tuple[int, bool]:
+    """(draws of a mixture that a quarter of the time that is left pays for, whether a search for modes is affordable).
+
+    Raises OutOfTime where not even their price can be told.
+    """
+    chart, u = Chart(density, by=by), density.first
+    each = price(lambda n: chart.values(u.expand(n, -1)), min(TOGETHER, 2 * density.chunk), by)
+    draws = min(DRAWS, int(by.left / 4 / each), max(FEWEST, NUMBERS // len(u)))
+    if len(u) > SEARCHED or CALLS * POINTS * each > by.left:
+        return draws, False
+    for _ in range(2):  # the first is dearer
+        begun = clock(by.device)
+        chart.scores(u.expand(POINTS, -1))
+        call = clock(by.device) - begun
+    return draws, CALLS * call < by.left
 
 
 def moments(density: Density, guide: GuideDraws) -> FullRankNormal | None:

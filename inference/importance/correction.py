@@ -17,15 +17,18 @@ from ..gaussian.psis import Importance
 from ..gaussian.starts import pathfinder
 from ..runtime.generators import noise
 from .adapted import ENOUGH, ROUNDS, Drawn, adapted
+from .budget import Deadline, OutOfTime, price
 from .chart import Chart, decentred
 
 DRAWS = 4000
 SEARCHED = 100  # latents up to which ascents from dispersed points look for other modes
 STARTS = 4
 LEAST = 200.0  # effective draws
+EVENLY = 0.7  # effective share of the draws at which weights that have a mean are trusted whatever their tail
 SHARE = 0.05  # effective share of the draws of a mixture
 FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
+HESSIANS = 50  # Hessians at one point, which the time that is left must pay for, if the ascents take any
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
 
@@ -51,41 +54,58 @@ class _Look(NamedTuple):
 
 
 def correction(
-    density: Density, normals: list[FullRankNormal], *, draws: int = DRAWS, seed: int = 0, search: bool = True
+    density: Density,
+    normals: list[FullRankNormal],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    search: bool = True,
+    by: Deadline | None = None,
 ) -> Correction:
     """Weighted draws of a posterior, from normals in unconstrained space around it, in the state of the density.
 
-    search: whether ascents from dispersed points look for other modes first.
+    search: whether ascents from dispersed points look for other modes. by: the deadline. Raises OutOfTime where work
+    is left that could change the answer.
     """
-    chart = Chart(density)
-    if search:
-        normals = [*_modes(chart, seed, STARTS), *normals]
-    looks: list[_Look] = []
-    other = decentred(density)
-    if other is not None:  # a funnel as it is takes long to adapt to: only if nothing else will do
-        looks.append(_look(chart, normals, draws, seed, rounds=0))
-        if looks[0].doubt or looks[0].drawn.importance.ess < ENOUGH * draws:
-            looks += [_look(other, found, draws, seed) for found in [_modes(other, seed, STARTS // 2)] if found]
-    if all(look.doubt for look in looks):
-        looks.append(_look(chart, normals, draws, seed))
+    looks = _looks(Chart(density, by=by), normals, draws, seed, search)
     best = max(looks, key=lambda look: (not look.doubt, look.drawn.importance.ess))
     evidence = best.drawn.importance.log_evidence
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
-    wrong = _improper(density, best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
+    wrong = _improper(best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
     few = bool(best.doubt) and best.drawn.importance.reliable and not best.drawn.rounds and not wrong
     return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, wrong or best.doubt, few)
 
 
+def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, search: bool) -> list[_Look]:
+    """Looks from these normals, from other modes, and with groups decentred, until one is good."""
+    looks, good = [], False
+    other = decentred(chart.density, chart.by)
+    if other is not None:  # a funnel as it is takes long to climb and to adapt to: only if nothing else will do
+        if normals:
+            looks.append(_look(chart, normals, draws, seed, rounds=0))
+            good = not looks[0].doubt and looks[0].drawn.importance.ess >= ENOUGH * draws
+        if not good and (found := _modes(other, seed, STARTS)):
+            looks.append(_look(other, found, draws, seed))
+            if not looks[-1].doubt:
+                return looks
+    searched = _modes(chart, seed, STARTS) if search else []
+    if good and all(any(_alike(mode, normal) for normal in normals) for mode in searched):
+        return looks
+    return [*looks, _look(chart, [*searched, *normals], draws, seed)]
+
+
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
-    drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11)
-    found, doubt = drawn.importance, ""
-    if not found.reliable:
+    drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11, by=chart.by)
+    found, doubt, cut = drawn.importance, "", drawn.cut
+    if not found.reliable and not (found.k_hat < 1 and found.ess > EVENLY * draws):
         doubt = f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"
     elif found.ess < max(LEAST, SHARE * draws):
         doubt = f"{draws:,} weighted draws are worth {found.ess:.0f}"
     elif drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
-        again = adapted(chart.values, normals, draws=draws, seed=seed + 12)
-        doubt = disagreement(found, [again.importance])
+        again = adapted(chart.values, normals, draws=draws, seed=seed + 12, by=chart.by)
+        doubt, cut = disagreement(found, [again.importance]), again.cut
+    if doubt and cut:
+        raise OutOfTime
     return _Look(chart, drawn, doubt, normals[0])
 
 
@@ -103,13 +123,14 @@ def disagreement(found: Importance, others: list[Importance]) -> str:
 
 def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     """The best normals along ascents from dispersed points, one of those that are alike."""
-    D = len(chart.density.first)
-    if D > SEARCHED:
+    first = chart.density.first
+    if len(first) > SEARCHED:
         return []
     with noise(seed + 5):
-        half = torch.stack([uniform(chart.density.first) for _ in range(starts // 2)])
-    hessians = cheap_hessians(chart.density) if not chart.decentred else None
-    paths = pathfinder(chart.scores, torch.stack([half, -half], 1).flatten(0, 1), hessians, seed=seed)
+        half = torch.stack([uniform(first) for _ in range(starts // 2)])
+    points = torch.stack([half, -half], 1).flatten(0, 1)
+    hessians = chart.hessians if _newton(chart) else None
+    paths = pathfinder(chart.scores, points, hessians, seed=seed)
     kept: list[FullRankNormal] = []
     for path in paths:
         if path.elbo > paths[0].elbo - 20 and not any(_alike(path.normal, other) for other in kept):
@@ -117,12 +138,25 @@ def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     return kept
 
 
+def _newton(chart: Chart) -> bool:
+    """Whether the ascents take Hessians: where they are known, and cheap beside the time that is left."""
+    if chart.decentred:
+        return False
+    if chart.by is not None:
+        first, D = chart.density.first, len(chart.density.first)
+        each = price(lambda n: chart.scores(first.expand(n, -1)), min(D, chart.density.chunk), chart.by)
+        if D * each > chart.by.left / HESSIANS:
+            return False
+    return cheap_hessians(chart.density) is not None
+
+
 def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
     return bool(((one.mean - other.mean).abs() / torch.minimum(one.sd, other.sd)).max() < 1)
 
 
-def _improper(density: Density, look: _Look) -> str:
+def _improper(look: _Look) -> str:
     """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide."""
+    density = look.chart.density
     us, weights = look.drawn.us, look.drawn.importance.log_weights.exp()
     if look.drawn.importance.ess < 4 * len(density.first):  # few draws have all the weight: where it started
         mean, centred, sd = look.start.mean, look.start.factor.T, look.start.sd

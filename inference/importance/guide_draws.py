@@ -15,6 +15,11 @@ from ..runtime.sites import latent
 from ..runtime.state import reading, snapshot
 from ..runtime.traced import traced
 from ..runtime.vectorise import draw
+from .budget import Deadline, clock
+
+MOST = 4000  # draws, where they are cheap
+FEWEST = 200
+FEW = 20  # draws that tell the price of one
 
 
 class GuideDraws(NamedTuple):
@@ -50,10 +55,33 @@ def point_estimates(fit: Approximation) -> bool:
     return all(torch.equal(site["value"], two[name]["value"]) for name, site in one.items() if name in two)
 
 
+def guide_draws_within(fit: Approximation, by: Deadline, seed: int) -> GuideDraws | None:
+    """As many draws of the guide as a quarter of the time that is left pays for, from FEWEST to MOST; None where FEWEST
+    would take more than half of it. Draws that are made together cost less each.
+    """
+    share = by.left / 4
+
+    def seconds(n: int) -> float:
+        begun = clock(by.device)
+        guide_draws_weighed(fit, n, seed + 1)
+        return clock(by.device) - begun
+
+    if (one := seconds(1)) * FEW / 4 > share:  # a call runs the pair several times
+        return None
+    each = max((many := seconds(FEW)) - one, many / FEW) / FEW
+    if FEWEST * each > by.left / 2:
+        return None
+    n = max(FEWEST, min(MOST, int((share - one - many) / each)))
+    return guide_draws_weighed(fit, n, seed)
+
+
 def in_double(fit: Any) -> Any:
     """The fit in double precision if its model supports that: log densities of large data cancel many digits."""
     data = tuple(v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in fit.data)
-    double = dataclasses.replace(fit, data=data, state=snapshot(fit.state, torch.float64))
+    guide = fit.guide
+    if dataclasses.is_dataclass(guide) and not isinstance(guide, type) and hasattr(guide, "dtype"):  # in closed form
+        guide = dataclasses.replace(guide, dtype=torch.float64)
+    double = dataclasses.replace(fit, guide=guide, data=data, state=snapshot(fit.state, torch.float64))
     try:
         guide_draws_weighed(double, 1, 0)
     except (RuntimeError, ValueError):  # constants of the model in single precision

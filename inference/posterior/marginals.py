@@ -10,6 +10,7 @@ from ..runtime.state import reading
 from ..runtime.traced import traced
 from .approximation import Approximation
 from .sample import guide_draws
+from .weighted_guide import WeightedGuide
 
 
 def marginals(fit: Approximation) -> dict[str, Distribution]:
@@ -40,7 +41,11 @@ def model_trace(fit: Approximation, seed: int = 0) -> poutine.Trace:
 
 
 def means_and_sds(fit: Approximation, n: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """{site: (mean, sd)} of the guide: in closed form where it has one, from n draws elsewhere."""
+    """{site: (mean, sd)} of the guide: in closed form where it has one, from n draws elsewhere; of weighted draws from
+    all of them.
+    """
+    if isinstance(fit.guide, WeightedGuide) and not fit.followers:
+        return {name: (mean, sd) for name, (mean, sd, _) in fit.guide.moments().items()}
     result = {}
     for name, fn in marginals(fit).items():
         try:

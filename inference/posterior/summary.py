@@ -15,6 +15,7 @@ from ..runtime.state import reading
 from .approximation import Approximation
 from .marginals import means_and_sds
 from .sample import Values, beyond_the_guide, guide_draws, joint_draws
+from .weighted_guide import WeightedGuide
 
 MOST = 2**25  # numbers of the largest site of the model in all draws; there may be 100 draws in any case
 
@@ -25,9 +26,13 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     The latents of the guide come first, then deterministic sites and finite latents that were summed out, given the
     data, with the columns `mode` and `P(mode)`. Of these, a finite latent with more than 20 scalars has a row for each
     of its values, the share of its rows; a longer deterministic site has none.
+    Weighted draws have their means and sds from all of them, and one column more: `error`, the standard error of each
+    mean by the effective number of draws.
     """
     n = number_of_draws("summary", n)
     table = as_table(means_and_sds(fit, n, seed), guide_draws(fit, n, seed=seed))
+    if isinstance(fit.guide, WeightedGuide) and not fit.followers:
+        table["error"] = _errors(fit.guide)
     found = beyond_the_guide(fit, seed)
     shares = {name for name, site in found.items() if _is_finite(site) and _long(site)}
     shown = {name: site for name, site in found.items() if name in shares or not _long(site)}
@@ -53,6 +58,18 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     if modes:
         beyond = beyond.join(pd.DataFrame.from_dict(modes, orient="index"))
     return pd.concat([table, beyond]).rename_axis("site")
+
+
+def _errors(guide: WeightedGuide) -> pd.Series:
+    """The standard errors of the means, a row for each scalar."""
+    found = guide.moments()
+    return pd.Series(
+        {
+            label: error[index].item()
+            for name, (*_, error) in found.items()
+            for index, label in scalars(name, error.shape)
+        }
+    )
 
 
 def _is_finite(site: Site) -> bool:

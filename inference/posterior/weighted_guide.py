@@ -33,6 +33,10 @@ class WeightedGuide:
         i = torch.multinomial(self.log_weights.exp(), n, replacement=True)
         return {name: values[i] for name, values in self.values.items()}
 
+    def moments(self) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """{site: (mean, sd, standard error of the mean)}, by all weighted draws."""
+        return {name: errors(values.double(), self.log_weights) for name, values in self.values.items()}
+
     def holding(self, values: dict[str, torch.Tensor]) -> Callable[..., None]:
         """A guide that has one of the `joint_draws`, without its weight."""
         return lambda *data: _points(values)

@@ -116,7 +116,8 @@ class Fit:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
 
         Then rows for finite latents that were summed out, with their likeliest value, and for deterministic sites. Of
-        a large finite site they are shares of its rows, a large deterministic one has none.
+        a large finite site they are shares of its rows, a large deterministic one has none. corrected: of weighted
+        draws of the posterior, as in `corrected`; the column `error` then has the standard errors of the means.
         """
         return summary(self.reweighted if corrected else self, n, seed)
 

@@ -9,7 +9,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 import credo
-from credo.inference.evaluation.evidence import as_double, evidence_gap
+from credo.inference.evaluation.evidence import evidence_gap, of_weighted_draws
+from credo.inference.gaussian.psis import importance
+from credo.inference.importance.guide_draws import in_double
 from tests.cases.normal_mean import Y, answer, guide, model
 
 
@@ -62,10 +64,10 @@ def test_a_point_has_an_infinite_gap_and_no_evidence_an_unknown_one(fit):
 
 
 def test_a_fit_becomes_double_where_its_model_does(fit):
-    double = as_double(fit)
+    double = in_double(fit)
     assert double.data[0].dtype == torch.float64 and fit.data[0].dtype == torch.float32
     with_constants = credo.fit(in_single, guide, Y, steps=0)
-    assert as_double(with_constants) is with_constants
+    assert in_double(with_constants) is with_constants
 
 
 def in_single(y):
@@ -73,3 +75,9 @@ def in_single(y):
     z = pyro.sample("z", dist.Normal(0.0, 2.0))
     rows = torch.ones(3, 1, dtype=torch.float32) @ y.reshape(1, 3)
     pyro.sample("y", dist.Normal(z, 1.0).expand([3]).to_event(1), obs=rows[0])
+
+
+def test_no_digit_of_a_large_evidence_is_lost():
+    found = importance(torch.full((100,), -12345.674, dtype=torch.float64))
+    words = of_weighted_draws(found, -12345.671).gap_in_words
+    assert words.count("-12,345.67") == 2 and "unknown" in of_weighted_draws(found, math.nan).gap_in_words

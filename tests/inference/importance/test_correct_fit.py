@@ -1,6 +1,8 @@
 """The look at a fit, whatever found it, and its weighted draws as an approximation."""
 
+import dataclasses
 import math
+import time
 
 import pyro
 import pyro.distributions as dist
@@ -9,8 +11,14 @@ import torch
 
 import credo
 from credo.inference.gaussian.density import prepared
-from credo.inference.importance.correct_fit import look_at, moments, unconstrained
+from credo.inference.gaussian.full_rank import weights_of
+from credo.inference.gaussian.full_rank_normal import FullRankNormal
+from credo.inference.gaussian.psis import importance
+from credo.inference.importance.correct_fit import look_at, look_at_normal, moments, unconstrained
 from credo.inference.importance.guide_draws import guide_draws_weighed
+from credo.inference.posterior.verdict import Verdict
+from credo.inference.runtime.defaults import default_dtype
+from credo.inference.runtime.state import entered
 
 
 def model(y):
@@ -55,6 +63,9 @@ def test_draws_and_summary_and_predictions_are_those_of_the_weighted_draws():
     assert drawn["a"].std().item() == pytest.approx(sd, rel=0.1)
     assert torch.equal(drawn["double"], 2 * drawn["a"]) and drawn["a"].dtype == fit.sample(1)["a"].dtype
     assert table.loc["a", "sd"] == pytest.approx(sd, rel=0.1)
+    weights, a = fit.reweighted.correction.importance.log_weights.exp(), fit.reweighted.correction.values["a"]
+    error = (weights.square() @ (a - weights @ a).square()).sqrt().item()  # Owen 2013, eq. 9.9
+    assert table.loc["a", "error"] == pytest.approx(error, rel=1e-4) and "error" not in fit.summary(100)
     assert fit.predict(500, corrected=True)["y"].shape == (500,)
     assert credo.predict(fit, 500, corrected=True)["y"].std().item() == pytest.approx(0.7, rel=0.15)
     assert not torch.equal(drawn["a"], fit.corrected(4000, seed=1)["a"])
@@ -105,3 +116,48 @@ def test_moments_of_a_guide_are_unconstrained():
     torch.testing.assert_close(normal.sd, us.std(0), rtol=0.02, atol=0)
     stuck = guide._replace(values=guide.values | {"a": torch.ones(4000)})
     assert moments(density, stuck) is None
+
+
+def slow(y):
+    """A model each run of which takes 4 ms of CPU, however many draws are made at once: `vmap` does not take it."""
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    s = pyro.sample("s", dist.HalfCauchy(1.0))
+    end = time.process_time() + 0.004
+    while time.process_time() < end:
+        float(a.detach())
+    with pyro.plate("N", 3):
+        pyro.sample("y", dist.Normal(a, s), obs=y)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.6])
+def test_a_look_keeps_its_budget_whatever_a_run_of_the_model_costs(seconds):
+    fit = credo.fit(slow, "mean_field", torch.tensor([1.0, 2.0, 0.5]), steps=3, plan="fast", progress=False)
+    begun = time.process_time()
+    look = look_at(fit, seconds=seconds)
+    assert time.process_time() - begun < 1.5 * seconds + 0.02
+    assert look is None or (look.correction is None and "too long" in look.unseen)
+
+
+def test_the_look_at_a_normal_keeps_its_budget_and_needs_none_where_the_normal_is_right():
+    y = torch.tensor([1.0, 2.0, 0.5])
+    density, state, _ = prepared(slow, (y,), torch.device("cpu"), 0)
+    with entered(state), default_dtype(torch.float64):
+        normal = FullRankNormal(torch.tensor([1.0, -0.3]).double(), torch.eye(2).double() / 2)
+        weighed = weights_of(density.at_each, normal, 30, 0)
+        uneven = weighed._replace(importance=importance(torch.arange(30.0)))
+        begun = time.process_time()
+        look = look_at_normal(density, normal, uneven, [], seconds=0.2)
+        assert time.process_time() - begun < 0.32 and look.correction is None and "too long" in look.unseen
+        even = weighed._replace(importance=importance(torch.zeros(30)))
+        begun = time.process_time()
+        right = look_at_normal(density, normal, even, [], seconds=0.0)
+        assert time.process_time() - begun < 0.05 and right.correction.trusted
+        torch.testing.assert_close(right.guide.values["s"], weighed.us[:, 1].exp())
+
+
+def test_after_yes_without_weighted_draws_the_draws_of_the_guide_are_the_corrected_ones():
+    fit = credo.fit(trained, "mean_field", Y, steps=3, plan="fast", progress=False)
+    right = dataclasses.replace(fit, verdict=Verdict("yes", 0.1, ("right",), ""), correction=None)
+    assert torch.equal(right.corrected(50)["a"], right.sample(50)["a"])
+    wrong = dataclasses.replace(fit, verdict=Verdict("no", 0.1, ("wrong",), ""), correction=None)
+    assert not torch.equal(wrong.corrected(50)["a"], wrong.sample(50)["a"])
