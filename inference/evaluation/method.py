@@ -14,6 +14,8 @@ from pyro import poutine
 from torch import nn
 
 from ..exact.closed_form import exact
+from ..exact.no_closed_form import NoClosedForm
+from ..pair.batches import rows_of
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
@@ -29,6 +31,7 @@ from .gaussian_fit import NotThisWay, gaussian_fit
 
 EXACT = 300  # latents up to which a closed form is sought: it takes second derivatives
 MIXED = 64  # values of finite latents beside others, each with a closed form of its own
+MANY, SOME = 100_000, 200  # rows of data of which so many are tried first
 SITES = 200  # sites of the model, each of which costs time wherever the density is taken
 MATRICES = 2  # weights of a network with a hidden layer
 
@@ -78,6 +81,20 @@ def _networks(model: Program, begun: Begun) -> list[nn.Module]:
     return [net for net in find_modules((model, begun.pair.data)) if any(True for _ in net.parameters(recurse=True))]
 
 
+def _some_rows_have_none(model: Program, begun: Begun) -> bool:
+    """Whether the first rows of much data have no posterior in closed form: then all of them have none."""
+    arguments, n = rows_of(begun.pair.data)
+    if n < MANY:
+        return False
+    try:
+        exact(model, *(v[:SOME] if i in arguments else v for i, v in enumerate(begun.pair.data)))
+    except NoClosedForm:
+        return True
+    except Exception:  # the model does not run on some of its rows
+        return False
+    return False
+
+
 def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any, ...]) -> Fit | None:
     """The posterior in closed form as a fit; None where none is found with little work."""
     with entered(begun.state), torch.no_grad():
@@ -88,6 +105,8 @@ def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any,
         return None
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # the pair has been checked: what there is to say is in `begun`
+        if _some_rows_have_none(model, begun):
+            return None
         try:
             posterior = exact(model, *data)
         except Exception:  # NoClosedForm, or a model that does not run in double precision on the CPU

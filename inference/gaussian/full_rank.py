@@ -19,12 +19,13 @@ from .density import TRIES, Density, uniform
 from .full_rank_normal import FullRankNormal, Normal, Scores, elsewhere, generator, standard
 from .natural_gradient import ERROR, Settled, natural_gradient
 from .psis import Importance, importance, weighted_moments
-from .starts import Path, pathfinder
+from .starts import SPARSE, Path, pathfinder
 
 PATHS, FEWER = 4, 2  # ascents, up to and beyond SEVERAL latents
 SEVERAL = 200
 DRAWS = 2000  # whose importance weights are computed; LOOK_AGAIN times as many where they are not reliable
 FEW_DRAWS, DEAR = 400, 64  # the same where fewer than DEAR points fit into memory at once: much data
+FEWEST_DRAWS, DEAREST = 100, 4  # the same of data of which one point takes much of a second
 LOOK_AGAIN = 4
 NUMBERS = 2**23  # in all draws
 MOST = 1000  # latents up to which natural gradients refine the result: they need more draws than latents
@@ -65,7 +66,7 @@ def full_rank(
     scores: us (n, D) -> (log p(data, u), gradients). hessians: us (K, D) -> (K, D, D), where they are cheap.
     draws: whose importance weights are computed; natural gradients take a sixteenth as many antithetic pairs.
     """
-    paths = pathfinder(scores, starts, hessians, dear=draws < DRAWS, seed=seed)
+    paths = pathfinder(scores, starts, hessians, fewer=_fewer(draws), seed=seed)
     D, used, found = starts.shape[1], paths[0].gradients, []
     if D <= MOST:
         refined = natural_gradient(scores, paths[0].normal, fewest=draws // 16, seed=seed + 2)
@@ -83,6 +84,10 @@ def full_rank(
     best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
     looked, more = looked_at(scores, found[best][0], draws, seed + 3, weighed[best])
     return FullRank(*found[best], used + draws * (len(found) - 1) + more, looked, paths)
+
+
+def _fewer(draws: int) -> int:
+    return 1 if draws >= DRAWS else 4 if draws >= FEW_DRAWS else SPARSE
 
 
 def _candidate(found: Settled, method: str) -> tuple[Any, str, bool, float]:
@@ -124,6 +129,8 @@ def weights_of(scores: Scores, normal: Normal, n: int, seed: int) -> Weighed:
 
 def draws_for(density: Density) -> int:
     """How many draws importance weights are computed for: fewer where a gradient is dear."""
+    if density.chunk < DEAREST:
+        return FEWEST_DRAWS
     return DRAWS if density.chunk >= DEAR and len(density.first) * DRAWS <= NUMBERS else FEW_DRAWS
 
 

@@ -16,7 +16,7 @@ from .full_rank_normal import Counted, FullRankNormal, Scores, generator
 
 DRAWS = 8  # of each normal on the way, for its ELBO
 FINAL = 64  # of the best ones of each path
-SMALL = 200  # latents up to which every normal on a path is tried; beyond, every tenth
+SMALL, SPARSE = 200, 8  # latents up to which every normal on a path is tried; `fewer` from which every tenth is
 ROUNDED = 1e3  # times the rounding of a latent, that its sd given the others must exceed
 LONGEST = 400  # steps of the ascents
 STALE = 40  # steps without a better ELBO on any path, after which the ascents end
@@ -32,23 +32,23 @@ class Path(NamedTuple):
 
 
 def pathfinder(
-    scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, dear: bool = False, seed: int = 0
+    scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, fewer: int = 1, seed: int = 0
 ) -> list[Path]:
     """The best normal on each path from the starting points (K, D), the path of the largest ELBO first.
 
     scores: of us (n, D). hessians: of us (K, D), where they are cheap; None: BFGS does without.
-    dear: whether gradients are, so that a quarter of the draws must do.
+    fewer: how many times fewer draws must do, where gradients are dear; from SPARSE on, every tenth normal is tried.
     """
-    noise, (K, D), share = generator(seed, starts), starts.shape, 4 if dear else 1
+    noise, (K, D) = generator(seed, starts), starts.shape
     counted = Counted(scores)
     best = torch.full((K,), -torch.inf, dtype=starts.dtype, device=starts.device)
     found: list[FullRankNormal | None] = [None] * K
-    limit, every, improved = min(50 + 4 * D, LONGEST), 1 if D <= SMALL else 10, 0
+    limit, every, improved = min(50 + 4 * D, LONGEST), 1 if D <= SMALL and fewer < SPARSE else 10, 0
     for step, front in enumerate(ascend(counted, starts, hessians)):
         if step % every and front.moving.any():
             continue
         normals = _normals(front)
-        elbos = _elbos(counted, normals, DRAWS // share, noise)
+        elbos = _elbos(counted, normals, DRAWS // fewer, noise)
         for k in (elbos > best).nonzero()[:, 0].tolist():
             if not representable(normals[k].mean, normals[k].sd, torch.linalg.inv(normals[k].factor).norm(dim=0)):
                 continue
@@ -59,7 +59,7 @@ def pathfinder(
     if not known:
         eye = torch.eye(D, dtype=starts.dtype, device=starts.device)
         known = [(FullRankNormal(start, eye), start) for start in starts]
-    elbos = _elbos(counted, [normal for normal, _ in known], FINAL // share, noise)
+    elbos = _elbos(counted, [normal for normal, _ in known], FINAL // fewer, noise)
     paths = [Path(n, e, end, counted.points) for (n, end), e in zip(known, elbos.tolist(), strict=True)]
     return sorted(paths, key=lambda path: -path.elbo)
 

@@ -12,6 +12,8 @@ from pyro.infer.autoguide import AutoGuideList, AutoLaplaceApproximation, AutoMu
 from torch import nn
 
 import credo
+from credo.inference.evaluation import method
+from credo.inference.gaussian import full_rank
 
 NOISE = torch.Generator().manual_seed(0)
 Y = 2 + torch.randn(30, generator=NOISE)
@@ -31,6 +33,13 @@ def tail(y):
     z = pyro.sample("z", dist.Normal(0.0, 10.0))
     with pyro.plate("N", len(y)):
         pyro.sample("y", dist.StudentT(4.0, z, 1.0), obs=y)
+
+
+def of_300(y):
+    """It does not run on some of its rows."""
+    z = pyro.sample("z", dist.Normal(0.0, 10.0))
+    with pyro.plate("N", 300):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
 
 def clusters(y):
@@ -234,3 +243,37 @@ def test_an_autoguide_of_other_latents_is_a_run_of_svi(monkeypatch):
     parts.append(AutoMultivariateNormal(pyro.poutine.block(two, hide=["a"])))
     parts.append(AutoMultivariateNormal(pyro.poutine.block(two, expose=["a"])))
     assert credo.fit(two, parts, Y, **QUICK).method == "svi"
+
+
+def test_where_a_gradient_is_dear_few_are_taken_and_the_answer_is_right(monkeypatch):
+    """As with a million rows. The posterior of much data is N(sample mean, sd / sqrt N), and sd / sqrt(2 N) of the sd."""
+    monkeypatch.setattr(full_rank, "DEAREST", 10**9)
+
+    def model(y):
+        m, s = pyro.sample("m", dist.Normal(0.0, 10.0)), pyro.sample("s", dist.HalfNormal(5.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(m, s), obs=y)
+
+    y = 3 + 2 * torch.randn(20_000, generator=torch.Generator().manual_seed(1))
+    fit = credo.fit(model, None, y, progress=False)
+    draws, mean, sd = fit.sample(20_000), y.double().mean(), y.double().std()
+    assert fit.method == "full rank" and fit.verdict.trust == "yes"
+    assert int(fit.stopped.split(" gradients")[0].split()[-1].replace(",", "")) < 300
+    for name, centre, width in (("m", mean, sd / 20_000**0.5), ("s", sd, sd / 40_000**0.5)):
+        assert (draws[name].double().mean() - centre).abs() < 0.1 * width
+        assert draws[name].double().std().item() == pytest.approx(width.item(), rel=0.05)
+
+
+def test_of_much_data_some_rows_are_asked_for_a_closed_form_first(monkeypatch):
+    tried, found = [], method.exact
+
+    def exact(model, *data):
+        tried.append(len(data[0]))
+        return found(model, *data)
+
+    monkeypatch.setattr(method, "exact", exact)
+    monkeypatch.setattr(method, "MANY", 250)
+    for model, rows in ((normal, [200, 300]), (tail, [200]), (of_300, [200, 300])):
+        tried.clear()
+        fit = credo.fit(model, None, Y.repeat(10), **QUICK)
+        assert (fit.method == "exact") == (model is not tail) and tried == rows
