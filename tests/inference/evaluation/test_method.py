@@ -246,7 +246,7 @@ def test_an_autoguide_of_other_latents_is_a_run_of_svi(monkeypatch):
 
 
 def test_where_a_gradient_is_dear_few_are_taken_and_the_answer_is_right(monkeypatch):
-    """As with a million rows. The posterior of much data is N(sample mean, sd / sqrt N), and sd / sqrt(2 N) of the sd."""
+    """As with a million rows. Of much data the posterior is N(sample mean, sd / sqrt N), sd / sqrt(2 N) of the sd."""
     monkeypatch.setattr(full_rank, "DEAREST", 10**9)
 
     def model(y):
