@@ -8,7 +8,7 @@ Gaussian approximations are fitted to it.
 
 import math
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +27,7 @@ from ..runtime.arguments import arguments
 from ..runtime.defaults import default_dtype, of_dtypes
 from ..runtime.sites import Site, deterministic, is_index, latent
 from ..runtime.state import State, entered, new_state, snapshot
-from ..runtime.vectorise import at_once, draw_each, is_out_of_memory
+from ..runtime.vectorise import NewTensors, at_once, draw_each, is_out_of_memory
 from .requirements import refuse_unsampleable, start
 
 WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
@@ -51,6 +51,7 @@ class Density(NamedTuple):
     first: torch.Tensor  # u (D,), a point of positive density
     vectorised: bool = False  # whether `vmap` takes the gradients at many points at once
     chunk: int = 1  # points whose gradients fit into memory at once
+    writes: bool = False  # whether `vmap` takes the model only with tensors of each point's own to write into
 
     def log_joint(self, u: torch.Tensor) -> torch.Tensor:
         """log p(data, u) at u (D,), a scalar, differentiable; `vmap` can batch it where `vectorised`."""
@@ -64,8 +65,9 @@ class Density(NamedTuple):
     def log_prob(self, values: dict[str, torch.Tensor]) -> torch.Tensor:
         """log p(data, z) at these latents in their own spaces, a scalar; finite latents are summed out."""
         program = self.model if self.summed is None else enumerating(self.model, self.summed)
-        trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*self.data)
-        trace.compute_log_prob(site_filter=lambda name, site: not is_index(site))
+        with NewTensors(next(iter(values.values()))) if self.writes else nullcontext():
+            trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*self.data)
+            trace.compute_log_prob(site_filter=lambda name, site: not is_index(site))
         groups = [] if self.summed is None else eliminated(trace, self.summed)
         together = {name for group in groups for name in group.sites}  # finite latents and what depends on them
         nodes: dict[str, Site] = dict(trace.nodes)
@@ -197,7 +199,9 @@ def density(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Den
     u = next(iter(site["value"] for site in sites.values())).new_empty(sum(shape.numel() for shape in shapes))
     found = Density(model, data, summed, tuple(sites), shapes, transforms, counted, follow, u)
     found = found._replace(first=_start(found))
-    return found._replace(vectorised=_can_batch(found), chunk=max(1, at_once(lambda: found.at(found.first)) // LIVE))
+    found = found._replace(chunk=max(1, at_once(lambda: found.at(found.first)) // LIVE))
+    forms = (found, found._replace(writes=True))
+    return next((form._replace(vectorised=True) for form in forms if _can_batch(form)), found)
 
 
 def uniform(like: torch.Tensor) -> torch.Tensor:

@@ -70,6 +70,8 @@ def draw_each(program: Callable[[R], T], runs: R) -> T:
             chunk = min(n, at_once(lambda: program(tree_map(operator.itemgetter(0), runs))))
             two = tree_map(operator.itemgetter(slice(2)), runs)
             vectorised = chunk > 1 and _accepted(lambda: each(program, two, vectorised=True))
+            if chunk > 1 and not vectorised and _accepted(lambda: each(owning(program), two, vectorised=True)):
+                program, vectorised = owning(program), True
             parts: list[T] = []
             begun = 0
             while begun < n:
@@ -126,6 +128,41 @@ def _accepted(vectorised: Callable[[], Any]) -> bool:
         except Exception:
             return False
     return True
+
+
+def owning(program: Callable[[R], T]) -> Callable[[R], T]:
+    """The program with new tensors that belong to its run, so that under `vmap` it may write into them."""
+
+    def owned(run: R) -> T:
+        with NewTensors(tree_leaves(run)[0]):
+            return program(run)
+
+    return owned
+
+
+class NewTensors(TorchFunctionMode):
+    """Makes each new tensor one of the run: `vmap` refuses to write values of a run into what all runs share.
+
+    like: a tensor of the run. It costs memory, so it is for programs that need it: `x = torch.zeros(2); x[0] = z`.
+    """
+
+    def __init__(self, like: torch.Tensor) -> None:
+        super().__init__()
+        self.zero = torch.zeros_like(like.flatten()[0])
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func not in _NEW or out.requires_grad:
+            return out
+        zero = self.zero.to(device=out.device, dtype=out.dtype)
+        return out | zero if out.dtype == torch.bool else out + zero
+
+
+_NEW = {
+    *(torch.zeros, torch.ones, torch.empty, torch.full, torch.eye, torch.tensor, torch.clone, torch.Tensor.clone),
+    *(torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like),
+    *(torch.Tensor.new_zeros, torch.Tensor.new_ones, torch.Tensor.new_empty, torch.Tensor.new_full),
+}
 
 
 class _SampleBatched(Messenger):

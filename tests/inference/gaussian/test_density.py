@@ -95,6 +95,30 @@ def test_a_model_that_vmap_does_not_take_runs_in_a_loop(double):
     torch.testing.assert_close(gradients[:, 0], 1 - u + (0.5 - u.abs()) * u.sign())
 
 
+def written(y):
+    """A vector written number by number, and an observation that is missing filled with a latent."""
+    z = torch.zeros(2)
+    z[0] = pyro.sample("a", dist.Normal(0.0, 1.0))
+    z[1] = pyro.sample("b", dist.Normal(0.0, 1.0))
+    y = y.clone()
+    y[0] = z[0]
+    with pyro.plate("N", 2):
+        pyro.sample("y", dist.Normal(z.sum(), 1.0), obs=y)
+
+
+def test_vmap_takes_a_model_that_writes_into_its_own_tensors(double):
+    found = density(written, (torch.tensor([math.nan, 0.5]),), None)
+    assert found.vectorised and found.writes
+    us = torch.tensor([[-1.5, 0.7], [0.3, 2.0], [0.0, 0.0]])
+    a, b = us.T
+    values, gradients = found.at_each(us)
+    known = a**2 + b**2 + b**2 + (0.5 - a - b) ** 2  # y[0] - z.sum() = -b
+    torch.testing.assert_close(values, -2 * math.log(2 * math.pi) - known / 2)
+    torch.testing.assert_close(gradients, torch.stack([-a + 0.5 - a - b, -2 * b + 0.5 - a - b], 1))
+    minus = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    torch.testing.assert_close(found.hessians(us), -minus.expand(3, 2, 2))
+
+
 def factored():
     z = pyro.sample("z", dist.Normal(0.0, 1.0))
     matrix = torch.stack([torch.stack([z, z * 0]), torch.stack([z * 0, z * 0 + 1.0])])

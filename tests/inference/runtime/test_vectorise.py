@@ -93,6 +93,26 @@ def test_a_program_that_cannot_run_at_once_runs_one_by_one(program):
     assert not can_vectorise(by_value)
 
 
+def test_a_program_that_writes_into_its_own_tensors_runs_at_once():
+    """`vmap` refuses to write values of one run into a tensor that all runs share; new tensors are made one a run."""
+    calls = []
+
+    def program(one):
+        calls.append(1)
+        total, flags, copied = torch.zeros(3), torch.ones(2, dtype=torch.bool), torch.arange(2.0).clone()
+        for k in range(3):
+            total[k] = one * k
+        flags[0], copied[1] = one > 1, one
+        return total, flags, copied
+
+    runs = torch.arange(50.0)
+    total, flags, copied = draw_each(program, runs)
+    assert torch.equal(total, runs[:, None] * torch.arange(3.0))
+    assert torch.equal(flags, torch.stack([runs > 1, runs == runs], 1))
+    assert torch.equal(copied, torch.stack([runs * 0, runs], 1))
+    assert len(calls) < 10
+
+
 @pytest.mark.parametrize("inner", [10, 2**20, 2**30])
 def test_as_many_runs_at_once_as_the_largest_tensor_allows(inner):
     """2^24 numbers: what is computed on the way counts too, not the output alone. (meta: nothing is allocated.)"""
