@@ -20,11 +20,14 @@ from ..runtime.generators import noise
 from ..runtime.probes import at_a_draw, differing, look_near, probing
 from ..runtime.sites import Site, drawn_sites, is_index, latent
 from ..runtime.traced import traced
+from ..runtime.vectorise import each
 from .provenance import by_provenance
 
 OFF = (0.0, 0.1, 0.1)  # dataflow tests: at the parameters and at two places nearby, sds
 SETS = 24  # of draws that are held in turn, at most; of more, FEW and as many random halves of all draws at each place
 FEW = 4
+TOGETHER = 2**18  # numbers drawn and costs, up to which the sets are tried at once
+Values = Mapping[str, torch.Tensor]  # {site: its draw}
 
 
 class Dependencies(NamedTuple):
@@ -57,8 +60,11 @@ class Dependencies(NamedTuple):
         return frozenset(name for side, name in self.parents if side == GUIDE and site in self.ancestors(name))
 
 
-def dependencies(pair: Pair) -> Dependencies:
-    """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong."""
+def dependencies(pair: Pair, vectorised: bool = False) -> Dependencies:
+    """Which draws each cost depends on: by provenance, corrected where the dataflow test finds it wrong.
+
+    vectorised: whether `vmap` accepts the pair.
+    """
     with probing(tuple(pair)):
         q, p = at_a_draw(lambda _: _both_traced(pair))
         before = _by_order(q, p)
@@ -67,7 +73,7 @@ def dependencies(pair: Pair) -> Dependencies:
             before = {key: before[key] if key in before else every for key in at_a_draw(lambda _: run(pair)).costs}
         found = by_provenance(pair)
         parents = {key: found.get(key, names) & names for key, names in before.items()}
-        for key in _missed(pair, parents):
+        for key in _missed(pair, parents, vectorised):
             parents[key] = before[key]
     return Dependencies(parents)
 
@@ -96,19 +102,19 @@ def _by_order(q: poutine.Trace, p: poutine.Trace) -> dict[Key, frozenset[str]]:
     return before
 
 
-def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
+def _missed(pair: Pair, parents: Mapping[Key, frozenset[str]], vectorised: bool = False) -> set[Key]:
     """The costs that move while all draws in `parents` are held; all costs where this cannot be found out."""
     moved: set[Key] = set()
     for off in OFF:
         try:
-            moved |= look_near(lambda: _missed_here(pair, parents), off)
+            moved |= look_near(lambda: _missed_here(pair, parents, vectorised), off)
         except Exception:  # of the user's own code, which may raise anything
             if not off:
                 return set(parents)
     return moved
 
 
-def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
+def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]], vectorised: bool) -> set[Key]:
     """The same at the present parameters."""
     z, other, before = at_a_draw(lambda _: _two_draws_with_costs(pair))
     with_own: dict[Key, frozenset[str]] = {}
@@ -129,15 +135,44 @@ def _missed_here(pair: Pair, parents: Mapping[Key, frozenset[str]]) -> set[Key]:
     else:
         tested = {held: [held] for held in sets}
 
+    of_set = {held: [key for names in within for key in by_set[names]] for held, within in tested.items()}
+
     def after_others(held: frozenset[str], number: int) -> Costs:
         new = two_draws(pair)[1] if number else other  # the same for all sets, unless the pair fails there
-        return costs_at(pair, {k: v if k in held else new.get(k, v) for k, v in z.items()}).costs
+        return costs_at(pair, _with_others(z, new, held)).costs
 
-    for held, within in tested.items():
+    for held in _moving_together(pair, of_set, z, other, before) if vectorised else of_set:
         after = at_a_draw(partial(after_others, held))
-        keys = (key for names in within for key in by_set[names])
-        moved |= {key for key in keys if key not in before or differing(before[key], after.get(key)).any()}
+        moved |= {key for key in of_set[held] if key not in before or differing(before[key], after.get(key)).any()}
     return moved
+
+
+def _with_others(z: Values, other: Values, held: frozenset[str]) -> dict[str, torch.Tensor]:
+    """The draws z, but those that are not held are the others."""
+    return {k: v if k in held else other.get(k, v) for k, v in z.items()}
+
+
+def _moving_together(
+    pair: Pair, of_set: Mapping[frozenset[str], list[Key]], z: Values, other: Values, before: Costs
+) -> list[frozenset[str]]:
+    """The sets of held draws that have a cost of theirs move where all sets are tried at once, under `vmap`.
+
+    A cost that moves here may move by its rounding or by noise of the model. All sets where this cannot be found out.
+    """
+    rows = [z, *(_with_others(z, other, held) for held in of_set)]
+    if len(rows) * sum(v.numel() for v in (*z.values(), *before.values())) > TOGETHER:
+        return list(of_set)
+    try:
+        with noise(0):
+            stacked = {k: torch.stack([row[k] for row in rows]) for k in z}
+            after = each(lambda values: run(pair, values).costs, stacked, vectorised=True)
+    except Exception:  # of the user's own code, which may raise anything
+        return list(of_set)
+    return [
+        held
+        for i, (held, keys) in enumerate(of_set.items(), start=1)
+        if any(key not in after or differing(after[key][0], after[key][i]).any() for key in keys)
+    ]
 
 
 def two_draws(pair: Pair) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -28,6 +28,7 @@ BEYOND = (0.5, 3.0, 0.5, 1.0)  # how far the ways between two draws go on at bot
 SLOWLY = 2  # ways, where points are computed one by one
 SHORTER = (1.0, 0.2, 0.0)  # of that, where the density cannot be computed so far out
 POINTS, FINE = 65, 1025  # of a grid, and of a finer one where points are computed at once
+AGAIN = 15  # times that one point is computed again at once: it has one density if the model draws no rows at random
 LEFT = 0.02  # of the total variation: what may stay unexplained
 WORST, HALVINGS, SURE = 6, 14, 4  # intervals, how often each is halved, and after how often a jump is alone in it
 KEPT, HALF = 0.05, 0.5  # of what an interval leaves over: a jump keeps more; and more where rounding hides the rest
@@ -62,10 +63,11 @@ def _cause(
     pair: Pair, sites: Mapping[str, Site], held: Mapping[str, torch.Tensor], kl: Mapping[str, str], vectorised: bool
 ) -> str | None:
     """Why the draws of these sites must not be differentiated together; None if they may."""
+    room: list[int] = []  # for how many points at once, once known
     with without_dropout(tuple(pair)):
         for beyond in BEYOND if vectorised else BEYOND[:SLOWLY]:
             try:
-                if at_a_draw(partial(_jump_on_a_way, pair, sites, held, kl, vectorised, beyond)):
+                if at_a_draw(partial(_jump_on_a_way, pair, sites, held, kl, vectorised, room, beyond)):
                     return JUMPS
             except Exception as error:  # of the user's own code, which may raise anything
                 if vectorised:
@@ -80,15 +82,16 @@ def _jump_on_a_way(
     held: Mapping[str, torch.Tensor],
     kl: Mapping[str, str],
     vectorised: bool,
+    room: list[int],
     beyond: float,
     _: int,
 ) -> bool:
     """Whether f jumps between two draws and beyond, as far as it can be computed there. Raises what the pair raises."""
     ends = [{name: site["fn"].sample() for name, site in sites.items()} for _ in range(2)]
     for shorter in SHORTER:
-        way = _way(pair, sites, held, kl, ends[0], ends[1], beyond * shorter)
+        way = _way(pair, sites, held, kl, ends[0], ends[1], beyond * shorter, room)
         try:
-            jumps = _jumps(way, vectorised and _repeats(way))
+            jumps = _jumps(way, vectorised)
         except Exception:  # of the user's own code, which may raise anything
             if not shorter:
                 raise
@@ -121,6 +124,7 @@ def _way(
     start: Mapping[str, torch.Tensor],
     end: Mapping[str, torch.Tensor],
     beyond: float,
+    room: list[int],
 ) -> Way:
     """The way from one draw of the sites to another and beyond, straight in unconstrained coordinates."""
     to = {name: biject_to(site["fn"].support) for name, site in sites.items()}
@@ -131,8 +135,6 @@ def _way(
 
     def density(z: dict[str, torch.Tensor]) -> torch.Tensor:
         return _total(run(pair, {**held, **z}, Terms(kl=kl)).costs)
-
-    room: list[int] = []  # for how many points at once, once known
 
     def some(t: torch.Tensor) -> Points:
         u = {}
@@ -184,8 +186,12 @@ def _left(a: Points, b: Points) -> torch.Tensor:
 def _jumps(way: Way, vectorised: bool) -> bool | None:
     """Whether f jumps along the way; None where it is not finite."""
     for n in (POINTS, FINE) if vectorised else (POINTS,):
-        points = way(torch.linspace(0, 1, n, dtype=torch.float64), vectorised)
-        a, b = points.some(slice(None, -1)), points.some(slice(1, None))
+        again = AGAIN if vectorised and n == POINTS else 0  # times that the middle comes once more
+        t = torch.linspace(0, 1, n, dtype=torch.float64)
+        points = way(torch.cat([t, t[n // 2].expand(again)]), vectorised)
+        if not torch.allclose(points.f[n:], points.f[n // 2], 1e-6, 1e-6, equal_nan=True):  # some rows, at random
+            return _jumps(way, False)
+        a, b, points = points.some(slice(n - 1)), points.some(slice(1, n)), points.some(slice(n))
         left = _left(a, b)
         if not left.isfinite().all():
             return None
@@ -241,9 +247,3 @@ def _rounding(way: Way) -> float:
     points = way(t, False)
     error = _left(points.some(slice(None, -1)), points.some(slice(1, None))).quantile(0.75).item()
     return error if math.isfinite(error) else 0.0
-
-
-def _repeats(way: Way) -> bool:
-    """Whether the density is the same at the same draw: not if the model takes a part of its rows at random."""
-    f = way(torch.full((16,), 0.5, dtype=torch.float64), True).f
-    return torch.equal(f, f[:1].expand_as(f))

@@ -60,12 +60,12 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
     """
     why: dict[str, str | None] = dict.fromkeys(names)
     with probing(tuple(pair)):
-        q = traced(pair.guide, pair.data)
+        drawn = drawn_sites(traced(pair.guide, pair.data))
         for name in names:
-            if name not in q.nodes:
+            if name not in drawn:
                 why[name] = "the guide does not draw it in every run"
                 continue
-            fn = drawn_sites(q)[name]["fn"]
+            fn = drawn[name]["fn"]
             if kind(fn) != "Normal" or not fn.has_rsample:
                 why[name] = f"its distribution is {kind(fn)}, and sums of draws are known for Normal alone"
             elif name not in kl:

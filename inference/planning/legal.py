@@ -62,7 +62,7 @@ def _findings(pair: Pair, guide: poutine.Trace, vectorised: bool, drawn: frozens
     model = poutine.trace(poutine.replay(summed_model(pair), trace=guide)).get_trace(*pair.data)
     trained = frozenset(name for name, site in sites.items() if _is_trained(site))
     finite = tuple(name for name, site in sites.items() if not has_rsample(site) and name in trained)
-    reads = at_a_draw(lambda _: dependencies(pair))
+    reads = at_a_draw(lambda _: dependencies(pair, vectorised))
     summable = finite_sites(pair, guide, [name for name in finite if name not in drawn], vectorised)
     nesting = None if pair.summed is None else pair.summed.nesting
     known = known_kl(two_places(pair, guide, model), reads, nesting)

@@ -13,6 +13,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from torch.distributions import constraints
 
 from ..distributions.unwrap import kind, support_of, unwrapped
 from ..runtime.generators import noise
@@ -82,8 +83,9 @@ def outside_at_the_end(model: Callable[..., Any], guide: Callable[..., Any], dat
             draw = _values(guide, data, seed)
             with noise(seed):
                 traces.append(_run(model, data, draw))
-            watched = _watched(traces) if seed else _sites(traces[0])
-            bad += [(name, draw) for name in watched if not _inside(_sites(traces[-1])[name])][:1]
+            sites = _sites(traces[-1])
+            watched = _watched(traces) if seed else list(sites)
+            bad += [(name, draw) for name in watched if not _inside(sites[name])][:1]
             if seed and (not watched or time.perf_counter() > until):
                 break
         if bad:
@@ -101,12 +103,16 @@ def _sites(trace: poutine.Trace) -> dict[str, Site]:
 
 
 def _watched(traces: list[poutine.Trace]) -> list[str]:
-    """The sites whose value or support is another in the last trace than in the first: they may leave it."""
+    """The sites whose value or support is another in the last trace than in the first: they may leave it.
+
+    Every number is inside the support of a normal.
+    """
     first, last = _sites(traces[0]), _sites(traces[-1])
     return [
         name
         for name, site in last.items()
         if name in first
+        and support_of(site["fn"]) is not constraints.real
         and not (
             support_of(site["fn"]) is support_of(first[name]["fn"]) and torch.equal(site["value"], first[name]["value"])
         )
