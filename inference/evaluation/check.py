@@ -30,6 +30,7 @@ FEW = 100  # latents of a model without a correction, up to which k-hat alone sa
 AT_REST = "at rest, but not at the posterior"  # in the place of "converged", where the look finds that
 KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
+LARGE = 0.15  # the same beyond one standard error
 REFERENCE = "credo.reference draws from the posterior itself"
 TIME = "credo.check(fit) takes more time; "
 CORRELATED = "guide='full_rank' holds correlations; "
@@ -160,11 +161,7 @@ def _compared(
         remedy = f"leave {quoted(finite)} out of the guide, then credo sums over all values of it; {REFERENCE}"
         return Verdict(NO, own.k_hat, tuple(reasons), remedy)
     wrong = [each for each in found if each.size > TOLERATED]
-    unsure = [
-        each
-        for each in found + of_finite
-        if abs(each.mean) > LARGEST or abs(math.log(max(each.ratio, 1e-300))) > LARGEST
-    ]
+    unsure = [each for each in found + of_finite if each.error > min(LARGEST, LARGE + each.noise)]
     reasons = [_worst(wrong or unsure)] if wrong or unsure else []
     if _far(own):
         reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")

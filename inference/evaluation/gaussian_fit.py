@@ -53,7 +53,7 @@ AUTOGUIDES: dict[type, str] = {
     AutoLaplaceApproximation: "laplace",
 }  # of Pyro's, with their words
 LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
-OF_NORMAL = 1.0  # seconds of CPU of the look at a normal that is not right, however short the search for it was
+SHORT, LONG = 1.0, 2.0  # seconds of CPU of the look at a normal that is not right: as long as its search, within these
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
 
@@ -116,7 +116,8 @@ def gaussian_fit(
         if isinstance(found.normal, FullRankNormal) or D > MOST:
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
-            seconds = max(SHARE * (clock(begun.state.device) - started), OF_NORMAL)
+            spent = clock(begun.state.device) - started
+            seconds = max(SHARE * spent, min(max(spent, SHORT), LONG))
             look = look_at_normal(density, found.normal, found.weighed, others, seconds=seconds, seed=settings.seed)
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):

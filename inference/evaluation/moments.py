@@ -22,6 +22,11 @@ class Difference(NamedTuple):
     size: float  # the larger of the two errors, less what noise explains
 
     @property
+    def error(self) -> float:
+        """The larger of the two errors, of the mean in sds and of the log sd."""
+        return max(abs(self.mean), abs(math.log(max(self.ratio, 1e-300))))
+
+    @property
     def words(self) -> str:
         """The larger of the two errors in words."""
         if abs(self.mean) > abs(math.log(max(self.ratio, 1e-300))):
