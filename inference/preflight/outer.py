@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..pair.pair import Pair
 from ..runtime.generators import noise
+from ..runtime.held import HeldSites
 from ..runtime.parameters import leaves_behind
 from ..runtime.probes import at_a_draw, nearly_equal
-from ..runtime.sites import is_factor, observed
+from ..runtime.sites import Site, is_factor, latent, observed
 
 PRODUCTS = ("linear", "addmm")  # of matrices: their vector is a bias, and a layer may have as many units as rows
 
@@ -33,19 +34,60 @@ def outer_column(pair: Pair, names: list[str]) -> str | None:
     if not columns:
         return None
 
-    def look(_: int) -> None:
+    def look(_: int) -> poutine.Trace:
+        watch.met.clear()
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
-        poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data).compute_log_prob()
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
+        trace.compute_log_prob()
+        return trace
 
-    with noise(0), pyro.validation_enabled(False), torch.no_grad(), _Outer(columns) as watch:
-        at_a_draw(look)
-    if watch.found is None:
+    with noise(0), pyro.validation_enabled(False), torch.no_grad():
+        with _Outer(columns) as watch:
+            trace = at_a_draw(look)
+        seen = [site["value"] for site in observed(trace).values()] if watch.met else []
+        data = {name for name, column in columns.items() if any(value is column for value in seen)}
+        found = next((name for name, _ in watch.met if name in data), None) or _of_rows(pair, trace, watch.met, columns)
+    if found is None:
         return None
-    n = len(columns[watch.found])
+    n = len(columns[found])
     return (
-        f"{watch.found}: a column of shape ({n}, 1) meets a vector of shape ({n},), which makes a matrix of shape "
-        f"({n}, {n}); pass {watch.found} as a vector, {watch.found}.squeeze(-1), or a single column of the table"
+        f"{found}: a column of shape ({n}, 1) meets a vector of shape ({n},), which makes a matrix of shape "
+        f"({n}, {n}); pass {found} as a vector, {found}.squeeze(-1), or a single column of the table"
     )
+
+
+def _of_rows(
+    pair: Pair, trace: poutine.Trace, met: list[tuple[str, torch.Tensor]], columns: dict[str, torch.Tensor]
+) -> str | None:
+    """The first column that meets a vector of rows: one that changes when the rows of the data change places.
+
+    Weights of units and centres of basis functions, which may be as many as there are rows, stay as they are.
+    """
+    for name in dict.fromkeys(name for name, _ in met):
+        n = len(columns[name])
+        order = torch.arange(n).roll(1)
+        moved = [v[order.to(v.device)] if torch.is_tensor(v) and v.dim() and len(v) == n else v for v in pair.data]
+        others = {other: moved[i] for i, v in enumerate(pair.data) for other in columns if v is columns[other]}
+        values = {site: _in_order(fn, order) for site, fn in latent(trace).items()}
+        with _Outer(others) as watch:
+            try:
+                poutine.trace(HeldSites(values)(pair.model)).get_trace(*moved).compute_log_prob()
+            except Exception:  # the model does not run on rows in another order: it is not known
+                return name
+        before, now = ([vector for column, vector in each if column == name] for each in (met, watch.met))
+        if len(before) != len(now) or not all(torch.equal(*vectors) for vectors in zip(before, now, strict=True)):
+            return name
+    return None
+
+
+def _in_order(site: Site, order: torch.Tensor) -> torch.Tensor:
+    """The value of a latent, its rows in this order if it lies in a plate of as many."""
+    value: torch.Tensor = site["value"]
+    for frame in site["cond_indep_stack"]:
+        dim = (frame.dim or 0) - site["fn"].event_dim
+        if frame.size == len(order) and -value.dim() <= dim < 0:
+            value = value.index_select(dim, order.to(value.device))
+    return value
 
 
 def outer_factors(
@@ -143,26 +185,23 @@ class _Pairs(TorchFunctionMode):
 
 
 class _Outer(TorchFunctionMode):
-    """Notes the first of these columns that meets a vector of its length, element by element. found: its name.
+    """Notes which of these columns meet a vector of their length, element by element. met: (column, vector).
 
     A vector that is a view of the column itself belongs to a kernel: x - x.squeeze(-1) is meant as a matrix.
     """
 
-    found: str | None = None
-
     def __init__(self, columns: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.columns = columns
+        self.columns, self.met = columns, list[tuple[str, torch.Tensor]]()
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if getattr(function, "__name__", "") in PRODUCTS:
             return result
-        if self.found is None and isinstance(result, torch.Tensor) and result.dim() == 2 and len(args) > 1:
+        if isinstance(result, torch.Tensor) and result.dim() == 2 and len(args) > 1:
             for name, column in self.columns.items():
-                square = tuple(result.shape) == (len(column), len(column))
-                if square and any(v is column for v in args) and any(_is_vector(v, column) for v in args):
-                    self.found = name
+                if tuple(result.shape) == (len(column), len(column)) and any(v is column for v in args):
+                    self.met += [(name, v) for v in args if _is_vector(v, column)]
         return result
 
 

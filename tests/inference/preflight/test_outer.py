@@ -56,6 +56,39 @@ def layer(x, y):
         pyro.sample("y", dist.Normal(torch.nn.functional.linear(x, w, b).tanh().sum(-1), 1.0), obs=y)
 
 
+def units(x, y):
+    """As many hidden units as rows, without a matrix product."""
+    w = pyro.sample("w", dist.Normal(torch.zeros(len(x)), 1.0).to_event(1))
+    b = pyro.sample("b", dist.Normal(torch.zeros(len(x)), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(torch.tanh(x * w + b).sum(-1), 1.0), obs=y)
+
+
+def basis(x, y):
+    """As many basis functions as rows; their centres are no data."""
+    w = pyro.sample("w", dist.Normal(torch.zeros(6), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(torch.exp(-((x - torch.linspace(-1.0, 1.0, 6)) ** 2)) @ w, 1.0), obs=y)
+
+
+def of_latent_rows(x, y):
+    """A column of inputs beside a latent of the rows: all pairs."""
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.factor("y", -0.5 * ((x - z) ** 2).sum() + 0 * y.sum())
+
+
+def of_other_data(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 10.0))
+    pyro.factor("y", -0.5 * ((x - y + w) ** 2).sum())
+
+
+def test_a_column_of_inputs_that_meets_rows_is_refused():
+    for model in (of_other_data, of_latent_rows):
+        with pytest.raises(ValueError, match=r"x: a column of shape \(6, 1\) meets a vector of shape \(6,\)"):
+            credo.fit(model, None, X[:, None], Y, progress=False)
+
+
 @pytest.mark.parametrize("model", [summed, in_a_plate])
 @pytest.mark.parametrize("y", [TABLE, Y[:, None]], ids=["a table of one column", "a column"])
 def test_a_column_that_makes_a_matrix_is_refused_by_name(model, y, unchanged):
@@ -74,12 +107,14 @@ def test_exact_refuses_it_too():
     [
         (summed, (X, Y)),
         (layer, (X[:, None], Y)),
+        (units, (X[:, None], Y)),
+        (basis, (X[:, None], Y)),
         (matrix, (X[:, None], Y)),
         (columns, (X[:, None], TABLE)),
         (kernel, (X[:, None], Y)),
         (summed, (X[:1, None], Y[:1])),
     ],
-    ids=["vectors", "a layer", "a matrix of one column", "columns", "a kernel", "one row"],
+    ids=["vectors", "a layer", "units", "basis functions", "a matrix of one column", "columns", "a kernel", "one row"],
 )
 def test_sound_columns_are_not_refused(model, data):
     assert credo.fit(model, None, *data, steps=2, progress=False, compile=False).losses
