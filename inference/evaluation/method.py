@@ -83,6 +83,8 @@ def _networks(model: Program, begun: Begun) -> list[nn.Module]:
 
 def _some_rows_have_none(model: Program, begun: Begun) -> bool:
     """Whether the first rows of much data have no posterior in closed form: then all of them have none."""
+    if not any(isinstance(v, torch.Tensor) and v.dim() for v in begun.pair.data):
+        return False  # nothing has rows
     arguments, n = rows_of(begun.pair.data)
     if n < MANY:
         return False

@@ -277,3 +277,11 @@ def test_of_much_data_some_rows_are_asked_for_a_closed_form_first(monkeypatch):
         tried.clear()
         fit = credo.fit(model, None, Y.repeat(10), **QUICK)
         assert (fit.method == "exact") == (model is not tail) and tried == rows
+
+
+@pytest.mark.parametrize("data", [(), (torch.tensor(1.0),)])
+def test_data_without_rows_are_data(data):
+    def model(*data):
+        pyro.sample("y", dist.Normal(pyro.sample("m", dist.Normal(0.0, 1.0)), 1.0), obs=torch.tensor(1.0))
+
+    assert credo.fit(model, None, *data, **QUICK).method == "exact"
