@@ -8,6 +8,7 @@ Files, in the order in which to read them:
     places.py           lines of the user's program, and how a message names them
     gather.py           indexing by an integer tensor, in a form that can be recorded
     reads.py            values that Python reads from the data
+    tape.py             the operators that a program calls, written into a graph
     record.py           a program recorded as a graph of torch operators
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps

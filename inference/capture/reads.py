@@ -7,12 +7,10 @@ A value that hangs on a parameter, on noise, on the rows of a batch or on a buff
 read, and torch refuses the recording; so it does where a tensor is written into, since it may hold anything.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot
-from torch.utils._python_dispatch import TorchDispatchMode
 
 Value = bool | int | float | complex
 
@@ -35,65 +33,42 @@ class Reads(NamedTuple):
             return tuple(value.item() for value in self.run(*needed))
 
 
-class Reading(TorchDispatchMode):
-    """Inside this mode, and that of `make_fx`, Python may read values computed from these inputs of the program alone.
+def is_of_the_data(node: torch.fx.Node, readable: Collection[torch.fx.Node]) -> bool:
+    """Whether a value hangs on these placeholders alone, and on no noise."""
+    ancestors = _with_ancestors([node])
+    if ancestors & _written(node.graph):  # a write through a view is no ancestor of what is read
+        return False
+    return not any(
+        (n.op == "placeholder" and n not in readable)
+        or torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ())
+        for n in ancestors
+    )
 
-    readable: positions of inputs. changing: identities of tensors that the program closes over and that may change.
-    found: the node in the graph and the value, in the order of reading.
+
+def reads_of(
+    found: Sequence[tuple[torch.fx.Node, Value]],
+    places: Sequence[torch.fx.Node],
+    constants: Mapping[torch.fx.Node, torch.Tensor],
+) -> Reads | None:
+    """What a program read while it was recorded; None if nothing. It leaves the graph as it is.
+
+    found: the nodes and their values, in the order of reading. places: of the inputs of the program.
     """
-
-    def __init__(self, readable: Iterable[int], changing: set[int]) -> None:
-        super().__init__()
-        self.readable, self.changing = set(readable), changing
-        self.found: list[tuple[torch.fx.Node, Value]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and (mode := get_proxy_mode()) is not None:
-            known = get_proxy_slot(args[0], mode.tracer, None)
-            if known is not None and self._is_of_the_data(known.proxy.node, getattr(mode.tracer, "root", None)):
-                with disable_proxy_modes_tracing():
-                    value: Value = func(*args)
-                self.found.append((known.proxy.node, value))
-                return value
-        return func(*args, **(kwargs or {}))
-
-    def _is_of_the_data(self, node: torch.fx.Node, root: Any) -> bool:
-        """Whether a value hangs on data and constants alone. root: holds the constants of the graph."""
-        places = [n for n in node.graph.nodes if n.op == "placeholder"]
-        readable = {place for i, place in enumerate(places) if i in self.readable}
-        ancestors = _with_ancestors([node])
-        if ancestors & _written(node.graph):  # a write through a view is no ancestor of what is read
-            return False
-        for n in ancestors:
-            changes = n.op == "placeholder" and n not in readable
-            changes |= n.op == "get_attr" and id(getattr(root, str(n.target))) in self.changing
-            if changes or torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ()):
-                return False
-        return True
-
-
-def reads_of(reading: Reading, module: torch.fx.GraphModule) -> Reads | None:
-    """What the program read while it was recorded as `module`; None if nothing. It leaves the module as it is."""
-    if not reading.found:
+    if not found:
         return None
-    nodes, values = zip(*reading.found, strict=True)
+    nodes, values = zip(*found, strict=True)
     needed = _with_ancestors(nodes)
     graph, copies = torch.fx.Graph(), {}
-    positions: list[int] = []
-    constants: list[torch.Tensor] = []
-    for i, place in enumerate(n for n in module.graph.nodes if n.op == "placeholder"):
-        if place in needed:
-            copies[place] = graph.placeholder(f"input{i}")
-            positions.append(i)
-    for node in module.graph.nodes:
-        if node in needed and node.op == "get_attr":
-            copies[node] = graph.placeholder(f"constant{len(constants)}")
-            constants.append(getattr(module, node.target).detach())
-    for node in module.graph.nodes:
+    positions = [i for i, place in enumerate(places) if place in needed]
+    used = [node for node in constants if node in needed]
+    for node in (*(places[i] for i in positions), *used):
+        copies[node] = graph.placeholder(node.name)
+    for node in nodes[0].graph.nodes:
         if node in needed and node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output([copies[node] for node in nodes])
-    return Reads(torch.fx.GraphModule({}, graph).forward, positions, constants, values)
+    run = torch.fx.GraphModule({}, graph).forward
+    return Reads(run, positions, [constants[node] for node in used], values)
 
 
 def _written(graph: torch.fx.Graph) -> set[torch.fx.Node]:

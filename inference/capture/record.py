@@ -2,13 +2,14 @@
 
     graph(*inputs, *constants) = program()        for the recorded inputs, and for others of the same shapes and types
 
-`make_fx` records every operator below autograd and `vmap`, so gradients and batched draws are operators like others.
+A tape (`tape`) takes down every operator below autograd and `vmap`: gradients and batched draws are operators too.
 The graph holds the tensors that the program closes over by reference: it sees their changes in place. A graph is right
 only while the program does the same thing each time. Recording notices control flow on values by itself. It is done
 twice: two recordings that differ reveal a counter or a random number in Python. `replay.check_against_program` finds
 more. Each refusal is a `NotCaptured`. Where the program raises LinAlgError, the graph's first output is NaN.
 """
 
+import itertools
 import math
 import traceback
 import warnings
@@ -19,15 +20,16 @@ from typing import NamedTuple
 import pyro
 import torch
 from torch.distributions import Distribution
-from torch.fx.experimental import proxy_tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..runtime.generators import generators_kept
 from ..runtime.replaced import attribute_replaced
 from .gather import GatherIndices
 from .outside import source_line
 from .places import is_the_users_file
-from .reads import Reading, Reads, reads_of
+from .reads import Reads, reads_of
+from .tape import Tape
+
+OFTEN = 2000  # calls of a recording
 
 
 class NotCaptured(Exception):
@@ -65,17 +67,18 @@ def record(
     with generators_kept(), values_kept(buffers), attribute_replaced(Distribution, "_validate_sample", _unchecked):
         for _ in range(2):
             try:
-                found.append(_recorded(program, inputs, {id(b) for b in buffers}, data))
+                found.append(_on_tape(program, inputs, {id(b) for b in buffers}, data))
             except NotCaptured:
                 raise
             except Exception as error:  # whatever the user's code may raise
                 raise NotCaptured(_reason(error)) from error
-        last = _interpreted(found[1], [*inputs, *found[1].constants])
-    if new := sorted(set(pyro.get_param_store().keys()) - known):
-        raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
-    if difference := _difference(*found):
-        raise NotCaptured(difference)
-    return last
+        if new := sorted(set(pyro.get_param_store().keys()) - known):
+            raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
+        lines = [_lines(tape) for tape in found]
+        recording, used = _finished(found[1])
+        if difference := _difference(found[0], found[1], *lines, used):
+            raise NotCaptured(difference)
+        return _interpreted(recording, [*inputs, *recording.constants])
 
 
 @contextmanager
@@ -94,43 +97,30 @@ def _unchecked(self: Distribution, value: torch.Tensor) -> None:
     """Replaces `_validate_sample`, which reads values in Python; distributions made before a run still call it."""
 
 
-def _recorded(
+def _on_tape(
     program: Callable[[], list[torch.Tensor]], inputs: list[torch.Tensor], may_change: set[int], data: Iterable[int]
-) -> Recording:
-    # set_meta, private to torch, takes more than half of the time. tests/inference/capture/test_record.py checks that
-    # it is still there; tried with torch 2.13.
-    reading = Reading(data, may_change)
+) -> Tape:
+    """The program's operators, whose outputs are the tensors that it returns."""
+    tape = Tape(inputs, data, may_change)
+    with tape, GatherIndices():
+        found = program()
+    tape.graph.output([tape.node_of(tensor) for tensor in found])
+    return tape
 
-    def read(*_: torch.Tensor) -> list[torch.Tensor]:
-        with reading:
-            return program()
 
-    with attribute_replaced(proxy_tensor, "set_meta", lambda proxy, value: proxy), GatherIndices():
-        module = make_fx(read)(*inputs)
-    reads = reads_of(reading, module)
-    graph = module.graph
-    places = [node for node in graph.nodes if node.op == "placeholder"]
-    by_id = {id(tensor): node for tensor, node in zip(inputs, places, strict=True)}
-    constants: list[torch.Tensor] = []
-    read_only = set(places)
-    last = places[-1]
-    for node in [node for node in graph.nodes if node.op == "get_attr"]:
-        tensor = getattr(module, node.target)
-        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
-            raise NotCaptured("it reads a sparse tensor, or an object that is not a plain tensor")
-        if id(tensor) not in by_id:
-            with graph.inserting_after(last):
-                last = by_id[id(tensor)] = graph.placeholder(f"constant{len(constants)}")
-            constants.append(tensor.detach())
-            if id(tensor) not in may_change:
-                read_only.add(last)
-        node.replace_all_uses_with(by_id[id(tensor)])
-        graph.erase_node(node)
-    _refuse_writes(graph, read_only)
+def _finished(tape: Tape) -> tuple[Recording, list[int]]:
+    """The recording of a tape, and which of the tape's constants it uses. It changes the tape's graph."""
+    reads = reads_of(tape.found, tape.places, tape.constants)
+    graph = tape.graph
+    _refuse_writes(graph, {*tape.places, *(tape.constants.keys() - tape.changed)})
     _nan_for_failed_factors(graph)
     graph.eliminate_dead_code()
-    constants = _used(graph, constants, list(by_id.values())[len(places) :])
-    module.recompile()
+    used = [i for i, node in enumerate(tape.constants) if node.users]
+    constants = [tensor for node, tensor in tape.constants.items() if node.users]
+    for node in tape.constants:  # as the empty tensor that each pyro.plate makes
+        if not node.users:
+            graph.erase_node(node)
+    module = torch.fx.GraphModule({}, graph)
     code = module.code
     # An unused draw still advances the generator. As an output of the graph, no optimisation removes it.
     unused = [node for node in graph.nodes if not node.users and _is_random(node)]
@@ -138,16 +128,7 @@ def _recorded(
         (output,) = (node for node in graph.nodes if node.op == "output")
         output.args = ([*output.args[0], *unused],)
         module.recompile()
-    return Recording(code, module.forward, constants, reads)
-
-
-def _used(graph: torch.fx.Graph, constants: list[torch.Tensor], nodes: list[torch.fx.Node]) -> list[torch.Tensor]:
-    """The constants that the graph reads; the others leave it, as the empty tensor that each pyro.plate makes."""
-    used = [tensor for tensor, node in zip(constants, nodes, strict=True) if node.users]
-    for node in nodes:
-        if not node.users:
-            graph.erase_node(node)
-    return used
+    return Recording(code, module.forward, constants, reads), used
 
 
 def _refuse_writes(graph: torch.fx.Graph, read_only: set[torch.fx.Node]) -> None:
@@ -206,20 +187,39 @@ def _interpreted(recording: Recording, inputs: list[torch.Tensor]) -> Recording:
                 None,  # no module
                 [f"input{i}" for i in range(len(inputs))],
             )
-            return recording._replace(run=torch._C._create_function_from_graph("step", graph))
+            return recording._replace(run=_optimised_late(torch._C._create_function_from_graph("step", graph)))
         except Exception:  # an operator that the interpreter does not know
             return recording
 
 
-def _difference(one: Recording, two: Recording) -> str | None:
-    """How two recordings of one program differ, in words; None if they are equal."""
-    if one.reads is not None and two.reads is not None and one.reads.values != two.reads.values:
-        return f"two recordings read different values of the data ({one.reads.values} / {two.reads.values})"[:160]
-    if one.code != two.code:
-        pairs = zip(one.code.splitlines(), two.code.splitlines(), strict=False)
-        line = next((f": {a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")
+def _optimised_late(run: Callable[..., Sequence[torch.Tensor]]) -> Callable[..., Sequence[torch.Tensor]]:
+    """The same function, optimised after OFTEN calls: that takes 15 ms for 100 operators and wins a tenth of a call."""
+    calls = itertools.count()
+
+    def calling(*given: torch.Tensor) -> Sequence[torch.Tensor]:
+        if next(calls) >= OFTEN:
+            return run(*given)
+        with torch.jit.optimized_execution(False):
+            return run(*given)
+
+    return calling
+
+
+def _lines(tape: Tape) -> list[str]:
+    """The operators of a tape as text."""
+    return [f"{node.name} = {node.target}{node.args}{node.kwargs or ''}" for node in tape.graph.nodes]
+
+
+def _difference(one: Tape, two: Tape, lines: list[str], others: list[str], used: list[int]) -> str | None:
+    """How two recordings of one program differ, in words; None if they are equal. used: constants that count."""
+    read, again = ([value for _, value in tape.found] for tape in (one, two))
+    if read != again:
+        return f"two recordings read different values of the data ({tuple(read)} / {tuple(again)})"[:160]
+    if lines != others:
+        line = next((f": {a} / {b}" for a, b in zip(lines, others, strict=False) if a != b), "")
         return f"two recordings differ, as with a counter or a random number in Python{line[:120]}"
-    for a, b in zip(one.constants, two.constants, strict=True):
+    constants = list(one.constants.values()), list(two.constants.values())
+    for a, b in ((constants[0][i], constants[1][i]) for i in used):
         same = a.data_ptr() == b.data_ptr() or (a.shape == b.shape and torch.equal(a, b))
         if not same and not (a.isnan() & b.isnan()).any():
             return f"two recordings hold different numbers ({_shown(a)} / {_shown(b)}), as with a counter in Python"

@@ -21,8 +21,7 @@ ENGINE = Path(inspect.getfile(NotCaptured)).parents[1]  # the folder of all room
 
 
 def test_what_is_private_to_torch_is_there():
-    """`record` uses the first three, `aot` the fourth, `optimiser_state` the last; tried with torch 2.13."""
-    assert callable(proxy_tensor.set_meta)
+    """`record` uses the first two, `aot` the third, `optimiser_state` the last; tried with torch 2.13."""
     assert callable(torch._C._create_graph_by_tracing) and callable(torch._C._create_function_from_graph)
     assert callable(torch._inductor.aot_compile) if hasattr(torch, "_inductor") else True
     assert callable(torch._foreach_copy_)
