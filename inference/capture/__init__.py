@@ -13,6 +13,9 @@ Files, in the order in which to read them:
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps
     native.py           compiled steps on the tensors of a run
+    same_form.py        whether a call has arguments of the same form as the last
+    resident.py         parameters and moments that stay where compiled steps change them
+    again.py            the last compiled step, taken again without its Python
     cache.py            the folder of compiled steps, and what in it is safe to use
     compiler.py         the compiler's process, and the libraries that it made
     aot.py              the program that compiles a recorded step

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .native import NativeLoop, advance_compilation
-from .outside import current_values
+from .outside import current_values, definition_line, outside_scalars
 from .record import NotCaptured
 from .replay import PROBES, EagerStep, RecordedStep, Replay, StepInputs, check_against_program, record_step
 from .signature import Signature
@@ -131,3 +131,8 @@ class Captures:
         other = bool(before) and before != self.last_data and self.data_changes < PROBES
         self.data_changes += other
         return other
+
+
+def captures_of(model: Callable[..., Any], guide: Callable[..., Any]) -> Captures:
+    """The recordings of a run of this pair, before the first of them."""
+    return Captures(outside_scalars((model, guide)), definition_line(model))

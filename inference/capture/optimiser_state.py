@@ -48,7 +48,7 @@ def is_evenly_updated(replay: Replay) -> bool:
 def read_state(replay: Replay, flat: bool) -> CompiledInputs:
     """The inputs of a compiled step. flat: parameters, and each moment, as one copied tensor; else the run's own."""
     recorded, inputs, optimiser = replay
-    parts, used = _updated_tensors(replay), replay.updated
+    parts, used = updated_tensors(replay), replay.updated
     if flat:
         parts = [[torch.cat([t.flatten() for t in part])] for part in parts]
     parts += [[]] * (3 - len(parts))
@@ -75,7 +75,7 @@ def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> No
     optimiser, used = replay.optimiser, replay.updated
     if flat:
         now = filter(None, (x.leaves, x.first, x.second))
-        for part, (new,) in zip(_updated_tensors(replay), now, strict=True):
+        for part, (new,) in zip(updated_tensors(replay), now, strict=True):
             torch._foreach_copy_(part, split_flat(new, (p.shape for p in used)))
     for p in used:
         if "step" in optimiser.state[p]:
@@ -84,7 +84,7 @@ def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> No
         group["lr"] *= group.get("lrd", 1.0) ** steps
 
 
-def _updated_tensors(replay: Replay) -> list[list[torch.Tensor]]:
+def updated_tensors(replay: Replay) -> list[list[torch.Tensor]]:
     """The run's own tensors that an update changes: the parameters, then each of their moments."""
     used, state = replay.updated, replay.optimiser.state
     moments = ([state[p][name] for p in used] for name in _moment_names(replay.optimiser))

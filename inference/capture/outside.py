@@ -48,6 +48,11 @@ def current_values(scalars: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
     return tuple(value if _is_scalar(value) else id(value) for value in now)
 
 
+def present_objects(scalars: dict[str, Callable[[], Any]]) -> list[Any]:
+    """The objects themselves: where they are the same ones, so are the values."""
+    return [_or_none(read) for read in scalars.values()]
+
+
 def definition_line(program: Any) -> str:
     """The file and line where a function is defined, see `source_line`; empty for an object without code."""
     while isinstance(program, functools.partial):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
@@ -48,6 +49,11 @@ def signature_of(
     return Signature(
         choices, (settings, leaves, modes, tuple(inputs.baselines), shapes), outside, (str(structure), forms)
     )
+
+
+def surroundings() -> tuple[Any, ...]:
+    """What a step depends on beside its own program: torch's default dtype, autocast, Pyro's handlers around it."""
+    return torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK)
 
 
 def _form(value: Any) -> tuple:

@@ -62,6 +62,11 @@ class Shuffled:
         """The indices of this batch and of the next count - 1, shape (count, B)."""
         return torch.stack([first, *(next(self) for _ in range(count - 1))])
 
+    def put_back(self, index: torch.Tensor) -> None:
+        """Undoes the last `next`, which gave this batch. The first of an epoch undoes the shuffling, too."""
+        is_first = self.left == self.rows.n // self.rows.size - 1
+        self.epoch = [] if is_first else [*self.epoch, index]
+
     def __iter__(self) -> "Shuffled":
         return self
 

@@ -29,6 +29,11 @@ class Stream:
     seen: list[tuple[Any, ...]] = field(default_factory=list)  # the data of the first step
     looks: int = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is looked for any more in the data of further steps."""
+        return self.rows is not None or self.looks >= LOOKS
+
     def next(self, pair: Pair, rows: int | None, names: list[str], warnings: list[str]) -> Pair:
         """The pair of the next step, its rows scaled to `rows` in all; None: as it is, perhaps with a warning.
 

@@ -24,6 +24,11 @@ def flat_parameters(leaves: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in leaves])  # torch's own wants them contiguous
 
 
+def iterate() -> torch.Tensor:
+    """The present parameters, flat, shape (P,), in double precision, since iterates are summed."""
+    return flat_parameters(unconstrained().values()).double()
+
+
 def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> None:
     """Writes one vector, shape (P,), into these parameters, each in its own precision."""
     leaves = list(leaves)

@@ -3,7 +3,9 @@
 import functools
 import inspect
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -62,7 +64,9 @@ def reachable(things: Any) -> Iterator[Any]:
 
 
 def is_the_users(thing: Any) -> bool:
-    """Whether an object is of a class that the user wrote, not of the standard library or one of LIBRARIES."""
+    """Whether an object is of a class that the user wrote, or a namespace of settings; not of one of LIBRARIES."""
+    if isinstance(thing, (Namespace, SimpleNamespace)):
+        return True
     package = type(thing).__module__.split(".")[0]
     known = inspect.ismodule(thing) or isinstance(thing, type) or package in sys.stdlib_module_names
     return not known and package not in LIBRARIES

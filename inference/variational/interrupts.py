@@ -20,7 +20,7 @@ WAIT, MOST = 0.005, 2000  # seconds until an interruption that waits tries again
 IMPATIENT = 3  # a call that is ending counts Ctrl-C instead of raising it, except for the third
 
 # Functions in which an interruption waits: they put something in place, or back.
-_UNSAFE = {"__enter__", "__exit__", "__del__", "set_generator_states", "place_parameters"}
+_UNSAFE = {"__enter__", "__exit__", "__del__", "set_generator_states", "place_parameters", "take_again"}
 
 
 @dataclass

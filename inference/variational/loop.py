@@ -9,10 +9,11 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
+from ..runtime.parameters import iterate
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
 from .interrupts import CtrlC
-from .steps import StepBlock, iterate
+from .steps import StepBlock
 
 SHOWN = 25  # steps after which the progress bar shows the loss again
 

@@ -1,14 +1,15 @@
 """Prepares a run on its data: creates the parameters, checks the pair, and chooses estimators, particles, batches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 
+from ..capture.captures import Captures
 from ..objective.elbo import log_weight
 from ..pair.autoguide import start_elsewhere
-from ..pair.batches import Rows, batch
+from ..pair.batches import Rows, Shuffled, batch
 from ..pair.followers import find_followers
 from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program, Summed
@@ -27,10 +28,11 @@ from ..runtime.labels import Labels
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates
-from ..runtime.state import State, entered, new_state
+from ..runtime.state import State, entered, new_state, refuse_unknown
 from ..runtime.vectorise import can_vectorise
 from .retries import at_other_draws
 from .settings import Settings
+from .steps import Steps
 
 WARMUP = 500  # steps, where latents outnumber the observations and would fall back to the prior at once
 
@@ -153,6 +155,35 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes)
     plan = plan._replace(place=begun.place)
     return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
+
+
+def prepared_arguments(prepared: Prepared, model: Program, data: tuple[Any, ...]) -> Arguments:
+    """The data of a further call, converted as the data of the first call was. model: its signature names the data."""
+    refuse_unknown(prepared.state, data)
+    to, known = (prepared.dtype, prepared.state.device), (prepared.columns, prepared.codes)
+    return arguments(model, data, *to, *known, gaps=prepared.gaps)
+
+
+def first_steps(
+    prepared: Prepared,
+    settings: Settings,
+    optimiser: Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer],
+    captures: Captures | None,
+    warnings: list[str],
+) -> Steps:
+    """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
+    with entered(prepared.state):
+        made = optimiser(unconstrained().values())
+    return Steps(
+        optimiser=made,
+        captures=captures,
+        state=prepared.state,
+        particles=prepared.particles,
+        asked=settings.particles,
+        vectorised=prepared.vectorised,
+        batches=None if prepared.rows is None else Shuffled(prepared.rows),
+        warnings=warnings,
+    )
 
 
 def _traces(pair: Pair, q: poutine.Trace | None) -> tuple[poutine.Trace, poutine.Trace]:

@@ -4,31 +4,31 @@ Eager, replayed and compiled steps draw the same random numbers and give the sam
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from pyro.poutine.runtime import _PYRO_STACK
 from torch.utils._pytree import tree_leaves
 
+from ..capture.again import Again, again
 from ..capture.captures import Captures
 from ..capture.native import NativeLoop, many_steps
 from ..capture.optimiser_state import is_evenly_updated
 from ..capture.outside import current_values
 from ..capture.record import NotCaptured
-from ..capture.replay import EagerStep, LossFunction, StepInputs, graph_failed, one_step
-from ..capture.signature import Signature, signature_of
+from ..capture.replay import EagerStep, LossFunction, Replay, StepInputs, graph_failed, one_step
+from ..capture.same_form import Call, same_form
+from ..capture.signature import Signature, signature_of, surroundings
 from ..objective.elbo import differentiable_loss, objective
 from ..pair.batches import Shuffled, batch
 from ..pair.pair import Pair
 from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
-from ..runtime.parameters import flat_parameters, unconstrained
+from ..runtime.arguments import Arguments
+from ..runtime.parameters import iterate, unconstrained
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
-from .prepare import Prepared
-from .settings import Settings
 from .update import update, without_gradient
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Steps:
     baselines: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
     rate: float = 1.0  # the factor that the learning rate has fallen to
+    compiled: tuple[Replay, Signature] | None = None  # the last step, if it was compiled
+    kept: Again | None = None  # the last step, if it can be taken again without its Python
 
     @property
     def few(self) -> int:
@@ -71,13 +73,32 @@ class Steps:
         weight of log q(z) - log p(z) rises to 1.
         """
         index = None if self.batches is None else next(self.batches)
-        block = None
+        block = self.compiled = self.kept = None
         if self.captures is not None:
             block = self._replayed(self.captures, pair, plan, index, most, patience, warmup)
         if block is None:
             block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
         return block
+
+    def take_again(self, call: Call, losses: list[float]) -> bool:
+        """Takes one more step like the last, and appends its loss; False if anything has changed: no step is taken."""
+        loss = None if self.kept is None else self.kept.take_again(call)
+        if loss is None:
+            self.kept = None
+            return False
+        self.taken += 1
+        losses.append(loss)
+        return True
+
+    def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
+        """Keeps the last step to be taken again, if it was compiled. given: the arguments as they were converted.
+
+        gaps: the names of those that may hold NaN or infinity.
+        """
+        if self.captures is not None and self.compiled is not None:
+            form, kept = same_form(call, given, gaps), (self.captures, self.state, self.batches)
+            self.kept = None if form is None else again(*self.compiled, *kept, form)
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
@@ -86,7 +107,8 @@ class Steps:
         )
 
     def batch(self, pair: Pair) -> Pair:
-        """The pair on the next batch."""
+        """The pair on the next batch, for a call that may change what a step depends on."""
+        self.kept = None
         return self._part(pair, None if self.batches is None else next(self.batches))
 
     def batched(self, compute: Callable[[int, bool], T]) -> T:
@@ -156,6 +178,7 @@ class Steps:
             known = most if self.batches is None else 1 + self.batches.left  # without shuffling the rows again
             count = min(most, known, native.at_once, replay.recorded.until_probe)
             try:
+                self.compiled = replay, signature
                 stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
                 return StepBlock(*many_steps(replay._replace(inputs=stacked), count))
             except RuntimeError as error:
@@ -194,9 +217,8 @@ class Steps:
     def _signature(self, captures: Captures, pair: Pair, plan: Plan, inputs: StepInputs) -> Signature:
         """What two steps must have in common to share a recording."""
         choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
-        around = (torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), *map(id, _PYRO_STACK))
         size = None if self.batches is None else self.batches.rows.size
-        program = (self.particles_now, self.vectorised, size, pair.factor, around)
+        program = (self.particles_now, self.vectorised, size, pair.factor, surroundings())
         outside = current_values(captures.outside)
         return signature_of((*choices, plan.antithetic), program, outside, inputs, pair.data, list(self.state.modules))
 
@@ -219,28 +241,3 @@ class Steps:
     def particles_now(self) -> int:
         """The number of particles of the next step."""
         return self.particles if self.vectorised else self.few
-
-
-def first_steps(
-    prepared: Prepared,
-    settings: Settings,
-    optimiser: torch.optim.Optimizer,
-    captures: Captures | None,
-    warnings: list[str],
-) -> Steps:
-    """The steps of a run that has been prepared, before the first of them."""
-    return Steps(
-        optimiser=optimiser,
-        captures=captures,
-        state=prepared.state,
-        particles=prepared.particles,
-        asked=settings.particles,
-        vectorised=prepared.vectorised,
-        batches=None if prepared.rows is None else Shuffled(prepared.rows),
-        warnings=warnings,
-    )
-
-
-def iterate() -> torch.Tensor:
-    """The present parameters, flat, shape (P,), in double precision, since iterates are summed."""
-    return flat_parameters(unconstrained().values()).double()

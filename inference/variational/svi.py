@@ -2,8 +2,7 @@
 
     minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-A run owns its parameters and its random state (`runtime.state`), is prepared on its data (`prepare`), takes steps
-(`steps`) until they end (`endings`), and returns a `Fit` (`result`).
+A run owns its state (`state`), is prepared (`prepare`), and takes steps (`steps`) until they end (`endings`).
 """
 
 import functools
@@ -15,28 +14,28 @@ from typing import Any
 import torch
 
 from ..capture.cache import UNSAFE
-from ..capture.captures import Captures
-from ..capture.outside import definition_line, outside_scalars
+from ..capture.captures import captures_of
+from ..capture.same_form import Call
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..preflight.check import check
 from ..preflight.stream import Stream
-from ..runtime.arguments import Arguments, arguments, whole_number
+from ..runtime.arguments import Arguments, whole_number
 from ..runtime.call import by_name
-from ..runtime.parameters import constrained, unconstrained
-from ..runtime.state import entered, refuse_unknown
+from ..runtime.parameters import constrained
+from ..runtime.state import entered
 from .caller import warning_caller, what_to_lower
 from .interrupts import CtrlC, interruptible
 from .optimiser import is_torchs, optimiser
-from .prepare import Begun, Prepared, begin, prepare
+from .prepare import Begun, Prepared, begin, first_steps, prepare, prepared_arguments
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
 from .run import NO_STEP, Course, Plans, fit_of, run, unplanned
 from .settings import checked
-from .steps import EAGER, StepBlock, first_steps
+from .steps import EAGER, StepBlock
 
 LR = 0.02  # of Adam, in unconstrained space
 
@@ -49,8 +48,7 @@ class SVI:
     model, guide, lr, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
     optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
         `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
-        import. It is an instance of both classes, takes all arguments of `pyro.infer.SVI`, none of credo's, and
-        `loss` is Trace_ELBO if left out.
+        import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
     `.params`, {name: constrained value}; `.losses`, -ELBO at each step so far in nats; `.plan`, None before the data.
     Raises ValueError naming the argument that is out of range.
     Source: Hoffman, Blei, Wang and Paisley 2013; Kingma and Welling 2014, eq. 3.
@@ -90,7 +88,7 @@ class SVI:
         self.losses: list[float] = []
         self._races = Races(self._settings.races, self._settings.seed)
         self._optim = optimiser(optim, lr)
-        self._captures = Captures(outside_scalars((model, self.guide)), definition_line(model)) if compile else None
+        self._captures = captures_of(model, self.guide) if compile else None
         self._begun: Begun | None = None
         self._looked: Begun | None = None  # what the choice of a method found out about the data of the next call
         self._prepared: Prepared | None = None
@@ -131,10 +129,16 @@ class SVI:
 
         rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
         """
+        call = Call(data, named, rows)
         with interruptible(raises=True), self._called():
+            if self._prepared is not None and self._steps.take_again(call, self.losses):
+                return self.losses[-1]
             pair, prepared, given = self._begin(self._all(data, named))
             with entered(prepared.state):
-                return self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses[0]
+                (loss,) = self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses
+            if self._stream.is_settled:
+                self._steps.keep(call, given, prepared.gaps)
+            return loss
 
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
@@ -176,10 +180,7 @@ class SVI:
         if self._prepared is None:
             given, prepared = self._prepare(data)
         else:
-            prepared = self._prepared
-            refuse_unknown(prepared.state, data)
-            to, known = (prepared.dtype, prepared.state.device), (prepared.columns, prepared.codes)
-            given = arguments(self._settings.model, data, *to, *known, gaps=prepared.gaps)
+            given, prepared = prepared_arguments(self._prepared, self._settings.model, data), self._prepared
         pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
         return pair, prepared, given
 
@@ -190,9 +191,7 @@ class SVI:
         self._warnings += begun.warnings
         prepared, given = prepare(begun, self._settings), begun.given
         self._warnings += prepared.plan.biased
-        with entered(prepared.state):
-            optimiser = self._optim(unconstrained().values())
-            self._steps = first_steps(prepared, self._settings, optimiser, self._captures, self._warnings)
+        self._steps = first_steps(prepared, self._settings, self._optim, self._captures, self._warnings)
         self._prepared, self.plan, self._begun = prepared, prepared.plan, None
         return given, prepared
 

@@ -1,10 +1,12 @@
 """What a program reads from outside of itself."""
 
 import functools
+from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 
-from credo.inference.capture.outside import current_values, definition_line, outside_scalars
+from credo.inference.capture.outside import current_values, definition_line, outside_scalars, present_objects
 
 beside = 1.0
 unread = 2.0
@@ -63,6 +65,20 @@ def test_attributes_of_the_users_objects_count():
     holder.model()
     assert current_values(found) != before
     assert {name.split(".")[-1] for name in found} >= {"kept", "calls"}
+
+
+@pytest.mark.parametrize("kind", [Namespace, SimpleNamespace])
+def test_attributes_of_a_namespace_count(kind):
+    settings = kind(heat=0.5)
+
+    def model(x):
+        return x * settings.heat
+
+    scalars = outside_scalars(model)
+    before, objects = current_values(scalars), present_objects(scalars)
+    assert current_values(scalars) == before and present_objects(scalars)[-1] is objects[-1]
+    settings.heat = 0.25
+    assert current_values(scalars) != before and any(a is not b for a, b in zip(present_objects(scalars), objects))
 
 
 def test_what_holds_no_number_is_left_out_and_what_goes_away_is_borne():

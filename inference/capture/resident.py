@@ -1,0 +1,99 @@
+"""The state of compiled steps that follow one another: tensors that stay where compiled code changes them in place.
+
+The parameters and their moments become views of the flat tensors that a compiled step reads and writes. So nothing is
+copied in or out, and whoever reads or changes a parameter finds the present value.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from .aot import CompiledInputs
+from .optimiser_state import read_state, updated_tensors
+from .replay import Replay
+
+
+@dataclass
+class Resident:
+    """Where the state of a replay lies: the inputs of the compiled step, and what would show that it was moved."""
+
+    x: CompiledInputs
+    places: list[int]  # in memory, of the parameters
+    rate: float  # the learning rate that x.clock holds
+    memory: Any  # the optimiser's state of each parameter
+    ages: torch.Tensor | None  # updates of each parameter, shape (parameters,), where the optimiser counts in tensors
+
+
+def resident(replay: Replay, flat: bool) -> Resident | None:
+    """The inputs of compiled steps as the run's own tensors; None if one of them shares its memory with another.
+
+    flat: whether the parameters, and each moment, are passed as one tensor.
+    """
+    x, optimiser = read_state(replay, flat), replay.optimiser
+    if flat:
+        vectors = [joined(part) for part in (replay.updated, *updated_tensors(replay)[1:])]
+        others = {_storage(t) for part in (x.others, x.data, replay.inputs.buffers) for t in part}
+        if any(vector is None or _storage(vector) in others for vector in vectors):
+            return None
+        x = x._replace(**{name: [t] for name, t in zip(("leaves", "first", "second"), vectors, strict=False)})
+    steps = [optimiser.state[p].get("step") for p in replay.updated]
+    ages = joined(steps) if isinstance(steps[0], torch.Tensor) else None
+    if ages is None and isinstance(steps[0], torch.Tensor):
+        return None
+    return Resident(x, _places(replay), optimiser.param_groups[0]["lr"], optimiser.state, ages)
+
+
+def is_in_place(found: Resident, replay: Replay) -> bool:
+    """Whether nobody has moved a parameter, set the learning rate, or replaced the optimiser's state since then."""
+    groups, state = replay.optimiser.param_groups, replay.optimiser.state
+    return (
+        state is found.memory and all(group["lr"] == found.rate for group in groups) and _places(replay) == found.places
+    )
+
+
+def count_step(found: Resident, replay: Replay) -> None:
+    """Counts one update of every parameter, as the optimiser's own step would."""
+    optimiser = replay.optimiser
+    if found.ages is not None:
+        found.ages.add_(1)
+    for p in () if found.ages is not None else replay.updated:
+        if "step" in optimiser.state[p]:
+            optimiser.state[p]["step"] += 1
+    for group in optimiser.param_groups:
+        if "lrd" in group:
+            group["lr"] *= group["lrd"]
+    found.rate = optimiser.param_groups[0]["lr"]
+
+
+def joined(tensors: list[torch.Tensor]) -> torch.Tensor | None:
+    """One vector, shape (P,), of which these tensors are views from now on, in their order.
+
+    None if a tensor is empty or not contiguous, or if one shares its memory with something else: their memory is then
+    left as it is.
+    """
+    if not all(t.numel() and t.is_contiguous() for t in tensors) or len({t.dtype for t in tensors}) > 1:
+        return None
+    starts = [0, *accumulate(t.numel() for t in tensors)]
+    storage = tensors[0].untyped_storage()
+    if storage.nbytes() == starts[-1] * tensors[0].itemsize and all(
+        t.data_ptr() == storage.data_ptr() + start * t.itemsize for t, start in zip(tensors, starts, strict=False)
+    ):
+        return torch.empty(0, dtype=tensors[0].dtype, device=tensors[0].device).set_(storage, 0, (starts[-1],))
+    if len({_storage(t) for t in tensors}) < len(tensors) or any(
+        t.untyped_storage().nbytes() != t.nbytes for t in tensors
+    ):
+        return None
+    whole = torch.cat([t.detach().flatten() for t in tensors])
+    for t, piece in zip(tensors, whole.split([t.numel() for t in tensors]), strict=True):
+        t.data = piece.view(t.shape)
+    return whole
+
+
+def _storage(t: torch.Tensor) -> int:
+    return t.untyped_storage().data_ptr()
+
+
+def _places(replay: Replay) -> list[int]:
+    return [leaf.data_ptr() for leaf in replay.inputs.leaves]

@@ -1,0 +1,154 @@
+"""Whether the arguments of a call have the form of those of the call before it: other values of tensors at most.
+
+The first call converts and checks its arguments (`runtime.arguments`). A call of the same form would be converted and
+checked in the same way, so that its tensors can be read at once. Whatever is not known to be the same counts as
+another form.
+"""
+
+import math
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..runtime.arguments import UNSIGNED, Arguments
+
+SCALARS = (bool, int, float, str, type(None))  # compared by type and value
+
+
+class Call(NamedTuple):
+    """A call of `svi.step(*data, rows=rows, **named)`."""
+
+    data: tuple[Any, ...]
+    named: Mapping[str, Any]
+    rows: int | None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """All arguments of the model, in the order of the call."""
+        return *self.data, *self.named.values()
+
+
+@dataclass
+class KnownTensor:
+    """A tensor among the arguments. seen, version: the last one, whose values were finite."""
+
+    given: tuple[Any, ...]  # (shape, stride, dtype, device) as the user passes it
+    dtype: torch.dtype  # as the program gets it
+    may_have_gaps: bool
+    seen: torch.Tensor
+    version: int
+
+
+@dataclass
+class SameForm:
+    """The form of a call. other, changed: what the last call of `tensors` found."""
+
+    known: list[KnownTensor | Callable[[Any], bool]]  # of each argument, in the order of the call; or: is it the same?
+    named: tuple[str, ...]
+    rows: int | None
+    places: list[int]  # of the tensors among the arguments: the order in which the program gets them
+    other: bool = False  # whether one was another tensor than in the call before
+    changed: bool = False  # whether one may hold other values
+
+    def tensors(self, call: Call) -> list[torch.Tensor] | None:
+        """The tensors among the arguments as the program gets them, in its order; None for another form."""
+        arguments = call.arguments
+        if len(arguments) != len(self.known) or tuple(call.named) != self.named or call.rows != self.rows:
+            return None
+        found: list[torch.Tensor] = []
+        self.other = self.changed = False
+        for value, known in zip(arguments, self.known, strict=True):
+            if isinstance(known, KnownTensor):
+                tensor = self._tensor(value, known)
+                if tensor is None:
+                    return None
+                found.append(tensor)
+            elif not known(value):
+                return None
+        if self.other and len(set(map(id, found))) < len(found):  # one tensor twice is another form
+            return None
+        return [found[i] for i in self.places] if self.named else found
+
+    def _tensor(self, value: Any, known: KnownTensor) -> torch.Tensor | None:
+        if not is_plain(value) or _form_of(value) != known.given:
+            return None
+        # Anew at each call, since memory that is shared with NumPy has no version.
+        tensor = value.to(known.dtype)  # the very tensor if it has this type
+        self.changed |= tensor is not value
+        if value is known.seen and value._version == known.version:
+            return tensor
+        if not (known.may_have_gaps or _is_finite(tensor)):
+            return None
+        self.changed, self.other = True, self.other or value is not known.seen
+        known.seen, known.version = value, value._version
+        return tensor
+
+
+def same_form(call: Call, given: Arguments, gaps: Collection[str]) -> SameForm | None:
+    """The form of this call; None if its arguments hold what cannot be compared at once (tables, lists, arrays).
+
+    given: the arguments as they were converted. gaps: the names of those that may hold NaN or infinity.
+    """
+    named = [given.names.index(name) if name in given.names else -1 for name in call.named]
+    places = [*range(len(call.data)), *named]
+    if -1 in places or max(places, default=0) >= len(given.values):
+        return None
+    known: list[KnownTensor | Callable[[Any], bool]] = []
+    for place, value in zip(places, call.arguments, strict=True):
+        converted = given.values[place]
+        if isinstance(value, torch.Tensor):
+            if not is_plain(value) or not isinstance(converted, torch.Tensor) or value.dtype in UNSIGNED:
+                return None
+            may_have_gaps = given.names[place] in gaps or not value.is_floating_point()
+            form = _form_of(value)
+            known.append(KnownTensor(form, converted.dtype, may_have_gaps, value, value._version))
+        elif (comparison := _comparison(value)) is not None:
+            known.append(comparison)
+        else:
+            return None
+    tensors = [place for place, one in zip(places, known, strict=True) if isinstance(one, KnownTensor)]
+    everything = [i for i, value in enumerate(given.values) if isinstance(value, torch.Tensor)]
+    if not all(isinstance(value, SCALARS) for i, value in enumerate(given.values) if i not in places):  # defaults
+        return None
+    if sorted(tensors) != everything or len({id(given.values[i]) for i in everything}) < len(everything):
+        return None
+    return SameForm(known, tuple(call.named), call.rows, [tensors.index(place) for place in everything])
+
+
+def is_plain(value: Any) -> bool:
+    """Whether this is a dense tensor without a gradient, of real numbers, whose changes in place torch counts."""
+    return (
+        type(value) is torch.Tensor
+        and value.layout is torch.strided
+        and not (value.requires_grad or value.is_complex() or value.is_inference())
+    )
+
+
+def _form_of(value: torch.Tensor) -> tuple[Any, ...]:
+    return value.shape, value.stride(), value.dtype, value.device
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers are finite; a sum that overflows counts as not finite."""
+    return math.isfinite(tensor.sum())
+
+
+def _comparison(value: Any) -> Callable[[Any], bool] | None:
+    """A function that says whether an argument is the same as this one; None if that takes more than a few reads."""
+    if isinstance(value, SCALARS):
+        return lambda new: new is value or (type(new) is type(value) and new == value)
+    if isinstance(value, nn.Module | torch.dtype | torch.device):
+        return lambda new: new is value
+    if type(value) in (Namespace, SimpleNamespace) and all(isinstance(v, SCALARS) for v in vars(value).values()):
+        before = dict(vars(value))
+        return lambda new: new is value and _same_entries(vars(new), before)
+    return None
+
+
+def _same_entries(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return len(now) == len(before) and all(name in now and now[name] is old for name, old in before.items())
