@@ -39,7 +39,7 @@ from .stuck import stuck
 from .update import move
 
 T = TypeVar("T")
-LONG = 200  # steps of a run that is long enough for a recording, after its first step
+LONG = 50  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
 WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST
@@ -75,7 +75,7 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     """
     bad, ending = BadSteps(), _ending(course, steps)
     warmup, racing = _warmup(course, steps), _races(steps)
-    patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of 75 to 260 steps save
+    patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of some 40 steps save
 
     def take_steps(most: int) -> StepBlock:
         if racing and not course.losses and not bad.count:
