@@ -76,8 +76,9 @@ def fit(
         says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
 
     If latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
-    first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps at the latest, or
-    after as many as fit into 4 seconds of counted work if steps are cheap.
+    first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps, or after as many as fit
+    into 4 seconds of counted work if steps are cheap; after twice as many while -ELBO still falls beyond its error.
+    A run that still gained then is not converged and says how many nats per 1,000 steps it gained.
 
     A step without a finite loss and gradient is skipped, and a warning says how many were. Ctrl-C returns the fit so
     far, also before the first step.

@@ -5,8 +5,9 @@ has stopped moving: between the last two quarters of the stage the ELBO gains no
 Carlo error while the parameters drift no further than theirs (mean squared z-score over the parameters). Then, as soon
 as the noise left in the average costs little too, the rate falls. The run ends when a whole stage at the lower rate
 gained nothing (or at the fifth stage, where the rate is a hundredth of the first). Networks gain with the logarithm of
-the steps and never rest: with many parameters a stage has a longest length. Both ELBOs of a comparison see the same
-noise, so that differences far smaller than the ELBO's own error can be told.
+the steps and never rest: with many parameters a stage has a longest length, EXTENDED in the first if it gains.
+A run that cuts a stage which still gains has not converged, and says how fast it gained. Both ELBOs of a comparison
+see the same noise, so that differences far smaller than the ELBO's own error can be told.
 
 A run rests too where its steps are too short, its gradient is hidden by noise, or a change is lost in rounding. So
 before a run ends, and when a parameter moves on and on at the same speed or a stage is long, Newton's steps are tried
@@ -20,11 +21,11 @@ Averages of iterates: Polyak and Juditsky 1992; windows and stages in SVI: Dhaka
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
-from .gain import Gain
+from .gain import Better, Gain
 
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
@@ -39,34 +40,11 @@ MOVED = 0.1  # sds of a latent: the answer of one stage, or of a quarter, must l
 FURTHER = (4, 64, 1024, 2**14, 2**18)  # times the way of the last stage, to see whether the ELBO still rises there
 SURELY = 2  # tolerances that going further must gain
 MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so few blocks
+EXTENDED = 2  # times its longest length that the first stage may take while it gains beyond its error
+WORTH = 1.0  # nats that a run twice as long must promise; less is no reason to go on
 LOWEST = "at the lowest learning rate"  # the end of many networks, which gain with the logarithm of the steps
 _FIRST_CHECK = 12  # blocks
 _MAX_BLOCKS = 24
-
-
-class Better(NamedTuple):
-    """A better point of the parameters, shape (P,), what it gains in nats, and the parameter that lies furthest off."""
-
-    point: torch.Tensor
-    nats: float
-    parameter: str
-
-
-@dataclass
-class Mean:
-    """A running mean; it begins anew when the shape changes (a parameter appeared)."""
-
-    count: int = 0
-    total: torch.Tensor | None = None
-
-    def add(self, x: torch.Tensor, count: int = 1) -> None:
-        """x: the sum of so many."""
-        if self.total is None or self.total.shape != x.shape:
-            self.count, self.total = 0, torch.zeros_like(x)
-        self.count, self.total = self.count + count, self.total + x
-
-    def value(self) -> torch.Tensor | None:
-        return None if self.total is None else self.total / self.count
 
 
 @dataclass
@@ -134,6 +112,8 @@ class Convergence:
     _before: torch.Tensor | None = None  # the average of the stage before
     _next: float = _FIRST_CHECK * 25  # steps in this stage at which to check again
     _steps: int = 0
+    _done: int = 0  # steps of the stages before
+    _cut: str = ""  # what the last stage that was cut still gained, in words
 
     def add(self, parameters: torch.Tensor, count: int = 1) -> Literal["go on", "replan", "move", "anneal", "stop"]:
         """Take one iterate, or the sum of several, at most `iterates.room`.
@@ -145,12 +125,16 @@ class Convergence:
         if not self.iterates.add(parameters, count) or self._steps < self._next:
             return "go on"
         longest = self.longest()
+        recent = self.gain(self.iterates.quarter(1).mean(0), self.iterates.quarter(2).mean(0))
+        promise = "" if self._steps < longest else self._promise(recent)
+        longest *= EXTENDED if promise and self.stages == 1 else 1
         over = self._steps >= longest
         self._next = min(self._steps * 1.3, longest)
-        if not over and not self._at_rest():
+        if not over and not self._at_rest(recent):
             far = self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
             return "replan" if ahead is None or not self._move(ahead) else "move"
+        self._cut = promise or self._cut
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))
@@ -169,7 +153,7 @@ class Convergence:
                 ahead = self.better(average)
                 if ahead is not None and self._move(ahead):
                     return "move"
-                doubt = self.stuck(average) or (self._further(average, before) if rests else "")
+                doubt = self.stuck(average) or (self._further(average, before) if rests and not gain.unsteady else "")
                 self.verdict = self._words(gain, rests, ahead, doubt)
         self._begin_stage(average)
         if self.verdict:
@@ -199,6 +183,18 @@ class Convergence:
                 return f"going {length:,} times further on the way of the last stage gains {gain.nats:.3g} nats"
         return ""
 
+    def _promise(self, recent: Gain) -> str:
+        """How fast the ELBO rises, in words, if a run twice as long promises more than WORTH; empty if it does not.
+
+        recent: the gain of the last quarter of the stage over the one before it.
+        """
+        speed = 1000 / (len(self.iterates.quarter(1)) * self.iterates.block)
+        least = (recent.nats - 2 * recent.error) * speed
+        if not least * (self._done + self._steps) / 1000 > max(WORTH, recent.tolerance):
+            return ""
+        found = f"{recent.nats * speed:,.3g} ± {recent.error * speed:.2g} nats per 1,000 steps"
+        return f"still gaining {found} when stage {self.stages} was cut after {self._steps:,} steps"
+
     def _words(self, gain: Gain, rests: bool, ahead: Better | None, doubt: str) -> str:
         """The verdict on a run that ends. doubt: what else speaks against it."""
         if doubt:
@@ -218,6 +214,8 @@ class Convergence:
                 f"not converged: rounding alone moves the ELBO by {gain.rounding:.2g} nats; call "
                 f"torch.set_default_dtype(torch.float64) before the fit, or shift and scale the data"
             )
+        if self._cut:
+            return f"not converged: {self._cut}"
         if rests:
             return f"converged: the last of {self.stages} stages gained nothing beyond its error"
         change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
@@ -225,6 +223,7 @@ class Convergence:
         return f"not converged: {LOWEST}, stage {self.stages}, the ELBO still changed by {change}"
 
     def _begin_stage(self, average: torch.Tensor) -> None:
+        self._done += self._steps
         self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
 
     def average(self) -> torch.Tensor | None:
@@ -232,9 +231,9 @@ class Convergence:
         now = self.iterates.average()
         return self._before if now is None else now
 
-    def _at_rest(self) -> bool:
+    def _at_rest(self, gain: Gain) -> bool:
+        """gain: of the last quarter of the stage over the one before it."""
         new, old = self.iterates.quarter(1), self.iterates.quarter(2)
-        gain = self.gain(new.mean(0), old.mean(0))
         # Thousands of weights that only jitter hide the few that still move: so the ELBO decides too.
         return gain.nats <= gain.tolerance + (2 * gain.error if _drift(new, old) <= MAX_DRIFT else 0)
 

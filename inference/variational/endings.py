@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from .convergence import ANNEAL, Convergence, Mean
+from .convergence import ANNEAL, Convergence
 from .steps import StepBlock
 
 MAX_STEPS = 50_000
@@ -36,6 +36,23 @@ class Ending(Protocol):
     def average(self) -> torch.Tensor | None:
         """The average of the last iterates, shape (P,); None if there were too few."""
         ...
+
+
+@dataclass
+class Mean:
+    """A running mean; it begins anew when the shape changes (a parameter appeared)."""
+
+    count: int = 0
+    total: torch.Tensor | None = None
+
+    def add(self, x: torch.Tensor, count: int = 1) -> None:
+        """x: the sum of so many."""
+        if self.total is None or self.total.shape != x.shape:
+            self.count, self.total = 0, torch.zeros_like(x)
+        self.count, self.total = self.count + count, self.total + x
+
+    def value(self) -> torch.Tensor | None:
+        return None if self.total is None else self.total / self.count
 
 
 @dataclass

@@ -23,6 +23,8 @@ from ..runtime.vectorise import at_once, repeat
 TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
 CHUNKS = 4  # at most
+FIRST = 8  # draws in a chunk where there are many latent numbers, as in networks, whose draws are dear
+LITTLE = 0.125  # of the tolerance: an error at which a gain is known well enough
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
 NUMBERS = 2**22  # of the data, counted once for each of these draws: more draws would take seconds
@@ -49,6 +51,14 @@ class Gain(NamedTuple):
         return max(TOLERANCE * max(1.0, self.latents / 10), 2 * self.rounding)
 
 
+class Better(NamedTuple):
+    """A better point of the parameters, shape (P,), what it gains in nats, and the parameter that lies furthest off."""
+
+    point: torch.Tensor
+    nats: float
+    parameter: str
+
+
 class Elbo(NamedTuple):
     """The ELBO as a function of the parameters, and how to estimate it."""
 
@@ -70,8 +80,10 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
     rows = None if _is_small(pair) else rows
-    draws = DRAWS if rows is None else 1
-    chunks = (CHUNKS if latents > FEW else MORE * CHUNKS) if rows is None else 2 * DRAWS
+    fewest = DRAWS if latents <= FEW else FIRST
+    draws = fewest if rows is None else 1
+    chunks = (CHUNKS * DRAWS // draws if latents > FEW else MORE * CHUNKS) if rows is None else 2 * DRAWS
+    known = max(TOLERANCE, LITTLE * Gain(0.0, 0.0, 0.0, latents).tolerance)
     if rows is None:
         chunks = min(chunks, max(CHUNKS, 16 * NUMBERS // (draws * max(1, _numbers(pair)))))
     quiet = plan.with_term("analytic KL").recipe
@@ -93,14 +105,16 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
                 after = log_weights_at(new, chunk)
                 differences.append(after - (first if chunk == 0 else log_weights_at(old, chunk)))
                 d = torch.cat(differences)
-                error = (d.std() / len(d) ** 0.5).item() if len(d) >= DRAWS else torch.inf
-                if d.mean().abs() > 4 * error or error < TOLERANCE:
+                error = (d.std() / len(d) ** 0.5).item() if len(d) >= fewest else torch.inf
+                if d.mean().abs() > 4 * error or error < known:
                     break
             # A change by one unit in the last place of the parameters is no gain but rounding.
             rounded = log_weights_at(old * (1 + 2 * torch.finfo(old.dtype).eps), 0)
             rounding = (rounded - first).mean().abs().item()
             # Of the same number twice there is no rounding: then the program counts, or draws noise of its own.
-            unsteady = rounding > TOLERANCE and bool((log_weights_at(old, 0) - first).mean().abs() > rounding / 10)
+            unsteady = rounding > TOLERANCE and any(  # twice, since noise may happen to be the same once
+                bool((log_weights_at(old, 0) - first).mean().abs() > rounding / 100) for _ in range(2)
+            )
             moved = _moved(elbo, new, old, leaves, seed) if latents <= FEW and rows is None else 0.0
     finally:
         place_parameters(now, leaves)

@@ -14,8 +14,8 @@ import torch
 
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from .convergence import PRECISE, Better
-from .gain import TOLERANCE, Elbo, Gain, elbo_gain, elbo_gradient
+from .convergence import PRECISE
+from .gain import TOLERANCE, Better, Elbo, Gain, elbo_gain, elbo_gradient
 
 MANY = 4000  # parameters beyond which no step is tried: those of networks go on for ever
 FEW = 24  # parameters up to which the whole Hessian is measured

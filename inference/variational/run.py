@@ -21,9 +21,9 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .convergence import Better, Convergence
+from .convergence import Convergence
 from .endings import Ending, FixedSteps, UntilConverged
-from .gain import Elbo, Gain, elbo_gain
+from .gain import Better, Elbo, Gain, elbo_gain
 from .interrupts import CtrlC
 from .laplace import completed
 from .loop import loop

@@ -12,12 +12,11 @@ import credo
 from credo.inference.variational.convergence import (
     MAX_MOVES,
     MAX_STAGES,
-    Better,
     Convergence,
     Iterates,
     _drift,
 )
-from credo.inference.variational.gain import TOLERANCE, Gain
+from credo.inference.variational.gain import TOLERANCE, Better, Gain
 from tests.cases.interruptions import Armed, breaking, interrupting
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
@@ -213,6 +212,35 @@ def test_steps_that_are_too_short_for_the_tolerance_are_no_rest(speed, word):
     while watch.add(torch.tensor([speed * step])) != "stop":
         step += 1
     assert watch.verdict.startswith(word)
+
+
+def moving(speed: float, until: int, error: float = 0.0) -> tuple[Convergence, int]:
+    """A parameter that moves at this speed for so many steps, then rests; the ELBO is the parameter, in nats."""
+    torch.manual_seed(2)
+    watch, longest = Convergence(lambda new, old: Gain((new[0] - old[0]).item(), error, 0.0), lambda: 1000), 0
+    for step in range(20_000):
+        action = watch.add(torch.tensor([speed * min(step, until)]))
+        longest = step + 1 if action == "anneal" and not longest else longest
+        if action == "stop":
+            return watch, longest
+    raise AssertionError("never stopped")
+
+
+@pytest.mark.parametrize(
+    ("speed", "until", "error", "longest", "word"),
+    [
+        (0.01, 10_000, 0.0, 2000, "not converged: still gaining 10 ± 0 nats per 1,000 steps when stage 5 was cut"),
+        (0.01, 2000, 0.0, 2000, "not converged: still gaining 10 ± 0 nats per 1,000 steps when stage 1 was cut"),
+        (0.01, 1050, 0.0, 2000, "converged"),
+        (0.00005, 2000, 0.0, 1000, "converged"),
+        (0.01, 950, 10.0, 1000, "not converged: at the lowest"),
+    ],
+    ids=["for ever", "in the first stage", "for a while", "too little to be worth it", "within the error"],
+)
+def test_a_stage_is_not_cut_while_it_gains_beyond_its_error_or_the_run_says_so(speed, until, error, longest, word):
+    """As of networks, whose stages have a longest length, here 1,000 steps."""
+    watch, first = moving(speed, until, error)
+    assert watch.verdict.startswith(word) and first == longest
 
 
 def test_a_run_stops_by_itself_at_the_posterior():
