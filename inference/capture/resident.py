@@ -33,10 +33,12 @@ def resident(replay: Replay, flat: bool) -> Resident | None:
     """
     x, optimiser = read_state(replay, flat), replay.optimiser
     if flat:
-        vectors = [joined(part) for part in (replay.updated, *updated_tensors(replay)[1:])]
+        vectors = []
         others = {_storage(t) for part in (x.others, x.data, replay.inputs.buffers) for t in part}
-        if any(vector is None or _storage(vector) in others for vector in vectors):
-            return None
+        for part in (replay.updated, *updated_tensors(replay)[1:]):
+            if {_storage(t) for t in part} & others or (vector := joined(part)) is None:
+                return None
+            vectors.append(vector)
         x = x._replace(**{name: [t] for name, t in zip(("leaves", "first", "second"), vectors, strict=False)})
     steps = [optimiser.state[p].get("step") for p in replay.updated]
     ages = joined(steps) if isinstance(steps[0], torch.Tensor) else None
@@ -80,7 +82,7 @@ def joined(tensors: list[torch.Tensor]) -> torch.Tensor | None:
     if storage.nbytes() == starts[-1] * tensors[0].itemsize and all(
         t.data_ptr() == storage.data_ptr() + start * t.itemsize for t, start in zip(tensors, starts, strict=False)
     ):
-        return torch.empty(0, dtype=tensors[0].dtype, device=tensors[0].device).set_(storage, 0, (starts[-1],))
+        return torch.empty(0, dtype=tensors[0].dtype, device=tensors[0].device).set_(storage, 0, (starts[-1],), (1,))
     if len({_storage(t) for t in tensors}) < len(tensors) or any(
         t.untyped_storage().nbytes() != t.nbytes for t in tensors
     ):

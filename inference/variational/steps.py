@@ -97,8 +97,9 @@ class Steps:
         gaps: the names of those that may hold NaN or infinity.
         """
         if self.captures is not None and self.compiled is not None:
-            form, kept = same_form(call, given, gaps), (self.captures, self.state, self.batches)
-            self.kept = None if form is None else again(*self.compiled, *kept, form)
+            (replay, signature), form = self.compiled, same_form(call, given, gaps)
+            if form is not None:
+                self.kept = again(replay, signature, self.captures, self.state, self.batches, form)
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
