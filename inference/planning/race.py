@@ -95,15 +95,15 @@ def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    two, four = (_work(Contest(pair, n, True), plan) for n in (2, 4))
+    two, four = (_work(Contest(pair, n, True), plan, n > 2) for n in (2, 4))
     more = (four - two) / 2
     one = two - more  # a lone draw needs no vmap
     most = max(LITTLE * one, min(MORE * one, LONG))
     return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
-def _work(contest: Contest, plan: Plan) -> float:
-    return at_a_draw(lambda _: work(_gradient(contest, plan))).replayed
+def _work(contest: Contest, plan: Plan, has_run: bool = False) -> float:
+    return at_a_draw(lambda _: work(_gradient(contest, plan), has_run)).replayed
 
 
 def measured(contest: Contest, plan: Plan, draws: int, seed: int) -> Result:
