@@ -11,6 +11,7 @@ cold    seconds to the first 1000 steps and to a converged ELBO in a fresh proce
 memory  the peak memory of a compiled run and of one that is not compiled. See `_speed_memory`.
 
 Targets of steps: over Pyro with validation >= 40 times on coin and BLR, 15 on BNN, 7 on enum and graph, 1.7 on VAE;
+by `svi.step` in a loop of one's own >= 20 on coin and BLR, 15 on BNN, 7 on enum, 1.7 on VAE, and <= 60 µs above `run`;
 <= 1.0 of the time of compiled torch and of NumPyro's `svi.update` (VAE <= 1.05); <= 1.1 of a `lax.scan`, and <= 1.0 on
 at least half. Without jax and numpyro (`pip install credo[bench]`) their rows are left out.
 """
