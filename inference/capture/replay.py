@@ -16,7 +16,7 @@ import pyro
 import torch
 
 from ..runtime.defaults import on_cpu
-from ..runtime.generators import generators_kept, torch_states
+from ..runtime.generators import generators_kept, seed_torch, torch_states
 from ..runtime.parameters import all_finite
 from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
@@ -122,7 +122,7 @@ def check_against_program(recorded: RecordedStep, step: EagerStep, seed: int) ->
     with generators_kept():
         for compute in (lambda: _graph_values(recorded, step.inputs), lambda: _program_values(step, used)):
             with values_kept(step.inputs.buffers):
-                torch.manual_seed(seed)
+                seed_torch(seed)
                 try:
                     results.append([value.detach() for value in compute()])
                 except (RuntimeError, IndexError) as error:
