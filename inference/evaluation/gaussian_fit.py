@@ -44,7 +44,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import SHARE, concluded
+from .check import LEAST, SHARE, concluded
 
 MOST = 2000  # latents of a Hessian
 METHODS = {"full_rank": "full rank", "low_rank": "low rank", "laplace": "Laplace"}
@@ -117,8 +117,10 @@ def gaussian_fit(
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
             spent = clock(begun.state.device) - started
-            seconds = max(SHARE * spent, min(max(spent, SHORT), LONG))
-            look = look_at_normal(density, found.normal, found.weighed, others, seconds=seconds, seed=settings.seed)
+            wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, LEAST)
+            look = look_at_normal(
+                density, found.normal, found.weighed, others, seconds=wrong, right=right, seed=settings.seed
+            )
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):
         if isinstance(found.normal, FullRankNormal):

@@ -9,6 +9,7 @@ import torch
 from ..distributions.summaries import scalars
 
 TOLERATED = 0.1  # error of a mean in sds, and of a log sd
+ROUNDED = 4.0  # times the rounding of a number, that a scalar which is the same in all draws may differ by
 SURE = 3.0  # standard errors beyond which a difference is no accident
 
 
@@ -47,10 +48,13 @@ def differences(
     weights = log_weights.exp()
     for name in q.keys() & p.keys():
         one, two = q[name].to(weights), p[name].to(weights)
+        rounding = ROUNDED * max(
+            (torch.finfo(v.dtype).eps for v in (q[name], p[name]) if v.is_floating_point()), default=0.0
+        )
         labels = [label for _, label in scalars(name, one.shape[1:])]
         flat, other = one.reshape(len(one), -1), two.reshape(len(two), -1)
         shared = one.shape == two.shape and torch.equal(one, two)
-        found += _compared(labels, flat, other, weights, shared)
+        found += _compared(labels, flat, other, weights, shared, rounding)
         transform = transforms.get(name)
         if transform is not None:
             a, b = (transform.inv(each).reshape(len(each), -1) for each in (one, two))
@@ -68,9 +72,10 @@ def not_finite(q: dict[str, torch.Tensor]) -> list[str]:
 
 
 def _compared(
-    labels: list[str], q: torch.Tensor, p: torch.Tensor, weights: torch.Tensor, shared: bool
+    labels: list[str], q: torch.Tensor, p: torch.Tensor, weights: torch.Tensor, shared: bool, rounding: float = 0.0
 ) -> list[Difference]:
     """q (n, k), p (S, k), weights (S,). shared: whether q and p are the same draws, whose noise then cancels.
+    rounding: of the draws, relative to their mean.
 
     Of q the finite draws of each scalar are compared: see `not_finite` for the others.
     """
@@ -94,6 +99,8 @@ def _compared(
     noise = torch.maximum((mean_noise.square() + of_q[0]).sqrt(), (sd_noise.square() + of_q[1]).sqrt())
     far = torch.maximum(error.abs(), ratio.log().abs()).nan_to_num(nan=math.inf)
     sizes = far - SURE * noise.nan_to_num(nan=0.0)
-    known = (sd > 0) & sd.isfinite() | ~ratio.isnan()  # a constant of both has no row
+    least = rounding * mean.abs()
+    constant = (sd <= least) & (q_sd <= least) & ((q_mean - mean).abs() <= least)  # as the first entry of a factor
+    known = ((sd > 0) & sd.isfinite() | ~ratio.isnan()) & ~constant
     rows = zip(labels, error.tolist(), ratio.tolist(), noise.tolist(), sizes.tolist(), strict=True)
     return [Difference(*row) for row, there in zip(rows, known.tolist(), strict=True) if there]

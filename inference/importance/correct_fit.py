@@ -38,6 +38,7 @@ NUMBERS = 2**22  # of all draws of the mixture
 DRAWS = 4000  # of the mixture, where they are cheap
 FEWEST = 400
 GOOD = 0.3  # effective share of the draws of a normal at which its own weights will do
+THIN = 0.3  # k-hat up to which weights of a normal's draws tell the sds of heavy tails too, such as those of exp(u)
 LONG = 5.0  # seconds of CPU, about, where no correction has been made
 RUNS = 6  # how often a density is taken, before it is one, for each time that the trial in double precision runs
 TOGETHER = 1024  # points at which the price of one shows
@@ -104,29 +105,48 @@ def _corrected(density: Density, guide: GuideDraws, by: Deadline, seed: int) -> 
 
 
 def look_at_normal(
-    density: Density, normal: Normal, weighed: Weighed, others: list[FullRankNormal], *, seconds: float, seed: int = 0
+    density: Density,
+    normal: Normal,
+    weighed: Weighed,
+    others: list[FullRankNormal],
+    *,
+    seconds: float,
+    right: float,
+    seed: int = 0,
 ) -> Look:
-    """The look at a normal in unconstrained space, some draws of which have been weighed, in so many seconds of CPU.
+    """The look at a normal in unconstrained space, some draws of which have been weighed; the state of the density is
+    entered.
 
-    others: normals at other modes. Without any, the draws of the normal are themselves the weighted draws of the
-    posterior, as long as their weights can be trusted. The state of the density is entered.
+    others: normals at other modes. seconds: of CPU at most; right: the same where k-hat is small. Where the weights can
+    be trusted and there is no other mode, these draws are themselves the weighted ones, if those of a wider mixture,
+    which see more of the tails, take longer or are worth too little.
     """
     found = weighed.importance
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
     guide = GuideDraws(density.constrained(weighed.us), log_weights)
+    own = None
     if not others and found.reliable and found.ess > GOOD * len(log_weights):
-        return Look(guide, found, Correction(guide.values, found, ""), "", density.transforms)
-    if not isinstance(normal, FullRankNormal):
-        return Look(guide, found, None, f"{len(normal.mean):,} latents", density.transforms)
-    by = deadline(seconds, density.first.device)
+        own = Correction(guide.values, found, "")
+    wider: Correction | str = f"{len(normal.mean):,} latents"
+    if isinstance(normal, FullRankNormal):
+        by = deadline(seconds if own is None or found.k_hat > THIN else right, density.first.device)
+        wider = _of_normals(density, [normal, *others], by, seed)
+    if own is not None and (isinstance(wider, str) or (wider.doubt and not wider.wrong)):
+        return Look(guide, found, own, "", density.transforms)
+    if isinstance(wider, str):
+        return Look(guide, found, None, wider, density.transforms)
+    return Look(guide, found, wider, "", density.transforms)
+
+
+def _of_normals(density: Density, normals: list[FullRankNormal], by: Deadline, seed: int) -> Correction | str:
+    """Weighted draws of the posterior, from normals at its modes; in words why there are none."""
     try:
         draws, _ = affordable(density, by)
         if draws < FEWEST:
-            raise OutOfTime
-        corrected = correction(density, [normal, *others], draws=draws, seed=seed, search=False, by=by)
+            return TOO_LONG
+        return correction(density, normals, draws=draws, seed=seed, search=False, by=by)
     except OutOfTime:
-        return Look(guide, found, None, TOO_LONG, density.transforms)
-    return Look(guide, found, corrected, "", density.transforms)
+        return TOO_LONG
 
 
 def reweighted(fit: Any) -> Any:

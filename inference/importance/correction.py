@@ -39,6 +39,7 @@ class Correction(NamedTuple):
     importance: Importance
     doubt: str  # why they cannot be trusted; "" if they can
     few: bool = False  # whether they are worth too few draws, and nothing else speaks against them
+    wrong: bool = False  # whether the posterior is improper, or has mass where draws seldom come
 
     @property
     def trusted(self) -> bool:
@@ -73,7 +74,8 @@ def correction(
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
     wrong = _improper(best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
     few = bool(best.doubt) and best.drawn.importance.reliable and not best.drawn.rounds and not wrong
-    return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, wrong or best.doubt, few)
+    values = best.chart.sites(best.drawn.us)
+    return Correction(values, best.drawn.importance, wrong or best.doubt, few, bool(wrong))
 
 
 def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, search: bool) -> list[_Look]:
@@ -157,7 +159,7 @@ def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
 def _improper(look: _Look) -> str:
     """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide."""
     density = look.chart.density
-    us, weights = look.drawn.us, look.drawn.importance.log_weights.exp()
+    us, weights = look.drawn.us, look.drawn.importance.log_weights.exp().to(look.drawn.us)
     if look.drawn.importance.ess < 4 * len(density.first):  # few draws have all the weight: where it started
         mean, centred, sd = look.start.mean, look.start.factor.T, look.start.sd
     else:

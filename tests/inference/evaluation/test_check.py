@@ -299,3 +299,18 @@ def test_a_check_does_not_send_to_itself(monkeypatch):
 
 def test_the_remedy_of_full_rank_is_not_full_rank():
     assert "full_rank" not in fitted(cone, "full_rank", Y).verdict.remedy
+
+
+def single(y):
+    """A factor in single precision, which a density in double precision does not take."""
+    f = pyro.sample("f", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    pyro.sample("y", dist.Poisson((ROOT @ f).exp()).to_event(1), obs=y)
+
+
+ROOT = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [0.2, 0.3, 0.9]])
+
+
+def test_a_model_in_single_precision_can_be_checked():
+    fit = fitted(single, "full_rank", torch.tensor([3.0, 1.0, 2.0]))
+    assert fit.params["AutoMultivariateNormal.loc"].dtype == torch.float32
+    assert fit.verdict.trust in ("yes", "corrected") and credo.check(fit).trust in ("yes", "corrected")

@@ -67,3 +67,16 @@ def test_a_draw_that_is_not_finite_hides_no_difference(bad):
 def test_draws_none_of_which_is_finite_are_as_far_off_as_can_be():
     (found,) = differences({"a": draws(math.nan, 1.0)}, {"a": draws(0.0, 1.0)}, even(4000), T)
     assert found.size == math.inf
+
+
+@pytest.mark.parametrize(("off", "rows"), [(0.0, 0), (1e-3, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_constant_up_to_rounding_has_no_row_unless_the_constants_differ(dtype, off, rows):
+    """As the first entry of a Cholesky factor of correlations, which is 1."""
+    one = torch.ones(1000, 1, dtype=dtype)
+    one[::2] += torch.finfo(dtype).eps
+    two = torch.ones(500, 1, dtype=torch.float64) + off
+    two[::3] -= 1e-16
+    assert len(differences({"L": one}, {"L": two}, even(500), {})) == rows
+    narrow = {"L": 1 + 1e-5 * draws(0.0, 1.0, 500)[:, None]}
+    assert len(differences(narrow, narrow, even(500), {})) == 1

@@ -146,13 +146,35 @@ def test_the_look_at_a_normal_keeps_its_budget_and_needs_none_where_the_normal_i
         weighed = weights_of(density.at_each, normal, 30, 0)
         uneven = weighed._replace(importance=importance(torch.arange(30.0)))
         begun = time.process_time()
-        look = look_at_normal(density, normal, uneven, [], seconds=0.2)
+        look = look_at_normal(density, normal, uneven, [], seconds=0.2, right=0.0)
         assert time.process_time() - begun < 0.32 and look.correction is None and "too long" in look.unseen
         even = weighed._replace(importance=importance(torch.zeros(30)))
         begun = time.process_time()
-        right = look_at_normal(density, normal, even, [], seconds=0.0)
+        right = look_at_normal(density, normal, even, [], seconds=9.0, right=0.0)
         assert time.process_time() - begun < 0.05 and right.correction.trusted
         torch.testing.assert_close(right.guide.values["s"], weighed.us[:, 1].exp())
+
+
+def scale(y):
+    """A posterior whose right tail is a power, of which a normal of log s knows nothing."""
+    s = pyro.sample("s", dist.HalfCauchy(3.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Weibull(s, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(("rows", "trusted"), [(200, True), (3, False)])
+def test_a_wider_mixture_sees_the_tails_that_the_draws_of_a_normal_do_not(rows, trusted):
+    """The posterior of 1 / s is nearly a Gamma(rows, sum of y); of s the sd is 1 / sqrt(rows - 2) of the mean."""
+    y = torch.full((rows,), 2.0)
+    fit = credo.fit(scale, "full_rank", y)
+    t = torch.linspace(-3, 14, 200_001, dtype=torch.float64)
+    logs = -rows * t - 2 * rows * (-t).exp() - (1 + (t.exp() / 3) ** 2).log() + t
+    p, s = logs.softmax(0), t.exp()
+    sd = (p @ (s - p @ s).square()).sqrt().item()
+    drawn = fit.sample(50_000)["s"].std().item()
+    assert (fit.verdict.trust == "yes") == trusted
+    assert (drawn == pytest.approx(sd, rel=0.1)) == trusted
+    assert fit.corrected(50_000)["s"].std().item() == pytest.approx(sd, rel=0.15)
 
 
 def test_after_yes_without_weighted_draws_the_draws_of_the_guide_are_the_corrected_ones():
