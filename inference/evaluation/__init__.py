@@ -6,6 +6,7 @@ Files, in the order in which to read them:
     method.py       what `guide=None` chooses for a model, and why
     exact_guide.py  a guide that draws from a closed form
     gaussian_fit.py fits whose guide is one normal, found without steps
+    doubts.py       what is wrong with such a normal, in words
     check.py        the call `credo.check`: whether a fit can be trusted
     moments.py      means and sds of a guide beside weighted draws
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar

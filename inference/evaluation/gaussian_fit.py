@@ -9,7 +9,6 @@ model.
 """
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -35,9 +34,12 @@ from ..gaussian.low_rank_normal import LowRankNormal
 from ..gaussian.normal_guide import AutoNormalOf
 from ..gaussian.starts import Path, pathfinder
 from ..importance.budget import clock
+from ..importance.chart import Chart
 from ..importance.correct_fit import look_at_normal
+from ..importance.correction import improper
 from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
+from ..posterior.verdict import NO, Verdict
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
@@ -45,6 +47,7 @@ from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
 from .check import LEAST, SHARE, concluded
+from .doubts import doubts
 
 MOST = 2000  # latents of a Hessian
 METHODS = {"full_rank": "full rank", "low_rank": "low rank", "laplace": "Laplace"}
@@ -52,7 +55,7 @@ AUTOGUIDES: dict[type, str] = {
     AutoMultivariateNormal: "full_rank",
     AutoLaplaceApproximation: "laplace",
 }  # of Pyro's, with their words
-LARGE = 0.1  # error of a mean in sds, or of an sd relative to its own, that the user is told of
+PROPER = "give each latent a proper prior, or leave out those of which the data says nothing"
 SHORT, LONG = 1.0, 2.0  # seconds of CPU of the look at a normal that is not right: as long as its search, within these
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
@@ -110,10 +113,12 @@ def gaussian_fit(
         except torch.linalg.LinAlgError as error:
             raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
         k_hat = found.weighed.importance.k_hat
-        if sure and not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR):
+        if flat := _flat(density, found):
+            found = found._replace(stopped=f"not converged: {flat}")
+        elif sure and not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR):
             raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
         look = None
-        if isinstance(found.normal, FullRankNormal) or D > MOST:
+        if not flat and (isinstance(found.normal, FullRankNormal) or D > MOST):
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
             spent = clock(begun.state.device) - started
@@ -126,10 +131,22 @@ def gaussian_fit(
         if isinstance(found.normal, FullRankNormal):
             _place(found.normal, placed.pair.guide)
         fit = finished(model, placed.pair, [], Plan(()), found.stopped, settings.seed, begun.given)
-    warnings += begun.warnings + _doubts(found, density)
+    warnings += begun.warnings
+    warnings += [f"{flat}; {PROPER}"] if flat else doubts(*found, density)
     method = METHODS["low_rank" if isinstance(found.normal, LowRankNormal) else word]
     fit = dataclasses.replace(fit, method=method, importance=found.weighed.importance)
+    if flat:
+        return dataclasses.replace(fit, verdict=Verdict(NO, k_hat, (flat,), PROPER))
     return fit if look is None else concluded(fit, look)
+
+
+def _flat(density: Density, found: Found) -> str:
+    """Along which latents the density does not fall, in words, where the search has not converged for that."""
+    normal = found.normal
+    if found.stopped.startswith("converged") or not isinstance(normal, FullRankNormal):
+        return ""
+    finite = normal.mean.isfinite().all() and normal.factor.isfinite().all()
+    return improper(Chart(density), normal.mean, normal.factor.T, normal.mean[:0]) if finite else ""
 
 
 def dense(normal: FullRankNormal | ArrowNormal) -> FullRankNormal:
@@ -181,46 +198,6 @@ def _laplace(density: Density, seed: int) -> Found:
     found = laplace(density.at_each, hessians, paths[0].normal.mean)
     weights = weights_of(density.at_each, found.normal, draws_for(density), seed + 1)
     return Found(found.normal, 0.0, f"converged: at the mode after {found.steps} steps of Newton's", weights, paths)
-
-
-def _doubts(result: Found, density: Density) -> list[str]:
-    """What the user must know of a normal that is no good approximation."""
-    stopped, weighed = result.stopped, result.weighed
-    found, weights = [], weighed.importance
-    if mode := another_mode(result.normal, weights.log_evidence, result.paths):
-        share = math.exp(min(mode.elbo - weights.log_evidence, 0))
-        found.append(
-            f"the posterior has another mode, with about {share:.0%} of the mass of the one that the normal holds: no "
-            f"normal holds both; order or restrict the latents that may change places or signs"
-        )
-    if stopped.startswith("not converged"):
-        found.append(
-            f"{stopped}: another guide or parametrisation (non-centred: z = mean + sd * e) usually helps; "
-            f"credo.reference draws from the posterior itself"
-        )
-    if not weights.reliable:
-        found.append(
-            f"k-hat {weights.k_hat:.2f}, wanted at most {weights.limit:.2f}: the posterior has heavier tails or "
-            f"another shape than a normal in unconstrained space, so sds and intervals can be wrong. Another "
-            f"parametrisation (non-centred: z = mean + sd * e) may help; credo.reference draws from the posterior"
-        )
-    elif worst := _largest_error(weighed, density):
-        found.append(f"{worst}, in unconstrained space, by importance weights (k-hat {weights.k_hat:.2f})")
-    return found
-
-
-def _largest_error(weighed: Weighed, density: Density) -> str:
-    """The coordinate whose mean or sd is farthest off, in words; "" if none is by more than LARGE and three errors."""
-    noise = 3 / math.sqrt(weighed.importance.ess)
-    names = [name for name, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]
-    ratio = weighed.sd_ratios[at := int(weighed.sd_ratios.log().abs().argmax())].item()
-    if abs(math.log(ratio)) > LARGE + noise / math.sqrt(2):
-        size = f"{abs(ratio - 1):.0%} too {'small' if ratio < 1 else 'large'}"
-        return f"site {names[at]!r}: its sd under the normal is {size}"
-    error = weighed.mean_errors[at := int(weighed.mean_errors.abs().argmax())].item()
-    if abs(error) > LARGE + noise:
-        return f"site {names[at]!r}: its mean under the normal is {abs(error):.2g} sds off"
-    return ""
 
 
 def _place(normal: FullRankNormal, guide: Any) -> None:

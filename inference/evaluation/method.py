@@ -83,13 +83,12 @@ def _networks(model: Program, begun: Begun) -> list[nn.Module]:
 
 def _some_rows_have_none(model: Program, begun: Begun) -> bool:
     """Whether the first rows of much data have no posterior in closed form: then all of them have none."""
-    if not any(isinstance(v, torch.Tensor) and v.dim() for v in begun.pair.data):
-        return False  # nothing has rows
-    arguments, n = rows_of(begun.pair.data)
-    if n < MANY:
+    data = begun.pair.data
+    if not any(isinstance(v, torch.Tensor) and v.dim() and len(v) >= MANY for v in data):
         return False
+    arguments, _ = rows_of(data)
     try:
-        exact(model, *(v[:SOME] if i in arguments else v for i, v in enumerate(begun.pair.data)))
+        exact(model, *(v[:SOME] if i in arguments else v for i, v in enumerate(data)))
     except NoClosedForm:
         return True
     except Exception:  # the model does not run on some of its rows

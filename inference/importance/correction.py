@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..distributions.divergence import parts
 from ..gaussian.density import Density, uniform
 from ..gaussian.full_rank import cheap_hessians
 from ..gaussian.full_rank_normal import FullRankNormal
@@ -27,6 +28,7 @@ LEAST = 200.0  # effective draws
 EVENLY = 0.7  # effective share of the draws at which weights that have a mean are trusted whatever their tail
 SHARE = 0.05  # effective share of the draws of a mixture
 FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
+WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained values, that numbers just hold
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 HESSIANS = 50  # Hessians at one point, which the time that is left must pay for, if the ascents take any
 DISAGREE = 3.0  # errors of log p(data), between two estimates
@@ -157,21 +159,29 @@ def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
 
 
 def _improper(look: _Look) -> str:
-    """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide."""
-    density = look.chart.density
+    """Why the posterior seems improper, by its draws; "" if it does not."""
     us, weights = look.drawn.us, look.drawn.importance.log_weights.exp().to(look.drawn.us)
-    if look.drawn.importance.ess < 4 * len(density.first):  # few draws have all the weight: where it started
-        mean, centred, sd = look.start.mean, look.start.factor.T, look.start.sd
-    else:
-        mean = weights @ us
-        centred = (us - mean) * weights.sqrt()[:, None]
-        sd = centred.norm(dim=0)
+    if look.drawn.importance.ess < 4 * us.shape[1]:  # few draws have all the weight: where it started
+        return improper(look.chart, look.start.mean, look.start.factor.T, look.drawn.log_joints)
+    mean = weights @ us
+    return improper(look.chart, mean, (us - mean) * weights.sqrt()[:, None], look.drawn.log_joints)
+
+
+def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints: torch.Tensor) -> str:
+    """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide.
+
+    mean (D,), centred (n, D): a normal of covariance centred^T centred. log_joints: nats (m,), that were seen. The
+    directions are the principal ones in units of sds, and up to SEARCHED latents each latent with what follows it.
+    """
+    density, sd = chart.density, centred.norm(dim=0)
     _, sizes, ways = torch.linalg.svd(centred / sd, full_matrices=False)
     sizes, ways = sizes[sizes > FLAT], ways[sizes > FLAT]
+    if len(mean) <= SEARCHED:  # two latents of the same width make two directions of both, though one may be flat
+        sizes, ways = torch.cat([sizes, torch.ones_like(sd)]), torch.cat([ways, (centred / sd).T @ (centred / sd)])
     reach = FAR * sizes[:, None] * ways * sd  # FAR sds of each way itself
     points = torch.cat([mean[None], mean + reach, mean - reach])
-    values = look.chart.values(points)
-    seen = torch.cat([look.drawn.log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
+    values = chart.values(points)
+    seen = torch.cat([log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
     fall = seen.nan_to_num(nan=-torch.inf).max() - values[1:]
     if (fall < DROP).any():
         way = ways[int((fall < DROP).nonzero()[0]) % len(ways)]
@@ -182,4 +192,10 @@ def _improper(look: _Look) -> str:
             f"the density does not fall along {where}, even {FAR:,.0f} sds away: the posterior is improper, or nearly "
             f"flat there"
         )
+    for name, width in zip(density.names, sd.split([shape.numel() for shape in density.shapes]), strict=True):
+        if (width > WIDEST).any() and parts(density.transforms[name]):
+            return (
+                f"{name!r} varies by a factor of more than e^{WIDEST:.0f}, up to where its numbers overflow: the "
+                f"posterior is improper, or nearly flat"
+            )
     return ""

@@ -61,6 +61,19 @@ def improper(y):
     pyro.sample("y", dist.Normal(b, 1.0), obs=y)
 
 
+def no_scale(y):
+    """The density of log s goes to a constant, up to where s overflows."""
+    s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+    pyro.factor("no prior", s.log() ** 2 / 2 + s.log())
+    pyro.sample("y", dist.Normal(0.0, s), obs=y)
+
+
+def scale(y):
+    """The same with a wide prior."""
+    s = pyro.sample("s", dist.LogNormal(0.0, 5.0))
+    pyro.sample("y", dist.Normal(0.0, s), obs=y)
+
+
 def heavy(y):
     a = pyro.sample("a", dist.StudentT(3.0, 0.0, 1.0))
     pyro.sample("y", dist.Normal(a, 30.0), obs=y)
@@ -98,7 +111,10 @@ def test_a_funnel_of_groups_is_seen_with_its_groups_decentred():
     assert found.trusted and moments(found, "tau") == pytest.approx((mean, sd), rel=0.08)
 
 
-@pytest.mark.parametrize(("model", "doubt"), [(improper, "does not fall along 'a'"), (vague, ""), (heavy, "")])
+@pytest.mark.parametrize(
+    ("model", "doubt"),
+    [(improper, "does not fall along 'a'"), (no_scale, "'s' varies"), (vague, ""), (scale, ""), (heavy, "")],
+)
 def test_a_density_that_does_not_fall_is_improper_and_a_wide_or_heavy_one_is_not(model, doubt):
     found = corrected(model, torch.tensor(1.0))
     assert doubt in found.doubt and found.trusted == (not doubt)
