@@ -66,7 +66,8 @@ class Again:
         """The tensors among the arguments, if nothing that the step depends on has changed."""
         recorded = self.replay.recorded
         if (
-            recorded.is_probed
+            self.captures.refusal
+            or recorded.is_probed
             or recorded.native is not self.native
             or surroundings() != self.around
             or not is_in_place(self.found, self.replay)
@@ -75,6 +76,8 @@ class Again:
         ):
             return None
         tensors, reads = self.form.tensors(call), recorded.recording.reads
+        if tensors is None:
+            return None
         if self.form.other and self.captures.data_changes < PROBES:
             return None
         if reads is not None and (self.form.changed or recorded.reads(self.replay.inputs) != reads.values):

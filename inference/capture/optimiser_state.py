@@ -47,15 +47,12 @@ def is_evenly_updated(replay: Replay) -> bool:
 
 def read_state(replay: Replay, flat: bool) -> CompiledInputs:
     """The inputs of a compiled step. flat: parameters, and each moment, as one copied tensor; else the run's own."""
-    recorded, inputs, optimiser = replay
+    recorded, inputs, _ = replay
     parts, used = updated_tensors(replay), replay.updated
     if flat:
         parts = [[torch.cat([t.flatten() for t in part])] for part in parts]
     parts += [[]] * (3 - len(parts))
     leaves, first, second = parts
-    group = optimiser.param_groups[0]
-    age = float(optimiser.state[used[0]].get("step", 0))
-    powers = [beta**age for beta in group.get("betas", (1.0, 1.0))]
     return CompiledInputs(
         per_step=inputs.per_step,
         leaves=leaves,
@@ -64,10 +61,22 @@ def read_state(replay: Replay, flat: bool) -> CompiledInputs:
         # Summed in double precision; in the parameters' own for large networks, whose time is memory traffic.
         totals=[torch.zeros_like(p, dtype=torch.float64 if flat else None) for p in leaves],
         baselines=list(inputs.baselines.values()),
-        clock=[torch.tensor([*powers, group["lr"]], dtype=torch.float64, device=used[0].device)],
+        clock=[torch.tensor(clock(replay), dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(inputs.leaves) if i not in recorded.used],
         data=[*inputs.data, *recorded.recording.constants],
     )
+
+
+def age_and_rate(replay: Replay) -> tuple[float, float]:
+    """How often the parameters have been updated, and the learning rate."""
+    optimiser = replay.optimiser
+    return float(optimiser.state[replay.updated[0]].get("step", 0)), optimiser.param_groups[0]["lr"]
+
+
+def clock(replay: Replay) -> list[float]:
+    """[b1^t, b2^t, the learning rate] after t updates, see `CompiledInputs`."""
+    age, rate = age_and_rate(replay)
+    return [*(beta**age for beta in replay.optimiser.param_groups[0].get("betas", (1.0, 1.0))), rate]
 
 
 def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .aot import CompiledInputs
-from .optimiser_state import read_state, updated_tensors
+from .optimiser_state import age_and_rate, clock, read_state, updated_tensors
 from .replay import Replay
 
 
@@ -21,7 +21,7 @@ class Resident:
 
     x: CompiledInputs
     places: list[int]  # in memory, of the parameters
-    rate: float  # the learning rate that x.clock holds
+    time: tuple[float, float]  # the number of updates and the learning rate that x.clock holds
     memory: Any  # the optimiser's state of each parameter
     ages: torch.Tensor | None  # updates of each parameter, shape (parameters,), where the optimiser counts in tensors
 
@@ -44,15 +44,25 @@ def resident(replay: Replay, flat: bool) -> Resident | None:
     ages = joined(steps) if isinstance(steps[0], torch.Tensor) else None
     if ages is None and isinstance(steps[0], torch.Tensor):
         return None
-    return Resident(x, _places(replay), optimiser.param_groups[0]["lr"], optimiser.state, ages)
+    return Resident(x, _places(replay), age_and_rate(replay), optimiser.state, ages)
 
 
 def is_in_place(found: Resident, replay: Replay) -> bool:
-    """Whether nobody has moved a parameter, set the learning rate, or replaced the optimiser's state since then."""
-    groups, state = replay.optimiser.param_groups, replay.optimiser.state
-    return (
-        state is found.memory and all(group["lr"] == found.rate for group in groups) and _places(replay) == found.places
-    )
+    """Whether parameters, baselines and the optimiser's state lie where they lay.
+
+    Updates that were not counted by `count_step`, and another learning rate, are put right.
+    """
+    baselines = list(replay.inputs.baselines.values())
+    if (
+        replay.optimiser.state is not found.memory
+        or _places(replay) != found.places
+        or list(map(id, baselines)) != list(map(id, found.x.baselines))
+    ):
+        return False
+    if (now := age_and_rate(replay)) != found.time:
+        found.x.clock[0].copy_(torch.tensor(clock(replay), dtype=torch.float64))
+        found.time = now
+    return True
 
 
 def count_step(found: Resident, replay: Replay) -> None:
@@ -60,13 +70,14 @@ def count_step(found: Resident, replay: Replay) -> None:
     optimiser = replay.optimiser
     if found.ages is not None:
         found.ages.add_(1)
-    for p in () if found.ages is not None else replay.updated:
-        if "step" in optimiser.state[p]:
-            optimiser.state[p]["step"] += 1
+    counted = [] if found.ages is not None else [optimiser.state[p] for p in replay.updated]
+    for state in counted:
+        if "step" in state:
+            state["step"] += 1
     for group in optimiser.param_groups:
         if "lrd" in group:
             group["lr"] *= group["lrd"]
-    found.rate = optimiser.param_groups[0]["lr"]
+    found.time = age_and_rate(replay)
 
 
 def joined(tensors: list[torch.Tensor]) -> torch.Tensor | None:

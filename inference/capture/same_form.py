@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..runtime.arguments import UNSIGNED, Arguments
 
 SCALARS = (bool, int, float, str, type(None))  # compared by type and value
+ARRAYS = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
 
 
 class Call(NamedTuple):
@@ -35,13 +37,13 @@ class Call(NamedTuple):
 
 @dataclass
 class KnownTensor:
-    """A tensor among the arguments. seen, version: the last one, whose values were finite."""
+    """A tensor or NumPy array among the arguments. seen, version: the last one, whose values were finite."""
 
     given: tuple[Any, ...]  # (shape, stride, dtype, device) as the user passes it
     dtype: torch.dtype  # as the program gets it
     may_have_gaps: bool
-    seen: torch.Tensor
-    version: int
+    seen: torch.Tensor | np.ndarray
+    version: int | None  # None: it may change without a word
 
 
 @dataclass
@@ -61,36 +63,34 @@ class SameForm:
         if len(arguments) != len(self.known) or tuple(call.named) != self.named or call.rows != self.rows:
             return None
         found: list[torch.Tensor] = []
-        self.other = self.changed = False
+        new: list[tuple[KnownTensor, Any, int | None]] = []
+        other = changed = False
         for value, known in zip(arguments, self.known, strict=True):
-            if isinstance(known, KnownTensor):
-                tensor = self._tensor(value, known)
-                if tensor is None:
+            if not isinstance(known, KnownTensor):
+                if not known(value):
                     return None
-                found.append(tensor)
-            elif not known(value):
+                continue
+            plain = _as_plain_tensor(value)
+            if plain is None or _form_of(plain) != known.given:
                 return None
-        if self.other and len(set(map(id, found))) < len(found):  # one tensor twice is another form
+            tensor = plain.to(known.dtype)  # the very tensor if it has this type; else converted anew at each call
+            version = value._version if tensor is value else None
+            found.append(tensor)
+            if value is not known.seen or version is None or version != known.version:
+                if not (known.may_have_gaps or _is_finite(tensor)):
+                    return None
+                new.append((known, value, version))
+                changed, other = True, other or value is not known.seen
+        if other and len(set(map(id, found))) < len(found):  # one tensor twice is another form
             return None
+        for known, value, version in new:
+            known.seen, known.version = value, version
+        self.other, self.changed = other, changed
         return [found[i] for i in self.places] if self.named else found
-
-    def _tensor(self, value: Any, known: KnownTensor) -> torch.Tensor | None:
-        if not is_plain(value) or _form_of(value) != known.given:
-            return None
-        # Anew at each call, since memory that is shared with NumPy has no version.
-        tensor = value.to(known.dtype)  # the very tensor if it has this type
-        self.changed |= tensor is not value
-        if value is known.seen and value._version == known.version:
-            return tensor
-        if not (known.may_have_gaps or _is_finite(tensor)):
-            return None
-        self.changed, self.other = True, self.other or value is not known.seen
-        known.seen, known.version = value, value._version
-        return tensor
 
 
 def same_form(call: Call, given: Arguments, gaps: Collection[str]) -> SameForm | None:
-    """The form of this call; None if its arguments hold what cannot be compared at once (tables, lists, arrays).
+    """The form of this call; None if its arguments hold what cannot be compared at once (tables, lists).
 
     given: the arguments as they were converted. gaps: the names of those that may hold NaN or infinity.
     """
@@ -101,12 +101,13 @@ def same_form(call: Call, given: Arguments, gaps: Collection[str]) -> SameForm |
     known: list[KnownTensor | Callable[[Any], bool]] = []
     for place, value in zip(places, call.arguments, strict=True):
         converted = given.values[place]
-        if isinstance(value, torch.Tensor):
-            if not is_plain(value) or not isinstance(converted, torch.Tensor) or value.dtype in UNSIGNED:
+        if isinstance(value, torch.Tensor | np.ndarray):
+            plain = _as_plain_tensor(value)
+            if plain is None or not isinstance(converted, torch.Tensor) or plain.dtype in UNSIGNED:
                 return None
-            may_have_gaps = given.names[place] in gaps or not value.is_floating_point()
-            form = _form_of(value)
-            known.append(KnownTensor(form, converted.dtype, may_have_gaps, value, value._version))
+            may_have_gaps = given.names[place] in gaps or not plain.is_floating_point()
+            version = value._version if plain is value and plain.dtype is converted.dtype else None
+            known.append(KnownTensor(_form_of(plain), converted.dtype, may_have_gaps, value, version))
         elif (comparison := _comparison(value)) is not None:
             known.append(comparison)
         else:
@@ -120,13 +121,17 @@ def same_form(call: Call, given: Arguments, gaps: Collection[str]) -> SameForm |
     return SameForm(known, tuple(call.named), call.rows, [tensors.index(place) for place in everything])
 
 
-def is_plain(value: Any) -> bool:
-    """Whether this is a dense tensor without a gradient, of real numbers, whose changes in place torch counts."""
-    return (
-        type(value) is torch.Tensor
-        and value.layout is torch.strided
-        and not (value.requires_grad or value.is_complex() or value.is_inference())
-    )
+def _as_plain_tensor(value: Any) -> torch.Tensor | None:
+    """A dense tensor of real numbers without a gradient, or such a NumPy array as a tensor with its memory; else None.
+
+    torch must count the changes of a tensor, and take the type of an array as it is.
+    """
+    if type(value) is np.ndarray:
+        sound = value.dtype in ARRAYS and value.flags.c_contiguous and value.flags.writeable
+        return torch.from_numpy(value) if sound else None
+    if type(value) is not torch.Tensor or value.layout is not torch.strided:
+        return None
+    return None if value.requires_grad or value.is_complex() or value.is_inference() else value
 
 
 def _form_of(value: torch.Tensor) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ..capture.again import Again, again
-from ..capture.captures import Captures
+from ..capture.captures import GRAPHS, Captures
 from ..capture.native import NativeLoop, many_steps
 from ..capture.optimiser_state import is_evenly_updated
 from ..capture.outside import current_values
@@ -59,7 +59,7 @@ class Steps:
     taken: int = 0  # with a finite loss
     rate: float = 1.0  # the factor that the learning rate has fallen to
     compiled: tuple[Replay, Signature] | None = None  # the last step, if it was compiled
-    kept: Again | None = None  # the last step, if it can be taken again without its Python
+    kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
 
     @property
     def few(self) -> int:
@@ -73,7 +73,7 @@ class Steps:
         weight of log q(z) - log p(z) rises to 1.
         """
         index = None if self.batches is None else next(self.batches)
-        block = self.compiled = self.kept = None
+        block = self.compiled = None
         if self.captures is not None:
             block = self._replayed(self.captures, pair, plan, index, most, patience, warmup)
         if block is None:
@@ -82,24 +82,26 @@ class Steps:
         return block
 
     def take_again(self, call: Call, losses: list[float]) -> bool:
-        """Takes one more step like the last, and appends its loss; False if anything has changed: no step is taken."""
-        loss = None if self.kept is None else self.kept.take_again(call)
-        if loss is None:
-            self.kept = None
-            return False
-        self.taken += 1
-        losses.append(loss)
-        return True
+        """Takes a step like one before, and appends its loss; False if there was none like it: no step is taken."""
+        for one in self.kept:
+            loss = one.take_again(call)
+            if loss is not None:
+                self.taken += 1
+                losses.append(loss)
+                return True
+        return False
 
     def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
         """Keeps the last step to be taken again, if it was compiled. given: the arguments as they were converted.
 
         gaps: the names of those that may hold NaN or infinity.
         """
-        if self.captures is not None and self.compiled is not None:
-            (replay, signature), form = self.compiled, same_form(call, given, gaps)
-            if form is not None:
-                self.kept = again(replay, signature, self.captures, self.state, self.batches, form)
+        if self.captures is None or self.compiled is None or (form := same_form(call, given, gaps)) is None:
+            return
+        replay, signature = self.compiled
+        kept = [one for one in self.kept if one.replay.recorded is not replay.recorded][: GRAPHS - 1]
+        new = again(replay, signature, self.captures, self.state, self.batches, form)
+        self.kept = kept if new is None else [new, *kept]
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
@@ -109,7 +111,7 @@ class Steps:
 
     def batch(self, pair: Pair) -> Pair:
         """The pair on the next batch, for a call that may change what a step depends on."""
-        self.kept = None
+        self.kept = []
         return self._part(pair, None if self.batches is None else next(self.batches))
 
     def batched(self, compute: Callable[[int, bool], T]) -> T:
@@ -124,7 +126,7 @@ class Steps:
                 compute(1, False)
                 if len(unconstrained()) > known:  # no parameter can be created under vmap; now this one exists
                     return compute(self.particles, True)
-                self.vectorised = False
+                self.vectorised, self.kept = False, []
         return compute(self.few, False)
 
     def make_fewer(self, plan: Plan) -> None:
@@ -132,6 +134,7 @@ class Steps:
 
         One bad draw spoils a step: of fewer particles fewer steps are bad.
         """
+        self.kept = []
         if self.asked is None:
             self.particles = max(self.particles // 2, 2 if plan.needs_score else 1)
 

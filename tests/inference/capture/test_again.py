@@ -155,14 +155,15 @@ def test_what_is_changed_between_two_steps_is_noticed(unprobed, twins, again, mo
     after(lambda svi: svi.model.set_noise(0.5), restore=lambda svi: svi.model.set_noise(1.0))
     after(lambda _: setattr(SET, "scale", 0.5), restore=lambda _: setattr(SET, "scale", 1.0))
     after(lambda _: torch.set_default_dtype(torch.float64), restore=lambda _: torch.set_default_dtype(torch.float32))
-    after(lambda svi: set_rate(svi, 10), restore=lambda svi: set_rate(svi, 0.1))
+    after(lambda svi: set_rate(svi, 10), restore=lambda svi: set_rate(svi, 0.1), seen=False)  # its clock is set
     after(set_in_place, seen=False)  # it lies where the compiled step reads it
     after(load_optimiser)
     after(lambda svi: svi.evaluate_loss(Y))
     after(lambda svi: svi.gradients(Y))
-    after(lambda svi: svi.run(Y, steps=2))
+    after(lambda svi: svi.run(Y, steps=2), seen=False)
     after(nothing, Y[:3])
     after(nothing, Y.double())
+    after(nothing, Y.numpy())
     after(nothing, Y, Namespace(scale=2.0))
     for move in (set_data, set_by_name):  # from now on each step is taken in full
         again.clear()
@@ -237,7 +238,7 @@ def test_batches_of_ones_own_and_arguments_by_name(unprobed, again):
 
 def test_ctrl_c_waits_until_the_step_is_taken(unprobed, twins, again, monkeypatch):
     generators = torch.get_rng_state()
-    kept = twins[0]._steps.kept
+    (kept,) = twins[0]._steps.kept
 
     def interrupted(tensors, stacked, count):
         signal.raise_signal(signal.SIGINT)
@@ -252,3 +253,19 @@ def test_ctrl_c_waits_until_the_step_is_taken(unprobed, twins, again, monkeypatc
     twins[1].step(Y)
     agree(twins, Y)
     assert all(again)
+
+
+@pytest.mark.filterwarnings("ignore:the steps get different data")  # on purpose
+def test_steps_of_two_shapes_take_turns(unprobed, again):
+    """As with the last batch of each epoch, which has fewer rows."""
+    runs = [begun(compile, Y, steps=22) for compile in (True, False)]
+    short = Y[:3].clone()
+    agree(runs, short, steps=22)
+    for _ in range(4):
+        agree(runs, Y)
+        agree(runs, short)
+    again.clear()
+    for _ in range(3):
+        agree(runs, Y)
+        agree(runs, short, steps=1)
+    assert again == [True] * 9

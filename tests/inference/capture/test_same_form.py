@@ -40,9 +40,9 @@ def test_other_values_have_the_same_form():
 
 @pytest.mark.parametrize(
     "other",
-    [X[:2], X.T.contiguous().T, X.double(), X.int(), X.clone().requires_grad_(), X.tolist(), X.numpy(), None, X[0]]
+    [X[:2], X.T.contiguous().T, X.double(), X.int(), X.clone().requires_grad_(), X.tolist(), None, X[0]]
     + [torch.full((3, 2), value) for value in (torch.nan, torch.inf)],
-    ids=["rows", "strides", "double", "int", "gradient", "list", "array", "None", "vector", "NaN", "infinite"],
+    ids=["rows", "strides", "double", "int", "gradient", "list", "None", "vector", "NaN", "infinite"],
 )
 def test_another_form_is_taken_in_full(other):
     assert tensors(form(X, Y), other, Y) is None
@@ -70,6 +70,34 @@ def test_double_precision_is_converted_at_each_call():
     assert tensors(found, x, Y)[0].dtype == torch.float32
     array[:] = 5.0
     assert tensors(found, x, Y)[0].eq(5).all() and found.changed and not found.other
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_is_read_at_each_call(dtype):
+    array = np.ones((3, 2), dtype)
+    found = form(array, Y)
+    for value in (1.0, 2.0):
+        array[:] = value
+        x, y = tensors(found, array, Y)
+        assert x.dtype == torch.float32 and x.eq(value).all() and y is Y and found.changed and not found.other
+    array[0] = np.inf
+    assert tensors(found, array, Y) is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.ones((2, 3)).T, np.ones((3, 2), ">f8"), np.ones((3, 2), np.int32), np.ma.ones((3, 2))],
+    ids=["strides", "big-endian", "int32", "masked"],
+)
+def test_an_array_that_torch_cannot_read_where_it_is_is_taken_in_full(array):
+    assert form(array, Y) is None and tensors(form(X, Y), array, Y) is None
+
+
+def test_what_another_form_holds_is_not_remembered():
+    found = form(X, Y)
+    new = X + 1
+    assert tensors(found, new, Y[:2]) is None
+    assert tensors(found, new, Y)[0] is new and found.other
 
 
 def test_one_tensor_twice_is_another_form_than_two():
