@@ -144,13 +144,18 @@ class Plan(NamedTuple):
 
     def with_choice(self, site: str, estimator: str, term: str) -> "Plan":
         """The same plan with another choice at one site."""
-        reason = self.reasons.get((site, estimator), "")
+        return self.with_choices([site], estimator, term)
+
+    def with_choices(self, sites: Iterable[str], estimator: str, term: str) -> "Plan":
+        """The same plan with another choice at these sites."""
+        sites = frozenset(sites)
 
         def chosen(e: Entry) -> Entry:
             baseline = baseline_of(estimator, e.distribution, self.antithetic)
+            reason = self.reasons.get((e.site, estimator), "")
             return e._replace(estimator=estimator, term=term, baseline=baseline, reason=reason)
 
-        return self.with_entries(chosen(e) if e.site == site else e for e in self.entries)
+        return self.with_entries(chosen(e) if e.site in sites else e for e in self.entries)
 
     def with_entries(self, entries: Iterable[Entry]) -> "Plan":
         entries = tuple(entries)

@@ -169,13 +169,7 @@ def _rivals(plan: Plan, sites: list[str]) -> list[Plan]:
     if not sites:
         return [plan.with_antithetic(False), plan.with_antithetic(True)]
     entry = next(e for e in plan.entries if e.site == sites[0])
-    rivals = []
-    for estimator, term in _choices(plan, entry):
-        rival = plan
-        for site in sites:
-            rival = rival.with_choice(site, estimator, term)
-        rivals.append(rival)
-    return rivals
+    return [plan.with_choices(sites, estimator, term) for estimator, term in _choices(plan, entry)]
 
 
 def _noted(plan: Plan, slower: list[tuple[list[str], dict[Plan, float]]]) -> Plan:

@@ -52,7 +52,8 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.operators += 1
-        self.numbers += sum(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+        leaves = [out] if isinstance(out, torch.Tensor) else tree_leaves(out)
+        self.numbers += sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
         return out
