@@ -6,8 +6,11 @@ Files, in the order in which to read them:
     method.py       what `guide=None` chooses for a model, and why
     exact_guide.py  a guide that draws from a closed form
     gaussian_fit.py fits whose guide is one normal, found without steps
+    family_fit.py   mean field and Pyro's autoguides of low rank, found without steps
     doubts.py       what is wrong with such a normal, in words
     check.py        the call `credo.check`: whether a fit can be trusted
+    predictive.py   of networks: whether a longer run moves predictions, and whether they hold the data
+    longer.py       the fit of a longer run
     moments.py      means and sds of a guide beside weighted draws
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar
     comparison.py   the table of that call, and how it is printed

@@ -22,6 +22,7 @@ from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
+from .predictive import is_network, predictive
 
 SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
 LEAST = 0.2  # seconds of the look at a fit that says "converged", however short it was
@@ -37,16 +38,20 @@ CORRELATED = "guide='full_rank' holds correlations; "
 NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funnels"
 
 
-def check(fit: Fit, *, seed: int = 0) -> Verdict:
+def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     """Whether a fit can be trusted: its draws compared with weighted draws of the posterior, log w = log p - log r.
 
     Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": means and sds are
     right within a tenth of an sd and 10 %; "corrected": they are not, but `fit.corrected(n)` is; "no": the fit is wrong
-    or has not converged; "unknown": nothing here can tell. seed: of the draws.
+    or has not converged; "unknown": nothing here can tell. seed: of the draws. seconds: of CPU that a network's longer
+    run may take.
     It looks at Pareto k-hat of the importance weights of the guide's own draws, which tells what the guide misses where
     it has draws; and at a mixture of normals that starts from the guide and from ascents at dispersed points, which
     tells what it misses where it has none: another mode, the rest of a support, correlations. `credo.fit` does so too
     where it takes less than a tenth of the time of the fit.
+    Of networks (100 weights or more among the latents) it judges the predictions, since nothing else can be: the run
+    goes on for as many steps as the fit took, in at most so many seconds, and the verdict is "no" if the predictive
+    distribution moves or misses the data of the fit, else "unknown", with what was seen. The fit stays as it is.
     Source: Vehtari, Simpson, Gelman, Yao and Gabry 2024; Yao, Vehtari, Simpson and Gelman 2018.
 
     >>> import credo, torch
@@ -66,7 +71,19 @@ def check(fit: Fit, *, seed: int = 0) -> Verdict:
             raise
         return Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), REFERENCE)
     assert verdict is not None
+    if verdict.trust in (NO, UNKNOWN) and is_network(fit) and not point_estimates(fit):
+        return on_predictions(fit, verdict, seconds, seed)
     return verdict._replace(remedy=verdict.remedy.replace(TIME, ""))  # it has been taken
+
+
+def on_predictions(fit: Fit, verdict: Verdict, seconds: float, seed: int) -> Verdict:
+    """The verdict on the predictions of a network; the one on its weights where the look at them fails."""
+    try:
+        return predictive(fit, verdict.k_hat, seconds=seconds, seed=seed)
+    except (ValueError, RuntimeError, ArithmeticError) as error:  # of a program that cannot go on, or cannot predict
+        if is_out_of_memory(error):
+            raise
+        return verdict._replace(reasons=(*verdict.reasons, _not_looked_at(error)))
 
 
 def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:

@@ -127,7 +127,9 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
         place_parameters(average, unconstrained().values())
     settings = course.settings
     pair = completed(course.pair, course.warnings)
-    return finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
+    fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
+    rows = course.prepared.rows
+    return fit if rows is None else replace(fit, batch_size=rows.size)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
