@@ -67,16 +67,11 @@ def read_state(replay: Replay, flat: bool) -> CompiledInputs:
     )
 
 
-def age_and_rate(replay: Replay) -> tuple[float, float]:
-    """How often the parameters have been updated, and the learning rate."""
-    optimiser = replay.optimiser
-    return float(optimiser.state[replay.updated[0]].get("step", 0)), optimiser.param_groups[0]["lr"]
-
-
 def clock(replay: Replay) -> list[float]:
     """[b1^t, b2^t, the learning rate] after t updates, see `CompiledInputs`."""
-    age, rate = age_and_rate(replay)
-    return [*(beta**age for beta in replay.optimiser.param_groups[0].get("betas", (1.0, 1.0))), rate]
+    group = replay.optimiser.param_groups[0]
+    age = float(replay.optimiser.state[replay.updated[0]].get("step", 0))
+    return [*(beta**age for beta in group.get("betas", (1.0, 1.0))), group["lr"]]
 
 
 def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .aot import CompiledInputs
-from .optimiser_state import age_and_rate, clock, read_state, updated_tensors
+from .optimiser_state import clock, read_state, updated_tensors
 from .replay import Replay
 
 
@@ -23,6 +23,7 @@ class Resident:
     places: list[int]  # in memory, of the parameters
     time: tuple[float, float]  # the number of updates and the learning rate that x.clock holds
     memory: Any  # the optimiser's state of each parameter
+    first: dict[str, Any]  # that of the first parameter
     ages: torch.Tensor | None  # updates of each parameter, shape (parameters,), where the optimiser counts in tensors
 
 
@@ -44,7 +45,8 @@ def resident(replay: Replay, flat: bool) -> Resident | None:
     ages = joined(steps) if isinstance(steps[0], torch.Tensor) else None
     if ages is None and isinstance(steps[0], torch.Tensor):
         return None
-    return Resident(x, _places(replay), age_and_rate(replay), optimiser.state, ages)
+    first = optimiser.state[replay.updated[0]]
+    return Resident(x, _places(replay), _time(optimiser, first), optimiser.state, first, ages)
 
 
 def is_in_place(found: Resident, replay: Replay) -> bool:
@@ -59,7 +61,7 @@ def is_in_place(found: Resident, replay: Replay) -> bool:
         or list(map(id, baselines)) != list(map(id, found.x.baselines))
     ):
         return False
-    if (now := age_and_rate(replay)) != found.time:
+    if (now := _time(replay.optimiser, found.first)) != found.time:
         found.x.clock[0].copy_(torch.tensor(clock(replay), dtype=torch.float64))
         found.time = now
     return True
@@ -77,7 +79,7 @@ def count_step(found: Resident, replay: Replay) -> None:
     for group in optimiser.param_groups:
         if "lrd" in group:
             group["lr"] *= group["lrd"]
-    found.time = age_and_rate(replay)
+    found.time = _time(optimiser, found.first)
 
 
 def joined(tensors: list[torch.Tensor]) -> torch.Tensor | None:
@@ -106,6 +108,11 @@ def joined(tensors: list[torch.Tensor]) -> torch.Tensor | None:
 
 def _storage(t: torch.Tensor) -> int:
     return t.untyped_storage().data_ptr()
+
+
+def _time(optimiser: torch.optim.Optimizer, first: dict[str, Any]) -> tuple[float, float]:
+    """How often a parameter with this state has been updated, and the learning rate."""
+    return float(first.get("step", 0)), optimiser.param_groups[0]["lr"]
 
 
 def _places(replay: Replay) -> list[int]:

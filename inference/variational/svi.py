@@ -130,15 +130,16 @@ class SVI:
         rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
         """
         call = Call(data, named, rows)
-        with interruptible(raises=True), self._called():
+        with interruptible(raises=True):
             if self._prepared is not None and self._steps.take_again(call, self.losses):
                 return self.losses[-1]
-            pair, prepared, given = self._begin(self._all(data, named))
-            with entered(prepared.state):
-                (loss,) = self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses
-            if self._stream.is_settled:
-                self._steps.keep(call, given, prepared.gaps)
-            return loss
+            with self._called():
+                pair, prepared, given = self._begin(self._all(data, named))
+                with entered(prepared.state):
+                    (loss,) = self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses
+                if self._stream.is_settled:
+                    self._steps.keep(call, given, prepared.gaps)
+                return loss
 
     def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
