@@ -46,7 +46,15 @@ class Finite(dist.Categorical):
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:
-        return constraints.real
+        ordered = self.values.sort().values
+        whole = bool((self.values == self.values.round()).all()) and bool((ordered.diff() == 1).all())
+        return constraints.integer_interval(ordered[0], ordered[-1]) if whole else constraints.real
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Finite":
+        new = type(self).__new__(type(self)) if _instance is None else _instance
+        new.values = self.values
+        expanded: Finite = super().expand(torch.Size(batch_shape), _instance=new)
+        return expanded
 
     def _indices(self, value: torch.Tensor) -> torch.Tensor:
         return index_of(value, self.values)

@@ -29,8 +29,8 @@ def is_plain(fn: Any) -> bool:
     for value in vars(fn).values():
         if isinstance(value, Distribution):
             plain = plain and is_plain(value)
-        elif isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-            plain = plain and not value
+        elif isinstance(value, list | tuple):
+            plain = plain and all(isinstance(each, int) for each in value)  # a shape
         elif isinstance(value, torch.nn.Module):
             plain = False
     return plain

@@ -57,6 +57,8 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     n = number_of_draws("log_likelihood", n, 2)
     new = by_name(fit.model, new, named, ("seed",))
     pair = pair_of(fit)._replace(data=new_arguments(fit, new))
+    if not any(isinstance(value, torch.Tensor) and value.dim() for value in pair.data):
+        raise ValueError("log_likelihood: the data holds no tensor with rows, so there is no likelihood of a row")
     with naming_arguments(fit, pair.data), reading(fit.state, seed), torch.no_grad():
         names = argument_names(fit.model, len(pair.data))
         if together := _drawn_together(fit):
@@ -113,12 +115,12 @@ def _drawn_together(fit: Approximation) -> frozenset[str]:
     nodes: dict[str, Site] = dict(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data).nodes)
     rows = rows_of(fit.data)[1]
     seen = {f.name for s in nodes.values() if s["type"] == "sample" and s["is_observed"] for f in s["cond_indep_stack"]}
-    found = set()
+    found, auxiliary = set(), latent(guide, auxiliary=True).keys() - latent(guide).keys()
     for name, site in latent(guide).items():
         sizes = {f.name: f.size for f in nodes[name]["cond_indep_stack"]} if name in nodes else {}
         if kind(site["fn"]) != "Delta" or not any(plate in seen and size == rows for plate, size in sizes.items()):
             continue
-        if torch.equal(site["value"], other.nodes[name]["value"]):
+        if not auxiliary and torch.equal(site["value"], other.nodes[name]["value"]):
             raise ValueError(
                 f"site {name!r}: the guide has a point estimate for each row, which has no likelihood; give it a "
                 f"distribution with a density"

@@ -70,3 +70,11 @@ def test_the_neighbours_differ_in_one_unit_and_come_with_its_probability(name):
             full = base.log_prob(new.reshape(value.shape)).exp().reshape(rows.shape)
             assert p[row].item() == pytest.approx(full[row, unit].item())
     assert len(seen) == len(rows) * units * (len(support) - 1)  # every other value of every unit, once
+
+
+def test_numbers_expand_and_know_their_support():
+    q = Finite(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 0.25, 0.25]))
+    wide = q.expand([4])
+    assert wide.sample().shape == (4,) and torch.equal(wide.log_prob(torch.tensor(1.0)), torch.full((4,), 0.25).log())
+    assert wide.support.is_discrete and wide.support.check(torch.tensor([2.0, 3.0])).tolist() == [True, False]
+    assert Finite(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.5])).support.check(torch.tensor(0.5))

@@ -134,3 +134,21 @@ def test_predictions_have_the_moments_of_the_posterior_predictive():
     assert (found.std(0) / wanted.stddev - 1).abs().max() < 0.05
     values = credo.log_likelihood(fit, 4000)
     assert ((values.values - wanted.log_prob(Y.double())).abs() < 5 * values.errors).all()
+
+
+@pytest.mark.parametrize("prior", [dist.Categorical(torch.tensor([0.5, 0.3, 0.2])), dist.Binomial(2, 0.4)])
+def test_finite_latents_of_rows_alone(prior):
+    """The posterior of each row by enumeration: its shares in the summary, and log p(y_n) whatever the draws."""
+
+    def counted(y):
+        with pyro.plate("N", len(y)):
+            k = pyro.sample("k", prior)
+            pyro.sample("y", dist.Normal(2.0 * k, 1.0), obs=y)
+
+    fit, k = credo.fit(counted, None, Y), torch.arange(3.0)
+    joint = prior.log_prob(k) + dist.Normal(2.0 * k, 1.0).log_prob(Y[:, None])
+    assert fit.method == "exact" and fit.exact.log_evidence == pytest.approx(joint.logsumexp(1).sum().item(), abs=1e-4)
+    wanted = joint.softmax(1) @ k
+    assert torch.allclose(torch.tensor(fit.summary()["mean"].to_numpy()), wanted.double(), atol=1e-4)
+    assert (fit.predict(4000)["y"].mean(0) - 2 * wanted).abs().max() < 0.15  # 5 standard errors
+    assert torch.allclose(credo.log_likelihood(fit, 50).values, joint.logsumexp(1).double(), atol=1e-4)

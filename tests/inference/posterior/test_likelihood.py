@@ -155,6 +155,15 @@ def test_latents_of_rows_that_are_drawn_together_with_the_shared_ones(way):
         assert ((found.values - wanted.log_prob(rows.double())).abs() <= 5 * found.errors + 0.02).all()
 
 
+def test_data_without_rows_have_no_likelihood_of_a_row():
+    def scalar(x):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(m, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="log_likelihood: the data holds no tensor with rows"):
+        credo.log_likelihood(credo.fit(scalar, None, X[0]), 10)
+
+
 def test_latents_of_groups_are_no_latents_of_rows():
     """Effects of two groups of two rows, drawn together with the mean: each keeps its posterior."""
 
