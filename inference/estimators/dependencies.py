@@ -57,7 +57,7 @@ class Dependencies(NamedTuple):
 
     def descendants(self, site: str) -> frozenset[str]:
         """The sites of the guide whose draws depend on the draw of this site."""
-        return frozenset(name for side, name in self.parents if side == GUIDE and site in self.ancestors(name))
+        return frozenset(name for (side, name), parents in self.parents.items() if side == GUIDE and site in parents)
 
 
 def dependencies(pair: Pair, vectorised: bool = False) -> Dependencies:

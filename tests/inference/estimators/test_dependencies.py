@@ -259,3 +259,22 @@ def test_a_long_chain_is_tested_by_random_halves_of_its_draws():
     data = {(DATA, f"y{i}"): frozenset({f"z{i}"}) for i in range(30)}
     assert _missed(pair, alone | chain | data) == set()
     assert len(_missed(pair, alone | data)) > 15  # of the 29 priors that depend on the state before
+
+
+@pytest.mark.parametrize("name", ["sound", "a branch", "noise in the model"])
+def test_sets_of_draws_that_are_tried_at_once_give_what_sets_in_turn_give(name):
+    """`vmap` takes the first; a branch on a value fails under it, and noise differs there, so that sets go in turn."""
+
+    def mean(a, b, k, v):
+        if name == "a branch":
+            return a if b > 0 else -a
+        return a * b + (torch.rand(()) if name == "noise in the model" else 0.0)
+
+    pair = Pair(model_of(mean), guide, (Y,))
+    with entered(new_state((pair.model, pair.guide), 0, torch.device("cpu"))):
+        guide(Y)
+        one, two = (dependencies(pair, vectorised) for vectorised in (True, False))
+        assert one == two and {"a", "b"} <= set(one.parents[DATA, "y"])
+        nothing = dict.fromkeys(one.parents, frozenset())
+        moved = [_missed(pair, nothing, vectorised) for vectorised in (True, False)]
+        assert moved[0] == moved[1] == {(DATA, "y")}
