@@ -95,8 +95,10 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
         verdict = Verdict(YES, weighed.k_hat, ("weighted draws of the posterior", weighed.words), "")
         return dataclasses.replace(fit, verdict=verdict)
     if point_estimates(fit):
-        why = "a point estimate has no sds"
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "guide=None finds a distribution"))
+        why, remedy = "a point estimate has no sds", "guide=None finds a distribution"
+        if fit.method == "mean field":  # whose guide has a normal for each latent: there is none
+            why, remedy = "parameters are point estimates", "a prior, pyro.sample, gives a parameter a distribution"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), remedy))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pyro's, about parameters that are set
         look = look_at(fit, seconds=seconds, seed=seed)

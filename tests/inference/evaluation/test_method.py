@@ -285,3 +285,16 @@ def test_data_without_rows_are_data(data):
         pyro.sample("y", dist.Normal(pyro.sample("m", dist.Normal(0.0, 1.0)), 1.0), obs=torch.tensor(1.0))
 
     assert credo.fit(model, None, *data, **QUICK).method == "exact"
+
+
+def test_parameters_without_a_latent_are_point_estimates():
+    def model(y):
+        m = pyro.param("m", torch.tensor(0.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(m, 1.0), obs=y)
+
+    fit = credo.fit(model, None, Y, steps=200, lr=0.1, **QUICK)
+    found = credo.check(fit)
+    assert found.trust == "unknown" and "parameters are point estimates" in str(found)
+    assert "guide=None" not in str(found)
+    assert fit.params["m"].item() == pytest.approx(Y.mean().item(), abs=0.05)
