@@ -36,6 +36,12 @@ def test_a_race_before_the_first_step_costs_the_run_nothing(run):
     assert again == found
 
 
+def test_a_short_run_races_for_no_more_than_its_steps_pay_for(run):
+    steps, pair, plan = run
+    assert Races(True, 0).race(steps, pair, plan, 10) is plan  # not even the fewest draws
+    assert Races(True, 0).race(steps, pair, plan, 100_000) == Races(True, 0).race(steps, pair, plan)
+
+
 def test_races_on_the_way_take_their_share_of_the_work_and_no_more(run):
     steps, pair, plan = run
     plan = plan._replace(microseconds=100.0)
