@@ -16,7 +16,7 @@ import torch
 from ..runtime.state import State
 from .captures import Captures
 from .native import NativeLoop
-from .outside import current_values, present_objects
+from .outside import current_values, present_objects, replaced
 from .replay import PROBES, Replay
 from .resident import Resident, count_step, is_in_place, resident
 from .same_form import Call, SameForm
@@ -68,6 +68,7 @@ class Again:
         if (
             self.captures.refusal
             or recorded.is_probed
+            or replaced(recorded.held)
             or recorded.native is not self.native
             or surroundings() != self.around
             or not is_in_place(self.found, self.replay)

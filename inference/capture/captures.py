@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .native import NativeLoop, advance_compilation
-from .outside import current_values, definition_line, outside_scalars
+from .outside import Readers, current_values, definition_line, outside_readers, replaced, scalars_of, tensors_of
 from .record import NotCaptured
 from .replay import PROBES, EagerStep, RecordedStep, Replay, StepInputs, check_against_program, record_step
 from .signature import Signature
@@ -27,13 +27,15 @@ SIGNATURES = 1000  # whose eager steps are counted at a time
 class Captures:
     """The recordings of a run. refusal: why nothing is replayed any more."""
 
-    outside: dict[str, Callable[[], Any]]  # the numbers that the program reads from outside, see `outside_scalars`
+    outside: Readers  # the numbers that the program reads from outside, see `outside_scalars`
     program_line: str = ""  # where the program is defined
+    readers: Readers = field(default_factory=dict)  # all that it reads from outside, see `outside_readers`
     refusal: str = ""
     recorded: dict[Signature, RecordedStep] = field(default_factory=dict)
     eager_steps: dict[Signature, int] = field(default_factory=dict)
     last_data: tuple[int, ...] = ()  # identities of the tensors in the last step
     data_changes: int = 0  # how often other tensors came
+    replacements: int = 0  # how often a tensor outside was replaced by another one
     last_outside: tuple[Any, ...] = ()  # the numbers outside in the last step
     outside_changes: int = 0  # consecutive steps in which they changed
     last_read: tuple[Any, ...] = ()  # the last values that Python read from the data and no recording has
@@ -46,7 +48,7 @@ class Captures:
         try:
             self._refuse_restless_numbers(signature.outside)
             signature = self._with_reads(signature, step.inputs)
-            recorded = self.recorded.get(signature)
+            recorded = self._recorded(signature)
             if recorded is None:
                 recorded = self._record_after_patience(signature, step, patience)
             elif self._is_other_data(step.inputs.data) or recorded.is_probed:
@@ -60,6 +62,18 @@ class Captures:
         advance_compilation(replay)
         return replay
 
+    def _recorded(self, signature: Signature) -> RecordedStep | None:
+        """The recording for this signature, unless it holds a tensor that the program does not find any more."""
+        recorded = self.recorded.get(signature)
+        name = None if recorded is None else replaced(recorded.held)
+        if name is None:
+            return recorded
+        self.replacements += 1
+        if self.replacements > PROBES:
+            raise NotCaptured(f"{name!r}, a tensor outside of the program, is replaced again and again: write into it")
+        del self.recorded[signature]
+        return None
+
     def _record_after_patience(self, signature: Signature, step: EagerStep, patience: int) -> RecordedStep | None:
         if len(self.eager_steps) > SIGNATURES:  # as when an argument changes at every step
             self.eager_steps.clear()
@@ -70,6 +84,7 @@ class Captures:
         if len(self.recorded) == GRAPHS:
             return None
         found = record_step(step)
+        found.held = tensors_of(self.readers, found.recording.constants)
         reads = found.recording.reads
         if reads is not None and found.reads(step.inputs) != reads.values:  # or each step would be recorded anew
             raise NotCaptured("Python reads a value of the data that differs from run to run")
@@ -135,4 +150,5 @@ class Captures:
 
 def captures_of(model: Callable[..., Any], guide: Callable[..., Any]) -> Captures:
     """The recordings of a run of this pair, before the first of them."""
-    return Captures(outside_scalars((model, guide)), definition_line(model))
+    readers = outside_readers((model, guide))
+    return Captures(scalars_of(readers), definition_line(model), readers)

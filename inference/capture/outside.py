@@ -7,20 +7,30 @@ import functools
 import inspect
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from ..runtime.reachable import FEW, LIBRARIES, reachable
 
+Readers = dict[str, Callable[[], Any]]  # {name: a function that reads its present value}
 
-def outside_scalars(programs: Any) -> dict[str, Callable[[], Any]]:
-    """{name: a function that reads its present value} of numbers, strings and flags that programs read from outside.
 
-    The names are found once, and only those that hold such a value then. A list or dictionary is watched for its
-    identity, and for its entries if it has at most FEW.
-    """
-    found: dict[str, Callable[[], Any]] = {}
+def outside_scalars(programs: Any) -> Readers:
+    """The numbers, strings and flags that programs read from outside; see `scalars_of`."""
+    return scalars_of(outside_readers(programs))
+
+
+def scalars_of(readers: Readers) -> Readers:
+    """Those that hold a number, a string or a flag now, or a list or dictionary, which is watched for its identity."""
+    return {name: read for name, read in readers.items() if _is_watched(_or_none(read))}
+
+
+def outside_readers(programs: Any) -> Readers:
+    """What programs read from outside. The names are found once, and entries of lists and dictionaries of up to FEW."""
+    found: Readers = {}
     for thing in reachable(programs):
         if inspect.isfunction(thing):
             names = thing.__code__.co_freevars
@@ -39,16 +49,37 @@ def outside_scalars(programs: Any) -> dict[str, Callable[[], Any]]:
         elif isinstance(thing, list) and len(thing) <= FEW:
             for i in range(len(thing)):
                 found[f"{id(thing)}.[{i}]"] = functools.partial(_entry, thing, i)
-    return {name: read for name, read in found.items() if _is_watched(_or_none(read))}
+    return found
 
 
-def current_values(scalars: dict[str, Callable[[], Any]]) -> tuple[Any, ...]:
+def tensors_of(readers: Readers, constants: Sequence[torch.Tensor]) -> list["Held"]:
+    """Where a program finds the tensors that its recording holds as `constants`."""
+    places = {t.data_ptr() for t in constants if t.numel()}
+    found = [Held(name, read, _or_none(read)) for name, read in readers.items()]
+    plain = (one for one in found if type(one.tensor) is torch.Tensor and one.tensor.layout is torch.strided)
+    return [one for one in plain if one.tensor.data_ptr() in places]
+
+
+class Held(NamedTuple):
+    """A tensor outside of a program, its name, and a function that reads what has the name now."""
+
+    name: str
+    read: Callable[[], Any]
+    tensor: torch.Tensor
+
+
+def replaced(held: Iterable[Held]) -> str | None:
+    """The name of the first tensor in whose place there is another one now; None if all are as they were."""
+    return next((one.name.split(".")[-1] for one in held if _or_none(one.read) is not one.tensor), None)
+
+
+def current_values(scalars: Readers) -> tuple[Any, ...]:
     """The present value of each outside scalar; the identity of a value that is no scalar."""
     now = (_or_none(read) for read in scalars.values())
     return tuple(value if _is_scalar(value) else id(value) for value in now)
 
 
-def present_objects(scalars: dict[str, Callable[[], Any]]) -> list[Any]:
+def present_objects(scalars: Readers) -> list[Any]:
     """The objects themselves: where they are the same ones, so are the values."""
     return [_or_none(read) for read in scalars.values()]
 

@@ -18,6 +18,7 @@ import torch
 from ..runtime.defaults import on_cpu
 from ..runtime.generators import generators_kept, seed_torch, torch_states
 from ..runtime.parameters import all_finite
+from .outside import Held
 from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
 
@@ -60,6 +61,7 @@ class RecordedStep:
     taken: int = 0  # steps
     seconds: float = 0.0  # of all steps replayed by the graph
     native: Any = None  # the stage of its compilation, see `native`
+    held: list[Held] = field(default_factory=list)  # the tensors outside of the program that it holds
     read_last: list[tuple[torch.Tensor, int]] = field(default_factory=list)  # the data that it read, their versions
 
     def reads(self, inputs: StepInputs) -> tuple[Value, ...]:

@@ -269,3 +269,32 @@ def test_steps_of_two_shapes_take_turns(unprobed, again):
         agree(runs, Y)
         agree(runs, short, steps=1)
     assert again == [True] * 9
+
+
+def test_another_tensor_in_the_closure_is_noticed(unprobed, again):
+    """It is recorded anew; a program that gets another tensor time and again runs eagerly."""
+    runs = [begun(compile, Y, model=shifting()) for compile in (True, False)]
+    assert again[-1]
+    for k in range(12):
+        for svi in runs:
+            svi.model.shift(torch.tensor(float(k)))
+        again.clear()
+        agree(runs, Y)
+        assert again == [False, k < 8], k
+    assert "'by', a tensor outside of the program, is replaced again and again" in runs[0].plan.compiled
+
+
+def shifting():
+    by = torch.tensor(0.5)
+
+    def model(y):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 2.0).to_event(1))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z.sum() + by, 1.0), obs=y)
+
+    def shift(new):
+        nonlocal by
+        by = new
+
+    model.shift = shift
+    return model

@@ -5,8 +5,17 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from credo.inference.capture.outside import current_values, definition_line, outside_scalars, present_objects
+from credo.inference.capture.outside import (
+    current_values,
+    definition_line,
+    outside_readers,
+    outside_scalars,
+    present_objects,
+    replaced,
+    tensors_of,
+)
 
 beside = 1.0
 unread = 2.0
@@ -101,3 +110,23 @@ def test_the_place_of_a_program_is_its_first_line():
     assert definition_line(functools.partial(model, 1)).startswith(" at test_outside.py:")
     assert definition_line(model).endswith(": `def model(x):`")
     assert definition_line(3) == definition_line(Holder()) == ""
+
+
+def test_tensors_that_a_recording_holds_are_watched_and_others_are_not():
+    held, other, holder = torch.ones(2), torch.zeros(2), SimpleNamespace(t=torch.ones(3), unused=torch.ones(1))
+
+    def model(x):
+        return held * x + holder.t.sum() + other * holder.unused
+
+    def change(**new):
+        nonlocal held, other
+        held, other = new.get("held", held), new.get("other", other)
+
+    found = tensors_of(outside_readers(model), [held.detach(), holder.t.detach(), torch.ones(5)])
+    assert sorted(one.name.split(".")[-1] for one in found) == ["held", "t"] and replaced(found) is None
+    held.add_(1)
+    change(other=torch.ones(2))
+    holder.unused = None
+    assert replaced(found) is None
+    change(held=held.clone())
+    assert replaced(found) == "held"
