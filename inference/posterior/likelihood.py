@@ -41,8 +41,8 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     """log p(x_n | data) ~= log 1/K sum_k p(x_n | z_nk, w_k) p(z_nk | w_k) / q(z_nk | x_n, w_k) in nats, for each row.
 
     n: the number K of importance samples (w_k, z_nk) ~ q. seed: of these draws.
-    A latent of rows that the guide draws together with the others, as a closed form does, comes from the model: z_nk ~ p(z
-    | w_k). New rows then need none of the guide.
+    Latents of rows that the guide draws together with others, as a closed form does, come from the model: z_nk ~
+        p(z | w_k); new rows then need none of the guide.
     new, named: the model's arguments, observations included, N rows; if nothing is given, the data of the fit.
     Returns `.values` and `.errors`, shape (N,) each; the error is that of the mean weight by the delta method.
     Raises ValueError for n below 2, a pair without a plate over its rows, observations that were left out or lie
