@@ -138,7 +138,11 @@ def concluded(fit: Fit, look: Look) -> Fit:
     if verdict.trust in (NO, CORRECTED) and fit.converged:
         fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", AT_REST, 1))
     correction = look.correction if look.correction is not None and look.correction.trusted else None
-    best = look.importance if correction is None else correction.importance
+    best = look.importance
+    if correction is not None:
+        both = verdict.trust == YES and best.reliable  # know log p(data)
+        if not both or correction.importance.log_evidence_error < best.log_evidence_error:
+            best = correction.importance
     kept = correction if verdict.trust == CORRECTED or (verdict.trust == YES and _numbers(correction) <= KEPT) else None
     return dataclasses.replace(fit, verdict=verdict, correction=kept, importance=best)
 

@@ -36,7 +36,7 @@ from ..gaussian.starts import Path, pathfinder
 from ..importance.budget import clock
 from ..importance.chart import Chart
 from ..importance.correct_fit import look_at_normal
-from ..importance.correction import improper
+from ..importance.correction import SEARCHED, improper
 from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
 from ..posterior.verdict import NO, Verdict
@@ -56,6 +56,7 @@ AUTOGUIDES: dict[type, str] = {
     AutoLaplaceApproximation: "laplace",
 }  # of Pyro's, with their words
 PROPER = "give each latent a proper prior, or leave out those of which the data says nothing"
+LIKELY = 20.0  # nats of the ELBO that the normals of a wider mixture may lie below the best: they fit curves badly
 SHORT, LONG = 1.0, 2.0  # seconds of CPU of the look at a normal that is not right: as long as its search, within these
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
@@ -123,8 +124,16 @@ def gaussian_fit(
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
             spent = clock(begun.state.device) - started
             wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, LEAST)
+            likely = [path for path in found.paths if path.elbo > found.paths[0].elbo - LIKELY]
             look = look_at_normal(
-                density, found.normal, found.weighed, others, seconds=wrong, right=right, seed=settings.seed
+                density,
+                found.normal,
+                found.weighed,
+                others,
+                near=[dense(path.normal) for path in likely] if D <= SEARCHED else [],
+                seconds=wrong,
+                right=right,
+                seed=settings.seed,
             )
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):

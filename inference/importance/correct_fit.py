@@ -9,7 +9,7 @@ continuous latents.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .budget import Deadline, OutOfTime, clock, deadline, price
 from .chart import Chart
-from .correction import SEARCHED, Correction, correction, disagreement
+from .correction import SEARCHED, Correction, alike, correction, disagreement
 from .guide_draws import GuideDraws, guide_draws_within, in_double
 
 MOST = 2000  # latents
@@ -110,6 +110,7 @@ def look_at_normal(
     weighed: Weighed,
     others: list[FullRankNormal],
     *,
+    near: Sequence[FullRankNormal] = (),
     seconds: float,
     right: float,
     seed: int = 0,
@@ -117,9 +118,9 @@ def look_at_normal(
     """The look at a normal in unconstrained space, some draws of which have been weighed; the state of the density is
     entered.
 
-    others: normals at other modes. seconds: of CPU at most; right: the same where k-hat is small. Where the weights can
-    be trusted and there is no other mode, these draws are themselves the weighted ones, if those of a wider mixture,
-    which see more of the tails, take longer or are worth too little.
+    others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU at most;
+    right: the same where k-hat is small. Where the weights can be trusted and there is no other mode, these draws are
+    themselves the weighted ones, if those of a wider mixture, which see more, take longer or are worth too little.
     """
     found = weighed.importance
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
@@ -130,7 +131,11 @@ def look_at_normal(
     wider: Correction | str = f"{len(normal.mean):,} latents"
     if isinstance(normal, FullRankNormal):
         by = deadline(seconds if own is None or found.k_hat > THIN else right, density.first.device)
-        wider = _of_normals(density, [normal, *others], by, seed)
+        normals = [normal, *others]
+        for each in near:
+            if not any(alike(each, one) for one in normals):
+                normals.append(each)
+        wider = _of_normals(density, normals, by, seed, search=own is None)
     if own is not None and (isinstance(wider, str) or (wider.doubt and not wider.wrong)):
         return Look(guide, found, own, "", density.transforms)
     if isinstance(wider, str):
@@ -138,13 +143,18 @@ def look_at_normal(
     return Look(guide, found, wider, "", density.transforms)
 
 
-def _of_normals(density: Density, normals: list[FullRankNormal], by: Deadline, seed: int) -> Correction | str:
-    """Weighted draws of the posterior, from normals at its modes; in words why there are none."""
+def _of_normals(
+    density: Density, normals: list[FullRankNormal], by: Deadline, seed: int, search: bool
+) -> Correction | str:
+    """Weighted draws of the posterior, from normals at its modes; in words why there are none.
+
+    search: for more modes, where that is affordable: the ascents of a fit that is wrong may have led to one of them.
+    """
     try:
-        draws, _ = affordable(density, by)
+        draws, affords = affordable(density, by)
         if draws < FEWEST:
             return TOO_LONG
-        return correction(density, normals, draws=draws, seed=seed, search=False, by=by)
+        return correction(density, normals, draws=draws, seed=seed, search=search and affords, by=by)
     except OutOfTime:
         return TOO_LONG
 

@@ -29,6 +29,7 @@ EVENLY = 0.7  # effective share of the draws at which weights that have a mean a
 SHARE = 0.05  # effective share of the draws of a mixture
 FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
 WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained values, that numbers just hold
+FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall by DROP there either is improper
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 HESSIANS = 50  # Hessians at one point, which the time that is left must pay for, if the ascents take any
 DISAGREE = 3.0  # errors of log p(data), between two estimates
@@ -93,7 +94,7 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
             if not looks[-1].doubt:
                 return looks
     searched = _modes(chart, seed, STARTS) if search else []
-    if good and all(any(_alike(mode, normal) for normal in normals) for mode in searched):
+    if good and all(any(alike(mode, normal) for normal in normals) for mode in searched):
         return looks
     return [*looks, _look(chart, [*searched, *normals], draws, seed)]
 
@@ -137,7 +138,7 @@ def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     paths = pathfinder(chart.scores, points, hessians, seed=seed)
     kept: list[FullRankNormal] = []
     for path in paths:
-        if path.elbo > paths[0].elbo - 20 and not any(_alike(path.normal, other) for other in kept):
+        if path.elbo > paths[0].elbo - 20 and not any(alike(path.normal, other) for other in kept):
             kept.append(path.normal)
     return kept
 
@@ -154,7 +155,8 @@ def _newton(chart: Chart) -> bool:
     return cheap_hessians(chart.density) is not None
 
 
-def _alike(one: FullRankNormal, other: FullRankNormal) -> bool:
+def alike(one: FullRankNormal, other: FullRankNormal) -> bool:
+    """Whether their means differ by less than the smaller of their sds in each coordinate."""
     return bool(((one.mean - other.mean).abs() / torch.minimum(one.sd, other.sd)).max() < 1)
 
 
@@ -165,6 +167,22 @@ def _improper(look: _Look) -> str:
         return improper(look.chart, look.start.mean, look.start.factor.T, look.drawn.log_joints)
     mean = weights @ us
     return improper(look.chart, mean, (us - mean) * weights.sqrt()[:, None], look.drawn.log_joints)
+
+
+def _falls(chart: Chart, mean: torch.Tensor, away: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
+    """Whether the density falls still further away from the mean, along away (k, D), from the highest value there (k,).
+
+    A normal that was fitted to a part of the posterior, as of a funnel, lies beside its mass.
+    """
+    if not len(away):
+        return tops > 0
+    lengths = torch.tensor(FURTHER, dtype=away.dtype, device=away.device)
+    points = mean + lengths[:, None, None] * away  # (m, k, D)
+    heights = chart.values(points.flatten(0, 1)).reshape(points.shape[:2]).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    known = heights < torch.inf  # before numbers overflow
+    last = torch.where(known, lengths[:, None], 0.0).argmax(0, keepdim=True)
+    ends = torch.where(known.any(0), heights.gather(0, last)[0], torch.inf)
+    return torch.maximum(tops, torch.where(known, heights, -torch.inf).amax(0)) - ends >= DROP
 
 
 def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints: torch.Tensor) -> str:
@@ -183,8 +201,10 @@ def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints
     values = chart.values(points)
     seen = torch.cat([log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
     fall = seen.nan_to_num(nan=-torch.inf).max() - values[1:]
-    if (fall < DROP).any():
-        way = ways[int((fall < DROP).nonzero()[0]) % len(ways)]
+    flat = (fall < DROP).nonzero()[:, 0]
+    flat = flat[~_falls(chart, mean, points[1:][flat] - mean, torch.maximum(seen.max(), values[1:][flat]))]
+    if len(flat):
+        way = ways[int(flat[0]) % len(ways)]
         names = [n for n, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]
         most = sorted({names[i] for i in (way.abs() > 0.5 * way.abs().max()).nonzero()[:, 0].tolist()})
         where = ", ".join(map(repr, most))

@@ -183,3 +183,24 @@ def test_after_yes_without_weighted_draws_the_draws_of_the_guide_are_the_correct
     assert torch.equal(right.corrected(50)["a"], right.sample(50)["a"])
     wrong = dataclasses.replace(fit, verdict=Verdict("no", 0.1, ("wrong",), ""), correction=None)
     assert not torch.equal(wrong.corrected(50)["a"], wrong.sample(50)["a"])
+
+
+def product(y):
+    """Two modes, 4 to 6 sds apart, of both signs: the posterior of (a, b) is that of (-a, -b)."""
+    a, b = pyro.sample("a", dist.Normal(0.0, 2.0)), pyro.sample("b", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(a * b, 0.3), obs=y)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.filterwarnings("ignore")
+def test_both_signs_are_in_the_weighted_draws_though_the_normal_has_one_of_them(seed):
+    fit = credo.fit(product, "full_rank", torch.tensor(4.0), seed=seed)
+    x = torch.linspace(-12, 12, 1501, dtype=torch.float64)
+    a, b = torch.meshgrid(x, x, indexing="ij")
+    p = (-(a**2) / 8 - b**2 / 2 - ((a * b - 4) / 0.3) ** 2 / 2).flatten().softmax(0)
+    assert fit.verdict.trust == "corrected"
+    drawn = fit.corrected(20_000)
+    for name, value in (("a", a), ("b", b)):
+        sd = (p @ value.flatten().square()).sqrt().item()
+        assert drawn[name].mean().item() == pytest.approx(0.0, abs=0.15 * sd)
+        assert drawn[name].std().item() == pytest.approx(sd, rel=0.1)
