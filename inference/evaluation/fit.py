@@ -19,6 +19,7 @@ from ..variational.prepare import begin
 from ..variational.result import Fit
 from ..variational.svi import LR, SVI
 from .check import with_verdict
+from .family_fit import FAMILIES, family_fit
 from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
 from .method import chosen
 
@@ -53,9 +54,10 @@ def fit(
         unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
         and where one of steps, lr, optim, particles, batch_size and plan is given. A word: "mean_field", a normal
         for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at the mode; "map" and
-        "mle", point estimates with and without the prior. Normals of all latents are found without steps, by Newton's
-        method and natural gradients, as Pyro's AutoMultivariateNormal and AutoLaplaceApproximation are; by SVI where
-        one of these options is given or the model needs it.
+        "mle", point estimates with and without the prior. Normals are found without steps, by Newton's method, natural
+        gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal,
+        AutoLowRankMultivariateNormal and AutoLaplaceApproximation are; by SVI where one of these options is given or
+        the model needs it, as networks do.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
@@ -138,15 +140,20 @@ def _without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) 
     try:
         ctrl_c.raises = True
         word = AUTOGUIDES.get(type(guide)) if not isinstance(guide, str) else guide if guide in METHODS else None
-        if guide is not None and word is None:
+        in_family = guide is not None and word is None and type(runner.guide) in FAMILIES
+        if guide is not None and word is None and not in_family:
             return [], ""
         own = None if guide is None or isinstance(guide, str) else guide
-        begun = begin(model, with_guide(model, None)[1] if isinstance(guide, str) else runner.guide, settings, data)
-        if guide is None:
+        any_guide = with_guide(model, None)[1] if isinstance(guide, str) and not in_family else runner.guide
+        begun = begin(model, any_guide, settings, data)
+        if guide is None or in_family:
             runner._looked = begun
+        if guide is None:
             fit, why = chosen(model, begun, settings, data, warnings)
         elif not latent(begun.q):
             return [], ""
+        elif in_family:
+            fit, why = family_fit(begun, runner.guide, settings, data, warnings), ""
         else:
             fit, why = gaussian_fit(begun, word or "", settings, data, warnings, own=own, sure=own is not None), ""
         return [] if fit is None else [dataclasses.replace(fit, why=why)], why

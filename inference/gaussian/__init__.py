@@ -20,8 +20,11 @@ Files, in the order in which to read them:
     blocks.py           which latents of a model are such groups
     arrow_ascent.py     starting points for it, by Newton's steps with few products
     arrow_gradient.py   natural gradients for it
-    normal_guide.py     a Pyro guide that is a normal of low rank or one with groups
+    fixed_draws.py      the best normal of a family by L-BFGS, on draws that stay as they are
+    families.py         families that do not hold every covariance: mean field, few factors
+    normal_guide.py     a Pyro guide that is a normal of low rank or one with groups; Pyro's own get a normal
     approximate.py      which of these forms a density gets
+    smaller_family.py   the best normal of a density in such a family, from start to end
 
 Other rooms call: `prepared`, `Density`, `approximate`, `laplace`.
 """

@@ -16,6 +16,7 @@ from .full_rank_normal import Scores
 
 PAIRS = 30
 STEPS = 500  # at most
+LOOKED_BACK = 8  # steps whose gain is looked at
 FLAT = 1e-12  # cosine between s and y, below which a pair tells of no curvature
 
 
@@ -33,12 +34,20 @@ class _Pair(NamedTuple):
     r: torch.Tensor  # 1 / s^T y (K, 1), 0 where the pair tells of no curvature
 
 
-def climb(scores: Scores, starts: torch.Tensor) -> Climbed:
-    """The ends of the ascents from the starts (K, D). scores: of us (n, D)."""
+def climb(
+    scores: Scores, starts: torch.Tensor, diagonals: torch.Tensor | None = None, *, little: float = 0.0
+) -> Climbed:
+    """The ends of the ascents from the starts (K, D). scores: of us (n, D).
+
+    diagonals: of the inverse of -d^2 log p / du^2 (K, D), where they are known; None: the first step tells the scale.
+    little: the gain of 8 steps, nats, below which a point rests; 0: it rests only at a maximum.
+    """
     values, gradients = scores(starts)
     front = Front(starts, values, gradients, starts[:, None, :0], values.isfinite() & gradients.isfinite().all(-1))
-    diagonals = torch.ones_like(starts) / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
-    fresh, pairs = torch.ones_like(values, dtype=torch.bool)[:, None], list[_Pair]()
+    fresh, pairs = torch.full_like(values, diagonals is None, dtype=torch.bool)[:, None], list[_Pair]()
+    if diagonals is None:
+        diagonals = torch.ones_like(starts) / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    gained = [values]
     for _ in range(STEPS):
         ways = _two_loops(front.gradients, diagonals, pairs)
         promise = (ways * front.gradients).sum(-1)
@@ -52,7 +61,9 @@ def climb(scores: Scores, starts: torch.Tensor) -> Climbed:
         diagonals = torch.where(fresh & curved, first.expand_as(diagonals), diagonals)
         diagonals, fresh = torch.where(curved, _learned(diagonals, pair), diagonals), fresh & ~curved
         pairs = [*pairs, pair][-PAIRS:]
-        front = Front(us, values, gradients, front.inverses, moving & (t > 0))
+        gained = [*gained, values][-LOOKED_BACK:]
+        rises = torch.full_like(moving, len(gained) < LOOKED_BACK) | (values - gained[0] >= little)
+        front = Front(us, values, gradients, front.inverses, moving & (t > 0) & rises)
     return Climbed(front.us, front.values, diagonals)
 
 

@@ -1,4 +1,4 @@
-"""A Pyro guide that is a normal of low rank, or one with groups, in unconstrained space.
+"""A Pyro guide that is a normal of low rank, or one with groups, in unconstrained space; Pyro's own get a normal.
 
     u = at(e),  e ~ N(0, I),   z = T(u)      T: torch's `biject_to`, site by site
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.infer.autoguide import AutoContinuous
+from pyro.infer.autoguide import AutoContinuous, AutoLowRankMultivariateNormal, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.utils import deep_setattr
 from torch import nn
 from torch.distributions import Transform, constraints
 
 from .arrow_normal import ArrowNormal, Blocks
+from .full_rank_normal import Normal
 from .low_rank_normal import LowRankNormal
 
 LOW_RANK, GROUPS = ("mean", "scale", "directions", "stretch"), ("mean", "shared", "slopes", "local")
@@ -70,3 +72,29 @@ class _FromNoise(Transform):
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """log |det dy/dx|, the same everywhere."""
         return self.normal.log_det.expand(x.shape[:-1])
+
+
+def place_in(guide: Any, normal: Normal) -> None:
+    """Makes this normal the guide's: the parameters that Pyro's AutoNormal, AutoDiagonalNormal or
+    AutoLowRankMultivariateNormal has are set in place. The latents of the normal are in the order of the guide.
+    """
+    if isinstance(guide, AutoNormal):
+        begin = 0
+        for name, _ in guide.prototype_trace.iter_stochastic_nodes():
+            loc, scale = guide._get_loc_and_scale(name)
+            at = slice(begin, begin + loc.numel())
+            deep_setattr(guide.locs, name, normal.mean[at].reshape(loc.shape).to(loc))
+            deep_setattr(guide.scales, name, normal.sd[at].reshape(scale.shape).to(scale))
+            begin += loc.numel()
+        return
+    with torch.no_grad():
+        guide.loc.copy_(normal.mean)
+    if isinstance(guide, AutoLowRankMultivariateNormal):
+        assert isinstance(normal, LowRankNormal)
+        guide.scale = normal.scale.to(guide.loc)
+        W = normal.directions * normal.stretch.sqrt()
+        with torch.no_grad():
+            guide.cov_factor.zero_()
+            guide.cov_factor[:, : W.shape[1]] = W.to(guide.loc)
+    else:
+        guide.scale = normal.sd.to(guide.loc)
