@@ -189,13 +189,13 @@ def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints
     """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide.
 
     mean (D,), centred (n, D): a normal of covariance centred^T centred. log_joints: nats (m,), that were seen. The
-    directions are the principal ones in units of sds, and up to SEARCHED latents each latent with what follows it.
+    directions are the principal ones in units of sds, and up to SEARCHED latents each latent alone.
     """
     density, sd = chart.density, centred.norm(dim=0)
     _, sizes, ways = torch.linalg.svd(centred / sd, full_matrices=False)
     sizes, ways = sizes[sizes > FLAT], ways[sizes > FLAT]
     if len(mean) <= SEARCHED:  # two latents of the same width make two directions of both, though one may be flat
-        sizes, ways = torch.cat([sizes, torch.ones_like(sd)]), torch.cat([ways, (centred / sd).T @ (centred / sd)])
+        sizes, ways = torch.cat([sizes, torch.ones_like(sd)]), torch.cat([ways, torch.eye(len(mean)).to(mean)])
     reach = FAR * sizes[:, None] * ways * sd  # FAR sds of each way itself
     points = torch.cat([mean[None], mean + reach, mean - reach])
     values = chart.values(points)
