@@ -14,7 +14,7 @@ from .arrow_gradient import ARROW
 from .arrow_normal import Blocks
 from .blocks import blocks
 from .density import Density
-from .full_rank import FullRank, cheap_hessians, draws_for, full_rank, looked_at, starting_points
+from .full_rank import FullRank, cheap_hessians, cheap_values, draws_for, full_rank, looked_at, starting_points
 from .full_rank_normal import Scores
 from .low_rank import low_rank
 from .natural_gradient import natural_gradient
@@ -28,27 +28,32 @@ def approximate(density: Density, seed: int) -> FullRank:
 
     Its normal is dense up to 2,000 latents, however it was found.
     """
-    starts, D = starting_points(density, seed), len(density.first)
+    starts, D, values = starting_points(density, seed), len(density.first), cheap_values(density)
     groups = blocks(density) if D >= FEWEST else None
     if groups is not None:
-        found = grouped(density.at_each, starts, groups, draws=draws_for(density), seed=seed)
+        found = grouped(density.at_each, starts, groups, values=values, draws=draws_for(density), seed=seed)
         if found is not None:
             return found._replace(normal=found.normal.dense()) if D <= MOST else found
     if D <= MOST:
         hessians = cheap_hessians(density)
-        return full_rank(density.at_each, starts, hessians, draws=draws_for(density), seed=seed)
+        return full_rank(density.at_each, starts, hessians, values=values, draws=draws_for(density), seed=seed)
     few = low_rank(density.at_each, starts, seed=seed)
     how = f"{few.rank} directions beside a diagonal"
     return FullRank(few.normal, how, few.converged, few.error, few.gradients, few.weighed, [])
 
 
-def grouped(scores: Scores, starts: torch.Tensor, groups: Blocks, *, draws: int, seed: int) -> FullRank | None:
-    """The normal with groups, from starting points (K, D); None if no path has a normal whose draws have a density."""
-    paths = arrow_paths(scores, starts, groups, seed=seed)
+def grouped(
+    scores: Scores, starts: torch.Tensor, groups: Blocks, *, values: Scores | None = None, draws: int, seed: int
+) -> FullRank | None:
+    """The normal with groups, from starting points (K, D); None if no path has a normal whose draws have a density.
+
+    values: the scores without gradients, where they are cheaper.
+    """
+    paths = arrow_paths(scores, starts, groups, values=values, seed=seed)
     if not paths:
         return None
-    found = natural_gradient(scores, paths[0].normal, ARROW, seed=seed + 2)
-    weighed, used = looked_at(scores, found.normal, draws, seed + 3)
+    found = natural_gradient(scores, paths[0].normal, ARROW, values=values, seed=seed + 2)
+    weighed, used = looked_at(values or scores, found.normal, draws, seed + 3)
     how = f"natural gradient in {len(groups.local):,} groups"
     gradients = paths[-1].gradients + found.gradients + used
     return FullRank(found.normal, how, found.converged, found.error, gradients, weighed, paths)

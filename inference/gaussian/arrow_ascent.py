@@ -20,20 +20,26 @@ STEPS = 150  # of an ascent
 LONG, SHORT = 2.0 ** torch.arange(-2, 4), 2.0 ** torch.arange(-20, -2)  # lengths of a step that are tried together
 
 
-def arrow_paths(scores: Scores, starts: torch.Tensor, blocks: Blocks, *, seed: int = 0) -> list[Path]:
-    """The best normal on each path from the starting points (K, D), the path of the largest ELBO first."""
-    noise, counted, paths = generator(seed, starts), Counted(scores), []
+def arrow_paths(
+    scores: Scores, starts: torch.Tensor, blocks: Blocks, *, values: Scores | None = None, seed: int = 0
+) -> list[Path]:
+    """The best normal on each path from the starting points (K, D), the path of the largest ELBO first.
+
+    values: the scores without gradients, where they are cheaper.
+    """
+    noise, counted, valued, paths = generator(seed, starts), Counted(scores), Counted(values or scores), []
     for start in starts:
         best, elbo, improved = None, -math.inf, 0
         end = start
-        for step, (end, normal) in enumerate(_ascend(counted, start, blocks)):  # noqa: B007
-            value = _elbo(counted, normal, DRAWS, noise)
+        for step, (end, normal) in enumerate(_ascend(counted, valued, start, blocks)):  # noqa: B007
+            value = _elbo(valued, normal, DRAWS, noise)
             if value > elbo and representable(normal.mean, normal.sd, _roots(normal)):
                 best, elbo, improved = normal, value, step
             if step - improved > STALE // 2 or step > STEPS:
                 break
         if best is not None:
-            paths.append(Path(best, _elbo(counted, best, FINAL, noise), end, counted.points))
+            elbo = _elbo(valued, best, FINAL, noise)
+            paths.append(Path(best, elbo, end, counted.points + valued.points))
     return sorted(paths, key=lambda path: -path.elbo)
 
 
@@ -54,7 +60,9 @@ def curved(scores: Scores, u: torch.Tensor, blocks: Blocks) -> tuple[torch.Tenso
     return values[0], gradients[0], Arrow((inner + inner.T) / 2, cross, (outer + outer.mT) / 2)
 
 
-def _ascend(scores: Scores, u: torch.Tensor, blocks: Blocks) -> Iterator[tuple[torch.Tensor, ArrowNormal]]:
+def _ascend(
+    scores: Scores, values_at: Scores, u: torch.Tensor, blocks: Blocks
+) -> Iterator[tuple[torch.Tensor, ArrowNormal]]:
     """Yields (point, normal there) at the start and after each step."""
     while True:
         value, gradient, precision = curved(scores, u, blocks)
@@ -68,7 +76,7 @@ def _ascend(scores: Scores, u: torch.Tensor, blocks: Blocks) -> Iterator[tuple[t
             return
         for lengths in (LONG.to(u), SHORT.to(u)):
             tried = u + lengths[:, None] * (after - u)
-            values = scores(tried)[0].nan_to_num(nan=-torch.inf)
+            values = values_at(tried)[0].nan_to_num(nan=-torch.inf)
             good = values >= value + ARMIJO * lengths * h.square().sum()
             if good.any():
                 break

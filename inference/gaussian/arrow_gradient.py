@@ -6,13 +6,14 @@
 So a draw's gradient serves all groups at once, and the draws need not outnumber the latents.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from .arrow_normal import Arrow, ArrowNormal, of_precision
 from .full_rank_normal import Scores
-from .natural_gradient import WIDEST, Form, standard_error
+from .natural_gradient import WIDEST, Form, kept, roughness, standard_error
 
 
 class ArrowStep(NamedTuple):
@@ -21,6 +22,7 @@ class ArrowStep(NamedTuple):
     slope: torch.Tensor  # E_q[h] (D,)
     precision: Arrow  # -E_q[d^2 log p / de^2]: the identity where the step is zero
     noise: float  # the standard error of the slope, its norm
+    rough: float  # that of the precision, its norm
 
     @property
     def size(self) -> float:
@@ -54,14 +56,17 @@ def _step(scores: Scores, normal: ArrowNormal, e: torch.Tensor) -> ArrowStep | N
     outer = torch.linalg.solve_triangular(R, Q.T @ rest, upper=True)
     precision = Arrow(-(outer + outer.T) / 2, -cross, -(slopes + slopes.mT) / 2)
     even = (up + down) / 2
-    return ArrowStep(even.mean(0), precision, standard_error(even))
+    left = h_local - torch.einsum("ng,jlg->njl", shared, cross) - torch.einsum("njl,jlm->njm", local, slopes)
+    rough = math.hypot(roughness(left.flatten(1), G + L), roughness(rest - shared @ outer, G))
+    return ArrowStep(even.mean(0), precision, standard_error(even), rough)
 
 
 def _moved(normal: ArrowNormal, step: ArrowStep, rho: float, reach: float) -> tuple[ArrowNormal, bool]:
     """(The normal after a step of length rho, whether the shift was cut); as `_moved` of `natural_gradient.py`."""
     shared, cross, local = step.precision
     eyes = [torch.eye(len(m[0]), dtype=m.dtype, device=m.device) for m in (shared[None], local)]
-    mixed = Arrow((1 - rho) * eyes[0] + rho * shared, rho * cross, (1 - rho) * eyes[1] + rho * local)
+    new = kept(rho, step.rough)
+    mixed = Arrow((1 - new) * eyes[0] + new * shared, new * cross, (1 - new) * eyes[1] + new * local)
     inner = of_precision(torch.zeros_like(normal.mean), mixed, normal.blocks, least=1 / WIDEST, most=WIDEST)
     shift = rho * (inner.at(inner.whitened(step.slope[None]))[0])
     length = min(1.0, reach / max(shift.abs().max().item(), 1e-300))

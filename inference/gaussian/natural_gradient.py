@@ -27,7 +27,12 @@ FEWEST_LAST = 12  # iterates that are averaged, at least
 NUMBERS = 2**24  # in the covariances that are kept
 EVERY = 4  # iterations between two comparisons of averages
 NOISE = 2.0  # times its noise: a slope below it is taken for noise
-LEAST = 0.25  # the shortest rho
+LEAST, LEAST_FAR = 0.25, 0.1  # the shortest rho, and on the way
+ROUND = -0.8  # share of the slope that is left, below which steps go there and back
+ROUGH, WAIT = 1.0, 3  # noise of the precision, its norm, beyond which pairs are added; iterations between, far away
+DEAR, LARGE = 10_000, 0.03  # gradients after which a larger error than ERROR will do
+CHECKED, SHARE = 1000, 0.1  # draws whose importance weights are looked at in the end, and the share that they are worth
+MANY, EACH = 20_000, 150  # gradients after which the steps end; for each regressor, if that is more
 OVERSHOOT = 1.5  # growth of the steps at which rho is halved
 FARTHEST, WIDEST = 1.0, 4.0  # of a step in sds, doubled while steps are cut; of an eigenvalue of the precision
 
@@ -39,7 +44,7 @@ class Settled(NamedTuple):
     error: float  # half the largest difference of the two averages: of a mean in sds, or of a log sd
     iterations: int
     gradients: int
-    converged: bool  # whether the error is below ERROR
+    converged: bool  # whether the error is below ERROR, and draws of the normal are much like those of the posterior
 
 
 class Step(NamedTuple):
@@ -48,6 +53,7 @@ class Step(NamedTuple):
     slope: torch.Tensor  # E_q[h] (D,)
     precision: torch.Tensor  # -E_q[d^2 log p / de^2] (D, D): I where the step is zero
     noise: float  # the standard error of the slope, its norm
+    rough: float  # that of the precision, its norm
 
     @property
     def size(self) -> float:
@@ -61,34 +67,45 @@ def natural_gradient(
     start: Normal,
     form: "Form | None" = None,
     *,
+    values: Scores | None = None,
     fewest: int = FEWEST,
     iterations: int = 64,
     seed: int = 0,
 ) -> Settled:
     """The normal of least KL(q || p) in nats, from `start`. scores: of us (n, D). fewest: antithetic pairs.
 
-    form: of the normal, where it is not a dense one.
+    form: of the normal, where it is not a dense one. values: the scores without gradients, where they are cheaper.
 
-    converged is False if the averages still differ after so many iterations: the steps go on along a slow direction, or
-    their noise is too large. Near the end the draws of an iteration are doubled every 16 iterations.
+    converged is False if the averages still differ after so many iterations, or some 20,000 gradients: the steps go on
+    along a slow direction, or their noise is too large. The draws of an iteration are doubled where the precision that
+    they give is noise, and near the end every 16 iterations.
     """
     form = form or DENSE
     normal: Any = start
     noise, D, regressors = generator(seed, start.mean), len(start.mean), form.regressors(start)
     pairs = max(min(FEWEST_FAR, fewest), regressors + max(regressors // 4, 8))
-    rho, before, reach, error, used, path, far = 1.0, math.inf, FARTHEST, math.inf, 0, [start], True
-    since = 0  # the iteration at which noise began
-    for t in range(1, iterations + 1):
+    rho, before, reach, error, used, far = 1.0, math.inf, FARTHEST, math.inf, 0, True
+    path: list[Any] = [start]
+    since, t = 0, 0  # the iteration at which noise began
+    last, promise = start.mean, math.inf  # the mean before, and the gain that the slope there promised
+    while t < iterations and (used < MANY or t < FEWEST_LAST or used < EACH * regressors):
+        t += 1
         if t % DOUBLED == 0 and error < NEAR and 4 * pairs * D < LARGEST:
             pairs = 2 * pairs
         step = form.step(scores, normal, standard(pairs, normal, noise))
         used += 2 * pairs
         if step is None:
             normal, path = form.narrower(normal), []
+            last, promise = normal.mean, math.inf
             continue
-        rho = max(LEAST, rho / 2) if step.size > OVERSHOOT * before else min(1.0, 1.5 * rho)
-        normal, cut = form.moved(normal, step, rho, reach)
-        reach = 2 * reach if cut and step.size <= before else FARTHEST
+        left = -(step.slope @ normal.back(last[None])[0]).item() / promise
+        rho = max(LEAST_FAR if far else LEAST, min(1.0, rho * _longer(left, step.size / before, far)))
+        last = normal.mean
+        moved, cut = form.moved(normal, step, rho, reach)
+        promise = max((step.slope @ normal.back(moved.mean[None])[0]).item(), 1e-300)
+        normal, reach = moved, 2 * reach if cut and step.size <= before else FARTHEST
+        if (t % WAIT == 0 or not cut) and ROUGH < step.rough < math.inf and 4 * pairs * D < LARGEST:
+            pairs = min(2 * pairs, math.ceil(regressors + (pairs - regressors) * (step.rough / ROUGH) ** 2))
         if (
             step.slope.norm() > (NOISE if far else 2 * NOISE) * step.noise and step.size > EXACT
         ):  # on the way: nothing to average yet
@@ -101,11 +118,37 @@ def natural_gradient(
             return Settled(normal, before, t, used, True)
         path = [*path, normal][-max(FEWEST_LAST, NUMBERS // D**2) :]
         if not far and (t - since) % EVERY == 0 and len(path) >= FEWEST_LAST:
-            last = path if len(path) == FEWEST_LAST else path[len(path) // 3 :]
-            error = max(_error(last, form), step.noise / math.sqrt(D * len(last)))
-            if error < ERROR:
-                return Settled(form.average(last), error, t, used, True)
-    return Settled(form.average(path[-FEWEST_LAST:]) if path else normal, error, iterations, used, False)
+            averaged = path if len(path) == FEWEST_LAST else path[len(path) // 3 :]
+            error = max(_error(averaged, form), step.noise / math.sqrt(D * len(averaged)))
+            if error < (ERROR if used < DEAR else LARGE):
+                found = form.average(averaged)
+                like = _share(values or scores, found, standard(CHECKED, found, noise)) > SHARE
+                return Settled(found, error, t, used + CHECKED, like)
+    return Settled(form.average(path[-FEWEST_LAST:]) if path else normal, error, t, used, False)
+
+
+def _share(values: Scores, normal: Any, e: torch.Tensor) -> float:
+    """The effective share of draws at(e) by their importance weights.
+
+    Where it is small, a valley that bends can lead on so slowly that no average shows it: down a funnel the ELBO rises
+    by .005 nats over .7 sds.
+    """
+    logs = values(normal.at(e))[0] - normal.log_prob_at(e)
+    weights = torch.softmax(logs.nan_to_num(nan=-math.inf), 0)
+    return 1 / (weights.square().sum().item() * len(e)) if weights.isfinite().all() else 0.0
+
+
+def _longer(left: float, growth: float, far: bool) -> float:
+    """The factor of rho. left: the slope at the end of the last step, along it, over that at its begin.
+
+    A slope that has changed its sign tells of a step too far, by the secant; where noise moves the iterates, only one
+    that is turned round does, as of iterates that jump between two places.
+    """
+    if growth > OVERSHOOT:
+        return 0.5
+    if far:
+        return min(1.5, max(0.5, 1 / max(1 - left, 0.1)))
+    return 1.5 if left > ROUND else 0.7
 
 
 def _error(path: list[Any], form: "Form") -> float:
@@ -121,8 +164,10 @@ def average(normals: list[FullRankNormal]) -> FullRankNormal:
     covariance = torch.stack([normal.covariance for normal in normals]).mean(0)
     sd = covariance.diagonal().sqrt()
     correlation = covariance / sd[:, None] / sd
-    factor = sd[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
-    return FullRankNormal(torch.stack([normal.mean for normal in normals]).mean(0), factor)
+    root, failed = torch.linalg.cholesky_ex((correlation + correlation.T) / 2)
+    if failed or not root.isfinite().all():  # more correlated than rounding allows
+        return normals[-1]
+    return FullRankNormal(torch.stack([normal.mean for normal in normals]).mean(0), sd[:, None] * root)
 
 
 def _step(scores: Scores, normal: FullRankNormal, e: torch.Tensor) -> Step | None:
@@ -134,7 +179,18 @@ def _step(scores: Scores, normal: FullRankNormal, e: torch.Tensor) -> Step | Non
         return None
     e, (up, down) = e[good], h[:, good]
     slopes, even = torch.linalg.lstsq(e, (up - down) / 2).solution, (up + down) / 2
-    return Step(even.mean(0), -(slopes + slopes.T) / 2, standard_error(even))
+    rough = roughness((up - down) / 2 - e @ slopes, e.shape[1])
+    return Step(even.mean(0), -(slopes + slopes.T) / 2, standard_error(even), rough)
+
+
+def roughness(left: torch.Tensor, regressors: int) -> float:
+    """The norm of the standard error of the symmetric part of slopes, from the residuals (n, D) of the regression."""
+    return math.sqrt(left.square().sum().item() * regressors / 2) / max(len(left) - regressors, 1)
+
+
+def kept(rho: float, rough: float) -> float:
+    """The share of a new precision in the next one: less where it is noise, which can turn eigenvalues negative."""
+    return rho * min(1.0, ROUGH / max(rough, 1e-300))
 
 
 def standard_error(even: torch.Tensor) -> float:
@@ -148,7 +204,8 @@ def _moved(normal: FullRankNormal, step: Step, rho: float, reach: float) -> tupl
     The shift goes no farther than `reach` sds in each whitened coordinate, an eigenvalue changes at most by WIDEST.
     """
     values, Q = torch.linalg.eigh(step.precision)
-    values = ((1 - rho) + rho * values).clamp(1 / WIDEST, WIDEST)
+    new = kept(rho, step.rough)
+    values = ((1 - new) + new * values).clamp(1 / WIDEST, WIDEST)
     shift = rho * (Q @ ((Q.T @ step.slope) / values))
     length = min(1.0, reach / max(shift.abs().max().item(), 1e-300))
     return normal.moved(length * shift, Q * values.rsqrt()), length < 1

@@ -32,15 +32,22 @@ class Path(NamedTuple):
 
 
 def pathfinder(
-    scores: Scores, starts: torch.Tensor, hessians: Hessians | None = None, *, fewer: int = 1, seed: int = 0
+    scores: Scores,
+    starts: torch.Tensor,
+    hessians: Hessians | None = None,
+    *,
+    values: Scores | None = None,
+    fewer: int = 1,
+    seed: int = 0,
 ) -> list[Path]:
     """The best normal on each path from the starting points (K, D), the path of the largest ELBO first.
 
     scores: of us (n, D). hessians: of us (K, D), where they are cheap; None: BFGS does without.
+    values: the scores without gradients, where they are cheaper.
     fewer: how many times fewer draws must do, where gradients are dear; from SPARSE on, every tenth normal is tried.
     """
     noise, (K, D) = generator(seed, starts), starts.shape
-    counted = Counted(scores)
+    counted, valued = Counted(scores), Counted(values or scores)
     best = torch.full((K,), -torch.inf, dtype=starts.dtype, device=starts.device)
     found: list[FullRankNormal | None] = [None] * K
     limit, every, improved = min(50 + 4 * D, LONGEST), 1 if D <= SMALL and fewer < SPARSE else 10, 0
@@ -48,7 +55,7 @@ def pathfinder(
         if step % every and front.moving.any():
             continue
         normals = _normals(front)
-        elbos = _elbos(counted, normals, DRAWS // fewer, noise)
+        elbos = _elbos(valued, normals, DRAWS // fewer, noise)
         for k in (elbos > best).nonzero()[:, 0].tolist():
             if not representable(normals[k].mean, normals[k].sd, torch.linalg.inv(normals[k].factor).norm(dim=0)):
                 continue
@@ -59,8 +66,9 @@ def pathfinder(
     if not known:
         eye = torch.eye(D, dtype=starts.dtype, device=starts.device)
         known = [(FullRankNormal(start, eye), start) for start in starts]
-    elbos = _elbos(counted, [normal for normal, _ in known], FINAL // fewer, noise)
-    paths = [Path(n, e, end, counted.points) for (n, end), e in zip(known, elbos.tolist(), strict=True)]
+    elbos = _elbos(valued, [normal for normal, _ in known], FINAL // fewer, noise)
+    used = counted.points + valued.points
+    paths = [Path(n, e, end, used) for (n, end), e in zip(known, elbos.tolist(), strict=True)]
     return sorted(paths, key=lambda path: -path.elbo)
 
 

@@ -10,7 +10,7 @@ from credo.inference.gaussian.full_rank import cheap_hessians, full_rank, starti
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
-from tests.cases.densities import BANANA, FUNNEL, logistic, normal
+from tests.cases.densities import BANANA, FUNNEL, Target, logistic, normal
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -59,6 +59,25 @@ def test_what_no_normal_holds_is_never_called_reliable_and_converged(target, see
 def test_a_banana_has_a_heavy_tail(seed):
     found = full_rank(BANANA.scores, BANANA.starts(seed), BANANA.hessians, seed=seed)
     assert weights_of(BANANA.scores, found.normal, 50_000, 5).importance.k_hat > 0.7
+
+
+def _groups(u):
+    """y_j ~ N(z_j, .3), z_j ~ N(0, exp(b)), b ~ N(0, 1), 20 groups: the density has a spike at b = -infinity."""
+    b, z = u[0], u[1:]
+    y = torch.linspace(-1, 1, 20, dtype=u.dtype)
+    return -(b**2) / 2 - (z**2).sum() * (-2 * b).exp() / 2 - 20 * b - ((y - z) ** 2).sum() / 0.18
+
+
+def test_a_hierarchy_is_fitted_where_its_mass_is():
+    """By quadrature over b, with the groups integrated out in closed form: the mean and the sd of b."""
+    target = Target(_groups, 21)
+    found = full_rank(target.scores, 5 * target.starts(1), target.hessians, seed=1)
+    b, y = torch.linspace(-5, 3, 4001, dtype=torch.float64), torch.linspace(-1, 1, 20, dtype=torch.float64)
+    variance = (2 * b).exp()[:, None] + 0.09
+    p = torch.softmax(-(b**2) / 2 - (variance.log() / 2 + y**2 / variance / 2).sum(1), 0)
+    mean = (p * b).sum()
+    sd = (p * (b - mean) ** 2).sum().sqrt()
+    assert found.converged and abs(found.normal.mean[0] - mean) < 0.2 * sd and abs(found.normal.sd[0] / sd - 1) < 0.2
 
 
 def positive(y):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
-from credo.inference.gaussian.natural_gradient import average, natural_gradient
+from credo.inference.gaussian.natural_gradient import _longer, average, natural_gradient
 from tests.cases.densities import FUNNEL, Target, logistic, normal
 
 
@@ -54,3 +54,31 @@ def test_the_average_has_the_mean_covariance(double):
 def test_without_a_density_nothing_is_claimed():
     found = natural_gradient(lambda us: (us[:, 0] * torch.nan, us * torch.nan), standard_normal(2), iterations=12)
     assert not found.converged and found.error == math.inf
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_funnel_is_left_only_at_the_normal_of_least_kl(seed):
+    """Of v ~ N(0, 3), x ~ N(0, exp(v / 2)), 9 of them: E_q[v] = 0 and 1 / Var_q(v) = 1 / 9 + 9 / 2, not Var(v) = 9."""
+    found = natural_gradient(FUNNEL.scores, standard_normal(10), seed=seed)
+    sd = (1 / 9 + 9 / 2) ** -0.5
+    assert not found.converged or (abs(found.normal.mean[0]) < 0.1 * sd and abs(found.normal.sd[0] / sd - 1) < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("left", "far", "factor"),
+    [(-1.0, True, 0.5), (0.0, True, 1.0), (0.2, True, 1.25), (-0.3, False, 1.5), (-1.2, False, 0.7)],
+)
+def test_a_step_is_shortened_by_the_secant_of_the_slope_along_it(left, far, factor):
+    """A slope that is turned round, of iterates that jump between two places, asks for half of the step."""
+    assert _longer(left, 1.0, far) == pytest.approx(factor) and _longer(left, 2.0, far) == 0.5
+
+
+def test_what_is_asked_without_gradients_has_no_part_in_the_steps():
+    asked = []
+
+    def values(us):
+        asked.append(len(us))
+        return logistic().scores(us)[0], torch.full_like(us, torch.nan)
+
+    found = natural_gradient(logistic().scores, standard_normal(10), values=values)
+    assert found.converged and asked == [1000]
