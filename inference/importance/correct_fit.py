@@ -19,7 +19,7 @@ from pyro import poutine
 from ..gaussian.density import Density, prepared
 from ..gaussian.full_rank import Weighed
 from ..gaussian.full_rank_normal import FullRankNormal, Normal
-from ..gaussian.psis import Importance, importance
+from ..gaussian.psis import EVEN, Importance, importance
 from ..pair.pair import Program
 from ..posterior.approximation import Approximation
 from ..posterior.marginals import model_trace
@@ -119,8 +119,9 @@ def look_at_normal(
     entered.
 
     others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU at most;
-    right: the same where k-hat is small. Where the weights can be trusted and there is no other mode, these draws are
-    themselves the weighted ones, if those of a wider mixture, which see more, take longer or are worth too little.
+    right: the same where weights are even or k-hat is small. Where the weights can be trusted and there is no other
+    mode, these draws are themselves the weighted ones, if those of a wider mixture, which see more, take longer or are
+    worth too little.
     """
     found = weighed.importance
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
@@ -130,7 +131,8 @@ def look_at_normal(
         own = Correction(guide.values, found, "")
     wider: Correction | str = f"{len(normal.mean):,} latents"
     if isinstance(normal, FullRankNormal):
-        by = deadline(seconds if own is None or found.k_hat > THIN else right, density.first.device)
+        thin = found.k_hat > THIN and found.ess < EVEN * len(log_weights)
+        by = deadline(seconds if own is None or thin else right, density.first.device)
         normals = [normal, *others]
         for each in near:
             if not any(alike(each, one) for one in normals):
