@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..evaluation.family_fit import FACTORS, MEAN_FIELD
 from ..gaussian.density import prepared
 from ..gaussian.full_rank_normal import generator
 from ..pair.followers import find_followers
@@ -68,7 +69,7 @@ def together(
     try:
         if first.method in NORMAL:
             return _normals(first, simulated, draws, seed)
-        if first.method == NO_PARAMETERS or first.losses:
+        if first.method in (NO_PARAMETERS, MEAN_FIELD, FACTORS) or first.losses:
             return _by_svi(first, simulated, optimiser, steps, draws, seed)
     except Exception as error:  # whatever `vmap` or the program raises: one after another, the fits may be found
         return first_line(error)
