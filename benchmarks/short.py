@@ -2,7 +2,7 @@
 
     python benchmarks/short.py [--steps 80 300] [--only mixture topics] [--repeats 3]
 
-21 programs in the style of Pyro's examples and tutorials. For each of them: CPU seconds of `credo.fit(model, guide,
+Programs in the style of Pyro's examples and tutorials. For each of them: CPU seconds of `credo.fit(model, guide,
 data, steps=n)` over those of `pyro.infer.SVI` with Adam at the same rate and the ELBO that the example takes, n steps.
 One thread. Each measurement is a process of its own, forked from this one after both sides have run once, so that no
 import is counted; what compilers do in the background is counted. The two take turns; the fewest seconds of each count.
