@@ -165,8 +165,9 @@ class Convergence:
         """Begins a new stage at a better point, unless that happened too often."""
         if self.moves == MAX_MOVES:
             return False
-        self.moves += 1
+        self.moves, before = self.moves + 1, self._steps
         self._begin_stage(ahead.point)
+        self._next = max(self._next, before)  # a shorter stage would not see what that one still gained
         return True
 
     def _further(self, average: torch.Tensor, before: torch.Tensor) -> str:

@@ -12,6 +12,7 @@ import credo
 from credo.inference.variational.convergence import (
     MAX_MOVES,
     MAX_STAGES,
+    SLOW,
     Convergence,
     Iterates,
     _drift,
@@ -165,6 +166,22 @@ def test_a_run_goes_on_from_a_better_point_before_it_is_called_converged():
     watch = Convergence(lambda new, old: Gain(0.0, 0.0, 0.0), better=lambda point: points.pop() if points else None)
     assert wobbling(watch).count("move") == 1
     assert watch.verdict.startswith("converged") and watch.moves == 1
+
+
+def test_the_stage_after_a_better_point_is_as_long_as_the_one_before():
+    """Iterates that move on for ever, at a gain that noise hides from a short stage: 2,000 steps lead to Newton's."""
+    torch.manual_seed(2)
+    far = [Better(torch.full((50,), 7.0), 3.0, "m")]
+    watch = Convergence(
+        lambda new, old: Gain(1.0 if far else 0.0, 0.0, 0.0), better=lambda _: far.pop() if far else None
+    )
+    taken = {"move": 0, "anneal": 0}
+    for step in range(1, 20_000):
+        if (action := watch.add(torch.randn(50))) in taken and not taken[action]:
+            taken[action] = step
+        if taken["anneal"]:
+            break
+    assert taken["move"] >= SLOW and taken["anneal"] >= 2 * taken["move"]
 
 
 def test_a_run_for_which_better_points_are_found_again_and_again_is_not_converged():
