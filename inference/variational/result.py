@@ -38,8 +38,9 @@ class Fit:
 
     params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
     plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
-    method: how it was found: "exact", "full rank", "low rank" or "Laplace" without steps, when there are no losses and
-        the plan is empty; "mean field" or "svi" by steps. why: why `guide=None` chose it. exact: the closed form.
+    method: how it was found: "exact", "full rank", "low rank", "Laplace" or one "by fixed draws" without steps, when
+        there are no losses and the plan is empty; "mean field" or "svi" by steps. why: why `guide=None` chose it.
+        exact: the closed form.
         importance: the weights of draws of a normal: Pareto k-hat, effective sample size, log p(data).
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
     codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.

@@ -109,3 +109,13 @@ def test_a_guide_that_is_too_narrow_by_its_parameter_is_found():
 def test_too_few_steps_are_found():
     found = credo.calibrate(cases.normal_mean, trained, Y, simulations=200, draws=99, steps=5, progress=False)
     assert found.method.endswith("all data sets at once") and not found.calibrated
+
+
+def test_mean_field_without_steps_is_calibrated_at_once():
+    def model(y):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(m, 1.0), obs=y)
+
+    found = calibrate.calibrate(model, "mean_field", Y, simulations=20)
+    assert found.method.startswith("fitted by mean field, by fixed draws") and "at once" in found.method
