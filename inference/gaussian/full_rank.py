@@ -162,21 +162,26 @@ def cheap_values(density: Density) -> Scores:
 
 
 def starting_points(density: Density, seed: int) -> torch.Tensor:
-    """Points (K, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is.
+    """`dispersed` points (K, D) of a seed, as many as ascents are for so many latents."""
+    n = PATHS if len(density.first) <= SEVERAL and density.chunk >= DEAR else FEWER
+    with noise(seed):
+        return dispersed(density, n)
+
+
+def dispersed(density: Density, n: int) -> torch.Tensor:
+    """Points (n, D), uniform on -2 to 2 in each coordinate, where the density is finite; `first` where none is.
 
     Each second one is minus the one before, which finds modes at u and -u.
     """
-    n = PATHS if len(density.first) <= SEVERAL and density.chunk >= DEAR else FEWER
-    with noise(seed):
-        half = torch.stack([uniform(density.first) for _ in range(n // 2)])
-        tried = torch.stack([half, -half], 1).flatten(0, 1)
+    half = torch.stack([uniform(density.first) for _ in range((n + 1) // 2)])
+    tried = torch.stack([half, -half], 1).flatten(0, 1)[:n]
+    values, gradients = density.at_each(tried)
+    for _ in range(TRIES):
+        bad = ~(values.isfinite() & gradients.isfinite().all(-1))
+        if not bad.any():
+            return tried
+        tried[bad] = torch.stack([uniform(density.first) for _ in range(int(bad.sum()))])
         values, gradients = density.at_each(tried)
-        for _ in range(TRIES):
-            bad = ~(values.isfinite() & gradients.isfinite().all(-1))
-            if not bad.any():
-                return tried
-            tried[bad] = torch.stack([uniform(density.first) for _ in range(int(bad.sum()))])
-            values, gradients = density.at_each(tried)
     return torch.where(bad[:, None], density.first, tried)
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from ..gaussian.batch_and_match import batch_and_match
-from ..gaussian.density import TRIES, Density, uniform
-from ..gaussian.full_rank import cheap_hessians
+from ..gaussian.density import Density
+from ..gaussian.full_rank import cheap_hessians, dispersed
 from ..gaussian.full_rank_normal import elsewhere, generator, standard
 from ..gaussian.starts import Path, pathfinder
 
@@ -33,8 +33,8 @@ def starts(density: Density, chains: int, seed: int) -> Starts:
     """Starting points and mass matrix; dispersed points and the identity for more than 500 latents."""
     D = len(density.first)
     if D > MOST:
-        return Starts(starting_points(density, chains), density.first.new_ones(D))
-    points = starting_points(density, max(chains, PATHS))
+        return Starts(dispersed(density, chains), density.first.new_ones(D))
+    points = dispersed(density, max(chains, PATHS))
     paths = pathfinder(density.at_each, points, cheap_hessians(density), seed=seed)
     fitted = batch_and_match(density.at_each, paths[0].normal, iterations=ITERATIONS, seed=seed + 1).normal
     if not fitted.factor.isfinite().all():
@@ -61,22 +61,3 @@ def spread(paths: list[Path], chains: int) -> list[Path]:
     ordered = [*modes, *(path for path in paths if not any(path is mode for mode in modes))]
     near = [path for path in ordered if path.elbo > paths[0].elbo - NEGLIGIBLE]
     return [near[c % len(near)] for c in range(chains)]
-
-
-def starting_points(density: Density, chains: int) -> torch.Tensor:
-    """Starting points (chains, D): uniform at random, each second one minus the one before.
-
-    Chains therefore start on both sides of zero, which reveals a posterior with modes at z and -z.
-    """
-    found: list[torch.Tensor] = []
-    for _ in range(chains):
-        tried = -found[-1] if len(found) % 2 else uniform(density.first)
-        for _ in range(TRIES):
-            values, gradients = density.at_each(tried[None])
-            if values.isfinite().all() and gradients.isfinite().all():
-                break
-            tried = uniform(density.first)
-        else:
-            tried = density.first
-        found.append(tried)
-    return torch.stack(found)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from credo.inference.gaussian.density import density
+from credo.inference.gaussian.full_rank import dispersed
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.gaussian.starts import Path
-from credo.inference.mcmc.starts import MOST, spread, starting_points, starts
+from credo.inference.mcmc.starts import MOST, spread, starts
 
 Y = torch.tensor([1.0, -0.5, 2.0])
 
@@ -92,6 +93,6 @@ def coin(flips):
 
 
 def test_each_second_chain_starts_at_minus_the_one_before():
-    points = starting_points(density(coin, (torch.tensor([1.0, 1.0, 0.0, 1.0]),), None), 4)
+    points = dispersed(density(coin, (torch.tensor([1.0, 1.0, 0.0, 1.0]),), None), 4)
     assert points.shape == (4, 1) and (points.abs() <= 2).all()
     assert torch.equal(points[1::2], -points[::2]) and points[0] != points[2]
