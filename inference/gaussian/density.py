@@ -30,8 +30,7 @@ from ..runtime.state import State, entered, new_state, snapshot
 from ..runtime.vectorise import NewTensors, at_once, draw_each, is_out_of_memory
 from .requirements import refuse_unsampleable, start
 
-WIDE = 2.0  # starting points are uniform on (-WIDE, WIDE) in unconstrained space, as in Stan
-TRIES = 100  # starting points, until one has a finite density and gradient
+WIDE, TRIES = 2.0, 100  # starting points are uniform on (-WIDE, WIDE), as in Stan; at most TRIES until one is finite
 MOST = 2**26  # numbers of a deterministic site in all draws
 LIVE = 8  # tensors as large as the largest one that a gradient keeps until it is done
 Scored = tuple[torch.Tensor, torch.Tensor]  # (log density in nats, its gradient)
@@ -200,8 +199,8 @@ def density(model: Program, data: tuple[Any, ...], summed: Summed | None) -> Den
     found = Density(model, data, summed, tuple(sites), shapes, transforms, counted, follow, u)
     found = found._replace(first=_start(found))
     found = found._replace(chunk=max(1, at_once(lambda: found.at(found.first)) // LIVE))
-    forms = (found, found._replace(writes=True))
-    return next((form._replace(vectorised=True) for form in forms if _can_batch(form)), found)
+    batched = (form._replace(vectorised=True) for form in (found, found._replace(writes=True)) if _can_batch(form))
+    return next(batched, found)
 
 
 def uniform(like: torch.Tensor) -> torch.Tensor:
