@@ -74,9 +74,9 @@ def record(
                 raise NotCaptured(_reason(error)) from error
         if new := sorted(set(pyro.get_param_store().keys()) - known):
             raise NotCaptured(f"parameter {new[0]!r} appears in some runs only")
-        lines = [_lines(tape) for tape in found]
+        lines, others = (_lines(tape) for tape in found)
         recording, used = _finished(found[1])
-        if difference := _difference(found[0], found[1], *lines, used):
+        if difference := _difference(found[0], found[1], lines, others, used):
             raise NotCaptured(difference)
         return _interpreted(recording, [*inputs, *recording.constants])
 

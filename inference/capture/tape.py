@@ -135,7 +135,7 @@ class Tape(TorchDispatchMode):
             return func(*map(self._value_of, args), **kwargs)
         node = known[0].node if known[0] is not None else None
         readable = self.readable | (self.constants.keys() - self.changed)
-        if func is not aten._local_scalar_dense.default or not is_of_the_data(node, readable):
+        if func is not aten._local_scalar_dense.default or node is None or not is_of_the_data(node, readable):
             raise RuntimeError(ESCAPED)
         value: Value = func(*args)
         self.found.append((node, value))

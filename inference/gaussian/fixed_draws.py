@@ -86,7 +86,7 @@ def difference(one: Normal, two: Normal) -> float:
 
 def draws(pairs: int, M: int, like: torch.Tensor, seed: int) -> torch.Tensor:
     """e (2 pairs, M), for each e also -e, whose covariance is I; whose variances are 1, where pairs are few."""
-    sobol: Any = torch.quasirandom.SobolEngine(M, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+    sobol: Any = torch.quasirandom.SobolEngine(M, scramble=True, seed=seed)
     uniform = sobol.draw(pairs, dtype=torch.float64)
     half = 1e-6
     e = torch.special.ndtri(uniform.clamp(half, 1 - half)).to(like)

@@ -77,7 +77,8 @@ def full_rank(
     draws: whose importance weights are computed; natural gradients take a sixteenth as many antithetic pairs.
     """
     paths = pathfinder(scores, starts, hessians, values=values, fewer=_fewer(draws), seed=seed)
-    D, used, found = starts.shape[1], paths[0].gradients, []
+    D, used = starts.shape[1], paths[0].gradients
+    found: list[tuple[Any, str, bool, float]] = []  # the fields of FullRank before its gradients
     if D <= MOST:
         eye = torch.eye(D, dtype=starts.dtype, device=starts.device)
         for attempt, start in enumerate((paths[0].normal, FullRankNormal(starts[0], NARROW * eye))):
@@ -94,7 +95,8 @@ def full_rank(
     weighed = [weights_of(values or scores, normal, draws, seed + 3) for normal, *_ in found]
     best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
     looked, more = looked_at(values or scores, found[best][0], draws, seed + 3, weighed[best])
-    return FullRank(*found[best], used + draws * (len(found) - 1) + more, looked, paths)
+    normal, method, converged, error = found[best]
+    return FullRank(normal, method, converged, error, used + draws * (len(found) - 1) + more, looked, paths)
 
 
 def _fewer(draws: int) -> int:

@@ -80,7 +80,8 @@ def place_in(guide: Any, normal: Normal) -> None:
     """
     if isinstance(guide, AutoNormal):
         begin = 0
-        for name, _ in guide.prototype_trace.iter_stochastic_nodes():
+        sites: Any = guide.prototype_trace
+        for name, _ in sites.iter_stochastic_nodes():
             loc, scale = guide._get_loc_and_scale(name)
             at = slice(begin, begin + loc.numel())
             deep_setattr(guide.locs, name, normal.mean[at].reshape(loc.shape).to(loc))
@@ -91,7 +92,7 @@ def place_in(guide: Any, normal: Normal) -> None:
         guide.loc.copy_(normal.mean)
     if isinstance(guide, AutoLowRankMultivariateNormal):
         assert isinstance(normal, LowRankNormal)
-        guide.scale = normal.scale.to(guide.loc)
+        setattr(guide, "scale", normal.scale.to(guide.loc))
         W = normal.directions * normal.stretch.sqrt()
         with torch.no_grad():
             guide.cov_factor.zero_()

@@ -117,12 +117,13 @@ def _drawn_together(fit: Approximation) -> frozenset[str]:
     nodes: dict[str, Site] = dict(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data).nodes)
     rows = rows_of(fit.data)[1]
     seen = {f.name for s in nodes.values() if s["type"] == "sample" and s["is_observed"] for f in s["cond_indep_stack"]}
+    again = latent(other)
     found, auxiliary = set(), latent(guide, auxiliary=True).keys() - latent(guide).keys()
     for name, site in latent(guide).items():
         sizes = {f.name: f.size for f in nodes[name]["cond_indep_stack"]} if name in nodes else {}
         if kind(site["fn"]) != "Delta" or not any(plate in seen and size == rows for plate, size in sizes.items()):
             continue
-        if not auxiliary and torch.equal(site["value"], other.nodes[name]["value"]):
+        if not auxiliary and torch.equal(site["value"], again[name]["value"]):
             raise ValueError(
                 f"site {name!r}: the guide has a point estimate for each row, which has no likelihood; give it a "
                 f"distribution with a density"
@@ -143,7 +144,7 @@ def _rows_from_model(pair: Pair, guide: Program, together: frozenset[str]) -> Pr
         kept = poutine.block(guide, hide_fn=lambda site: site["name"] in together or is_index(site))
         trace = poutine.trace(kept).get_trace(*data)  # its plates may have the rows of the fit
         shared = {name: site["value"] for name, site in latent(trace).items()}
-        poutine.block(HeldSites(shared)(pair.model), expose=together)(*data)
+        poutine.block(HeldSites(shared)(pair.model), expose=list(together))(*data)
 
     return program
 
