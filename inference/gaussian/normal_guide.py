@@ -92,7 +92,8 @@ def place_in(guide: Any, normal: Normal) -> None:
         guide.loc.copy_(normal.mean)
     if isinstance(guide, AutoLowRankMultivariateNormal):
         assert isinstance(normal, LowRankNormal)
-        setattr(guide, "scale", normal.scale.to(guide.loc))
+        own: Any = guide  # setting a PyroParam takes its value
+        own.scale = normal.scale.to(guide.loc)
         W = normal.directions * normal.stretch.sqrt()
         with torch.no_grad():
             guide.cov_factor.zero_()
