@@ -6,6 +6,7 @@ Files, in the order in which to read them:
     mixture.py      mixtures of normal and Student distributions: proposals
     adapted.py      a mixture fitted to its own weighted draws
     chart.py        the coordinates of a density, or with the latents of groups decentred
+    nested.py       a normal at each of many values of the few latents that bend the others
     correction.py   weighted draws of a posterior, and whether they can be trusted
     guide_draws.py  draws of any guide with their weights
     correct_fit.py  the look at a fit: both kinds of weighted draws

@@ -13,13 +13,14 @@ import torch
 from ..distributions.divergence import parts
 from ..gaussian.density import Density, uniform
 from ..gaussian.full_rank import cheap_hessians
-from ..gaussian.full_rank_normal import FullRankNormal
+from ..gaussian.full_rank_normal import FullRankNormal, elsewhere
 from ..gaussian.psis import Importance
 from ..gaussian.starts import pathfinder
 from ..runtime.generators import noise
 from .adapted import ENOUGH, ROUNDS, Drawn, adapted
 from .budget import Deadline, OutOfTime, price
 from .chart import Chart, decentred
+from .nested import nested
 
 DRAWS = 4000
 SEARCHED = 100  # latents up to which ascents from dispersed points look for other modes
@@ -96,22 +97,32 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
     searched = _modes(chart, seed, STARTS) if search else []
     if good and all(any(alike(mode, normal) for normal in normals) for mode in searched):
         return looks
-    return [*looks, _look(chart, [*searched, *normals], draws, seed)]
+    looks.append(_look(chart, [*searched, *normals], draws, seed))
+    around = normals[0] if normals else searched[0]
+    if looks[-1].doubt and not any(elsewhere(mode, around) for mode in searched + normals) and _newton(chart):
+        drawn = nested(chart, around, draws=draws, seed=seed + 13)
+        if drawn is not None:
+            looks.append(_Look(chart, drawn, _few(drawn.importance, draws), around))
+    return looks
 
 
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
     drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11, by=chart.by)
-    found, doubt, cut = drawn.importance, "", drawn.cut
-    if not found.reliable and not (found.k_hat < 1 and found.ess > EVENLY * draws):
-        doubt = f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"
-    elif found.ess < max(LEAST, SHARE * draws):
-        doubt = f"{draws:,} weighted draws are worth {found.ess:.0f}"
-    elif drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
+    found, cut = drawn.importance, drawn.cut
+    doubt = _few(found, draws)
+    if not doubt and drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
         again = adapted(chart.values, normals, draws=draws, seed=seed + 12, by=chart.by)
         doubt, cut = disagreement(found, [again.importance]), again.cut
     if doubt and cut:
         raise OutOfTime
     return _Look(chart, drawn, doubt, normals[0])
+
+
+def _few(found: Importance, draws: int) -> str:
+    """Why weights cannot be trusted by themselves; "" if they can."""
+    if not found.reliable and not (found.k_hat < 1 and found.ess > EVENLY * draws):
+        return f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"
+    return f"{draws:,} weighted draws are worth {found.ess:.0f}" if found.ess < max(LEAST, SHARE * draws) else ""
 
 
 def disagreement(found: Importance, others: list[Importance]) -> str:
