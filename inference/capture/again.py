@@ -58,6 +58,7 @@ class Again:
         self.inputs[self.first_data : self.first_data + len(tensors)] = tensors
         loss = self._run()
         if loss is not None:
+            self.form.accept()
             self.replay.recorded.taken += 1
             count_step(self.found, self.replay)
         return loss
@@ -81,7 +82,8 @@ class Again:
             return None
         if self.form.other and self.captures.data_changes < PROBES:
             return None
-        if reads is not None and (self.form.changed or recorded.reads(self.replay.inputs) != reads.values):
+        of_data = reads is not None and bool(reads.positions)
+        if (of_data and self.form.changed) or (reads and recorded.reads(self.replay.inputs) != reads.values):
             return None
         return tensors
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..runtime.reachable import FEW, LIBRARIES, reachable
+from ..runtime.reachable import FEW, LIBRARIES, is_the_users, reachable
 
 Readers = dict[str, Callable[[], Any]]  # {name: a function that reads its present value}
 
@@ -49,15 +49,20 @@ def outside_readers(programs: Any) -> Readers:
         elif isinstance(thing, list) and len(thing) <= FEW:
             for i in range(len(thing)):
                 found[f"{id(thing)}.[{i}]"] = functools.partial(_entry, thing, i)
+        elif is_the_users(thing):  # what its class holds is read through it
+            owner = type(thing)
+            own = [name for base in owner.__mro__ if _holds_settings(base) for name in vars(base)]
+            names = [name for name in own if not name.startswith("__")]
+            found |= {f"{owner.__qualname__}.{name}": functools.partial(getattr, owner, name, None) for name in names}
     return found
 
 
 def tensors_of(readers: Readers, constants: Sequence[torch.Tensor]) -> list["Held"]:
     """Where a program finds the tensors that its recording holds as `constants`."""
     places = {t.data_ptr() for t in constants if t.numel()}
-    found = [Held(name, read, _or_none(read)) for name, read in readers.items()]
-    plain = (one for one in found if type(one.tensor) is torch.Tensor and one.tensor.layout is torch.strided)
-    return [one for one in plain if one.tensor.data_ptr() in places]
+    found = ((name, read, _or_none(read)) for name, read in readers.items())
+    plain = (one for one in found if type(one[2]) is torch.Tensor and one[2].layout is torch.strided)
+    return [held for one in plain if (held := Held(*one, one[2].data_ptr())).place in places]
 
 
 class Held(NamedTuple):
@@ -66,11 +71,15 @@ class Held(NamedTuple):
     name: str
     read: Callable[[], Any]
     tensor: torch.Tensor
+    place: int  # in memory
 
 
 def replaced(held: Iterable[Held]) -> str | None:
-    """The name of the first tensor in whose place there is another one now; None if all are as they were."""
-    return next((one.name.split(".")[-1] for one in held if _or_none(one.read) is not one.tensor), None)
+    """The name of the first tensor in whose place there is another one now, or that has other memory (`x.data = y`);
+    None if all are as they were.
+    """
+    other = (one for one in held if _or_none(one.read) is not one.tensor or one.tensor.data_ptr() != one.place)
+    return next((one.name.split(".")[-1] for one in other), None)
 
 
 def current_values(scalars: Readers) -> tuple[Any, ...]:

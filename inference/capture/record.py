@@ -116,7 +116,7 @@ def _finished(tape: Tape) -> tuple[Recording, list[int]]:
     _nan_for_failed_factors(graph)
     graph.eliminate_dead_code()
     used = [i for i, node in enumerate(tape.constants) if node.users]
-    constants = [tensor for node, tensor in tape.constants.items() if node.users]
+    constants = [tensor.detach() for node, tensor in tape.constants.items() if node.users]
     for node in tape.constants:  # as the empty tensor that each pyro.plate makes
         if not node.users:
             graph.erase_node(node)

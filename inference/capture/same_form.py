@@ -8,7 +8,7 @@ another form.
 import math
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from torch import nn
 from ..runtime.arguments import UNSIGNED, Arguments
 
 SCALARS = (bool, int, float, str, type(None))  # compared by type and value
-ARRAYS = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
+ARRAYS = tuple(map(np.dtype, ("float64", "float32", "int64", "int32", "int16", "int8", "bool")))
 
 
 class Call(NamedTuple):
@@ -48,7 +48,7 @@ class KnownTensor:
 
 @dataclass
 class SameForm:
-    """The form of a call. other, changed: what the last call of `tensors` found."""
+    """The form of a call. other, changed, new: what the last call of `tensors` found."""
 
     known: list[KnownTensor | Callable[[Any], bool]]  # of each argument, in the order of the call; or: is it the same?
     named: tuple[str, ...]
@@ -56,14 +56,18 @@ class SameForm:
     places: list[int]  # of the tensors among the arguments: the order in which the program gets them
     other: bool = False  # whether one was another tensor than in the call before
     changed: bool = False  # whether one may hold other values
+    new: list[tuple[KnownTensor, Any, int | None]] = field(default_factory=list)  # those with their present versions
 
     def tensors(self, call: Call) -> list[torch.Tensor] | None:
-        """The tensors among the arguments as the program gets them, in its order; None for another form."""
+        """The tensors among the arguments as the program gets them, in its order; None for another form.
+
+        They count as seen once `accept` is called: a step that is not taken has seen nothing.
+        """
         arguments = call.arguments
         if len(arguments) != len(self.known) or tuple(call.named) != self.named or call.rows != self.rows:
             return None
         found: list[torch.Tensor] = []
-        new: list[tuple[KnownTensor, Any, int | None]] = []
+        self.new = []
         other = changed = False
         for value, known in zip(arguments, self.known, strict=True):
             if not isinstance(known, KnownTensor):
@@ -79,14 +83,17 @@ class SameForm:
             if value is not known.seen or version is None or version != known.version:
                 if not (known.may_have_gaps or _is_finite(tensor)):
                     return None
-                new.append((known, value, version))
+                self.new.append((known, value, version))
                 changed, other = True, other or value is not known.seen
         if other and len(set(map(id, found))) < len(found):  # one tensor twice is another form
             return None
-        for known, value, version in new:
-            known.seen, known.version = value, version
         self.other, self.changed = other, changed
         return [found[i] for i in self.places] if self.named else found
+
+    def accept(self) -> None:
+        """Notes the tensors of the last call as seen."""
+        for known, value, version in self.new:
+            known.seen, known.version = value, version
 
 
 def same_form(call: Call, given: Arguments, gaps: Collection[str]) -> SameForm | None:

@@ -75,7 +75,7 @@ class Tape(TorchDispatchMode):
             raise TypeError("it reads a sparse tensor, or an object that is not a plain tensor")
         with self.graph.inserting_after(self.last):
             self.last = self.graph.placeholder(f"constant{len(self.constants)}")
-        self.constants[self.last] = tensor.detach()
+        self.constants[self.last] = tensor  # itself: below autograd a detached one counts other changes
         changes = id(tensor) in self.changing
         if changes:
             self.changed.add(self.last)
@@ -131,11 +131,14 @@ class Tape(TorchDispatchMode):
     def _value(self, func: Any, args: Any, kwargs: Any) -> Any:
         """What an operator returns whose result goes into Python. Raises RuntimeError if that changes with the step."""
         known = [self._known(value) for value in args if isinstance(value, torch.Tensor)]
-        if all(found is None or found.fixed is not None for found in known):
+        is_number = (
+            func is aten._local_scalar_dense.default
+        )  # of a tensor outside of the program it is read again later
+        if all(k.fixed is not None and (k.made or not is_number) if k else not is_number for k in known):
             return func(*map(self._value_of, args), **kwargs)
-        node = known[0].node if known[0] is not None else None
+        node = self.node_of(args[0])
         readable = self.readable | (self.constants.keys() - self.changed)
-        if func is not aten._local_scalar_dense.default or node is None or not is_of_the_data(node, readable):
+        if not is_number or not is_of_the_data(node, readable):
             raise RuntimeError(ESCAPED)
         value: Value = func(*args)
         self.found.append((node, value))

@@ -134,7 +134,7 @@ class Convergence:
             far = self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
             return "replan" if ahead is None or not self._move(ahead) else "move"
-        self._cut = promise or self._cut
+        self._cut = (promise if over else "") or self._cut
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))

@@ -284,6 +284,59 @@ def test_another_tensor_in_the_closure_is_noticed(unprobed, again):
     assert "'by', a tensor outside of the program, is replaced again and again" in runs[0].plan.compiled
 
 
+class Setting:
+    """Settings of a class, read through an object of it."""
+
+    scale = 1.0
+
+
+SETTINGS = Setting()
+TEMPERATURE = torch.tensor(1.0)
+LIMIT = torch.tensor(2.0)
+
+
+def test_numbers_and_tensors_read_through_objects_and_by_value_are_noticed(unprobed, again, monkeypatch):
+    """A number of a class, the value of a tensor outside of the program, a branch on one, and `tensor.data = other`."""
+    weights = torch.ones(4)
+
+    def model(y):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 2.0).to_event(1))
+        shift = 1.0 if LIMIT > 1 else 3.0
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z.sum() * weights + shift, float(TEMPERATURE) * SETTINGS.scale), obs=y)
+
+    changes = (
+        lambda: monkeypatch.setattr(Setting, "scale", 2.0),
+        lambda: TEMPERATURE.fill_(0.3),
+        lambda: LIMIT.fill_(0.5),
+        lambda: setattr(weights, "data", torch.tensor([1.0, 2.0, 3.0, 4.0])),
+    )
+    try:
+        for change in changes:
+            runs = [begun(compile, Y, model=model) for compile in (True, False)]
+            assert again[-1]
+            change()
+            agree(runs, Y)
+    finally:
+        TEMPERATURE.fill_(1.0)
+        LIMIT.fill_(2.0)
+
+
+def test_data_from_which_python_reads_another_number_stay_another_step(unprobed, again):
+    """Several steps on each batch of sequences: the second one has seen the data of the first, not the recording."""
+
+    def model(y, lengths):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 2.0).to_event(1))
+        longest = int(lengths.max())
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(z.sum() + torch.arange(longest).sum() / 10, 1.0), obs=y)
+
+    short, long = torch.tensor([1, 2, 3, 4]), torch.tensor([1, 9, 3, 2])
+    runs = [begun(compile, Y, short, model=model) for compile in (True, False)]
+    assert again[-1]
+    agree(runs, Y, long, steps=5)
+
+
 def shifting():
     by = torch.tensor(0.5)
 
