@@ -23,7 +23,7 @@ from ..gaussian.full_rank_normal import FullRankNormal
 from ..gaussian.low_rank_normal import LowRankNormal
 from ..gaussian.normal_guide import place_in
 from ..gaussian.smaller_family import best_in_family
-from ..importance.budget import clock
+from ..importance.budget import clock, deadline, price
 from ..importance.correct_fit import GOOD, look_at_normal
 from ..pair.mean_field import MeanField
 from ..planning.plan import Plan
@@ -45,7 +45,8 @@ FAMILIES: dict[type, str] = {
     AutoDiagonalNormal: MEAN_FIELD,
     AutoLowRankMultivariateNormal: FACTORS,
 }
-MOST = 1000  # latents
+MOST = 200  # latents: with more SVI is faster
+GRADIENTS, LONGEST = 10_000, 10.0  # gradients that a search takes, about, and the seconds of CPU that they may cost
 LITTLE = {MEAN_FIELD: 1e-4, FACTORS: 2e-3}  # nats gained in 8 steps, below which an ascent ends
 LARGE = 0.1  # error of a mean in sds, or of a log sd, of a search that did not converge, from which SVI is tried
 REMEDY = (
@@ -74,6 +75,9 @@ def family_fit(begun: Begun, guide: Any, settings: Settings, data: tuple[Any, ..
     rank = getattr(guide, "rank", None) or round(D**0.5)
     family = mean_field if method == MEAN_FIELD else partial(few_factors, rank=rank)
     with entered(state), default_dtype(density.first.dtype):
+        by = deadline(LONGEST, begun.state.device)
+        if GRADIENTS * price(lambda n: density.at_each(density.first.expand(n, -1)), density.chunk, by) > LONGEST:
+            raise NotThisWay("a gradient of its density takes too long for a search on fixed draws")
         try:
             found = best_in_family(density, family, LITTLE[method], settings.seed)
         except torch.linalg.LinAlgError as error:

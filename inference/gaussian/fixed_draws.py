@@ -56,7 +56,8 @@ def on_fixed_draws(
     """
     counted = Counted(scores)
     M, D = families[0].noise, len(families[0].normal(families[0].start).mean)
-    pairs = max(FEWEST, _power(2 * M)) if MORE * _power(2 * M) <= largest else FEWEST
+    many = _power(2 * M)  # with so many the covariance of the draws is I; a second round must be possible
+    pairs = max(FEWEST, many) if MORE * many <= largest and MORE * many * D <= NUMBERS else FEWEST
     e = draws(pairs, M, families[0].start, seed)
     tried = [(family, *_best(counted, family, family.start, e, little)[:2]) for family in families]
     found = [each for each in tried if math.isfinite(each[2])]
@@ -68,7 +69,7 @@ def on_fixed_draws(
         pairs, before = MORE * pairs, normal
         theta, elbo, gain = _best(counted, family, theta, draws(pairs, M, theta, seed + pairs), little)
         normal = family.normal(theta)
-        error = difference(before, normal) / math.sqrt(1 + MORE)
+        error = difference(before, normal) / math.sqrt(1 + MORE) if math.isfinite(elbo) else math.inf
         if error < ERROR and gain < MORE * GAIN:
             return Fixed(normal, elbo, error, True, counted.points)
     return Fixed(normal, elbo, error, False, counted.points)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+TICK = 1e-9  # seconds that a run costs at least: a coarse clock may show none
 GROWTH = 4  # of the number of runs, until the price of one shows beside what every call costs
 
 
@@ -60,5 +61,5 @@ def price(run: Callable[[int], Any], most: int, by: Deadline) -> float:
         run(n)
         taken = clock(by.device) - begun
         if n >= most or GROWTH * taken > by.left / 20:
-            return taken / n
+            return max(taken / n, TICK)
         n = min(GROWTH * n, most)

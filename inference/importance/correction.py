@@ -32,7 +32,7 @@ FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower,
 WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained values, that numbers just hold
 FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall by DROP there either is improper
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
-HESSIANS = 50  # Hessians at one point, which the time that is left must pay for, if the ascents take any
+HESSIANS, FEW = 50, 15  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
 
@@ -99,7 +99,7 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
         return looks
     looks.append(_look(chart, [*searched, *normals], draws, seed))
     around = normals[0] if normals else searched[0]
-    if looks[-1].doubt and not any(elsewhere(mode, around) for mode in searched + normals) and _newton(chart):
+    if looks[-1].doubt and not any(elsewhere(mode, around) for mode in searched + normals) and _newton(chart, FEW):
         drawn = nested(chart, around, draws=draws, seed=seed + 13)
         if drawn is not None:
             looks.append(_Look(chart, drawn, _few(drawn.importance, draws), around))
@@ -154,14 +154,14 @@ def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     return kept
 
 
-def _newton(chart: Chart) -> bool:
-    """Whether the ascents take Hessians: where they are known, and cheap beside the time that is left."""
+def _newton(chart: Chart, hessians: int = HESSIANS) -> bool:
+    """Whether Hessians are taken: where they are known, and so many are cheap beside the time that is left."""
     if chart.decentred:
         return False
     if chart.by is not None:
         first, D = chart.density.first, len(chart.density.first)
         each = price(lambda n: chart.scores(first.expand(n, -1)), min(D, chart.density.chunk), chart.by)
-        if D * each > chart.by.left / HESSIANS:
+        if D * each > chart.by.left / hessians:
             return False
     return cheap_hessians(chart.density) is not None
 
@@ -211,9 +211,9 @@ def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints
     points = torch.cat([mean[None], mean + reach, mean - reach])
     values = chart.values(points)
     seen = torch.cat([log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
-    fall = seen.nan_to_num(nan=-torch.inf).max() - values[1:]
-    flat = (fall < DROP).nonzero()[:, 0]
-    flat = flat[~_falls(chart, mean, points[1:][flat] - mean, torch.maximum(seen.max(), values[1:][flat]))]
+    highest = seen.nan_to_num(nan=-torch.inf).max()
+    flat = (highest - values[1:] < DROP).nonzero()[:, 0]
+    flat = flat[~_falls(chart, mean, points[1:][flat] - mean, torch.maximum(highest, values[1:][flat]))]
     if len(flat):
         way = ways[int(flat[0]) % len(ways)]
         names = [n for n, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]

@@ -15,7 +15,7 @@ from ..runtime.sites import latent
 from ..runtime.state import reading, snapshot
 from ..runtime.traced import traced
 from ..runtime.vectorise import draw
-from .budget import Deadline, clock
+from .budget import TICK, Deadline, clock
 
 MOST = 4000  # draws, where they are cheap
 FEWEST = 200
@@ -68,7 +68,7 @@ def guide_draws_within(fit: Approximation, by: Deadline, seed: int) -> GuideDraw
 
     if (one := seconds(1)) * FEW / 4 > share:  # a call runs the pair several times
         return None
-    each = max((many := seconds(FEW)) - one, many / FEW) / FEW
+    each = max((many := seconds(FEW)) - one, many / FEW, TICK) / FEW
     if FEWEST * each > by.left / 2:
         return None
     n = max(FEWEST, min(MOST, int((share - one - many) / each)))

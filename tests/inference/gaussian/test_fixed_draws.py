@@ -87,3 +87,21 @@ def test_the_moments_of_the_draws_are_those_of_the_normal(pairs, M, double):
     covariance = e.T @ e / len(e) - torch.eye(M)
     assert (covariance.abs().max() < 1e-10) == (pairs >= 2 * M)
     torch.testing.assert_close(e.pow(4).mean(), torch.tensor(3.0), rtol=0.1, atol=0)
+
+
+def test_a_round_whose_draws_have_no_density_is_no_evidence_of_convergence():
+    """The first round has 32 pairs; the later ones have draws further away."""
+
+    def scores(us):
+        value, gradient = gamma(us)
+        return torch.where((us < 0.8).all(1) | torch.tensor(len(us) <= 64), value, torch.nan), gradient
+
+    found = on_fixed_draws(scores, [mean_field(near(0.0, 2.0))])
+    assert found is None or not found.converged and found.error == math.inf
+
+
+@pytest.mark.parametrize("D", [256, 600])
+def test_a_second_round_is_possible_with_many_latents(D):
+    start = FullRankNormal(torch.zeros(D, dtype=torch.float64), torch.eye(D, dtype=torch.float64))
+    found = on_fixed_draws(lambda us: (-us.square().sum(1) / 2, -us), [mean_field(start)])
+    assert found.converged and found.error < 0.02

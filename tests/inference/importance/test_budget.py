@@ -53,3 +53,10 @@ def test_a_dear_run_is_made_twice_at_most():
     calls = []
     price(lambda n: (calls.append(n), busy(0.02)), 1000, deadline(0.3, CPU))
     assert calls == [1, 1]
+
+
+def test_a_clock_that_stands_still_gives_a_price_too(monkeypatch):
+    """As where CPU time comes in ticks of 4 ms or more."""
+    by = deadline(100.0, CPU)
+    monkeypatch.setattr("credo.inference.importance.budget.clock", lambda device: 0.0)
+    assert 0 < price(lambda n: None, 64, by) < 1e-6

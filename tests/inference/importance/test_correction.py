@@ -162,4 +162,5 @@ def test_a_normal_beside_the_mass_of_a_proper_posterior_does_not_make_it_imprope
     D = len(density.first)
     with entered(state), default_dtype(torch.float64):
         mean, sds = torch.full((D,), -1.0).double(), torch.full((D,), 0.3).double().diag()
-        assert doubt in (found := is_improper(Chart(density), mean, sds, mean[:0])) and bool(found) == bool(doubt)
+        for seen in (mean[:0], torch.full((1,), torch.nan).double()):  # also with a draw that has no density
+            assert doubt in (found := is_improper(Chart(density), mean, sds, seen)) and bool(found) == bool(doubt)
