@@ -57,7 +57,8 @@ AUTOGUIDES: dict[type, str] = {
 }  # of Pyro's, with their words
 PROPER = "give each latent a proper prior, or leave out those of which the data says nothing"
 LIKELY = 20.0  # nats of the ELBO that the normals of a wider mixture may lie below the best: they fit curves badly
-SHORT, LONG = 1.0, 2.0  # seconds of CPU of the look at a normal that is not right: as long as its search, within these
+FEW = "at rest, but its draws are worth few of the posterior"  # why a search ended
+SHORT, LONG = 1.0, 3.0  # seconds of CPU of the look at a normal that is not right: as long as its search, within these
 NO_NORMAL, FAR = 1.0, 0.3  # k-hat, and error of a mean in sds, beyond which a normal that has not converged is none
 
 
@@ -88,7 +89,8 @@ def gaussian_fit(
     """The fit for a word of `METHODS`. warnings: for the user, at the end of the call.
 
     begun: the model on its data, checked with any guide. own: an autoguide of the user's that gets the normal.
-    sure: NotThisWay is raised also where the search would take long, or found nothing like the posterior.
+    sure: NotThisWay is raised also where the search would take long, or found nothing like the posterior that weights
+    correct.
     Raises ValueError for "laplace" where the density has no mode; NotThisWay for a model that SVI can fit and this
     cannot.
     """
@@ -116,14 +118,12 @@ def gaussian_fit(
         k_hat = found.weighed.importance.k_hat
         if flat := _flat(density, found):
             found = found._replace(stopped=f"not converged: {flat}")
-        elif sure and not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR):
-            raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
         look = None
         if not flat and (isinstance(found.normal, FullRankNormal) or D > MOST):
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
             spent = clock(begun.state.device) - started
-            wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, LEAST)
+            wrong = max(SHARE * spent, min(max(spent, SHORT), LONG))
             likely = [path for path in found.paths if path.elbo > found.paths[0].elbo - LIKELY]
             look = look_at_normal(
                 density,
@@ -132,9 +132,13 @@ def gaussian_fit(
                 others,
                 near=[dense(path.normal) for path in likely] if D <= SEARCHED else [],
                 seconds=wrong,
-                right=right,
+                right=max(SHARE * spent, LEAST),
                 seed=settings.seed,
             )
+    rough = not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR)
+    right = look is not None and look.correction is not None and look.correction.trusted
+    if sure and not flat and rough and not right:
+        raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):
         if isinstance(found.normal, FullRankNormal):
@@ -186,8 +190,8 @@ def _guide_of(
 def _full_rank(density: Density, seed: int) -> Found:
     found = approximate(density, seed)
     how = f"{found.method}, {found.gradients:,} gradients, means within {found.error:.2g} sds by the noise of the draws"
-    stopped = f"{'converged' if found.converged else 'not converged'}: {how}"
-    return Found(found.normal, found.error, stopped, found.weighed, found.paths)
+    ended = "converged" if found.converged else FEW if found.rests else "not converged"
+    return Found(found.normal, found.error, f"{ended}: {how}", found.weighed, found.paths)
 
 
 def _low_rank(density: Density, seed: int) -> Found:

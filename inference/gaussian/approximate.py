@@ -56,4 +56,4 @@ def grouped(
     weighed, used = looked_at(values or scores, found.normal, draws, seed + 3)
     how = f"natural gradient in {len(groups.local):,} groups"
     gradients = paths[-1].gradients + found.gradients + used
-    return FullRank(found.normal, how, found.converged, found.error, gradients, weighed, paths)
+    return FullRank(found.normal, how, found.converged, found.error, gradients, weighed, paths, found.rests)

@@ -4,8 +4,8 @@
 
 Where natural gradients do not come to rest, they are tried again from a narrow normal at a starting point: an ascent
 may have ended in the spike of a hierarchy at scale zero. Batch and match is tried where they do not come to rest again,
-and alone where latents are so many that natural gradients would need too many draws. Of those that converged, or of all
-if none did, the normal of the larger effective sample size is taken.
+and alone where latents are so many that natural gradients would need too many draws. Of those whose log evidence is not
+much smaller, and of those that converged, if any did, the normal of the larger effective sample size is taken.
 """
 
 import math
@@ -59,6 +59,7 @@ class FullRank(NamedTuple):
     gradients: int
     weighed: Weighed  # by draws of the normal
     paths: list[Path]  # the best one first: paths that end in other modes have other ends
+    rests: bool = False  # whether the error is small, whatever draws of the normal are worth
 
 
 def full_rank(
@@ -78,33 +79,39 @@ def full_rank(
     """
     paths = pathfinder(scores, starts, hessians, values=values, fewer=_fewer(draws), seed=seed)
     D, used = starts.shape[1], paths[0].gradients
-    found: list[tuple[Any, str, bool, float]] = []  # the fields of FullRank before its gradients
+    found: list[tuple[Any, str, bool, float, bool]] = []  # normal, method, converged, error, rests
     if D <= MOST:
         eye = torch.eye(D, dtype=starts.dtype, device=starts.device)
         for attempt, start in enumerate((paths[0].normal, FullRankNormal(starts[0], NARROW * eye))):
             refined = natural_gradient(scores, start, values=values, fewest=draws // 16, seed=seed + 2 + 3 * attempt)
             found, used = [*found, _candidate(refined, "natural gradient")], used + refined.gradients
-            if refined.converged or refined.error < NEAR:
+            if refined.rests or refined.error < NEAR:
                 break
     if not found or (not found[-1][2] and found[-1][3] >= NEAR):
         batch, most = BATCH if D <= SMALL else LARGER, SHORT if D <= MOST else LONG
         matched = batch_and_match(scores, paths[0].normal, batch=batch, iterations=most, seed=seed + 1)
         error = matched.residual * math.sqrt(2 / batch)
-        found.append((matched.normal, "batch and match", matched.settled and error < ERROR, error))
+        settled = matched.settled and error < ERROR
+        found.append((matched.normal, "batch and match", settled, error, settled))
         used += matched.gradients
     weighed = [weights_of(values or scores, normal, draws, seed + 3) for normal, *_ in found]
-    best = min(range(len(found)), key=lambda i: (not found[i][2], -weighed[i].importance.ess))
+    top = max(each.importance.log_evidence for each in weighed)
+
+    def order(i: int) -> tuple[bool, bool, float]:
+        return weighed[i].importance.log_evidence < top - LESS, not found[i][2], -weighed[i].importance.ess
+
+    best = min(range(len(found)), key=order)
     looked, more = looked_at(values or scores, found[best][0], draws, seed + 3, weighed[best])
-    normal, method, converged, error = found[best]
-    return FullRank(normal, method, converged, error, used + draws * (len(found) - 1) + more, looked, paths)
+    normal, method, converged, error, rests = found[best]
+    return FullRank(normal, method, converged, error, used + draws * (len(found) - 1) + more, looked, paths, rests)
 
 
 def _fewer(draws: int) -> int:
     return 1 if draws >= DRAWS else 4 if draws >= FEW_DRAWS else SPARSE
 
 
-def _candidate(found: Settled, method: str) -> tuple[Any, str, bool, float]:
-    return found.normal, method, found.converged, found.error
+def _candidate(found: Settled, method: str) -> tuple[Any, str, bool, float, bool]:
+    return found.normal, method, found.converged, found.error, found.rests
 
 
 def looked_at(

@@ -32,6 +32,7 @@ ROUND = -0.8  # share of the slope that is left, below which steps go there and 
 ROUGH, WAIT = 1.0, 3  # noise of the precision, its norm, beyond which pairs are added; iterations between, far away
 DEAR, LARGE = 10_000, 0.03  # gradients after which a larger error than ERROR will do
 CHECKED, SHARE = 1000, 0.1  # draws whose importance weights are looked at in the end, and the share that they are worth
+ROUGHLY, GROWN = 0.1, 1.5  # error that will do where they are worth less, and that share no longer grows so much
 MANY, EACH = 20_000, 150  # gradients after which the steps end; for each regressor, if that is more
 OVERSHOOT = 1.5  # growth of the steps at which rho is halved
 FARTHEST, WIDEST = 1.0, 4.0  # of a step in sds, doubled while steps are cut; of an eigenvalue of the precision
@@ -45,6 +46,7 @@ class Settled(NamedTuple):
     iterations: int
     gradients: int
     converged: bool  # whether the error is below ERROR, and draws of the normal are much like those of the posterior
+    rests: bool = False  # whether the error is small, whatever its draws are worth
 
 
 class Step(NamedTuple):
@@ -77,8 +79,9 @@ def natural_gradient(
     form: of the normal, where it is not a dense one. values: the scores without gradients, where they are cheaper.
 
     converged is False if the averages still differ after so many iterations, or some 20,000 gradients: the steps go on
-    along a slow direction, or their noise is too large. The draws of an iteration are doubled where the precision that
-    they give is noise, and near the end every 16 iterations.
+    along a slow direction, or their noise is too large. It is False too where draws of the normal are worth few of the
+    posterior: then the steps end at a larger error, since no normal holds it. The draws of an iteration are doubled
+    where the precision that they give is noise, and near the end every 16 iterations.
     """
     form = form or DENSE
     normal: Any = start
@@ -88,6 +91,7 @@ def natural_gradient(
     path: list[Any] = [start]
     since, t = 0, 0  # the iteration at which noise began
     last, promise = start.mean, math.inf  # the mean before, and the gain that the slope there promised
+    share = 0.0  # of draws of the average before
     while t < iterations and (used < MANY or t < FEWEST_LAST or used < EACH * regressors):
         t += 1
         if t % DOUBLED == 0 and error < NEAR and 4 * pairs * D < LARGEST:
@@ -115,15 +119,17 @@ def natural_gradient(
             pairs, path, since, far = max(min(fewest, math.ceil(wanted)), pairs), [], t, False
         before = step.size
         if before < EXACT:
-            return Settled(normal, before, t, used, True)
+            return Settled(normal, before, t, used, True, True)
         path = [*path, normal][-max(FEWEST_LAST, NUMBERS // D**2) :]
         if not far and (t - since) % EVERY == 0 and len(path) >= FEWEST_LAST:
             averaged = path if len(path) == FEWEST_LAST else path[len(path) // 3 :]
             error = max(_error(averaged, form), step.noise / math.sqrt(D * len(averaged)))
-            if error < (ERROR if used < DEAR else LARGE):
-                found = form.average(averaged)
-                like = _share(values or scores, found, standard(CHECKED, found, noise)) > SHARE
-                return Settled(found, error, t, used + CHECKED, like)
+            enough = error < (ERROR if used < DEAR else LARGE)
+            if enough or error < ROUGHLY:
+                found, before_that, used = form.average(averaged), share, used + CHECKED
+                share = _share(values or scores, found, standard(CHECKED, found, noise))
+                if enough or 0 < share < min(SHARE, GROWN * before_that):  # no normal holds the posterior
+                    return Settled(found, error, t, used, share > SHARE, True)
     return Settled(form.average(path[-FEWEST_LAST:]) if path else normal, error, t, used, False)
 
 

@@ -26,7 +26,8 @@ from .mixture import NORMAL, NU, Mixture
 
 MOST = 3  # latents h
 CANDIDATES = 12  # scalar sites, of which h are chosen
-BENT = 0.3  # of the largest change of the curvature along a latent: those of larger ones are h
+BENT = (0.3, 0.02)  # of the largest change of the curvature along a latent: those of larger ones are h; tried in turn
+GOOD = 0.2  # effective share of the draws, at which no more latents are tried
 STEPS = (1.0, 1.5, 1.75)  # of the grid, in sds, for one, two and three latents h
 DEEP = 5.0  # nats below the largest density of h, beyond which the grid is not filled
 NODES, NUMBERS = 200, 2**25  # nodes at most; numbers in the covariances of all nodes
@@ -52,32 +53,45 @@ def nested(chart: Chart, normal: FullRankNormal, *, draws: int, seed: int = 0) -
 
     chart: not decentred, of a density whose Hessians are cheap. Raises OutOfTime.
     """
-    at = _outer(chart, normal)
-    if at is None:
-        return None
+    order, changes = _outer(chart, normal)
+    found: Drawn | None = None
+    tried = 0
+    for bent in BENT:
+        G = int((changes > bent * changes.max()).sum()) if len(changes) else 0
+        if G > tried and len(normal.mean) >= LATENTS + G:
+            tried, at = G, order[:G].sort().values
+            drawn = _given(chart, normal, at, draws, seed)
+            if drawn is not None and (found is None or drawn.importance.ess > found.importance.ess):
+                found = drawn
+        if found is not None and found.importance.reliable and found.importance.ess > GOOD * draws:
+            break
+    return found
+
+
+def _given(chart: Chart, normal: FullRankNormal, at: torch.Tensor, draws: int, seed: int) -> Drawn | None:
+    """Weighted draws for these latents h (G,); None without nodes."""
     rest = torch.ones(len(normal.mean), dtype=torch.bool, device=at.device)
     rest[at] = False
     around = FullRankNormal(normal.mean[at], torch.linalg.cholesky(normal.covariance[at][:, at]))
     nodes = _filled(chart, normal, around, at, rest)
-    if nodes is None:
-        return None
-    return _drawn(chart, around, nodes, at, rest, draws, seed)
+    return None if nodes is None else _drawn(chart, around, nodes, at, rest, draws, seed)
 
 
-def _outer(chart: Chart, normal: FullRankNormal) -> torch.Tensor | None:
-    """Which latents h are (G,): scalar sites, along whose sds the curvature of the density changes most."""
+def _outer(chart: Chart, normal: FullRankNormal) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scalar sites (G,) along whose sds the curvature of the density changes, at most MOST, and how much, the largest
+    change first."""
     sizes = [shape.numel() for shape in chart.density.shapes]
-    starts = list(itertools.accumulate(sizes, initial=0))
-    scalars = [start for start, size in zip(starts, sizes, strict=False) if size == 1]
-    if not scalars or len(scalars) > CANDIDATES or len(normal.mean) < LATENTS + min(len(scalars), MOST):
-        return None
-    at = torch.tensor(scalars, device=normal.mean.device)
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    scalars = [start for start, size in zip(starts, sizes, strict=True) if size == 1]
+    at = torch.tensor(scalars, dtype=torch.long, device=normal.mean.device)
+    if not scalars or len(scalars) > CANDIDATES:
+        return at[:0], normal.mean[:0]
     ways = normal.covariance[at] / normal.sd[at][:, None]  # the other latents move along, as the normal has them
     F = normal.factor
     up, down = (F.T @ chart.hessians(normal.mean + side * ways) @ F for side in (1, -1))
     changes = (up - down).flatten(1).norm(dim=1).nan_to_num(nan=0.0, posinf=0.0)
     largest = changes.argsort(descending=True)[:MOST]
-    return at[largest[changes[largest] > BENT * changes.max()]].sort().values if changes.max() > 0 else None
+    return at[largest], changes[largest]
 
 
 def _filled(
