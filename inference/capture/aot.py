@@ -1,27 +1,29 @@
-"""Compiles a recorded step and its update ahead of time: a program, `python -P aot.py FOLDER LOOP TARGET PARENT`.
+"""Compiles a recorded step and its update ahead of time: a program, `python -P aot.py FOLDER TARGET PARENT`.
 
     (parameters, their optimiser's state, baselines, per-step inputs) -> the same a step later, and the loss
 
 The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
-SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so and LOOP,
-the loop over steps, each with its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It
-runs in its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process
-PARENT, however that ends. So it imports nothing of credo. It uses private parts of torch (tried with 2.13).
+SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so, the step
+with a loop over it, and its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It runs in
+its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process PARENT,
+however that ends. So it imports nothing of credo; `build` is loaded by its path. It uses private parts of torch (tried
+with 2.13).
 """
 
 import hashlib
 import math
 import os
 import pickle
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 
@@ -166,11 +168,21 @@ def split_flat(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[to
     return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-def compile_step(job: CompileJob) -> Path:
+def compile_step(job: CompileJob, folder: Path) -> Path:
     """Compiles the job and returns the path of its library. The imports take seconds: only the program needs them."""
     import torch._inductor.config as config
+    from torch._inductor.codecache import AotCodeCompiler
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
+
+    here = Path(__file__)
+    building = runpy.run_path(str(here.with_name("build.py")))
+    loop = here.with_name("loop.cpp").read_text()
+
+    def compiled(graph: Any, wrapper: str, kernels: str, operators: str | None, **options: Any) -> str:
+        if graph.constants:
+            raise NotImplementedError("the graph has constants")  # a recording passes them as inputs
+        return str(building["build"](wrapper, kernels, operators, loop, folder))
 
     torch.set_num_threads(job.threads)
     torch.set_default_dtype(job.dtype)
@@ -180,19 +192,11 @@ def compile_step(job: CompileJob) -> Path:
         plain = make_fx(program, decomposition_table=select_decomp_table(), tracing_mode="fake")(*examples)
         plain.graph.eliminate_dead_code()
         plain.recompile()
-        with config.patch(SETTINGS):
+        # Whether the compiler knows the processor is not tried by compiling programs for it: that takes 5 s.
+        settings = SETTINGS | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
+        narrow = patch.object(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # -march=native says it anyway
+        with config.patch(settings), narrow, patch.object(AotCodeCompiler, "compile", compiled):
             return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))
-
-
-def build_loop(target: Path) -> None:
-    """Compiles the loop over steps, loop.cpp beside this file."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch.utils.cpp_extension import include_paths, library_paths
-
-    where = [*(f"-I{p}" for p in include_paths()), *(f"-L{p}" for p in library_paths())]
-    flags = ["-O1", "-fPIC", "-shared", "-std=c++20"]
-    source = [str(Path(__file__).with_name("loop.cpp")), *where, "-ltorch", "-ltorch_cpu", "-lc10"]
-    subprocess.run([get_cpp_compiler(), *flags, *source, "-o", str(target)], check=True)
 
 
 def seal(library: Path) -> None:
@@ -234,16 +238,9 @@ def end_with(parent: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder, loop, target = map(Path, sys.argv[1:4])
+    folder, target = map(Path, sys.argv[1:3])
     if hasattr(os, "killpg"):
-        threading.Thread(target=end_with, args=(int(sys.argv[4]), folder), daemon=True).start()
-    library = compile_step(CompileJob(*pickle.loads((folder / "job").read_bytes())))
-    for part in library.parent.glob(f"{library.stem}.*"):
-        shutil.copy(part, folder / part.name.replace(library.stem, "step"))
-    if not is_sealed(loop):
-        build_loop(folder / "loop.so")
-        seal(folder / "loop.so")
-        for suffix in ("", ".sha256"):
-            (folder / f"loop.so{suffix}").rename(f"{loop}{suffix}")
-    seal(folder / "step.so")
+        threading.Thread(target=end_with, args=(int(sys.argv[3]), folder), daemon=True).start()
+    library = compile_step(CompileJob(*pickle.loads((folder / "job").read_bytes())), folder)
+    seal(library)
     put_in_place(folder, target)

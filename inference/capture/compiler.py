@@ -6,6 +6,7 @@ them may be opened.
 """
 
 import atexit
+import ctypes
 import hashlib
 import os
 import pickle
@@ -26,7 +27,8 @@ from .cache import MAKING, OF_TORCH, UnsafeFolder, cache_folder, is_sound, made_
 
 # (all tensors of `CompiledInputs`, how many of the first are stacked over steps, the number of steps) -> the losses
 Loop = Callable[[list[torch.Tensor], int, int], list[float]]
-_SOURCES = (Path(__file__).with_name("aot.py"), Path(__file__).with_name("loop.cpp"))  # the program, and its loop
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("aot.py", "build.py", "loop.cpp"))  # the program first
+MESSAGE = 1000  # bytes of a message from compiled code, at most
 
 
 class Compiling(NamedTuple):
@@ -63,7 +65,7 @@ def begin_compiling(job: CompileJob) -> Compiling | str | None:
             own.mkdir(exist_ok=True)
             (own / MARK).touch()
         (folder / "job").write_bytes(pickle.dumps(tuple(job)))
-        paths = (folder, _loop_library(), library_folder(job))
+        paths = (folder, library_folder(job))
         command = [sys.executable, "-P", str(_SOURCES[0]), *map(str, paths), str(os.getpid())]
         with open(folder / "log", "wb") as log:
             options: dict[str, Any] = {
@@ -121,25 +123,30 @@ def open_library(job: CompileJob) -> Loop | None:
 
     Raises UnsafeFolder if there is one, but somebody else may have written it.
     """
-    library, loop = library_folder(job) / "step.so", _loop_library()
-    if not is_sound(library) or not is_sound(loop):
+    library = library_folder(job) / "step.so"
+    if not is_sound(library):
         return None
     try:
-        if not hasattr(torch.ops.credo, "steps"):  # a process can register it once
-            torch.ops.load_library(str(loop))
-        pointer = torch.ops.credo.open_step(str(library))
-    except (OSError, RuntimeError):
+        return opened(library)
+    except (OSError, AttributeError):
         return None
 
+
+def opened(library: Path) -> Loop:
+    """The loop in a library, see loop.cpp. Raises OSError if it cannot be opened, AttributeError without a loop."""
+    run = ctypes.CDLL(str(library)).credo_steps
+    run.restype = ctypes.c_int64
+    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64]
+
     def steps(inputs: list[torch.Tensor], stacked: int, count: int) -> list[float]:
-        losses: list[float] = torch.ops.credo.steps(pointer, inputs, stacked, count).tolist()
-        return losses
+        places = (ctypes.c_void_p * len(inputs))(*[t._cdata for t in inputs])  # `inputs` keeps the tensors alive
+        losses, message = (ctypes.c_double * count)(), ctypes.create_string_buffer(MESSAGE)
+        taken = run(places, stacked, count, losses, message, MESSAGE)
+        if taken < 0:
+            raise RuntimeError(message.value.decode(errors="replace"))
+        return losses[:taken]
 
     return steps
-
-
-def _loop_library() -> Path:
-    return cache_folder() / f"loop-{_version()}.so"
 
 
 def _version() -> str:

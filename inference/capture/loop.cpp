@@ -1,36 +1,49 @@
-// A loop over one compiled step: Python is met once in many steps.
+// A loop over one compiled step, below the step in the same library: Python is met once in many steps.
 //
-// What a step reads and writes stays where it is in memory. Step k gets row k of each of the first `stacked` inputs.
+// A tensor comes as the address of what Python calls `t._cdata`: that is all that an at::Tensor holds.
 #include <cmath>
-#include <string>
-#include <vector>
 
-#include <ATen/ops/empty.h>
-#include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
-#include <torch/library.h>
-
-using torch::inductor::AOTIModelContainerRunnerCpu;
-
-// The library at `path`, opened for good.
-int64_t open_step(c10::string_view path) {
-  return reinterpret_cast<int64_t>(new AOTIModelContainerRunnerCpu(std::string(path), 1));
+static AtenTensorHandle copied(void** tensor) {
+  AtenTensorHandle handle = nullptr;
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(reinterpret_cast<AtenTensorHandle>(tensor), &handle));
+  return handle;
 }
 
-// The losses, shape (count,) or shorter: the step after which the loss is not finite is the last.
-at::Tensor steps(int64_t opened, at::TensorList inputs, int64_t stacked, int64_t count) {
-  auto* runner = reinterpret_cast<AOTIModelContainerRunnerCpu*>(opened);
-  std::vector<at::Tensor> now = inputs.vec();
-  at::Tensor losses = at::empty({count}, at::kDouble);
-  double* loss = losses.data_ptr<double>();
-  for (int64_t k = 0; k < count; k++) {
-    for (int64_t i = 0; i < stacked; i++) now[i] = inputs[i].select(0, k);
-    loss[k] = *runner->run(now)[0].const_data_ptr<double>();
-    if (!std::isfinite(loss[k])) return losses.narrow(0, 0, k + 1);
+// Row k of a tensor.
+static AtenTensorHandle row(void** tensor, int64_t k) {
+  auto handle = reinterpret_cast<AtenTensorHandle>(tensor);
+  int64_t dim, offset, *sizes, *strides;
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(handle, &dim));
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(handle, &sizes));
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(handle, &strides));
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
+  AtenTensorHandle found = nullptr;
+  AOTI_TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(handle, dim - 1, sizes + 1, strides + 1, offset + k * strides[0], &found));
+  return found;
+}
+
+// Takes up to `count` steps and returns how many, or -1 with a message. What a step reads and writes stays where it is
+// in memory; step k gets row k of each of the first `stacked` inputs. The step after which the loss is not finite is
+// the last.
+extern "C" int64_t credo_steps(
+    void** inputs, int64_t stacked, int64_t count, double* losses, char* message, int64_t room) {
+  const bool recording = aoti_torch_grad_mode_is_enabled();
+  aoti_torch_grad_mode_set_enabled(false);
+  int64_t taken = 0;
+  try {
+    while (taken < count) {
+      AtenTensorHandle now[INPUTS], found[1];
+      for (int64_t i = 0; i < INPUTS; i++) now[i] = i < stacked ? row(inputs + i, taken) : copied(inputs + i);
+      torch::aot_inductor::Step().run_impl(now, found, nullptr, nullptr);  // `now` is its own from here on
+      RAIIAtenTensorHandle loss(found[0]);
+      losses[taken] = *static_cast<double*>(loss.data_ptr());
+      if (!std::isfinite(losses[taken++])) break;
+    }
+  } catch (const std::exception& error) {
+    std::string(error.what()).copy(message, room - 1);
+    taken = -1;
   }
-  return losses;
-}
-
-TORCH_LIBRARY(credo, library) {
-  library.def("open_step(str path) -> int", open_step);
-  library.def("steps(int opened, Tensor[] inputs, int stacked, int count) -> Tensor", steps);
+  aoti_torch_grad_mode_set_enabled(recording);
+  return taken;
 }

@@ -27,12 +27,12 @@ def sources(monkeypatch, tmp_path):
     return compiler._SOURCES
 
 
-def test_the_sources_are_the_program_and_the_loop():
+def test_the_sources_are_the_program_what_it_loads_and_the_loop():
     """All that a library is compiled from: the program imports nothing of credo."""
-    program, loop = compiler._SOURCES
-    assert [path.name for path in (program, loop)] == ["aot.py", "loop.cpp"] and loop.is_file()
+    program, build, loop = compiler._SOURCES
+    assert [path.name for path in compiler._SOURCES] == ["aot.py", "build.py", "loop.cpp"] and loop.is_file()
     modules = set()
-    for node in ast.walk(ast.parse(program.read_text())):
+    for node in [node for path in (program, build) for node in ast.walk(ast.parse(path.read_text()))]:
         if isinstance(node, ast.Import):
             modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -41,14 +41,13 @@ def test_the_sources_are_the_program_and_the_loop():
     assert {"torch", "hashlib"} <= modules <= {"torch", *sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("name", ["aot.py", "loop.cpp"])
-def test_another_source_is_another_library_and_another_loop(sources, name):
-    before = compiler.library_folder(JOB), compiler._loop_library()
-    assert before == (compiler.library_folder(JOB), compiler._loop_library())
+@pytest.mark.parametrize("name", ["aot.py", "build.py", "loop.cpp"])
+def test_another_source_is_another_library(sources, name):
+    before = compiler.library_folder(JOB)
+    assert before == compiler.library_folder(JOB)
     (source,) = (source for source in sources if source.name == name)
     source.write_text(source.read_text() + "\n")
-    after = compiler.library_folder(JOB), compiler._loop_library()
-    assert before[0] != after[0] and before[1] != after[1]
+    assert before != compiler.library_folder(JOB)
 
 
 def test_another_job_is_another_library():
@@ -64,7 +63,7 @@ def test_another_job_is_another_library():
 PARENT = """
 import os, subprocess, sys
 folder, program = sys.argv[1:]
-command = [sys.executable, "-P", program, folder, folder + "-loop", folder + "-target", str(os.getpid())]
+command = [sys.executable, "-P", program, folder, folder + "-target", str(os.getpid())]
 child = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
 print(child.pid, flush=True)
 child.wait()
@@ -102,7 +101,7 @@ def started(monkeypatch, tmp_path, folder=None):
     monkeypatch.setenv("CREDO_CACHE", str(folder or tmp_path / "cache"))
     monkeypatch.setattr(compiler, "has_compiler", lambda: True)
     monkeypatch.setattr(compiler, "_running", [])
-    monkeypatch.setattr(compiler, "_SOURCES", (tmp_path / "sleep.py", compiler._SOURCES[1]))
+    monkeypatch.setattr(compiler, "_SOURCES", (tmp_path / "sleep.py", *compiler._SOURCES[1:]))
     (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
     return compiler.begin_compiling(JOB)
 
@@ -143,7 +142,7 @@ def test_a_library_in_an_unsafe_folder_is_not_opened(monkeypatch, tmp_path):
     folder.mkdir()
     (folder / "step.so").write_bytes(b"machine code")
     seal(folder / "step.so")
-    assert compiler.open_library(JOB) is None  # without a loop
+    assert compiler.open_library(JOB) is None  # no library at all
     if hasattr(os, "getuid"):
         folder.chmod(0o757)
         with pytest.raises(UnsafeFolder, match="can be written by others"):
