@@ -3,15 +3,19 @@
 import pytest
 import torch
 
-from credo.inference.variational.convergence import ANNEAL, MAX_STAGES, Convergence, Gain
+from credo.inference.variational.convergence import ANNEAL, EXTENDED, MAX_STAGES, Convergence, Gain
 from credo.inference.variational.endings import UntilConverged
 from credo.inference.variational.loop import loop
 from credo.inference.variational.steps import StepBlock
 
 
-@pytest.mark.parametrize(("longest", "ends"), [(1000, 1000), (400, 400), (310, 325), (25, 300)])
-def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, ends):
-    """Steps of a stage, in whole blocks of 25; the first check is at 300."""
+@pytest.mark.parametrize(
+    ("longest", "first", "ends"), [(1000, 2000, 1000), (400, 800, 400), (310, 650, 325), (25, 300, 300)]
+)
+def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, first, ends):
+    """Steps of a stage, in whole blocks of 25 or 50; the first check is at 300. The first stage takes twice as long,
+    since the run gains.
+    """
     watch = Convergence(lambda new, old: Gain(1.0, 0.0, 0.0), lambda: longest)
     lengths, length, actions = [], 0, []
     for step in range(20_000):
@@ -21,7 +25,7 @@ def test_a_stage_of_a_run_that_never_rests_has_a_longest_length(longest, ends):
             lengths, length = [*lengths, length], 0
         if actions[-1] == "stop":
             break
-    assert lengths == [ends] * MAX_STAGES
+    assert lengths == [first, *[ends] * (MAX_STAGES - 1)]
     assert watch.stages == MAX_STAGES and watch.verdict.startswith("not converged")
 
 
@@ -52,8 +56,8 @@ def run_loop(warmup=0):
 
 def test_the_steps_of_a_warmup_come_before_the_first_stage():
     plain, warmed = run_loop(), run_loop(warmup=130)
-    assert plain[3] == MAX_STAGES * 400 and warmed[3] == plain[3] + 130
-    assert warmed[0] == plain[0] + 130 and warmed[1] == plain[1] and "lowest" in plain[1]
+    assert plain[3] == (EXTENDED + MAX_STAGES - 1) * 400 and warmed[3] == plain[3] + 130
+    assert warmed[0] == plain[0] + 130 and warmed[1] == plain[1] and "still gaining 10 " in plain[1]
     assert warmed[2] == plain[2]
-    # a stage is checked once at 300 steps on its way and ends at 400, but for the last
-    assert plain[2] == pytest.approx([ANNEAL ** ((i + 1) // 2) for i in range(2 * MAX_STAGES - 1)])
+    # the first stage is checked at 300, 400, 525 and 700 steps on its way to 800, the others at 300, and they end at 400
+    assert plain[2] == pytest.approx([1.0] * 4 + [ANNEAL**k for k in range(1, MAX_STAGES) for _ in range(2)])
