@@ -7,6 +7,7 @@ program that does not repeat itself runs eagerly, with the reason in `summary`. 
 step is recorded, the first times that the data are other tensors, and after 2^k steps.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class Captures:
     outside_changes: int = 0  # consecutive steps in which they changed
     last_read: tuple[Any, ...] = ()  # the last values that Python read from the data and no recording has
     new_reads: int = 0  # how often they were others in a row
+    left: float = math.inf  # steps that the run still takes, if their number is given
 
     def find(self, signature: Signature, step: EagerStep, patience: int) -> Replay | None:
         """The step to replay now; None for an eager step. patience: eager steps of a signature before its recording."""
@@ -59,7 +61,7 @@ class Captures:
         if recorded is None:
             return None
         replay = Replay(recorded, step.inputs, step.optimiser)
-        advance_compilation(replay)
+        advance_compilation(replay, self.left)
         return replay
 
     def _recorded(self, signature: Signature) -> RecordedStep | None:

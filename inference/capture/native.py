@@ -18,9 +18,10 @@ from .cache import UnsafeFolder
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
 from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, write_state
-from .replay import ROUNDING, Replay
+from .replay import ROUNDING, RecordedStep, Replay
 
-PATIENCE = 2.0  # seconds of replayed steps before a compiler is started
+PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
+LONGER = 10  # times PATIENCE: what a compiler takes; a run of given steps must take as long
 BLOCK, MOST = 0.1, 10_000  # seconds and steps of one call, at most: Ctrl-C and the progress bar wait no longer
 FEW = 100  # steps of one call, at most, where there are more than SMALL parameters
 SMALL = 50_000  # numbers up to which the parameters are passed as one tensor
@@ -42,22 +43,22 @@ class NativeLoop:
         return max(1, min(MOST if self.flat else FEW, int(BLOCK / self.pace))) if self.pace else 1
 
 
-def advance_compilation(replay: Replay) -> None:
-    """Moves `native` of the recorded step to its next stage, if it is time.
+def advance_compilation(replay: Replay, left: float = math.inf) -> None:
+    """Moves `native` of the recorded step to its next stage, if it is time. left: steps that are left, if known.
 
     It opens a library on disk, starts a compiler once that pays, and opens its result. An error there ends
     compilation, never the run.
     """
     recorded = replay.recorded
     try:
-        recorded.native = _next_stage(replay)
+        recorded.native = _next_stage(replay, left)
     except UnsafeFolder as error:
         recorded.native = str(error)
     except Exception as error:
         recorded.native = f"no compiled code ({type(error).__name__}: {error})"[:200]
 
 
-def _next_stage(replay: Replay) -> CompileJob | Compiling | NativeLoop | str:
+def _next_stage(replay: Replay, left: float) -> CompileJob | Compiling | NativeLoop | str:
     now = replay.recorded.native
     if now is None:
         job = compile_job(replay)
@@ -66,11 +67,19 @@ def _next_stage(replay: Replay) -> CompileJob | Compiling | NativeLoop | str:
         if replay.inputs.leaves[0].device.type != "cpu":
             return _graphed(job, replay)
         return _opened(job, replay) or job
-    if isinstance(now, CompileJob) and replay.recorded.seconds > PATIENCE:
+    if isinstance(now, CompileJob) and _pays(replay.recorded, left):
         return begin_compiling(now) or now
     if isinstance(now, Compiling) and now.process.poll() is not None:
         return failure(now) or _opened(now.job, replay) or "the compiled library differs from the graph"
     return now
+
+
+def _pays(recorded: RecordedStep, left: float) -> bool:
+    """Whether to start a compiler: some steps were replayed, and they, or what is left, take longer than it does."""
+    if recorded.seconds <= PATIENCE:
+        return False
+    ahead = left * recorded.seconds / max(recorded.taken, 1)
+    return max(ahead, recorded.seconds) > LONGER * PATIENCE
 
 
 def compile_job(replay: Replay) -> CompileJob | str:

@@ -73,7 +73,7 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
 
     Raises Diverged if too many steps are bad, or the error that a step raised; both have the fit so far as `.fit`.
     """
-    bad, ending = BadSteps(), _ending(course, steps)
+    bad, ending, begun = BadSteps(), _ending(course, steps), len(course.losses)
     warmup, racing = _warmup(course, steps), _races(steps)
     patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of some 40 steps save
 
@@ -83,11 +83,15 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
                 part = course.steps.batch(course.pair)
                 course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
         finite = False
+        if course.steps.captures is not None and steps is not None:
+            course.steps.captures.left = begun + steps - len(course.losses)
         try:
             block = course.take_steps(course.pair, most, patience, warmup)
             finite = all(map(math.isfinite, block.losses))
             return block
         finally:
+            if course.steps.captures is not None:
+                course.steps.captures.left = math.inf
             if not finite:
                 course.steps.make_fewer(course.plans.now())
 

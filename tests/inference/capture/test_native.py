@@ -4,6 +4,7 @@ One library is compiled for all of these tests (some 10 s). Where there is no C+
 """
 
 import _ctypes
+import math
 import os
 import shutil
 import stat
@@ -180,3 +181,29 @@ def test_a_folder_that_others_can_write_is_warned_of_and_the_run_goes_on(monkeyp
         fit = runner().run(FLIPS, steps=300)
     assert len(caught) == 1 and "not safe" in fit.plan.compiled and not list((tmp_path / "open").iterdir())
     assert list(fit.losses) == pytest.approx(runner(compile=False).run(FLIPS, steps=300).losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "started"),
+    [(0.9, 10**9, False), (1.1, math.inf, True), (1.1, 1000, False), (1.1, 10_000, True), (10.1, 1, True)],
+    ids=["first second", "until converged", "few left", "many left", "long so far"],
+)
+def test_a_compiler_starts_where_the_steps_take_longer_than_compiling(seconds, left, started, monkeypatch):
+    """A run of given steps knows what is left of it: after 1,000 steps in `seconds`, the rest takes seconds too."""
+    monkeypatch.setattr(native, "PATIENCE", 1.0)
+    svi = runner()
+    svi.run(FLIPS, steps=100)
+    (recorded,) = svi._captures.recorded.values()
+    recorded.seconds, recorded.taken = seconds, 1000
+    assert native._pays(recorded, left) is started
+
+
+@pytest.mark.parametrize(("steps", "left"), [(300, [300, 1]), (None, [math.inf, math.inf])], ids=["given", "converged"])
+def test_a_run_of_given_steps_says_how_many_are_left(steps, left, monkeypatch):
+    seen = []
+    monkeypatch.setattr("credo.inference.capture.captures.advance_compilation", lambda replay, left: seen.append(left))
+    svi = runner()
+    svi.run(FLIPS, steps=steps)
+    assert seen[0] <= left[0] and seen[0] > 200 and seen[-1] == left[1]
+    svi.step(FLIPS)
+    assert seen[-1] == math.inf
