@@ -12,9 +12,9 @@ import torch
 
 from ..distributions.divergence import parts
 from ..gaussian.density import Density, uniform
-from ..gaussian.full_rank import cheap_hessians
-from ..gaussian.full_rank_normal import FullRankNormal, elsewhere
-from ..gaussian.psis import Importance
+from ..gaussian.full_rank import LESS, cheap_hessians
+from ..gaussian.full_rank_normal import FullRankNormal, elsewhere, generator, standard
+from ..gaussian.psis import Importance, importance
 from ..gaussian.starts import pathfinder
 from ..runtime.generators import noise
 from .adapted import ENOUGH, ROUNDS, Drawn, adapted
@@ -32,7 +32,8 @@ FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower,
 WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained values, that numbers just hold
 FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall by DROP there either is improper
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
-HESSIANS, FEW = 50, 15  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
+HESSIANS, FEW = 50, 3  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
+MASS = 200  # draws that tell the mass of another mode
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
 
@@ -99,11 +100,17 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
         return looks
     looks.append(_look(chart, [*searched, *normals], draws, seed))
     around = normals[0] if normals else searched[0]
-    if looks[-1].doubt and not any(elsewhere(mode, around) for mode in searched + normals) and _newton(chart, FEW):
-        drawn = nested(chart, around, draws=draws, seed=seed + 13)
-        if drawn is not None:
+    if looks[-1].doubt and _newton(chart, FEW) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
+        others = [mode for mode in searched + normals if elsewhere(mode, around)]
+        if not any(_mass(chart, mode, seed) > drawn.importance.log_evidence - LESS for mode in others):
             looks.append(_Look(chart, drawn, _few(drawn.importance, draws), around))
     return looks
+
+
+def _mass(chart: Chart, mode: FullRankNormal, seed: int) -> float:
+    """log p(data) by draws of a normal, nats: the mass of its mode."""
+    e = standard(MASS, mode, generator(seed, mode.mean))
+    return importance(chart.values(mode.at(e)) - mode.log_prob_at(e)).log_evidence
 
 
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:

@@ -30,7 +30,8 @@ BENT = (0.3, 0.02)  # of the largest change of the curvature along a latent: tho
 GOOD = 0.2  # effective share of the draws, at which no more latents are tried
 STEPS = (1.0, 1.5, 1.75)  # of the grid, in sds, for one, two and three latents h
 DEEP = 5.0  # nats below the largest density of h, beyond which the grid is not filled
-NODES, NUMBERS = 200, 2**25  # nodes at most; numbers in the covariances of all nodes
+NODES, NUMBERS = (30, 100, 200), 2**25  # nodes at most, by the latents h; numbers in the covariances of all nodes
+WIDER = 3  # grids, each twice as wide as the one before, where so many nodes do not fill it
 TIME = 0.6  # of what is left until the deadline, for the nodes
 WIDTH = 0.7  # of a node, in steps
 WIDE, SHARE = 1.5, 0.1  # sds, and share of the wider part, a Student distribution
@@ -73,8 +74,14 @@ def _given(chart: Chart, normal: FullRankNormal, at: torch.Tensor, draws: int, s
     rest = torch.ones(len(normal.mean), dtype=torch.bool, device=at.device)
     rest[at] = False
     around = FullRankNormal(normal.mean[at], torch.linalg.cholesky(normal.covariance[at][:, at]))
-    nodes = _filled(chart, normal, around, at, rest)
-    return None if nodes is None else _drawn(chart, around, nodes, at, rest, draws, seed)
+    for _ in range(WIDER):
+        nodes, full = _filled(chart, normal, around, at, rest)
+        if nodes is None:
+            return None
+        if full:
+            break
+        around = around._replace(factor=2 * around.factor)
+    return _drawn(chart, around, nodes, at, rest, draws, seed)
 
 
 def _outer(chart: Chart, normal: FullRankNormal) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,8 +103,10 @@ def _outer(chart: Chart, normal: FullRankNormal) -> tuple[torch.Tensor, torch.Te
 
 def _filled(
     chart: Chart, normal: FullRankNormal, around: FullRankNormal, at: torch.Tensor, rest: torch.Tensor
-) -> _Nodes | None:
-    """The nodes of the grid from the mean outwards, as far as the density of h is not small."""
+) -> tuple[_Nodes | None, bool]:
+    """(The nodes of the grid from the mean outwards, as far as the density of h is not small; whether these, or those
+    that time allows, are all).
+    """
     G, step = len(at), STEPS[len(at) - 1]
     eye = torch.eye(G, dtype=torch.long, device=at.device)
     neighbours = torch.cat([eye, -eye])
@@ -105,7 +114,7 @@ def _filled(
     front, starts = torch.zeros_like(eye[:1]), normal.mean[None]
     nodes = _at_modes(chart, front, starts, cross[None], at, rest)
     seen = {(0,) * G}
-    new, most = nodes, min(NODES, NUMBERS // len(rest) ** 2)
+    new, most = nodes, min(NODES[G - 1], NUMBERS // len(rest) ** 2)
     by, begun = chart.by, 0.0 if chart.by is None else clock(chart.by.device)
     left = math.inf if by is None else TIME * by.left
     while len(new.us) and len(seen) < most:
@@ -125,8 +134,9 @@ def _filled(
         new = _at_modes(chart, torch.stack(places), torch.stack(starts), torch.stack(slopes), at, rest)
         nodes = _Nodes(*(torch.cat(pair) for pair in zip(nodes, new, strict=True)))
     if not len(nodes.us):
-        return None
-    return _Nodes(*(part[nodes.densities > nodes.densities.max() - 2 * DEEP] for part in nodes))
+        return None, True
+    near = nodes.densities > nodes.densities.max() - 2 * DEEP
+    return _Nodes(*(part[near] for part in nodes)), len(seen) < most
 
 
 def _at_modes(

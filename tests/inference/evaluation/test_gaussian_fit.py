@@ -196,3 +196,25 @@ def test_ctrl_c_returns_the_guide_as_it_starts():
     assert fit.stopped.startswith("interrupted")
     assert not fit.converged
     assert fit.params
+
+
+def gammas(n, shape):
+    """Independent latents, whose logarithms are skewed: each a little unlike a normal."""
+
+    def model():
+        pyro.sample("z", dist.Gamma(torch.full((n,), shape), 1.0).to_event(1))
+        pyro.sample("y", dist.Normal(0.0, 1.0), obs=torch.tensor(0.0))
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "trust"),
+    [(gammas(40, 1.0), "at rest, but its draws are worth few", "no"), (gammas(2, 20.0), "converged", "yes")],
+    ids=["40 exponentials", "2 gammas"],
+)
+def test_a_normal_at_rest_whose_draws_are_worth_few_is_said_to_be_that(model, words, trust):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = credo.fit(model, "full_rank", progress=False)
+    assert fit.stopped.startswith(words) and fit.converged is (trust == "yes") and fit.verdict.trust == trust
