@@ -52,11 +52,15 @@ class Gain(NamedTuple):
 
 
 class Better(NamedTuple):
-    """A better point of the parameters, shape (P,), what it gains in nats, and the parameter that lies furthest off."""
+    """A better point of the parameters, shape (P,), what it gains in nats, and the parameter that lies furthest off.
+
+    scale: 1 / sqrt(second derivative of -ELBO) of each parameter there, shape (P,); None where it is not known.
+    """
 
     point: torch.Tensor
     nats: float
     parameter: str
+    scale: torch.Tensor | None = None
 
 
 class Elbo(NamedTuple):

@@ -8,6 +8,7 @@ parameter by its learning rate, whatever the parameter's unit; Newton's step has
 far or wide, and follows a valley along which noise hides the gradient. The ELBO on fresh draws accepts or refuses it.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,7 +34,9 @@ TINY = 1e-30
 MOST = 0.99  # of the expected gain: a parameter that promises so much moves alone, and rounding hides the others
 LEAST = TOLERANCE / 2  # nats: a standard deviation that is 2 % off costs so much
 FRESH, SURE = 6, 2.0  # gradients of other noise that tell what a step promises, and the errors taken off
-SHORTER = (0.25, 0.0625)  # of a step that loses
+SHORTER = 0.25  # the factor by which a step that loses is shortened
+LOSSES, OUTSIDE = 2, 20  # how often, if it loses; if the ELBO there is NaN or infinite
+BLURRED = 1.0  # nats: where the error of a gain is larger, and larger than what gradients promise, they decide nothing
 LONGEST = 2.0**40  # of a step that gains
 
 Gradient = Callable[[torch.Tensor, int], torch.Tensor]  # of -ELBO in nats at a point, shape (P,), with this noise
@@ -54,11 +57,12 @@ def better_point(elbo: Elbo, start: torch.Tensor, *, seed: int) -> Better | None
 
     with noise(seed):
         found = descend(gradient, gain, start, Gain(0.0, 0.0, 0.0, elbo.latents).tolerance)
-    if found is None:
-        return None
-    point, nats, furthest = found
+        if found is None:
+            return None
+        point, nats, furthest = found
+        _, scale, _ = _towards(gradient, point, gradient(point, 0))
     names = [name for name, p in unconstrained().items() for _ in range(p.numel())]
-    return Better(point, nats, names[furthest])
+    return Better(point, nats, names[furthest], scale)
 
 
 def descend(
@@ -72,7 +76,7 @@ def descend(
     point, nats, moved = start, 0.0, torch.zeros_like(start)
     for _ in range(STEPS):
         slope = gradient(point, 0)
-        step, scale, unstable = (_whole if len(point) <= FEW else _conjugate_gradients)(gradient, point, slope)
+        step, scale, unstable = _towards(gradient, point, slope)
         alone = -(scale**2) * slope  # with the diagonal of H alone: rounding may spoil the rest
         promise = -alone * slope / 2
         if not (promise.max() > LEAST or -(slope @ step) / 2 > tolerance):
@@ -93,6 +97,13 @@ def _ways(step: torch.Tensor, alone: torch.Tensor, promise: torch.Tensor) -> tup
     """The directions to try, the one that promises most first. promise: of each parameter alone, nats."""
     best = alone * (promise == promise.max())  # the one parameter that promises most
     return (best, step, alone) if promise.max() > MOST * promise.sum() else (step, alone, best)
+
+
+def _towards(
+    gradient: Gradient, point: torch.Tensor, slope: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(Newton's step, 1 / sqrt(diagonal of |H|), a direction that leads away from a saddle point or None)."""
+    return (_whole if len(point) <= FEW else _conjugate_gradients)(gradient, point, slope)
 
 
 def _whole(
@@ -177,13 +188,18 @@ def _seen(scale: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
 
 def _line_search(gradient: Gradient, gain: GainOver, point: torch.Tensor, step: torch.Tensor) -> tuple[float, float]:
     """(How many times the step to take, 0 for none; what that gains in nats)."""
-    for length in (1.0, *SHORTER):
+    length, losses = 1.0, 0
+    for _ in range(OUTSIDE):
         found = gain(point + length * step, point)
         if _is_sure(found):
             break
         if found.nats > -2 * found.error - 2 * found.rounding:
-            sure = found.nats + 2 * found.error > 0 and _promise(gradient, point, step) > LEAST
-            return (length, LEAST) if sure else (0.0, 0.0)
+            promise = _promise(gradient, point, step) if found.nats + 2 * found.error > 0 else 0.0
+            return (length, LEAST) if promise > LEAST and found.error < max(BLURRED, promise) else (0.0, 0.0)
+        losses += math.isfinite(found.nats)
+        if losses > LOSSES:
+            return 0.0, 0.0
+        length *= SHORTER
     else:
         return 0.0, 0.0
     nats = found.nats

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -36,7 +35,7 @@ from .result import Diverged, Fit, finished
 from .settings import Settings
 from .steps import StepBlock, Steps
 from .stuck import stuck
-from .update import move
+from .update import limit_rates, move
 
 T = TypeVar("T")
 LONG = 50  # steps of a run that is long enough for a recording, after its first step
@@ -145,6 +144,7 @@ def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
 def _ending(course: Course, steps: int | None) -> Ending:
     """When the run ends. At its pauses the learning rate falls and plans compete anew."""
     pair, _, prepared, settings, *_ = course
+    ahead: list[Better] = []  # the last better point
 
     def replan(rate: float) -> None:
         falls = rate < course.steps.rate
@@ -171,9 +171,16 @@ def _ending(course: Course, steps: int | None) -> Ending:
 
     def better(point: torch.Tensor) -> Better | None:
         try:
-            return better_point(elbo(), point, seed=seed())
+            found = better_point(elbo(), point, seed=seed())
         except SKIPPED:
             return None
+        ahead[:] = [] if found is None else [found]
+        return found
+
+    def go_on(point: torch.Tensor) -> None:
+        move(course.steps.optimiser, point)
+        if (scale := ahead[-1].scale) is not None:
+            limit_rates(course.steps.optimiser, scale, course.steps.rate)
 
     def cannot_move(point: torch.Tensor) -> str:
         try:
@@ -191,7 +198,7 @@ def _ending(course: Course, steps: int | None) -> Ending:
 
     rest = max(0, _warmup(course, steps) - len(course.losses))
     watch = Convergence(gain, longest, better, cannot_move)
-    return UntilConverged(watch, replan, rest, partial(move, course.steps.optimiser))
+    return UntilConverged(watch, replan, rest, go_on)
 
 
 def _races(steps: int | None) -> bool:

@@ -29,7 +29,7 @@ from ..runtime.arguments import Arguments
 from ..runtime.parameters import iterate, unconstrained
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
-from .update import update, without_gradient
+from .update import has_one_rate, update, without_gradient
 
 T = TypeVar("T")
 EAGER = 20  # eager steps before a capture
@@ -178,7 +178,7 @@ class Steps:
         if replay is None:
             return None
         native = replay.recorded.native
-        if isinstance(native, NativeLoop) and is_evenly_updated(replay):
+        if isinstance(native, NativeLoop) and is_evenly_updated(replay) and has_one_rate(self.optimiser):
             known = most if self.batches is None else 1 + self.batches.left  # without shuffling the rows again
             count = min(most, known, native.at_once, replay.recorded.until_probe)
             try:

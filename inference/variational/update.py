@@ -9,6 +9,7 @@ import torch
 from ..runtime.defaults import on_cpu
 from ..runtime.parameters import all_finite, place_parameters, unconstrained
 
+LONG, SHORT = 10.0, 0.2  # widths of the optimum: a longer step is too long; the step that is taken instead
 MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers
 
 
@@ -45,6 +46,34 @@ def move(optimiser: torch.optim.Optimizer, point: torch.Tensor) -> None:
     for state in optimiser.state.values():
         for name in MEMORY & state.keys():
             state[name] = state[name].zero_() if isinstance(state[name], torch.Tensor) else 0
+
+
+def limit_rates(optimiser: torch.optim.Optimizer, scale: torch.Tensor, rate: float) -> None:
+    """Lowers the learning rates of Adam for parameters whose optimum is far narrower than a step is long.
+
+    Adam moves every parameter by its learning rate. Where that is many times the width of the optimum, the iterates
+    leave it again, and no average of them is near. Other optimisers stay as they are.
+
+    scale: the widths, 1 / sqrt(second derivative of -ELBO), shape (P,). rate: the factor that the rates fell to.
+    """
+    if not isinstance(optimiser, torch.optim.Adam):  # AdamW is one
+        return
+    options = {name: value for name, value in optimiser.param_groups[0].items() if name != "params"}
+    first = options.setdefault("initial_lr", options["lr"] / rate)  # torch's name for it
+    leaves = list(unconstrained().values())
+    narrowest = [part.min().item() for part in scale.split([p.numel() for p in leaves])]
+    rates = [SHORT * width if first > LONG * width else first for width in narrowest]
+    known = [p for group in optimiser.param_groups for p in group["params"]]
+    lr = {id(p): rate * own for p, own in zip(leaves, rates, strict=True)}
+    groups: dict[float, list[torch.Tensor]] = {}
+    for p in known:
+        groups.setdefault(lr.get(id(p), rate * first), []).append(p)
+    optimiser.param_groups[:] = [{**options, "lr": own, "params": members} for own, members in groups.items()]
+
+
+def has_one_rate(optimiser: torch.optim.Optimizer) -> bool:
+    """Whether all parameters have the same learning rate, as compiled steps need."""
+    return len({group["lr"] for group in optimiser.param_groups}) == 1
 
 
 def without_gradient(unused: Callable[[], list[str]] | None = None) -> list[str]:

@@ -1,6 +1,7 @@
 """Newton's steps beside minima known in closed form, and runs that had ended where they stood."""
 
 import functools
+import math
 
 import pyro
 import pyro.distributions as dist
@@ -10,7 +11,7 @@ from torch.distributions import constraints
 
 import credo
 from credo.inference.variational.gain import TOLERANCE, Gain
-from credo.inference.variational.newton import FEW, descend
+from credo.inference.variational.newton import FEW, _line_search, descend
 
 POSITIVE = constraints.positive
 
@@ -60,6 +61,30 @@ def test_at_the_optimum_there_is_nothing_to_gain(parameters):
 def test_the_parameter_that_moved_most_is_named_by_its_index():
     gradient, gain = quadratic(torch.eye(3, dtype=torch.float64), torch.tensor([0.1, 7.0, 0.0], dtype=torch.float64))
     assert descend(gradient, gain, torch.zeros(3, dtype=torch.float64), TOLERANCE)[2] == 1
+
+
+@pytest.mark.parametrize(("error", "taken"), [(1e22, False), (0.01, True)])
+def test_a_gain_that_is_lost_in_its_error_decides_nothing(error, taken):
+    """Gradients promise half a nat; the ELBO agrees within 0.01 nats, or its draws have no mean to speak of."""
+    length, _ = _line_search(
+        lambda point, which: -torch.ones(1),
+        lambda new, old: Gain(-error, error, 0.0),
+        torch.zeros(1),
+        torch.ones(1),
+    )
+    assert (length > 0) is taken
+
+
+@pytest.mark.parametrize(("inside", "taken"), [(1e-5, True), (1e-15, False)])
+def test_a_step_out_of_the_range_of_numbers_is_shortened_until_the_elbo_is_a_number(inside, taken):
+    """The ELBO rises by a nat for each 1e-6, but is NaN beyond `inside`."""
+    length, nats = _line_search(
+        lambda point, which: -1e6 * torch.ones(1),
+        lambda new, old: Gain(1e6 * (new - old).item() if new.abs().item() < inside else math.nan, 0.0, 0.0),
+        torch.zeros(1),
+        torch.ones(1),
+    )
+    assert (0 < length < inside and nats == pytest.approx(1e6 * length)) if taken else not length
 
 
 @pytest.mark.parametrize("curvature", [-1.0, 1.0])
@@ -113,6 +138,36 @@ def test_a_start_that_is_far_or_wide_or_narrow_leads_to_the_posterior(m, s, posi
     assert fit.converged and fit.stopped.startswith("converged") and len(fit.losses) < 4000
     assert fit.params["m"].item() == pytest.approx(MEAN, abs=0.05 * SD)
     assert fit.params["s"].item() == pytest.approx(SD, rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("scale", [1e-4, 77.0, 1e6])
+def test_units_of_the_data_cost_few_steps(scale, seed):
+    """A regression in other units: the guide starts at 0 and 1, and the answer in units of the data is the same."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=g)
+    y = x @ torch.tensor([1.0, -2.0, 0.5]) + 0.7 * torch.randn(50, generator=g)
+
+    def model(x, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 10.0 * scale).to_event(1))
+        s = pyro.sample("s", dist.HalfNormal(5.0 * scale))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(x @ w, s), obs=y)
+
+    def guide(x, y):
+        sd = pyro.param("sd", torch.ones(3), constraint=POSITIVE)
+        pyro.sample("w", dist.Normal(pyro.param("loc", torch.zeros(3)), sd).to_event(1))
+        spread = pyro.param("b", torch.tensor(1.0), constraint=POSITIVE)
+        pyro.sample("s", dist.LogNormal(pyro.param("a", torch.tensor(0.0)), spread))
+
+    fit = credo.SVI(model, guide, progress=False, compile=False, seed=seed).run(x, scale * y)
+    xtx, rest = x.T @ x, (y - x @ torch.linalg.lstsq(x, y[:, None]).solution[:, 0]).square().sum()
+    sd = (xtx.diagonal() * 47 / rest).rsqrt()  # mean field: of each weight, given the others; E[1 / s^2] = 47 / rest
+    mean = torch.linalg.solve(xtx + 1e-4 * torch.eye(3), x.T @ y)
+    assert fit.converged and len(fit.losses) < 3000
+    assert ((fit.params["loc"] / scale - mean) / sd).abs().max() < 0.1
+    assert (fit.params["sd"] / scale / sd - 1).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("seed", [0, 1])

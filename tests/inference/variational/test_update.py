@@ -4,7 +4,7 @@ import pyro
 import pytest
 import torch
 
-from credo.inference.variational.update import move, update, without_gradient
+from credo.inference.variational.update import has_one_rate, limit_rates, move, update, without_gradient
 
 
 @pytest.fixture
@@ -63,3 +63,25 @@ def test_a_move_leaves_nothing_of_the_gradients_before(fused):
     assert a.item() == 2.0
     update(adam, square)
     assert a.item() == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_adam_takes_short_steps_only_where_the_optimum_is_far_narrower_than_they_are(kind):
+    a, b, c = (pyro.param(name, torch.zeros(2)) for name in "abc")
+    adam, lr = kind([a, b], lr=0.02), {}
+    adam.add_param_group({"params": [c]})
+    limit_rates(adam, torch.tensor([1.0, 1e-5, 1e6, 0.1, 0.004, 0.004]), 1.0)  # of a, b and c
+    for group in adam.param_groups:
+        lr.update({id(p): group["lr"] for p in group["params"]})
+    assert lr == {id(a): pytest.approx(0.2 * 1e-5), id(b): 0.02, id(c): 0.02} and not has_one_rate(adam)
+    loss = (a + b + c).sum()
+    update(adam, lambda: (loss.item(), loss))
+    assert a.abs().max() < 3e-6 and b.abs().min().item() == pytest.approx(0.02, rel=0.01)
+    limit_rates(adam, torch.ones(6), 0.3)  # in the second stage, from a point where no optimum is narrow
+    assert has_one_rate(adam) and adam.param_groups[0]["lr"] == pytest.approx(0.3 * 0.02)
+    assert len(adam.state) == 3  # what it knows of the gradients is kept
+
+
+def test_an_optimiser_whose_steps_have_the_units_of_gradients_keeps_its_rate(optimiser):
+    limit_rates(optimiser, torch.tensor([1e-9]), 1.0)
+    assert optimiser.param_groups[0]["lr"] == 0.1
