@@ -137,8 +137,6 @@ def concluded(fit: Fit, look: Look) -> Fit:
     verdict = judged(look, fit)
     if verdict.trust in (NO, CORRECTED) and fit.converged:
         fit = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", AT_REST, 1))
-    elif verdict.trust == YES and fit.stopped.startswith("at rest"):  # a few weights, and no mean or sd, were off
-        fit = dataclasses.replace(fit, stopped=f"converged:{fit.stopped.partition(':')[2]}")
     correction = look.correction if look.correction is not None and look.correction.trusted else None
     best = look.importance
     if correction is not None:
@@ -156,7 +154,7 @@ def _numbers(correction: Correction | None) -> int:
 def judged(look: Look, fit: Fit) -> Verdict:
     """What was seen, in one of four answers."""
     own, correction = look.importance, look.correction
-    ended = [] if fit.converged or fit.stopped.startswith(("after the", "at rest")) else [fit.stopped]
+    ended = [] if fit.converged or fit.stopped.startswith(("after the", AT_REST)) else [fit.stopped]
     own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
     richer = f"{'' if fit.method == 'full rank' else CORRELATED}{NON_CENTRED}"
     if bad := not_finite(own_sites):

@@ -99,12 +99,19 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
     if good and all(any(alike(mode, normal) for normal in normals) for mode in searched):
         return looks
     looks.append(_look(chart, [*searched, *normals], draws, seed))
-    around = normals[0] if normals else searched[0]
-    if looks[-1].doubt and _newton(chart, FEW) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
-        others = [mode for mode in searched + normals if elsewhere(mode, around)]
-        if not any(_mass(chart, mode, seed) > drawn.importance.log_evidence - LESS for mode in others):
-            looks.append(_Look(chart, drawn, _few(drawn.importance, draws), around))
-    return looks
+    return [*looks, *_given_few(chart, [*normals, *searched], draws, seed)] if looks[-1].doubt else looks
+
+
+def _given_few(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int) -> list[_Look]:
+    """The look by nested Laplace around the first of these normals; none where another one holds mass elsewhere."""
+    around = normals[0]
+    drawn = nested(chart, around, draws=draws, seed=seed + 13) if _newton(chart, FEW) else None
+    if drawn is None:
+        return []
+    least = drawn.importance.log_evidence - LESS
+    if any(_mass(chart, mode, seed) > least for mode in normals if elsewhere(mode, around)):
+        return []
+    return [_Look(chart, drawn, _few(drawn.importance, draws), around)]
 
 
 def _mass(chart: Chart, mode: FullRankNormal, seed: int) -> float:
