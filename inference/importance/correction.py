@@ -6,6 +6,7 @@ A model of groups gets a second look with its groups decentred (see `chart.py`).
 disagree, the smaller one has missed mass.
 """
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,7 @@ WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained
 FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall by DROP there either is improper
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 HESSIANS, FEW = 50, 3  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
+THIN = 0.3  # k-hat, up to which weights tell the sds of heavy tails too
 MASS = 200  # draws that tell the mass of another mode
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
@@ -79,8 +81,7 @@ def correction(
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
     wrong = _improper(best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
     few = bool(best.doubt) and best.drawn.importance.reliable and not best.drawn.rounds and not wrong
-    values = best.chart.sites(best.drawn.us)
-    return Correction(values, best.drawn.importance, wrong or best.doubt, few, bool(wrong))
+    return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, wrong or best.doubt, few, bool(wrong))
 
 
 def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, search: bool) -> list[_Look]:
@@ -97,21 +98,23 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
                 return looks
     searched = _modes(chart, seed, STARTS) if search else []
     if good and all(any(alike(mode, normal) for normal in normals) for mode in searched):
-        return looks
-    looks.append(_look(chart, [*searched, *normals], draws, seed))
-    return [*looks, *_given_few(chart, [*normals, *searched], draws, seed)] if looks[-1].doubt else looks
+        thin = looks[0].drawn.importance.k_hat > THIN
+        return [*looks, *(_given_few(chart, [*normals, *searched], draws, seed) if thin else [])]
+    given = _given_few(chart, [*normals, *searched], draws, seed)
+    if given and not given[0].doubt:  # in less time than a mixture is fitted, and worth more
+        return [*looks, *given]
+    return [*looks, *given, _look(chart, [*searched, *normals], draws, seed)]
 
 
 def _given_few(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int) -> list[_Look]:
-    """The look by nested Laplace around the first of these normals; none where another one holds mass elsewhere."""
+    """The look by nested Laplace around the first of these; none without time, or where another one holds mass."""
     around = normals[0]
-    drawn = nested(chart, around, draws=draws, seed=seed + 13) if _newton(chart, FEW) else None
-    if drawn is None:
-        return []
-    least = drawn.importance.log_evidence - LESS
-    if any(_mass(chart, mode, seed) > least for mode in normals if elsewhere(mode, around)):
-        return []
-    return [_Look(chart, drawn, _few(drawn.importance, draws), around)]
+    with suppress(OutOfTime):
+        if _newton(chart, FEW) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
+            others = [mode for mode in normals if elsewhere(mode, around)]
+            if not any(_mass(chart, mode, seed) > drawn.importance.log_evidence - LESS for mode in others):
+                return [_Look(chart, drawn, _few(drawn.importance, draws), around)]
+    return []
 
 
 def _mass(chart: Chart, mode: FullRankNormal, seed: int) -> float:
