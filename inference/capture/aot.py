@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 
@@ -194,8 +193,11 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
         plain.recompile()
         # Whether the compiler knows the processor is not tried by compiling programs for it: that takes 5 s.
         settings = SETTINGS | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
-        narrow = patch.object(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # -march=native says it anyway
-        with config.patch(settings), narrow, patch.object(AotCodeCompiler, "compile", compiled):
+        others = {
+            (torch.cpu, "_is_avx512_bf16_supported"): lambda: False,  # -march=native says it anyway
+            (AotCodeCompiler, "compile"): compiled,
+        }
+        with config.patch(settings), building["replaced"](others):
             return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))
 
 

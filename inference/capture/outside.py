@@ -52,8 +52,8 @@ def outside_readers(programs: Any) -> Readers:
         elif is_the_users(thing):  # what its class holds is read through it
             owner = type(thing)
             own = [name for base in owner.__mro__ if _holds_settings(base) for name in vars(base)]
-            names = [name for name in own if not name.startswith("__")]
-            found |= {f"{owner.__qualname__}.{name}": functools.partial(getattr, owner, name, None) for name in names}
+            own = [name for name in own if not name.startswith("__")]
+            found |= {f"{owner.__qualname__}.{name}": functools.partial(getattr, owner, name, None) for name in own}
     return found
 
 

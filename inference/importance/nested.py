@@ -81,6 +81,7 @@ def _given(chart: Chart, normal: FullRankNormal, at: torch.Tensor, draws: int, s
         if full:
             break
         around = around._replace(factor=2 * around.factor)
+    assert nodes is not None  # of the last time
     return _drawn(chart, around, nodes, at, rest, draws, seed)
 
 
@@ -111,15 +112,16 @@ def _filled(
     eye = torch.eye(G, dtype=torch.long, device=at.device)
     neighbours = torch.cat([eye, -eye])
     cross = normal.covariance[rest][:, at] @ torch.linalg.inv(around.covariance)
-    front, starts = torch.zeros_like(eye[:1]), normal.mean[None]
-    nodes = _at_modes(chart, front, starts, cross[None], at, rest)
+    nodes = _at_modes(chart, torch.zeros_like(eye[:1]), normal.mean[None], cross[None], at, rest)
     seen = {(0,) * G}
     new, most = nodes, min(NODES[G - 1], NUMBERS // len(rest) ** 2)
     by, begun = chart.by, 0.0 if chart.by is None else clock(chart.by.device)
     left = math.inf if by is None else TIME * by.left
     while len(new.us) and len(seen) < most:
         top = nodes.densities.max()
-        places, starts, slopes = [], [], []
+        places: list[torch.Tensor] = []
+        starts: list[torch.Tensor] = []
+        slopes: list[torch.Tensor] = []
         for k in (new.densities > top - DEEP).nonzero()[:, 0].tolist():
             for place in new.places[k] + neighbours:
                 if (key := tuple(place.tolist())) not in seen and len(seen) < most:

@@ -97,7 +97,7 @@ def test_a_round_whose_draws_have_no_density_is_no_evidence_of_convergence():
         return torch.where((us < 0.8).all(1) | torch.tensor(len(us) <= 64), value, torch.nan), gradient
 
     found = on_fixed_draws(scores, [mean_field(near(0.0, 2.0))])
-    assert found is None or not found.converged and found.error == math.inf
+    assert found is None or (not found.converged and found.error == math.inf)
 
 
 @pytest.mark.parametrize("D", [256, 600])

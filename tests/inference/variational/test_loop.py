@@ -59,5 +59,5 @@ def test_the_steps_of_a_warmup_come_before_the_first_stage():
     assert plain[3] == (EXTENDED + MAX_STAGES - 1) * 400 and warmed[3] == plain[3] + 130
     assert warmed[0] == plain[0] + 130 and warmed[1] == plain[1] and "still gaining 10 " in plain[1]
     assert warmed[2] == plain[2]
-    # the first stage is checked at 300, 400, 525 and 700 steps on its way to 800, the others at 300, and they end at 400
+    # the first stage is checked at 300, 400, 525 and 700 steps on its way to 800; the others at 300 to 400
     assert plain[2] == pytest.approx([1.0] * 4 + [ANNEAL**k for k in range(1, MAX_STAGES) for _ in range(2)])
