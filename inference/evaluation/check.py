@@ -62,11 +62,7 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     """
     try:
         verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
-    except (
-        ValueError,
-        RuntimeError,
-        ArithmeticError,
-    ) as error:  # of the user's program, at draws it has not met before
+    except Exception as error:  # of the user's program, at draws that it has not met before
         if is_out_of_memory(error):
             raise
         return Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), REFERENCE)
@@ -80,7 +76,7 @@ def on_predictions(fit: Fit, verdict: Verdict, seconds: float, seed: int) -> Ver
     """The verdict on the predictions of a network; the one on its weights where the look at them fails."""
     try:
         return predictive(fit, verdict.k_hat, seconds=seconds, seed=seed)
-    except (ValueError, RuntimeError, ArithmeticError) as error:  # of a program that cannot go on, or cannot predict
+    except Exception as error:  # of a program that cannot go on, or cannot predict
         if is_out_of_memory(error):
             raise
         return verdict._replace(reasons=(*verdict.reasons, _not_looked_at(error)))

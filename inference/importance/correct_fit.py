@@ -159,6 +159,10 @@ def _of_normals(
         return correction(density, normals, draws=draws, seed=seed, search=search and affords, by=by)
     except OutOfTime:
         return TOO_LONG
+    except Exception as error:  # of the user's program, at draws that it has not met before: the fit is not lost
+        if is_out_of_memory(error):
+            raise
+        return f"not looked at: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def reweighted(fit: Any) -> Any:

@@ -204,3 +204,21 @@ def test_both_signs_are_in_the_weighted_draws_though_the_normal_has_one_of_them(
         sd = (p @ value.flatten().square()).sqrt().item()
         assert drawn[name].mean().item() == pytest.approx(0.0, abs=0.15 * sd)
         assert drawn[name].std().item() == pytest.approx(sd, rel=0.1)
+
+
+def test_an_error_of_the_model_at_a_far_draw_loses_no_fit():
+    """The draws of the wider mixture go where those of the normal do not."""
+
+    def brittle(y):
+        s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+        if torch._C._functorch.is_batchedtensor(s) or s > 1e6:
+            raise KeyError("s")
+        pyro.sample("y", dist.Normal(0.0, s), obs=y)
+
+    density, state, _ = prepared(brittle, (torch.tensor(1.0),), torch.device("cpu"), 0)
+    with entered(state), default_dtype(torch.float64):
+        normal = FullRankNormal(torch.zeros(1).double(), torch.full((1, 1), 10.0).double())
+        weighed = weights_of(density.at_each, FullRankNormal(normal.mean, 0.1 * normal.factor), 30, 0)
+        uneven = weighed._replace(importance=importance(torch.arange(30.0)))
+        look = look_at_normal(density, normal, uneven, [], seconds=3.0, right=3.0)
+    assert look.correction is None and look.unseen == "not looked at: KeyError: 's'"
