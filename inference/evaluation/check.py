@@ -25,7 +25,8 @@ from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
 
 SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
-LEAST = 0.2  # seconds of the look at a fit that says "converged", however short it was
+LEAST = 0.8  # seconds of the look at a fit that says "converged", however short it was
+RIGHT = 0.2  # the same at a normal whose weights are good
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
 FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
 AT_REST = "at rest, but not at the posterior"  # in the place of "converged", where the look finds that
@@ -106,7 +107,7 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
 
 def with_verdict(fit: Fit, spent: float) -> Fit:
     """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit, or
-    .2 seconds if it says that it has converged.
+    .8 seconds if it says that it has converged.
 
     An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """

@@ -35,7 +35,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import LEAST, SHARE, concluded
+from .check import RIGHT, SHARE, concluded
 from .gaussian_fit import LONG, SHORT, NotThisWay
 
 MEAN_FIELD, FACTORS = "mean field, by fixed draws", "low rank, by fixed draws"
@@ -108,7 +108,7 @@ def _looked_at(density: Density, found: FullRank, spent: float, seed: int) -> An
     own = weights.reliable and weights.ess > GOOD * len(weights.log_weights)
     others = [] if own and mode is None else [found.paths[0].normal]
     others += [mode.normal] if mode is not None and mode is not found.paths[0] else []
-    wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, LEAST)
+    wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, RIGHT)
     return look_at_normal(density, _dense(normal), found.weighed, others, seconds=wrong, right=right, seed=seed)
 
 

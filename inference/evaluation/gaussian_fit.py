@@ -46,7 +46,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import LEAST, SHARE, concluded
+from .check import RIGHT, SHARE, concluded
 from .doubts import doubts
 
 MOST = 2000  # latents of a Hessian
@@ -132,7 +132,7 @@ def gaussian_fit(
                 others,
                 near=[dense(path.normal) for path in likely] if D <= SEARCHED else [],
                 seconds=wrong,
-                right=max(SHARE * spent, LEAST),
+                right=max(SHARE * spent, RIGHT),
                 seed=settings.seed,
             )
     rough = not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR)
