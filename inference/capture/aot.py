@@ -6,8 +6,8 @@ The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), A
 SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so, the step
 with a loop over it, and its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It runs in
 its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process PARENT,
-however that ends. So it imports nothing of credo; `build` is loaded by its path. It uses private parts of torch (tried
-with 2.13).
+however that ends. So it imports nothing of credo; `build` and `runtime/replaced` are loaded by their paths. It uses
+private parts of torch (tried with 2.13).
 """
 
 import hashlib
@@ -176,6 +176,7 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
 
     here = Path(__file__)
     building = runpy.run_path(str(here.with_name("build.py")))
+    replaced = runpy.run_path(str(here.parents[1] / "runtime" / "replaced.py"))["attribute_replaced"]
     loop = here.with_name("loop.cpp").read_text()
 
     def compiled(graph: Any, wrapper: str, kernels: str, operators: str | None, **options: Any) -> str:
@@ -193,11 +194,8 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
         plain.recompile()
         # Whether the compiler knows the processor is not tried by compiling programs for it: that takes 5 s.
         settings = SETTINGS | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
-        others = {
-            (torch.cpu, "_is_avx512_bf16_supported"): lambda: False,  # -march=native says it anyway
-            (AotCodeCompiler, "compile"): compiled,
-        }
-        with config.patch(settings), building["replaced"](others):
+        narrow = replaced(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # -march=native says it anyway
+        with config.patch(settings), narrow, replaced(AotCodeCompiler, "compile", compiled):
             return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))
 
 

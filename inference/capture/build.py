@@ -11,8 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,16 +156,3 @@ def _builder(folder: Path, name: str, quick: bool) -> CppBuilder:
 def _started(builder: CppBuilder) -> "subprocess.Popen[str]":
     command = shlex.split(builder.get_command_line())
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-@contextmanager
-def replaced(others: dict[tuple[Any, str], Any]) -> Iterator[None]:
-    """Sets attributes {(owner, name): value} inside, and puts back what the owners had, also after an error."""
-    before = {(owner, name): vars(owner)[name] for owner, name in others}  # as stored: a class method stays one
-    try:
-        for (owner, name), value in others.items():
-            setattr(owner, name, value)
-        yield
-    finally:
-        for (owner, name), value in before.items():
-            setattr(owner, name, value)

@@ -16,7 +16,7 @@ from ..gaussian.psis import Importance
 from ..importance.correct_fit import GOOD, Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import point_estimates
-from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict
+from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
@@ -66,7 +66,7 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     except Exception as error:  # of the user's program, at draws that it has not met before
         if is_out_of_memory(error):
             raise
-        return Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), REFERENCE)
+        return Verdict(UNKNOWN, math.nan, (not_looked_at(error),), REFERENCE)
     assert verdict is not None
     if verdict.trust in (NO, UNKNOWN) and is_network(fit) and not point_estimates(fit):
         return on_predictions(fit, verdict, seconds, seed)
@@ -80,7 +80,7 @@ def on_predictions(fit: Fit, verdict: Verdict, seconds: float, seed: int) -> Ver
     except Exception as error:  # of a program that cannot go on, or cannot predict
         if is_out_of_memory(error):
             raise
-        return verdict._replace(reasons=(*verdict.reasons, _not_looked_at(error)))
+        return verdict._replace(reasons=(*verdict.reasons, not_looked_at(error)))
 
 
 def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
@@ -119,14 +119,7 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     try:
         return examined(fit, seconds=seconds, seed=fit.seed)
     except (Exception, KeyboardInterrupt) as error:  # of the user's program, at draws that it has not met before
-        return dataclasses.replace(
-            fit, verdict=Verdict(UNKNOWN, math.nan, (_not_looked_at(error),), "credo.check(fit)")
-        )
-
-
-def _not_looked_at(error: BaseException) -> str:
-    first = str(error).partition("\n")[0]
-    return f"not looked at: {type(error).__name__}{': ' if first else ''}{first}"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (not_looked_at(error),), "credo.check(fit)"))
 
 
 def concluded(fit: Fit, look: Look) -> Fit:

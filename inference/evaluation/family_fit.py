@@ -16,11 +16,9 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoLowRankMultivariateNormal, AutoNormal
 from torch.distributions import biject_to, constraints
 
-from ..gaussian.density import Density, prepared
+from ..gaussian.density import Density
 from ..gaussian.families import few_factors, mean_field
 from ..gaussian.full_rank import IN_A_LOOP, FullRank, another_mode
-from ..gaussian.full_rank_normal import FullRankNormal
-from ..gaussian.low_rank_normal import LowRankNormal
 from ..gaussian.normal_guide import place_in
 from ..gaussian.smaller_family import best_in_family
 from ..importance.budget import clock, deadline, price
@@ -31,12 +29,11 @@ from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
 from ..runtime.state import entered
-from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import RIGHT, SHARE, concluded
-from .gaussian_fit import LONG, SHORT, NotThisWay
+from .check import concluded
+from .gaussian_fit import NotThisWay, fixed_density, searching, seconds_of_looks
 
 MEAN_FIELD, FACTORS = "mean field, by fixed draws", "low rank, by fixed draws"
 FAMILIES: dict[type, str] = {
@@ -63,12 +60,7 @@ def family_fit(begun: Begun, guide: Any, settings: Settings, data: tuple[Any, ..
     method, started = FAMILIES[type(guide)], clock(begun.state.device)
     if why := _why_svi(settings.model, begun):
         raise NotThisWay(why)
-    try:
-        density, state, _ = prepared(settings.model, data, begun.state.device, settings.seed)
-    except (ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise NotThisWay(str(error).partition("\n")[0]) from error
+    density, state = fixed_density(settings, data, begun)
     _refuse_other_latents(guide, begun, density)
     if (D := len(density.first)) > (MOST if density.vectorised else IN_A_LOOP):
         raise NotThisWay(f"{D:,} latents, whose density cannot be taken at enough points at once")
@@ -78,10 +70,8 @@ def family_fit(begun: Begun, guide: Any, settings: Settings, data: tuple[Any, ..
         by = deadline(LONGEST, begun.state.device)
         if GRADIENTS * price(lambda n: density.at_each(density.first.expand(n, -1)), density.chunk, by) > LONGEST:
             raise NotThisWay("a gradient of its density takes too long for a search on fixed draws")
-        try:
+        with searching():
             found = best_in_family(density, family, LITTLE[method], settings.seed)
-        except torch.linalg.LinAlgError as error:
-            raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
         if found is None or (not found.converged and not found.error < LARGE):
             raise NotThisWay("no best normal of this family was found")
         spent = clock(begun.state.device) - started
@@ -105,18 +95,10 @@ def _looked_at(density: Density, found: FullRank, spent: float, seed: int) -> An
     """The look at the normal, by mixtures that also have the dense normals of the search, where its own draws fail."""
     normal, weights = found.normal, found.weighed.importance
     mode = another_mode(normal, weights.log_evidence, found.paths)
-    own = weights.reliable and weights.ess > GOOD * len(weights.log_weights)
-    others = [] if own and mode is None else [found.paths[0].normal]
+    others = [] if weights.leaves(GOOD) and mode is None else [found.paths[0].normal]
     others += [mode.normal] if mode is not None and mode is not found.paths[0] else []
-    wrong, right = max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, RIGHT)
-    return look_at_normal(density, _dense(normal), found.weighed, others, seconds=wrong, right=right, seed=seed)
-
-
-def _dense(normal: LowRankNormal) -> FullRankNormal:
-    """The same normal with a dense factor."""
-    if not normal.directions.shape[1]:
-        return FullRankNormal(normal.mean, torch.diag(normal.scale))
-    return FullRankNormal(normal.mean, torch.linalg.cholesky(normal.covariance))
+    wrong, right = seconds_of_looks(spent)
+    return look_at_normal(density, normal.dense(), found.weighed, others, seconds=wrong, right=right, seed=seed)
 
 
 def _why_svi(model: Any, begun: Begun) -> str:

@@ -9,6 +9,8 @@ model.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -41,7 +43,7 @@ from ..pair.autoguide import Start, without_finite
 from ..planning.plan import Plan
 from ..posterior.verdict import NO, Verdict
 from ..runtime.defaults import default_dtype
-from ..runtime.state import entered
+from ..runtime.state import State, entered
 from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
@@ -76,6 +78,30 @@ class NotThisWay(Exception):
     """Raised for a model that has no density of fixed unconstrained latents: why, in words of `requirements.py`."""
 
 
+def fixed_density(settings: Settings, data: tuple[Any, ...], begun: Begun) -> tuple[Density, State]:
+    """The density of the model on its data, and its state. Raises NotThisWay where it has none."""
+    try:
+        return prepared(settings.model, data, begun.state.device, settings.seed)[:2]
+    except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise NotThisWay(str(error).partition("\n")[0]) from error
+
+
+@contextmanager
+def searching() -> Iterator[None]:
+    """Raises NotThisWay where a search for a normal meets a matrix that is no covariance."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
+
+
+def seconds_of_looks(spent: float) -> tuple[float, float]:
+    """Seconds of CPU of the look at a normal that is not right, and at one that is, after a search of so many."""
+    return max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, RIGHT)
+
+
 def gaussian_fit(
     begun: Begun,
     word: str,
@@ -99,22 +125,15 @@ def gaussian_fit(
         raise NotThisWay(begun.fixed_part)
     if begun.pair.followers:
         raise NotThisWay("latents with masked entries follow the model")
-    try:
-        density, state, _ = prepared(model, data, begun.state.device, settings.seed)
-    except (ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise NotThisWay(str(error).partition("\n")[0]) from error
+    density, state = fixed_density(settings, data, begun)
     D = len(density.first)
     if D > MOST and (word == "laplace" or own is not None):
         raise NotThisWay(f"{D:,} latents, more than {MOST:,}")
     if sure and not density.vectorised and D > IN_A_LOOP:
         raise NotThisWay(f"{D:,} latents of a density that cannot be taken at many points at once")
     with entered(state), default_dtype(density.first.dtype):
-        try:
+        with searching():
             found = {"full_rank": _full_rank, "low_rank": _low_rank, "laplace": _laplace}[word](density, settings.seed)
-        except torch.linalg.LinAlgError as error:
-            raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
         k_hat = found.weighed.importance.k_hat
         if flat := _flat(density, found):
             found = found._replace(stopped=f"not converged: {flat}")
@@ -122,8 +141,7 @@ def gaussian_fit(
         if not flat and (isinstance(found.normal, FullRankNormal) or D > MOST):
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
-            spent = clock(begun.state.device) - started
-            wrong = max(SHARE * spent, min(max(spent, SHORT), LONG))
+            wrong, right = seconds_of_looks(clock(begun.state.device) - started)
             likely = [path for path in found.paths if path.elbo > found.paths[0].elbo - LIKELY]
             look = look_at_normal(
                 density,
@@ -132,12 +150,12 @@ def gaussian_fit(
                 others,
                 near=[dense(path.normal) for path in likely] if D <= SEARCHED else [],
                 seconds=wrong,
-                right=max(SHARE * spent, RIGHT),
+                right=right,
                 seed=settings.seed,
             )
     rough = not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR)
-    right = look is not None and look.correction is not None and look.correction.trusted
-    if sure and not flat and rough and not right:
+    corrects = look is not None and look.correction is not None and look.correction.trusted
+    if sure and not flat and rough and not corrects:
         raise NotThisWay(f"no normal was found that has the shape of the posterior (k-hat {k_hat:.2f})")
     placed = _guide_of(found.normal, begun, settings, data, own, density.names)
     with entered(placed.state):

@@ -1,11 +1,11 @@
 """The fit of a longer run: SVI goes on from the parameters of a fit, by the learning rates of a run that converges."""
 
-import time
 import warnings
 from typing import NamedTuple
 
 import torch
 
+from ..importance.budget import clock
 from ..objective.elbo import log_weight
 from ..posterior.approximation import pair_of
 from ..runtime.parameters import unconstrained
@@ -69,12 +69,12 @@ def _gone_on(fit: Fit, lr: float, seconds: float, seed: int) -> tuple[Fit, int] 
             return None
         for name, p in unconstrained().items():
             p.copy_(trained[name])
-    begun = time.process_time()
+    begun = clock(state.device)
     runner.run(*fit.data, steps=TIMED)  # the first steps are dearer: they are recorded
-    each, begun = (time.process_time() - begun) / TIMED, time.process_time()
+    each, begun = (clock(state.device) - begun) / TIMED, clock(state.device)
     if 4 * TIMED * each < seconds:
         runner.run(*fit.data, steps=TIMED)
-        each = (time.process_time() - begun) / TIMED
+        each = (clock(state.device) - begun) / TIMED
     steps = min(max(LEAST, len(fit.losses)), int(seconds / max(each, 1e-6)))
     if steps < FEWEST:
         return None

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from .full_rank_normal import FullRankNormal
+
 
 class LowRankNormal(NamedTuple):
     """N(mean, S (I + Q diag(stretch) Q^T) S), S = diag(scale)."""
@@ -31,6 +33,10 @@ class LowRankNormal(NamedTuple):
         """Sigma (D, D)."""
         eye = torch.eye(len(self.mean), dtype=self.mean.dtype, device=self.mean.device)
         return self.scale[:, None] * (eye + (self.directions * self.stretch) @ self.directions.T) * self.scale
+
+    def dense(self) -> FullRankNormal:
+        """The same normal with a dense factor."""
+        return FullRankNormal(self.mean, torch.linalg.cholesky(self.covariance))
 
     @property
     def log_det(self) -> torch.Tensor:

@@ -39,6 +39,10 @@ class Importance(NamedTuple):
         """Whether estimates by these weights can be trusted."""
         return self.k_hat < self.limit or self._even
 
+    def leaves(self, share: float) -> bool:
+        """Whether estimates can be trusted, and the draws are worth more than this share of them."""
+        return self.reliable and self.ess > share * len(self.log_weights)
+
     @property
     def words(self) -> str:
         """k-hat; of even weights, whose tail has no shape to speak of, the share of the draws that they are worth."""

@@ -12,8 +12,8 @@ from .arrow_ascent import arrow_paths
 from .blocks import blocks
 from .density import Density
 from .fixed_draws import LARGEST, Family, on_fixed_draws
-from .full_rank import DEAR, FullRank, cheap_hessians, draws_for, starting_points, weights_of
-from .full_rank_normal import FullRankNormal, elsewhere
+from .full_rank import DEAR, FullRank, cheap_hessians, cheap_values, draws_for, starting_points, weights_of
+from .full_rank_normal import FullRankNormal, Scores, elsewhere
 from .starts import Path, pathfinder
 
 FEW = 1024  # pairs of draws at most, where a gradient is dear
@@ -25,25 +25,26 @@ def best_in_family(
     """The normal of largest ELBO in a family, in the state of the density; None where no start has draws of finite
     density. little: as in `on_fixed_draws`.
     """
-    paths = _paths(density, seed)
+    values = cheap_values(density)
+    paths = _paths(density, values, seed)
     kept: list[FullRankNormal] = []
     for path in paths:
-        if not any(not elsewhere(path.normal, other) for other in kept):
+        if all(elsewhere(path.normal, other) for other in kept):
             kept.append(path.normal)
     largest = LARGEST if density.vectorised and density.chunk >= DEAR else FEW
     found = on_fixed_draws(density.at_each, [family(each) for each in kept], little=little, largest=largest, seed=seed)
     if found is None:
         return None
     draws = draws_for(density)
-    weighed = weights_of(density.at_each, found.normal, draws, seed + 3)
+    weighed = weights_of(values, found.normal, draws, seed + 3)
     gradients = paths[-1].gradients + found.gradients + draws
     return FullRank(found.normal, "fixed draws", found.converged, found.error, gradients, weighed, paths)
 
 
-def _paths(density: Density, seed: int) -> list[Path]:
+def _paths(density: Density, values: Scores, seed: int) -> list[Path]:
     """The best dense normal along each ascent, the best one first."""
     starts = starting_points(density, seed)
     groups = blocks(density) if len(density.first) >= FEWEST else None
-    if groups is not None and (found := arrow_paths(density.at_each, starts, groups, seed=seed)):
+    if groups is not None and (found := arrow_paths(density.at_each, starts, groups, values=values, seed=seed)):
         return [path._replace(normal=path.normal.dense()) for path in found]
-    return pathfinder(density.at_each, starts, cheap_hessians(density), seed=seed)
+    return pathfinder(density.at_each, starts, cheap_hessians(density), values=values, seed=seed)

@@ -23,7 +23,7 @@ from ..gaussian.psis import EVEN, Importance, importance
 from ..pair.pair import Program
 from ..posterior.approximation import Approximation
 from ..posterior.marginals import model_trace
-from ..posterior.verdict import YES
+from ..posterior.verdict import YES, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
@@ -78,7 +78,7 @@ def look_at(fit: Approximation, *, seconds: float, seed: int = 0) -> Look | None
         corrected = _corrected(density, guide, by, seed)
     if isinstance(corrected, str):
         return Look(guide, found, None, corrected, density.transforms)
-    good = found.reliable and found.ess > GOOD * len(guide.log_weights)
+    good = found.leaves(GOOD)
     if corrected.few and good and not disagreement(found, [corrected.importance]):  # of many latents
         own = {name: value for name, value in guide.values.items() if name in density.names}
         corrected = Correction(own, found, "")
@@ -127,7 +127,7 @@ def look_at_normal(
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
     guide = GuideDraws(density.constrained(weighed.us), log_weights)
     own = None
-    if not others and found.reliable and found.ess > GOOD * len(log_weights):
+    if not others and found.leaves(GOOD):
         own = Correction(guide.values, found, "")
     wider: Correction | str = f"{len(normal.mean):,} latents"
     if isinstance(normal, FullRankNormal):
@@ -162,7 +162,7 @@ def _of_normals(
     except Exception as error:  # of the user's program, at draws that it has not met before: the fit is not lost
         if is_out_of_memory(error):
             raise
-        return f"not looked at: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return not_looked_at(error)
 
 
 def reweighted(fit: Any) -> Any:

@@ -64,7 +64,7 @@ def nested(chart: Chart, normal: FullRankNormal, *, draws: int, seed: int = 0) -
             drawn = _given(chart, normal, at, draws, seed)
             if drawn is not None and (found is None or drawn.importance.ess > found.importance.ess):
                 found = drawn
-        if found is not None and found.importance.reliable and found.importance.ess > GOOD * draws:
+        if found is not None and found.importance.leaves(GOOD):
             break
     return found
 

@@ -31,3 +31,9 @@ class Verdict(NamedTuple):
         k_hat = [] if math.isnan(self.k_hat) or said else [f"k-hat {self.k_hat:.2f}"]
         why = "; ".join([*self.reasons, *k_hat])
         return f"trust: {self.trust}{f' ({why})' if why else ''}{f'; next: {self.remedy}' if self.remedy else ''}"
+
+
+def not_looked_at(error: BaseException) -> str:
+    """Why a fit was not looked at, in words: an error of the user's program."""
+    first = str(error).partition("\n")[0]
+    return f"not looked at: {type(error).__name__}{': ' if first else ''}{first}"
