@@ -32,6 +32,7 @@ ORDER = (
     "gaussian",
     "importance",
     "mcmc",
+    "convergence",
     "variational",
     "evaluation",
     "calibration",
@@ -44,6 +45,7 @@ HEAD = 6.4  # the distance between two arrowheads
 COLOURS = (
     *("#1f6fb2", "#c2410c", "#15803d", "#7b3294", "#a16207", "#0f766e", "#be185d", "#4338ca", "#b91c1c", "#57534e"),
     *("#0369a1", "#4d7c0f", "#9f1239", "#0e7490", "#6d28d9"),
+    *("#854d0e", "#166534"),
 )
 
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import torch
 
+from ..convergence.convergence import ANNEAL
 from ..importance.budget import clock
 from ..objective.elbo import log_weight
 from ..posterior.approximation import pair_of
 from ..runtime.parameters import unconstrained
 from ..runtime.state import entered, reading
 from ..runtime.vectorise import draw
-from ..variational.convergence import ANNEAL
 from ..variational.result import Diverged, Fit
 from ..variational.svi import LR, SVI
 

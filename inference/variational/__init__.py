@@ -16,11 +16,6 @@ Files, in the order in which to read them:
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
-    convergence.py  when to stop, and the average of the iterates
-    gain.py         the gain in ELBO between two points, and the gradient at one
-    newton.py       Newton's steps, which show whether a longer run would move the answer
-    stuck.py        parameters that get no gradient though moving them would gain
-    recheck.py      pathwise sites checked again at the end
     result.py       the result: Fit, and the error Diverged
     laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation
     pyro_svi.py     the runner for programs written for Pyro's SVI

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from .convergence import ANNEAL, Convergence
+from ..convergence.convergence import ANNEAL, Convergence
 from .steps import StepBlock
 
 MAX_STEPS = 50_000

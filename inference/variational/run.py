@@ -12,6 +12,11 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from ..convergence.convergence import Convergence
+from ..convergence.gain import Better, Elbo, Gain, elbo_gain
+from ..convergence.newton import better_point
+from ..convergence.recheck import jumps
+from ..convergence.stuck import stuck
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
@@ -20,21 +25,16 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .convergence import Convergence
 from .endings import Ending, FixedSteps, UntilConverged
-from .gain import Better, Elbo, Gain, elbo_gain
 from .interrupts import CtrlC
 from .laplace import completed
 from .loop import loop
-from .newton import better_point
 from .nonfinite import where_not_finite
 from .prepare import Begun, Prepared
 from .races import START, Races
-from .recheck import jumps
 from .result import Diverged, Fit, finished
 from .settings import Settings
 from .steps import StepBlock, Steps
-from .stuck import stuck
 from .update import limit_rates, move
 
 T = TypeVar("T")

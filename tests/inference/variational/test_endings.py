@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.variational.convergence import ANNEAL
+from credo.inference.convergence.convergence import ANNEAL
 from credo.inference.variational.endings import MAX_STEPS, FixedSteps, UntilConverged
 from credo.inference.variational.steps import StepBlock
 
@@ -92,7 +92,7 @@ def test_a_run_that_ends_at_its_longest_stages_warns_once_and_says_how_to_go_on(
     """200 means of 100, from 0, at steps of 0.001: five stages of 300 steps do not get there."""
     monkeypatch.setattr("credo.inference.variational.run.LONGEST", 300)
     monkeypatch.setattr("credo.inference.variational.run.WORK", 1.0)
-    monkeypatch.setattr("credo.inference.variational.newton.MANY", 0)  # as for a network, whose steps Newton leaves be
+    monkeypatch.setattr("credo.inference.convergence.newton.MANY", 0)  # as for a network, whose steps Newton leaves be
 
     def model():
         z = pyro.sample("z", dist.Normal(torch.zeros(200), 100.0).to_event(1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from credo.inference.variational.convergence import ANNEAL, EXTENDED, MAX_STAGES, Convergence, Gain
+from credo.inference.convergence.convergence import ANNEAL, EXTENDED, MAX_STAGES, Convergence, Gain
 from credo.inference.variational.endings import UntilConverged
 from credo.inference.variational.loop import loop
 from credo.inference.variational.steps import StepBlock

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.variational.convergence import (
+from credo.inference.convergence.convergence import (
     MAX_MOVES,
     MAX_STAGES,
     SLOW,
@@ -17,7 +17,7 @@ from credo.inference.variational.convergence import (
     Iterates,
     _drift,
 )
-from credo.inference.variational.gain import TOLERANCE, Better, Gain
+from credo.inference.convergence.gain import TOLERANCE, Better, Gain
 from tests.cases.interruptions import Armed, breaking, interrupting
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])

@@ -10,8 +10,8 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.variational.gain import TOLERANCE, Gain
-from credo.inference.variational.newton import FEW, _line_search, descend
+from credo.inference.convergence.gain import TOLERANCE, Gain
+from credo.inference.convergence.newton import FEW, _line_search, descend
 
 POSITIVE = constraints.positive
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import credo
+from credo.inference.convergence.recheck import jumps
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered
-from credo.inference.variational.recheck import jumps
 
 Y = torch.tensor([0.3, 1.0])
 

@@ -11,12 +11,12 @@ from torch import nn
 from torch.distributions import constraints
 
 import credo
+from credo.inference.convergence.gain import Elbo, elbo_gain
 from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
 from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.gain import Elbo, elbo_gain
 
 Y = torch.tensor([1.0, 2.0, 0.3])
 
