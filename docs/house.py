@@ -21,6 +21,7 @@ BEGIN, END = "<!-- files: written by docs/house.py -->", "<!-- end of files -->"
 ORDER = (
     "distributions",
     "runtime",
+    "inputs",
     "capture",
     "pair",
     "preflight",

@@ -13,10 +13,10 @@ from pyro import poutine
 
 from ..evaluation.fit import OPTIONS, fit
 from ..exact.closed_form import exact
+from ..inputs.arguments import Arguments, arguments, whole_number, works_in_double
+from ..inputs.call import by_name
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.arguments import Arguments, arguments, whole_number, works_in_double
-from ..runtime.call import by_name
 from ..runtime.defaults import CPU
 from ..runtime.generators import LARGEST_SEED, noise
 from ..runtime.parameters import unconstrained

@@ -9,11 +9,11 @@ import torch
 from ..evaluation.family_fit import FACTORS, MEAN_FIELD
 from ..gaussian.density import prepared
 from ..gaussian.full_rank_normal import generator
+from ..inputs.arguments import Arguments
 from ..pair.followers import find_followers
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..preflight.given import check_given
-from ..runtime.arguments import Arguments
 from ..runtime.defaults import CPU, default_dtype
 from ..runtime.state import entered, new_state
 from ..runtime.traced import first_line

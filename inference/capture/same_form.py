@@ -1,6 +1,6 @@
 """Whether the arguments of a call have the form of those of the call before it: other values of tensors at most.
 
-The first call converts and checks its arguments (`runtime.arguments`). A call of the same form would be converted and
+The first call converts and checks its arguments (`inputs.arguments`). A call of the same form would be converted and
 checked in the same way, so that its tensors can be read at once. Whatever is not known to be the same counts as
 another form.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..runtime.arguments import UNSIGNED, Arguments
+from ..inputs.arguments import UNSIGNED, Arguments
 
 SCALARS = (bool, int, float, str, type(None))  # compared by type and value
 ARRAYS = tuple(map(np.dtype, ("float64", "float32", "int64", "int32", "int16", "int8", "bool")))

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from ..inputs.call import by_name
+from ..inputs.datasets import batch_size_of
 from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.call import by_name
-from ..runtime.datasets import batch_size_of
 from ..runtime.sites import latent
 from ..variational.interrupts import CtrlC, interruptible
 from ..variational.optimiser import is_torchs

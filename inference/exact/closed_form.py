@@ -17,12 +17,12 @@ import torch
 
 from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
+from ..inputs.arguments import arguments, gaps_of, number_of_draws, to_predict
+from ..inputs.call import by_name
+from ..inputs.labels import Labels
 from ..pair.followers import without_masks
 from ..preflight.given import checking_model
-from ..runtime.arguments import arguments, gaps_of, number_of_draws, to_predict
-from ..runtime.call import by_name
 from ..runtime.generators import noise
-from ..runtime.labels import Labels
 from ..runtime.sites import quoted
 from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
 from .block_posterior import Draws

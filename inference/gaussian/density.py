@@ -18,12 +18,12 @@ from torch.distributions import biject_to
 from ..distributions.finite import values_of
 from ..distributions.unwrap import kind
 from ..exact.derivatives import hessian_products
+from ..inputs.arguments import arguments
 from ..pair.backward import determined
 from ..pair.followers import without_masks
 from ..pair.pair import Program, Summed
 from ..pair.summed_out import eliminated, enumerating
 from ..preflight.given import checking_model
-from ..runtime.arguments import arguments
 from ..runtime.defaults import default_dtype, of_dtypes
 from ..runtime.sites import Site, deterministic, is_index, latent
 from ..runtime.state import State, entered, new_state, snapshot

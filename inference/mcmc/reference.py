@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from ..gaussian.density import Density, prepared
+from ..inputs.arguments import whole_number
+from ..inputs.call import by_name
 from ..pair.pair import Program
-from ..runtime.arguments import whole_number
-from ..runtime.call import by_name
 from ..runtime.defaults import choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.state import entered

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 
 from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
-from ..runtime.arguments import whole_number
+from ..inputs.arguments import whole_number
 from .diagnostics import Mixing, mixing
 
 RHAT, ESS, DIVERGENT = (

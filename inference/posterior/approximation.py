@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
+from ..inputs.labels import Labels
 from ..pair.pair import Pair, Summed
-from ..runtime.labels import Labels
 from ..runtime.state import State
 
 

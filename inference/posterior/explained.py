@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import torch
 
+from ..inputs.call import argument_names
 from ..preflight.whole_numbers import last_entries
-from ..runtime.call import argument_names
 
 
 class Fitted(Protocol):

@@ -14,13 +14,13 @@ import torch
 from pyro import poutine
 
 from ..distributions.unwrap import kind
+from ..inputs.arguments import number_of_draws
+from ..inputs.call import argument_names, by_name
 from ..pair.batches import rows_of
 from ..pair.costs import DATA, GUIDE, PRIOR, run
 from ..pair.pair import Pair, Program
 from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
-from ..runtime.arguments import number_of_draws
-from ..runtime.call import argument_names, by_name
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, is_index, latent, plates
 from ..runtime.state import reading

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from ..inputs.arguments import arguments, gaps_of, number_of_draws, shown, to_predict
+from ..inputs.call import by_name
 from ..pair.pair import Program
-from ..runtime.arguments import arguments, gaps_of, number_of_draws, shown, to_predict
-from ..runtime.call import by_name
 from ..runtime.generators import noise
 from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown

@@ -7,9 +7,9 @@ from pyro import poutine
 from torch.distributions import constraints
 
 from ..distributions.unwrap import unwrapped
+from ..inputs.call import argument_names, parameters
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
-from ..runtime.call import argument_names, parameters
 from ..runtime.sites import Site, latent, observed, plates
 from .continued import ContinuedSites
 

@@ -9,10 +9,10 @@ from typing import TypeVar
 import torch
 from pyro import poutine
 
+from ..inputs.arguments import number_of_draws
 from ..pair.backward import determined, draw_summed
 from ..pair.masked import MaskedSites
 from ..pair.pair import Program
-from ..runtime.arguments import number_of_draws
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading

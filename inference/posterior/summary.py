@@ -9,7 +9,7 @@ import torch
 
 from ..distributions.finite import indicator, support, values_of
 from ..distributions.summaries import LONGEST, as_table, scalars
-from ..runtime.arguments import number_of_draws
+from ..inputs.arguments import number_of_draws
 from ..runtime.sites import Site
 from ..runtime.state import reading
 from .approximation import Approximation

@@ -16,7 +16,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.runtime import am_i_wrapped
 from torch import nn
 
-from ..runtime.arguments import shown
+from ..inputs.arguments import shown
 from ..runtime.sites import latent, quoted
 from ..runtime.state import reading, refuse_unknown
 from .approximation import Approximation

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..runtime.call import positional_parameters, signature_of_call
+from ..inputs.call import positional_parameters, signature_of_call
 
 
 def refuse_calls(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> None:

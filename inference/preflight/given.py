@@ -11,11 +11,11 @@ from pyro import poutine
 from torch.distributions import constraints
 
 from ..distributions.unwrap import kind, support_of
+from ..inputs.arguments import Arguments
+from ..inputs.datasets import tensors_in
+from ..inputs.labels import listed
 from ..pair.pair import Pair, Program
-from ..runtime.arguments import Arguments
-from ..runtime.datasets import tensors_in
 from ..runtime.generators import noise
-from ..runtime.labels import listed
 from ..runtime.sites import observed
 from .check import Checked, checked
 from .gaps import naming_gaps, refuse_gaps

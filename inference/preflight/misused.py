@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..capture.places import Place, is_the_users_file
-from ..runtime.arguments import Arguments, shown
+from ..inputs.arguments import Arguments, shown
 
 ROWS = "wanted data with rows: a tensor, an array, a column, or a list of numbers"
 _INDEX = re.compile(r"out of bounds|out of range|smaller than num_classes|must be non-negative")

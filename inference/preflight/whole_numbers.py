@@ -13,10 +13,10 @@ import torch
 from pyro import poutine
 from torch.overrides import TorchFunctionMode
 
+from ..inputs.rounding import digits_lost
 from ..pair.pair import Pair, Program
 from ..runtime.generators import noise
 from ..runtime.probes import at_a_draw
-from ..runtime.rounding import digits_lost
 
 
 def misread(pair: Pair, names: list[str]) -> list[str]:

@@ -1,15 +1,8 @@
-"""A user's program run so that nothing leaks: sites, state, generators, parameters, arguments, vmap, probes.
+"""A user's program run so that nothing leaks: sites, state, generators, parameters, vmap, probes.
 
 Files, in the order in which to read them:
 
     sites.py       the sites of a trace: latent, observed, plates
-    call.py        the call of a model: names of its arguments, data by name, missing ones
-    labels.py      text and categories as whole-number codes
-    columns.py     one argument's data as an array of numbers, whatever type it came in
-    tables.py      tables: columns for arguments, rows of several tables paired
-    datasets.py    DataLoader and Dataset as tensors; containers of the run's own
-    rounding.py    the digits that data lose in single precision
-    arguments.py   the user's data converted to tensors on one device
     reachable.py   the objects that a program can reach
     components.py  connected components of names
     parameters.py  the parameters of the current store
@@ -26,5 +19,5 @@ Files, in the order in which to read them:
     vectorise.py   many runs of a program, by vmap where it works
     probes.py      parameters moved and dropout off for a while, to see how a pair behaves
 
-Other rooms call: `latent`, `observed`, `plates`, `noise`, `entered`, `reading`, `unconstrained`, `draw`, `arguments`.
+Other rooms call: `latent`, `observed`, `plates`, `noise`, `entered`, `reading`, `unconstrained`, `draw`.
 """

@@ -7,6 +7,8 @@ import torch
 from pyro import poutine
 
 from ..capture.captures import Captures
+from ..inputs.arguments import Arguments, arguments, works_in_double
+from ..inputs.labels import Labels
 from ..objective.elbo import log_weight
 from ..pair.autoguide import start_elsewhere
 from ..pair.batches import Rows, Shuffled, batch
@@ -21,10 +23,8 @@ from ..planning.race import how_many
 from ..preflight.check import Checked
 from ..preflight.given import check_given
 from ..preflight.rows import find_rows
-from ..runtime.arguments import Arguments, arguments, works_in_double
 from ..runtime.defaults import CPU, choose_device
 from ..runtime.generators import noise
-from ..runtime.labels import Labels
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, plates

@@ -11,13 +11,13 @@ import pyro.infer
 import torch
 from pyro import poutine
 
+from ..inputs.call import argument_names, by_name
 from ..pair.autoguide import latents_alone
 from ..pair.pair import Pair
 from ..pair.summed_out import to_sum_out
 from ..planning.plan import Plan
 from ..preflight.check import checked
 from ..preflight.stream import Stream
-from ..runtime.call import argument_names, by_name
 from ..runtime.generators import generator_states, noise
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules

@@ -15,6 +15,8 @@ from ..exact.closed_form import Exact
 from ..gaussian.psis import Importance
 from ..importance.correct_fit import reweighted
 from ..importance.correction import Correction
+from ..inputs.arguments import Arguments
+from ..inputs.labels import Labels, listed
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
@@ -23,8 +25,6 @@ from ..posterior.sample import sample
 from ..posterior.summary import summary
 from ..posterior.trained import trained
 from ..posterior.verdict import Verdict
-from ..runtime.arguments import Arguments
-from ..runtime.labels import Labels, listed
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot

@@ -17,10 +17,10 @@ from ..convergence.gain import Better, Elbo, Gain, elbo_gain
 from ..convergence.newton import better_point
 from ..convergence.recheck import jumps
 from ..convergence.stuck import stuck
+from ..inputs.arguments import Arguments
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
-from ..runtime.arguments import Arguments
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from ..inputs.arguments import shown, whole_number, yes_or_no
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.arguments import shown, whole_number, yes_or_no
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 

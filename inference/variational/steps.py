@@ -20,12 +20,12 @@ from ..capture.record import NotCaptured
 from ..capture.replay import EagerStep, LossFunction, Replay, StepInputs, graph_failed, one_step
 from ..capture.same_form import Call, same_form
 from ..capture.signature import Signature, signature_of, surroundings
+from ..inputs.arguments import Arguments
 from ..objective.elbo import differentiable_loss, objective
 from ..pair.batches import Shuffled, batch
 from ..pair.pair import Pair
 from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
-from ..runtime.arguments import Arguments
 from ..runtime.parameters import iterate, unconstrained
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory

@@ -16,14 +16,14 @@ import torch
 from ..capture.cache import UNSAFE
 from ..capture.captures import captures_of
 from ..capture.same_form import Call
+from ..inputs.arguments import Arguments, whole_number
+from ..inputs.call import by_name
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
 from ..preflight.check import check
 from ..preflight.stream import Stream
-from ..runtime.arguments import Arguments, whole_number
-from ..runtime.call import by_name
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
 from .caller import warning_caller, what_to_lower

@@ -5,9 +5,9 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
+from credo.inference.inputs.arguments import arguments
 from credo.inference.pair.autoguide import with_guide
 from credo.inference.preflight.check import Checked, checked
-from credo.inference.runtime.arguments import arguments
 from credo.inference.runtime.state import entered, new_state
 
 X = torch.randn(40, generator=torch.Generator().manual_seed(0)) + 2

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from credo.inference.capture.same_form import Call, same_form
-from credo.inference.runtime.arguments import arguments
+from credo.inference.inputs.arguments import arguments
 
 X, Y = torch.arange(6.0).reshape(3, 2), torch.tensor([1.0, 0.0, 1.0])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from credo.inference.runtime.tables import as_table, by_column, in_order, paired_by_index
+from credo.inference.inputs.tables import as_table, by_column, in_order, paired_by_index
 
 
 def model(inputs, weight=None, y=None, *, scale=1.0):

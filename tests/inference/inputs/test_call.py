@@ -5,7 +5,7 @@ import functools
 import pytest
 from torch import nn
 
-from credo.inference.runtime.call import (
+from credo.inference.inputs.call import (
     argument_names,
     by_name,
     refuse_other_keys,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.runtime.labels import coded, listed, reads_as
+from credo.inference.inputs.labels import coded, listed, reads_as
 
 SIZES = pd.CategoricalDtype(["S", "M", "L"], ordered=True)
 LABELS = {

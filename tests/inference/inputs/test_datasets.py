@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from credo.inference.runtime.datasets import batch_size_of, of_its_own, tensors_in, unpacked
+from credo.inference.inputs.datasets import batch_size_of, of_its_own, tensors_in, unpacked
 
 X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
 ROWS = TensorDataset(X, Y)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from credo.inference.runtime.rounding import digits_lost
+from credo.inference.inputs.rounding import digits_lost
 
 SECONDS = 1.764e9 + torch.arange(3600, dtype=torch.float64)  # an hour in 2025, in seconds since 1970
 

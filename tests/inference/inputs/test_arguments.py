@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import credo
-from credo.inference.runtime.arguments import argument_names, by_column, tensors
+from credo.inference.inputs.arguments import argument_names, by_column, tensors
 from credo.inference.runtime.defaults import choose_device
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from credo.inference.runtime.columns import as_numbers
+from credo.inference.inputs.columns import as_numbers
 
 DAYS = pd.date_range("2026-01-01", periods=3)
 

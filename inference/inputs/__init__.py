@@ -1,0 +1,14 @@
+"""What a user gives (tables, arrays, text, containers, settings) as the arguments of a model.
+
+Files, in the order in which to read them:
+
+    call.py        the call of a model: names of its arguments, data by name, missing ones
+    labels.py      text and categories as whole-number codes
+    columns.py     one argument's data as an array of numbers, whatever type it came in
+    tables.py      tables: columns for arguments, rows of several tables paired
+    datasets.py    DataLoader and Dataset as tensors; containers of the run's own
+    rounding.py    the digits that data lose in single precision
+    arguments.py   the user's data converted to tensors on one device
+
+Other rooms call: `arguments`, `tensors`, `by_name`, `argument_names`, `whole_number`, `shown`.
+"""
