@@ -4,7 +4,8 @@ When the loop ends is for `endings` to say. However it ends, the ending has the 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
@@ -18,6 +19,18 @@ from .steps import StepBlock
 SHOWN = 25  # steps after which the progress bar shows the loss again
 
 
+class Watch(Protocol):
+    """Who else looks at a run between blocks of steps, and may end it: a callback, a validation."""
+
+    def pause(self, done: int) -> int:
+        """The step after which it must see the run, given the number of steps done."""
+        ...
+
+    def after(self, block: StepBlock, done: int, last: bool) -> str:
+        """Why the run ends after this block, which ended at step `done`; empty if it goes on. last: it ends anyway."""
+        ...
+
+
 def loop(
     take_steps: Callable[[int], StepBlock],
     ending: Ending,
@@ -26,6 +39,7 @@ def loop(
     progress: bool = True,
     bad: BadSteps | None = None,
     ctrl_c: CtrlC | None = None,
+    watches: Sequence[Watch] = (),
 ) -> tuple[torch.Tensor | None, str]:
     """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
 
@@ -33,7 +47,7 @@ def loop(
     iterates.
     take_steps: takes at least one step and at most the number given. total: steps for the progress bar, if known.
     bad: counts the bad steps; None: the first one ends the loop, and every error is raised. ctrl_c: of the call; it
-    may raise KeyboardInterrupt during steps, and not any more when the loop has ended.
+    may raise KeyboardInterrupt during steps, and not any more when the loop has ended. watches: see every block too.
     Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
     skipped = () if bad is None else SKIPPED
@@ -44,7 +58,8 @@ def loop(
             ctrl_c.raises = True
             while not stopped and done < ending.limit and not ctrl_c.presses:
                 try:
-                    block = take_steps(ending.pause(done) - done)
+                    pause = min(ending.pause(done), *(watch.pause(done) for watch in watches), ending.limit)
+                    block = take_steps(pause - done)
                 except skipped as error:
                     bad.add_error(error)
                     continue
@@ -55,6 +70,9 @@ def loop(
                         block = StepBlock(block.losses[:good], block.total - iterate())
                     _show(bar, block, before, done)
                     stopped = ending.after(block, done)
+                    for watch in watches:
+                        ended = watch.after(block, done, bool(stopped) or done >= ending.limit)
+                        stopped = stopped or ended
         except KeyboardInterrupt:
             pass
         finally:
