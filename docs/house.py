@@ -22,6 +22,7 @@ ORDER = (
     "distributions",
     "runtime",
     "inputs",
+    "storage",
     "capture",
     "pair",
     "preflight",
@@ -46,7 +47,7 @@ HEAD = 6.4  # the distance between two arrowheads
 COLOURS = (
     *("#1f6fb2", "#c2410c", "#15803d", "#7b3294", "#a16207", "#0f766e", "#be185d", "#4338ca", "#b91c1c", "#57534e"),
     *("#0369a1", "#4d7c0f", "#9f1239", "#0e7490", "#6d28d9"),
-    *("#854d0e", "#166534"),
+    *("#854d0e", "#166534", "#1e40af"),
 )
 
 

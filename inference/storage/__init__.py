@@ -1,0 +1,9 @@
+"""What is kept on disk: one safetensors file whose header holds JSON; no pickle, so that no file can run a program.
+
+Files, in the order in which to read them:
+
+    values.py      values of Python, NumPy and torch as JSON and tensors, and back
+    container.py   one file: written atomically, checked by a checksum when it is read
+
+Other rooms call: `described`, `restored`, `write`, `read`.
+"""
