@@ -73,6 +73,7 @@ class Fit:
     verdict: Verdict | None = None
     correction: Correction | None = None
     batch_size: int | None = None  # rows of the data in a step; None: all
+    falls: tuple[int, ...] = ()  # the steps before which the learning rate fell
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.

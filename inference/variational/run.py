@@ -5,7 +5,7 @@ Ctrl-C after the last step leaves out a check of the result, not the result.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
@@ -28,7 +28,7 @@ from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .endings import Ending, FixedSteps, UntilConverged
 from .interrupts import CtrlC
 from .laplace import completed
-from .loop import loop
+from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun, Prepared
 from .races import START, Races
@@ -67,7 +67,7 @@ class Course(NamedTuple):
     take_steps: Callable[[Pair, int, int, int], StepBlock]  # on the pair: at most so many, patience, warmup
 
 
-def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
+def run(course: Course, steps: int | None, ctrl_c: CtrlC, watches: Sequence[Watch] = ()) -> Fit:
     """Takes steps in the state of the run, which is entered, until converged or for so many; returns the fit.
 
     Raises Diverged if too many steps are bad, or the error that a step raised; both have the fit so far as `.fit`.
@@ -97,7 +97,9 @@ def run(course: Course, steps: int | None, ctrl_c: CtrlC) -> Fit:
     course.steps.set_rate(1.0)
     try:
         progress = course.settings.progress
-        average, stopped = loop(take_steps, ending, total=steps, progress=progress, bad=bad, ctrl_c=ctrl_c)
+        average, stopped = loop(
+            take_steps, ending, total=steps, progress=progress, bad=bad, ctrl_c=ctrl_c, watches=watches
+        )
     except NotFinite as error:
         where = "" if error.__cause__ else where_not_finite(course.pair)
         raise Diverged(f"{error}{where}", fit_of(course, ending.average(), str(error))) from error.__cause__
@@ -132,7 +134,7 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
     pair = completed(course.pair, course.warnings)
     fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
     rows = course.prepared.rows
-    return fit if rows is None else replace(fit, batch_size=rows.size)
+    return replace(fit, falls=tuple(course.steps.falls), batch_size=None if rows is None else rows.size)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:

@@ -58,6 +58,7 @@ class Steps:
     baselines: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
     rate: float = 1.0  # the factor that the learning rate has fallen to
+    falls: list[int] = field(default_factory=list)  # the numbers of steps taken when it fell
     compiled: tuple[Replay, Signature] | None = None  # the last step, if it was compiled
     kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
 
@@ -140,6 +141,8 @@ class Steps:
 
     def set_rate(self, rate: float) -> None:
         """Sets the learning rate of every parameter to `rate` times the rate that the run began with."""
+        if rate < self.rate:
+            self.falls.append(self.taken)
         for group in self.optimiser.param_groups:
             group["lr"] *= rate / self.rate
         self.rate = rate
