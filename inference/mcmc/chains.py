@@ -17,6 +17,7 @@ from .starts import Starts
 
 SHALLOW = 5  # doublings of a trajectory during a warm-up that starts at a fitted normal, at most: 31 steps
 Walk = Generator[Array, Scored, None]
+Move = tuple[float, bool, int, float]  # acceptance probability, whether it diverged, its steps, its energy in nats
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Chain:
     random: np.random.Generator
     step: float = 1.0
     kept: list[Array] = field(default_factory=list)  # the points since the last window
+    moves: list[Move] = field(default_factory=list)  # how it came to these points
     divergences: int = 0  # since the last window
 
 
@@ -51,7 +53,7 @@ def warm_up(
     fresh = True
     for window in windows(warmup):
         for chain in chains:
-            chain.kept, chain.divergences = [], 0
+            chain.kept, chain.moves, chain.divergences = [], [], 0
         together([_warming(chain, F, window, accept, fresh, tell) for chain in chains], scores, starts.us)
         shared = float(np.exp(np.mean([np.log(chain.step) for chain in chains])))
         for chain in chains:
@@ -99,6 +101,7 @@ def _moved(chain: Chain, F: Factor, step: float, deepest: int) -> Generator[Arra
     """One transition of a chain; returns its acceptance probability."""
     found = yield from transition(chain.place, F, step, chain.random, deepest)
     chain.place, chain.divergences = found.place, chain.divergences + found.diverged
+    chain.moves.append((found.accepted, found.diverged, found.steps, found.energy))
     chain.kept.append(found.place.u)
     return found.accepted
 

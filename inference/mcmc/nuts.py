@@ -58,6 +58,7 @@ class Transition(NamedTuple):
     accepted: float  # mean acceptance probability
     diverged: bool
     steps: int
+    energy: float  # H of the trajectory, nats
 
 
 def transition(
@@ -82,7 +83,7 @@ def transition(
         tree = _joined(tree, more, forwards)._replace(proposal=proposal)
         if tree.turned:
             break
-    return Transition(tree.proposal, accepted / steps, diverged, steps)
+    return Transition(tree.proposal, accepted / steps, diverged, steps, energy)
 
 
 def reasonable_step(

@@ -7,6 +7,7 @@ dispersed points -> ascents and a fitted normal -> warm-up -> looks at the first
 
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,16 +15,17 @@ import torch
 from tqdm import tqdm
 
 from ..gaussian.density import Density, prepared
-from ..inputs.arguments import whole_number
+from ..inputs.arguments import arguments, whole_number
 from ..inputs.call import by_name
 from ..pair.pair import Program
-from ..runtime.defaults import choose_device, default_dtype
+from ..runtime.defaults import CPU, choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
-from ..runtime.state import entered
+from ..runtime.state import entered, snapshot
 from .chains import Chain, begin, sampling, together, warm_up
 from .looks import fails, looks, stuck
 from .potential import CHECKS, Scores, agrees, recorded
 from .result import Reference, UnreliableReference
+from .source import Source
 from .starts import Starts, starts
 
 FEWEST = 4  # draws of each chain that the diagnostics need
@@ -84,7 +86,11 @@ def reference(
     for notice in notices:
         warnings.warn(notice, stacklevel=2)
     with entered(state), default_dtype(found.first.dtype):
-        result = _run(found, draws, warmup, chains, accept, seed, progress)
+        drawn = _run(found, draws, warmup, chains, accept, seed, progress)
+    given = arguments(model, data, found.first.dtype, CPU, gaps=None)  # the names of columns and labels
+    data = tuple(v.cpu() if isinstance(v, torch.Tensor) else v for v in found.data)
+    source = Source(model, data, given.columns, dict(given.codes), snapshot(state, device=CPU), found.summed)
+    result = replace(drawn, source=source)
     if result.problems and not result.stopped.startswith("interrupted"):
         raise UnreliableReference(result)
     if result.problems:
@@ -115,6 +121,7 @@ def _run(density: Density, draws: int, warmup: int, chains: int, accept: float, 
         stopped=sampled.stopped,
         seed=seed,
         finite={name: k for name, k in density.values.items() if k and name in found},
+        stats=sampled.stats,
     )
 
 
@@ -122,6 +129,7 @@ class _Sampled(NamedTuple):
     u: torch.Tensor  # (chains, draws, D)
     divergences: tuple[int, ...]
     stopped: str
+    stats: dict[str, torch.Tensor]  # (chains, draws) each
 
 
 def _sampled(
@@ -144,9 +152,9 @@ def _sampled(
             F = warm_up(chains, begin_at, scores, warmup, accept, tell)
             if stuck(last := _draws(chains, begin_at), draws):
                 stopped = f"stopped after the warm-up, at whose end chains did not move: its last {last.shape[1]} draws"
-                return _Sampled(last, tuple(chain.divergences for chain in chains), stopped)
+                return _Sampled(last, tuple(chain.divergences for chain in chains), stopped, _stats(chains))
             for chain in chains:
-                chain.kept, chain.divergences = [], 0
+                chain.kept, chain.moves, chain.divergences = [], [], 0
             for n in looks(draws):
                 together([sampling(chain, F, n - done, tell) for chain in chains], scores, begin_at.us)
                 done = n
@@ -158,7 +166,7 @@ def _sampled(
             stopped = f"interrupted after {n:,} draws of each chain (Ctrl-C)"
             if n < FEWEST:
                 raise
-    return _Sampled(_draws(chains, begin_at), tuple(chain.divergences for chain in chains), stopped)
+    return _Sampled(_draws(chains, begin_at), tuple(chain.divergences for chain in chains), stopped, _stats(chains))
 
 
 def _draws(chains: list[Chain], begin_at: Starts) -> torch.Tensor:
@@ -166,3 +174,10 @@ def _draws(chains: list[Chain], begin_at: Starts) -> torch.Tensor:
     n = min(len(chain.kept) for chain in chains)
     kept = np.stack([np.stack(chain.kept[:n]) for chain in chains])
     return torch.tensor(kept, dtype=begin_at.us.dtype, device=begin_at.us.device)
+
+
+def _stats(chains: list[Chain]) -> dict[str, torch.Tensor]:
+    """What ArviZ wants to know of each draw, by its names for it, (chains, n) each."""
+    n = min(len(chain.kept) for chain in chains)
+    names = ("acceptance_rate", "diverging", "n_steps", "energy")
+    return {name: torch.tensor([[move[i] for move in c.moves[:n]] for c in chains]) for i, name in enumerate(names)}

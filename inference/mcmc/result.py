@@ -11,7 +11,10 @@ import torch
 
 from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
 from ..inputs.arguments import whole_number
+from ..posterior.predict import predict
+from ..runtime.defaults import default_dtype
 from .diagnostics import Mixing, mixing
+from .source import DrawsOfModel, Source, as_approximation
 
 RHAT, ESS, DIVERGENT = (
     1.01,
@@ -48,6 +51,8 @@ class Reference:
     draws: {site: shape (chains, draws, *shape of the site)}, finite latents included. divergences: divergent
     transitions of each chain. stopped: why the run ended. finite: {site: K} of the sites with values 0, ..., K-1.
     deterministic: {site: the same shape}, the deterministic sites of the model; they do not count as `problems`.
+    stats: {name: (chains, draws)}, by ArviZ's names: diverging, energy (nats), n_steps, acceptance_rate.
+    source: the model and the data of the draws, for predictions; None for draws that were made elsewhere.
     Diagnostics: Vehtari et al. 2021, "Rank-normalization, folding, and localization: an improved R-hat".
 
     >>> import credo, torch
@@ -63,6 +68,8 @@ class Reference:
     seed: int
     finite: dict[str, int]
     deterministic: dict[str, torch.Tensor] = field(default_factory=dict)
+    stats: dict[str, torch.Tensor] = field(default_factory=dict)
+    source: Source | None = None
 
     @property
     def name(self) -> str:
@@ -120,6 +127,22 @@ class Reference:
         rounds = [torch.randperm(self._count, generator=generator) for _ in range(-(-n // self._count))]
         index = torch.cat(rounds)[:n]
         return {name: values.flatten(0, 1)[index] for name, values in (self.draws | self.deterministic).items()}
+
+    def predict(self, n: int, *new: Any, seed: int = 0, **options: Any) -> dict[str, torch.Tensor]:
+        """n draws of the observed sites for new data (the data of the draws if none is given); see `credo.predict`.
+
+        options: those of `credo.predict`, and arguments of the model by name. Raises ValueError as it does.
+        """
+        found = self.approximation
+        with default_dtype(found.dtype):
+            return predict(found, n, *new, seed=seed, **options)
+
+    @cached_property
+    def approximation(self) -> DrawsOfModel:
+        """The draws with their model, for `credo.predict` and `credo.log_likelihood`; ValueError without a model."""
+        if self.source is None:
+            raise ValueError("these draws come without their model; credo.reference(model, ...) returns both")
+        return as_approximation(self.source, {name: values.flatten(0, 1) for name, values in self.draws.items()})
 
     def summary(self) -> pd.DataFrame:
         """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean.
