@@ -73,14 +73,18 @@ def _slack(fit: Fit, log_evidence: float) -> float:
 def _elbo(fit: Fit, log_evidence: float, seed: int, least: int = 64) -> tuple[float, float]:
     """(ELBO, its Monte Carlo error) in nats; draws are added until the error is small relative to the gap."""
     weights = torch.zeros(0, dtype=torch.float64)
-    dtype = next((p.dtype for p in fit.params.values()), torch.float32)
-    values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
-    recipe = fit.plan.recipe._replace(values=values)  # terms known in closed form need no draws
     while len(weights) < DRAWS:
-        with reading(fit.state, seed + 1000 * len(weights)):
-            more = draw(lambda: log_weight(pair_of(fit), recipe), max(least, len(weights)))
-        weights = torch.cat([weights, more.cpu()])
+        weights = torch.cat([weights, log_weights_of(fit, max(least, len(weights)), seed + 1000 * len(weights))])
         error = (weights.std() / len(weights) ** 0.5).item()
         if error <= max(1e-3, 0.02 * abs(log_evidence - weights.mean().item())):
             break
     return weights.mean().item(), error
+
+
+def log_weights_of(fit: Fit, n: int, seed: int) -> torch.Tensor:
+    """log p(data, z) - log q(z) at n draws of a fit, shape (n,), nats, on the CPU. Their mean is the ELBO."""
+    dtype = next((p.dtype for p in fit.params.values()), torch.float32)
+    values = {name: v.to(dtype) if v.is_floating_point() else v for name, v in fit.plan.values.items()}
+    recipe = fit.plan.recipe._replace(values=values)  # terms known in closed form need no draws
+    with reading(fit.state, seed):
+        return draw(lambda: log_weight(pair_of(fit), recipe), n).double().cpu()

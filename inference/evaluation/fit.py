@@ -1,8 +1,9 @@
 """The public calls `credo.fit` and `credo.plan`: a fit by the method that suits the model, and the plan of SVI."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.sites import latent
+from ..variational.caller import warning_caller
 from ..variational.interrupts import CtrlC, interruptible
 from ..variational.optimiser import is_torchs
 from ..variational.prepare import begin
@@ -22,11 +24,12 @@ from .check import with_verdict
 from .family_fit import FAMILIES, family_fit
 from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
 from .method import chosen
+from .seeds import best_of, seeds_of
 
 # The options of the two calls: what a misspelt one may have meant.
 OPTIONS = (
     *("steps", "lr", "optim", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"),
-    "guide",
+    *("guide", "seeds"),
 )
 
 
@@ -42,6 +45,7 @@ def fit(
     plan: Mapping[str, str] | Plan | str | None = None,
     force: bool = False,
     seed: int = 0,
+    seeds: int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
     compile: bool = True,
     progress: bool = True,
@@ -72,8 +76,10 @@ def fit(
     plan: overrides of the estimators, e.g. {site: "score"}; or the plan of an earlier fit, which is kept; or "fast",
         which takes the first legal estimator without measurements. None: legal estimators compete on variance times
         work, before the first step and at times during the run. force: a biased override warns instead of raising.
-    seed: of all randomness in the run. device: where the run computes; None: on the accelerator (CUDA) if the
-        data are there or a step has enough arithmetic for it (counted, and said in the plan), else on the CPU.
+    seed: of all randomness in the run. seeds: a number of fits, from `seed` and the seeds that follow it, or a list of
+        seeds: returns the fit with the largest ELBO, and `fit.seeds` compares the others with it, a row for each seed.
+    device: where the run computes; None: on the accelerator (CUDA) if the data are there or a step has enough
+        arithmetic for it (counted, and said in the plan), else on the CPU.
     compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
         says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
 
@@ -102,23 +108,20 @@ def fit(
             f"like torch.optim.Adam and lr=..., or give Pyro's optimisers to credo.SVI(model, guide, optim, loss)"
         )
     batch_size = batch_size_of(data) if batch_size is None else batch_size
+    options: dict[str, Any] = {
+        **{"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
+        **{"device": device, "compile": compile, "progress": progress},
+    }
+    if seeds is not None:
+        alone = functools.partial(fit, model, guide, *data, steps=steps, optim=optim, **options)
+        best: list[Fit] = []
+        with warning_caller(warned := [], best):
+            best.append(best_of(lambda seed: alone(seed=seed), seeds_of(seeds, seed), warned))
+        return best[0]
     plain = all(option is None for option in (steps, optim, particles, batch_size, plan)) and lr == LR
     begun = time.process_time()
     with interruptible() as ctrl_c:
-        runner = SVI(
-            model,
-            guide,
-            optim,
-            lr=lr,
-            particles=particles,
-            batch_size=batch_size,
-            plan=plan,
-            force=force,
-            seed=seed,
-            device=device,
-            compile=compile,
-            progress=progress,
-        )
+        runner = SVI(model, guide, optim, seed=seed, **options)
         found: list[Fit] = []
         with runner._called(found):
             why = "options of SVI were given"

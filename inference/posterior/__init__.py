@@ -17,6 +17,7 @@ Files, in the order in which to read them:
     own_store.py      a Pyro module with a parameter store of its own
     trained.py        the trained copy of a network, latent weights at their mean
     likelihood.py     log predictive density of each row
+    agreement.py      what the runs of several seeds found, side by side
     verdict.py        whether an approximation can be trusted, in one line
     weighted_guide.py weighted draws as a guide
 

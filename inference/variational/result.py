@@ -20,6 +20,7 @@ from ..inputs.labels import Labels, listed
 from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
+from ..posterior.agreement import Agreement
 from ..posterior.predict import predict
 from ..posterior.sample import sample
 from ..posterior.summary import summary
@@ -74,6 +75,7 @@ class Fit:
     correction: Correction | None = None
     batch_size: int | None = None  # rows of the data in a step; None: all
     falls: tuple[int, ...] = ()  # the steps before which the learning rate fell
+    agreement: Agreement | None = None  # with the runs of other seeds
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
@@ -133,6 +135,14 @@ class Fit:
         return self.stopped.startswith("converged")
 
     @property
+    def seeds(self) -> pd.DataFrame | None:
+        """A row for each of the `seeds` of `credo.fit`, compared with the best, this fit; None for a single run.
+
+        ELBO and how far it is below the best in nats, with errors; columns |site|: distance of means, in its sds.
+        """
+        return None if self.agreement is None else self.agreement.table
+
+    @property
     def final_loss(self) -> float:
         """The mean of the last tenth of the losses, nats; NaN before the first step."""
         last = self.losses[-last_tenth(self.losses) :]
@@ -141,7 +151,8 @@ class Fit:
     def __repr__(self) -> str:
         codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
         codes += "; ..." if len(self.codes) > 3 else ""
-        end = f"\n     {codes}" if codes else ""
+        agreed = self.agreement.words if self.agreement is not None else ""
+        end = "".join(f"\n     {line}" for line in (codes, agreed) if line)
         if self.exact is not None:
             return f"Fit by closed form: {self.exact}{end}"
         if self.importance is not None and self.method not in STEPPED:

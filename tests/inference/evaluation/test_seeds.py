@@ -1,0 +1,166 @@
+"""Fits from several seeds. Oracles: the fits of each seed alone, ELBOs in closed form, modes placed by hand."""
+
+import math
+import signal
+import warnings
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from credo.inference.evaluation.seeds import elbos, seeds_of
+
+FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
+ALONE = {"steps": 60, "compile": False, "progress": False}
+X = torch.cat([torch.linspace(-5, -3, 30), torch.linspace(2, 4, 60)])
+
+
+def model(x):
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def mixture(x):
+    w = pyro.sample("w", dist.Dirichlet(torch.ones(2)))
+    with pyro.plate("K", 2):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Categorical(w))
+        pyro.sample("x", dist.Normal(mu[z], 1.0), obs=x)
+
+
+def twin_peaks(x):
+    """z near 0 is 20 nats likelier than z near 40, where a guide that starts there stays."""
+    z = pyro.sample("z", dist.Normal(0.0, 100.0))
+    peaks = torch.stack([-0.5 * z.square(), -0.5 * (z - 40).square() - 20])
+    pyro.factor("peaks", peaks.logsumexp(0))
+
+
+def from_its_seed(x):
+    """Starts near 0 or 40, by the seed."""
+    m = pyro.param("m", lambda: 40.0 * torch.bernoulli(torch.tensor(0.5)))
+    pyro.sample("z", dist.Normal(m, pyro.param("s", torch.tensor(1.0), constraint=dist.constraints.positive)))
+
+
+def test_the_fit_is_that_of_the_best_seed_alone():
+    fit = credo.fit(mixture, "map", X, seed=3, seeds=3, **ALONE)
+    table = fit.seeds
+    assert list(table.index) == [3, 4, 5] and fit.seed == table["ELBO"].idxmax() == table.attrs["best"]
+    for seed, row in table.iterrows():
+        alone = credo.fit(mixture, "map", X, seed=seed, **ALONE)
+        assert row["steps"] == 60 and row["stopped"] == alone.stopped
+        if seed == fit.seed:
+            assert fit.losses == alone.losses
+            assert all(torch.equal(fit.params[name], alone.params[name]) for name in alone.params)
+
+
+def test_the_elbos_are_those_in_closed_form():
+    """z ~ N(0, 1), x | z ~ N(z, 1): ELBO(N(m, s)) by hand. The differences have less noise than the ELBOs."""
+    fits = [credo.fit(model, "mean_field", X[:4], seed=s, lr=0.021, **ALONE) for s in (0, 1)]
+    found = elbos(fits)
+    for row, fit in zip(found, fits, strict=True):
+        m, s = (value.double() for value in fit.params.values())
+        squares = m**2 + s**2
+        by_hand = -math.log(2 * math.pi) - squares / 2 - ((X[:4] - m) ** 2 + s**2) / 2 + s.log() + 0.5
+        by_hand = (by_hand + 0.5 * math.log(2 * math.pi)).sum().item()
+        assert abs(row.mean().item() - by_hand) < 4 * row.std().item() / len(row) ** 0.5 + 1e-6
+
+
+def test_a_lower_mode_is_named_and_never_averaged():
+    fit = credo.fit(twin_peaks, from_its_seed, X, seeds=6, **ALONE)
+    below = fit.seeds["below"]
+    assert set(below.round(-1)) == {0.0, 20.0}  # both kinds are there
+    assert abs(fit.params["m"].item()) < 1
+    lower = [seed for seed in fit.seeds.index if below[seed] > 10]
+    assert f"{6 - len(lower)} of 6 seeds found this" in repr(fit)
+    assert "20 nats lower at another mode: z 3" in repr(fit.verdict) and f"seeds {lower[0]}, " in repr(fit.verdict)
+
+
+def test_seeds_that_agree_are_said_to():
+    fit = credo.fit(model, "mean_field", X[:4], seeds=2)
+    assert "2 of 2 seeds found this" in repr(fit) and "nats lower" not in repr(fit)
+    assert (fit.seeds["|z|"] < 0.1).all()
+
+
+@pytest.mark.filterwarnings("ignore:the posterior has another mode")
+def test_labels_that_change_places_are_no_lower_mode():
+    fit = credo.fit(mixture, None, X, seeds=[0, 1])
+    assert fit.seeds["below"].max() < 0.1 and fit.seeds["|mu|"].max() > 10
+    assert "seed 1 found the same ELBO elsewhere" in fit.seeds.attrs["agreement"] or fit.seed == 1
+
+
+def test_a_closed_form_is_found_once():
+    pair, calls = credo.load("coin_toss"), []
+    fit = credo.fit(lambda x: calls.append(1) or pair.model(x), None, FLIPS)
+    once = len(calls)
+    many = credo.fit(lambda x: calls.append(1) or pair.model(x), None, FLIPS, seeds=5)
+    assert fit.method == many.method == "exact" and len(calls) < 2.5 * once
+    assert list(many.seeds["below"]) == [0.0] * 5 and "5 of 5 seeds found this" in repr(many)
+
+
+def test_a_seed_that_diverges_is_noted_and_another_is_returned():
+    def ends_at_30(x):
+        z = pyro.sample("z", dist.Normal(0.0, 100.0))
+        peaks = torch.stack([-0.5 * z.square(), -0.5 * (z - 40).square() - 20])
+        pyro.factor("peaks", torch.where(z > 30, math.nan, peaks.logsumexp(0)))
+
+    def guide(x):
+        m = pyro.param("m", lambda: 23.0 * torch.bernoulli(torch.tensor(0.5)))
+        pyro.sample("z", dist.Normal(m, 0.3))
+
+    with pytest.warns(UserWarning, match=r"seed \d failed: Diverged"):
+        fit = credo.fit(ends_at_30, guide, X, seeds=6, lr=1.0, **ALONE)
+    failed = fit.seeds["ELBO"].isna()
+    assert 0 < failed.sum() < 6 and not failed[fit.seed] and fit.params["m"].isfinite()
+    seeds = [int(s) for s in fit.seeds.index[failed]]
+    with pytest.raises(credo.Diverged):
+        credo.fit(ends_at_30, guide, X, seeds=seeds, lr=1.0, **ALONE)
+
+
+def test_warnings_come_once_at_the_users_line():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        credo.fit(mixture, None, X, seeds=2)
+    assert {each.filename for each in heard} == {__file__}
+    assert len({str(each.message) for each in heard}) == len(heard)
+
+
+def test_ctrl_c_ends_with_the_fits_so_far():
+    calls = []
+
+    def slow(x):
+        calls.append(1)
+        if len(calls) == 400:
+            signal.raise_signal(signal.SIGINT)
+        model(x)
+
+    fit = credo.fit(slow, "mean_field", X[:4], seeds=50, lr=0.021, **ALONE)
+    assert 1 < len(fit.seeds) < 50 and fit.losses and len(calls) > 400
+    assert fit.seeds["stopped"].iloc[-1].startswith("interrupted")
+
+
+@pytest.mark.parametrize(("seeds", "wanted"), [
+    (3, (5, 6, 7)), ([4, 2], (4, 2)), (range(2), (0, 1)), (np.array([1, 9]), (1, 9)),
+    (np.int64(2), (5, 6)), (torch.tensor([3, 4]), (3, 4)), (iter([8]), (8,)),
+])  # fmt: skip
+def test_seeds_are_a_number_or_a_list(seeds, wanted):
+    assert seeds_of(seeds, 5) == wanted
+
+
+@pytest.mark.parametrize(("seeds", "words"), [
+    (0, "seeds: got 0"), (True, "seeds: got True"), (2.5, "2.5"), ("3", "'3'"), ([], "0 seeds"), (None, "None"),
+    ([1, 1], "each seed once"), ([-1], "-1"), (2**31, "at most 1000"), ([0.5], "0.5"), ([2**40], "at most"),
+])  # fmt: skip
+def test_other_seeds_are_refused_by_name(seeds, words):
+    with pytest.raises(ValueError, match="seeds: ") as error:
+        seeds_of(seeds, 0)
+    assert words in str(error.value)
+
+
+def test_the_process_is_left_as_it_was(unchanged):
+    with unchanged():
+        credo.fit(mixture, "map", X, seeds=2, **ALONE)
