@@ -4,7 +4,6 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
-    retries.py      errors at one draw, tried again at others
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run
     steps.py        the steps of a run
@@ -17,7 +16,6 @@ Files, in the order in which to read them:
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     result.py       the result: Fit, and the error Diverged
-    laplace.py      the normal distribution around the mode, for AutoLaplaceApproximation
     pyro_svi.py     the runner for programs written for Pyro's SVI
     caller.py       warnings at the caller's line, and what to lower if memory is too small
 

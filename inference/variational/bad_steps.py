@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ..capture.outside import source_line
 from ..capture.places import is_the_users_file
 from ..pair.batches import OtherRows
+from ..runtime.retries import NUMERIC
 from ..runtime.vectorise import is_out_of_memory
-from .retries import NUMERIC
 from .steps import StepBlock
 
 ROW = 25  # bad steps in a row that end a run

@@ -27,10 +27,10 @@ from ..runtime.defaults import CPU, choose_device
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
+from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state, refuse_unknown
 from ..runtime.vectorise import can_vectorise
-from .retries import at_other_draws
 from .settings import Settings
 from .steps import Steps
 

@@ -18,6 +18,7 @@ from ..convergence.newton import better_point
 from ..convergence.recheck import jumps
 from ..convergence.stuck import stuck
 from ..inputs.arguments import Arguments
+from ..pair.laplace import completed
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
@@ -27,7 +28,6 @@ from ..runtime.vectorise import is_out_of_memory
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .endings import Ending, FixedSteps, UntilConverged
 from .interrupts import CtrlC
-from .laplace import completed
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun, Prepared

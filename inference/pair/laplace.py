@@ -6,7 +6,7 @@ q(u) = N(u*, H^-1),   H the Hessian of -log p(data, u) at the mode u*, in uncons
 import torch
 from pyro.infer.autoguide import AutoLaplaceApproximation
 
-from ..pair.pair import Pair
+from .pair import Pair
 
 
 def completed(pair: Pair, warnings: list[str]) -> Pair:

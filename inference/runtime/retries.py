@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import torch
 
-from ..runtime.probes import is_credos
-from ..runtime.vectorise import is_out_of_memory
+from .probes import is_credos
+from .vectorise import is_out_of_memory
 
 T = TypeVar("T")
 NUMERIC = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)

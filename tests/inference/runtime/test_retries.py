@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from credo.inference.runtime.generators import refuse_no_seed
-from credo.inference.variational.retries import NUMERIC, TRIES, at_other_draws
+from credo.inference.runtime.retries import NUMERIC, TRIES, at_other_draws
 
 
 @pytest.mark.parametrize("error", [*NUMERIC, RuntimeError])
