@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -37,6 +38,30 @@ def place_parameters(point: torch.Tensor, leaves: Iterable[torch.Tensor]) -> Non
             leaf.copy_(piece.view(leaf.shape))
 
 
+@contextmanager
+def kept_in_place() -> Iterator[None]:
+    """Parameters that are replaced in the store inside have the new values in their old tensors afterwards.
+
+    The optimiser and recorded steps know those. Raises ValueError for a value of another shape; a parameter that was
+    deleted stays as it was, and one that was added goes.
+    """
+    store = pyro.get_param_store()
+    before = dict(store.named_parameters())
+    yield
+    now = dict(store.named_parameters())
+    if now.keys() == before.keys() and all(now[name] is p for name, p in before.items()):
+        return
+    constraints = {name: c for name, c in store.get_state()["constraints"].items() if name in before}
+    store.clear()
+    store.set_state({"params": before, "constraints": constraints})
+    for name, p in before.items():
+        new = now.get(name, p)
+        if new.shape != p.shape:
+            raise ValueError(f"parameter {name!r}: got a value of shape {tuple(new.shape)}, wanted {tuple(p.shape)}")
+        if new is not p:
+            place_parameters(new.detach().flatten(), [p])
+
+
 def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
     """Whether every number in these tensors is finite."""
     flat = [t.detach().coalesce().values() if t.is_sparse else t.detach().reshape(-1) for t in tensors]
@@ -44,6 +69,11 @@ def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
     total = torch.cat(flat).sum() if flat and few else sum(t.sum() for t in flat)
     # A sum is finite only where every term is; but it may overflow.
     return math.isfinite(total) or all(bool(torch.isfinite(t).all()) for t in flat)
+
+
+def clip_gradients(leaves: Iterable[torch.Tensor], largest: float) -> None:
+    """Scales the gradients of all leaves together, so that their norm as one vector is at most `largest`."""
+    torch.nn.utils.clip_grad_norm_([p for p in leaves if p.grad is not None], largest)
 
 
 def constrained() -> dict[str, torch.Tensor]:

@@ -1,0 +1,96 @@
+"""A function of the user's that sees a run every so many steps, and may end it.
+
+    callback(svi, step, loss)      True ends the run
+
+It is called between blocks of compiled steps, which end where it is due; between its calls it costs nothing. The run
+goes on as it would have without it: random numbers that it draws, and batches, are not those of the run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..inputs.arguments import shown, whole_number
+from ..runtime.generators import generators_kept
+from ..runtime.parameters import constrained, kept_in_place
+from .steps import StepBlock, Steps
+
+EVERY = 100  # steps from one call to the next, unless the user says how many
+
+
+@dataclass
+class Callback:
+    """Calls the user's function after every `every` steps of a runner, and after the last step of a run."""
+
+    function: Callable[[Any, int, float], Any]
+    every: int
+    runner: Any  # the SVI
+    losses: list[float]  # of the runner so far: their number is that of the steps
+    steps: Steps
+
+    def pause(self, done: int) -> int:
+        return done + self.every - len(self.losses) % self.every
+
+    def after(self, block: StepBlock, done: int, last: bool) -> str:
+        step = len(self.losses)
+        if step % self.every and not last:
+            return ""
+        with _undisturbed(self.steps), _watching(self.runner):
+            answer = self.function(self.runner, step, self.losses[-1])
+        return f"ended by the callback at step {step:,}" if _is_true(answer) else ""
+
+
+def checked_callback(callback: Any, every: Any) -> int:
+    """The number of steps from one call to the next. Raises ValueError for what cannot be called, or is no number."""
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback: got {shown(callback)}, wanted a function of (svi, step, loss); True ends the run")
+    return whole_number("callback_every", every, 1)
+
+
+@contextmanager
+def _undisturbed(steps: Steps) -> Iterator[None]:
+    """What is computed inside takes no random number, batch or baseline from the steps that follow."""
+    baselines = dict(steps.baselines)
+    epoch = [] if steps.batches is None else list(steps.batches.epoch)
+    with generators_kept(), kept_in_place():
+        yield
+    steps.baselines.clear()
+    steps.baselines.update(baselines)
+    if steps.batches is not None:
+        steps.batches.epoch = epoch
+
+
+@contextmanager
+def _watching(runner: Any) -> Iterator[None]:
+    """Inside, the runner refuses to train. Raises ValueError if what it handed out as its parameters was changed."""
+    runner._handed_out = seen = []
+    runner._steps.kept = []  # or a step would be taken again before it is refused
+    try:
+        yield
+    finally:
+        runner._handed_out = None
+    for params, values in seen:
+        for name, (value, version) in values.items():
+            if params.get(name) is not value or value._version != version:
+                raise ValueError(
+                    f"callback: it changed svi.params[{name!r}], which is a copy, so that nothing would follow; write "
+                    f"pyro.get_param_store()[{name!r}] = value, which changes the parameter of the run"
+                )
+
+
+def handed_out(seen: list) -> dict[str, torch.Tensor]:
+    """The present parameters for a callback, constrained and detached; `seen` keeps them to see whether they change."""
+    params = constrained()
+    seen.append((params, {name: (value, value._version) for name, value in params.items()}))
+    return params
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether an answer is True, also NumPy's or torch's; another object, as a logger may return, ends no run."""
+    if isinstance(answer, torch.Tensor):
+        return answer.dtype == torch.bool and bool(answer.all())
+    return isinstance(answer, bool | np.bool_) and bool(answer)
