@@ -2,6 +2,7 @@
 
 Files, in the order in which to read them:
 
+    laws.py        distributions, transforms and constraints by class and fields
     values.py      values of Python, NumPy and torch as JSON and tensors, and back
     container.py   one file: written atomically, checked by a checksum when it is read
 

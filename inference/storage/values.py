@@ -20,6 +20,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .laws import law, lawful
+
 LONG = 100  # floats in a sequence, from which on they are kept as a tensor
 JSON = Any  # None, bool, int, float, str, lists of JSON, dictionaries of JSON by str
 
@@ -63,7 +65,7 @@ def described(value: Any, tensors: dict[str, torch.Tensor], types: Iterable[type
 
     It takes None, bool, int, float, complex, str, bytes, dates, paths; tuple, list, set, frozenset, range, slice; dict
     with any of these as keys; tensors, parameters, Size, dtype and device of torch's; arrays and scalars of NumPy's;
-    timestamps, periods and intervals of pandas'; and the NamedTuples in `types`.
+    timestamps, periods and intervals of pandas'; distributions, transforms and constraints; the NamedTuples in `types`.
     at: the place of the value: it names its tensors, and stands in messages.
     Raises TypeError, which names the place, for a value of any other type.
 
@@ -105,6 +107,8 @@ def described(value: Any, tensors: dict[str, torch.Tensor], types: Iterable[type
         return {"interval": inside((value.left, value.right, value.closed))}
     if kind in types:
         return {"named": [kind.__name__, described(value._asdict(), tensors, types, at)]}
+    if (found := law(value)) is not None:
+        return {"law": [found[0], described(found[1], tensors, types, at)]}
     raise TypeError(f"{at or 'the value'}: got an object of {kind.__module__}.{kind.__qualname__}, wanted data")
 
 
@@ -183,8 +187,9 @@ def _read(json: JSON, tensors: Mapping[str, torch.Tensor], types: Mapping[str, t
             _read_tensor(indices, tensors), _read_tensor(values, tensors), shape, check_invariants=True
         )
         return read.coalesce() if layout == "torch.sparse_coo" else read.to_sparse(layout=vars(torch)[layout[6:]])
-    if kind == "named":
-        return types[held[0]](**_read(held[1], tensors, types))
+    if kind in ("named", "law"):
+        name, fields = held[0], _read(held[1], tensors, types)
+        return types[name](**fields) if kind == "named" else lawful(name, fields)
     parts = [_read(each, tensors, types) for each in held]
     if kind in ("dict", "ordered"):
         return dict(parts) if kind == "dict" else OrderedDict(parts)
