@@ -22,6 +22,7 @@ Files, in the order in which to read them:
     build.py            the library of a step, from the C++ that torch's compiler generates
     loop.cpp            the loop over compiled steps
     cuda_graph.py       a recorded step as a CUDA graph
+    fused.py            its operators as few kernels
 
 Other rooms call: `Captures` for the steps of a run, `record` for any program of tensors.
 """

@@ -42,6 +42,7 @@ class Captures:
     last_read: tuple[Any, ...] = ()  # the last values that Python read from the data and no recording has
     new_reads: int = 0  # how often they were others in a row
     left: float = math.inf  # steps that the run still takes, if their number is given
+    ahead: int = 0  # eager steps that another process took of the first signature here
 
     def find(self, signature: Signature, step: EagerStep, patience: int) -> Replay | None:
         """The step to replay now; None for an eager step. patience: eager steps of a signature before its recording."""
@@ -79,7 +80,8 @@ class Captures:
     def _record_after_patience(self, signature: Signature, step: EagerStep, patience: int) -> RecordedStep | None:
         if len(self.eager_steps) > SIGNATURES:  # as when an argument changes at every step
             self.eager_steps.clear()
-        self.eager_steps[signature] = self.eager_steps.get(signature, 0) + 1
+        self.eager_steps[signature] = self.eager_steps.get(signature, self.ahead) + 1
+        self.ahead = 0
         if self.eager_steps[signature] <= patience:
             return None
         self.recorded = {old: found for old, found in self.recorded.items() if old.choices == signature.choices}
@@ -94,6 +96,10 @@ class Captures:
         if changed := self._changed(signature.outside, current_values(self.outside)):
             raise NotCaptured(f"the program changes {changed!r}, a number outside of it, while it runs")
         return found
+
+    def eager_steps_of(self, choices: tuple) -> int:
+        """How many steps of these choices came before their recording so far, most of all signatures."""
+        return max((n for signature, n in self.eager_steps.items() if signature.choices == choices), default=0)
 
     def _with_reads(self, signature: Signature, inputs: StepInputs) -> Signature:
         """The signature with the values that Python reads from these data, as far as the recordings tell."""
@@ -137,8 +143,8 @@ class Captures:
             few = len(self.eager_steps) <= GRAPHS
             return f"eager: {'too few steps' if few else 'other arguments or shapes each time'}"
         stages = [recorded.native for recorded in self.recorded.values()]
-        if any(isinstance(stage, NativeLoop) for stage in stages):
-            return "captured once, compiled"
+        if loops := [stage for stage in stages if isinstance(stage, NativeLoop)]:
+            return "captured once, compiled" + next((f"; {loop.words}" for loop in loops if loop.words), "")
         reason = next((f" ({stage})" for stage in stages if isinstance(stage, str)), "")
         return f"captured once, replayed operator by operator{reason}"
 

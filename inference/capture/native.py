@@ -3,12 +3,13 @@
     RecordedStep.native: None -> CompileJob (until it pays) -> Compiling -> NativeLoop; at any stage a str: why not
 
 Parameters, moments and baselines are changed in place: the next eager step finds them as an eager step would have left
-them. On a GPU the loop is a CUDA graph (`cuda_graph`).
+them. On a GPU the loop is a CUDA graph (`cuda_graph`) from the start, and its kernels are fused once that pays.
 """
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,11 +18,13 @@ from .aot import CompiledInputs, CompileJob, split_flat, step_function
 from .cache import UnsafeFolder
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
+from .fused import fused
 from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, write_state
 from .replay import ROUNDING, RecordedStep, Replay
 
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
 LONGER = 10  # times PATIENCE: what a compiler takes; a run of given steps must take as long
+FUSING = 30  # times PATIENCE: the run waits while its kernels are fused for a GPU, 10 to 20 s
 BLOCK, MOST = 0.1, 10_000  # seconds and steps of one call, at most: Ctrl-C and the progress bar wait no longer
 FEW = 100  # steps of one call, at most, where there are more than SMALL parameters
 SMALL = 50_000  # numbers up to which the parameters are passed as one tensor
@@ -31,11 +34,16 @@ CLOSE = 1e-4  # of a tensor's largest magnitude: by how much a gradient may diff
 
 @dataclass
 class NativeLoop:
-    """A checked loop over compiled steps. flat: parameters are passed as one tensor. pace: seconds a step."""
+    """A checked loop over compiled steps. flat: parameters are passed as one tensor. pace: seconds a step.
+
+    fusible: the job of a CUDA graph whose kernels could be fused; None otherwise. words: why they were not, or "".
+    """
 
     loop: Loop
     flat: bool
     pace: float = 0.0
+    fusible: CompileJob | None = None
+    words: str = ""
 
     @property
     def at_once(self) -> int:
@@ -69,17 +77,19 @@ def _next_stage(replay: Replay, left: float) -> CompileJob | Compiling | NativeL
         return _opened(job, replay) or job
     if isinstance(now, CompileJob) and _pays(replay.recorded, left):
         return begin_compiling(now) or now
+    if isinstance(now, NativeLoop) and now.fusible is not None and _pays(replay.recorded, left, FUSING):
+        return _fused(now, now.fusible, replay)
     if isinstance(now, Compiling) and now.process.poll() is not None:
         return failure(now) or _opened(now.job, replay) or "the compiled library differs from the graph"
     return now
 
 
-def _pays(recorded: RecordedStep, left: float) -> bool:
+def _pays(recorded: RecordedStep, left: float, longer: float = LONGER) -> bool:
     """Whether to start a compiler: some steps were replayed, and they, or what is left, take longer than it does."""
     if recorded.seconds <= PATIENCE:
         return False
     ahead = left * recorded.seconds / max(recorded.taken, 1)
-    return max(ahead, recorded.seconds) > LONGER * PATIENCE
+    return max(ahead, recorded.seconds) > longer * PATIENCE
 
 
 def compile_job(replay: Replay) -> CompileJob | str:
@@ -122,6 +132,7 @@ def many_steps(replay: Replay, count: int) -> tuple[list[float], torch.Tensor]:
     losses = native.loop([t for part in x for t in part], len(x.per_step), count)
     native.pace = (time.perf_counter() - begun) / len(losses)
     recorded.taken += len(losses)
+    recorded.seconds += native.pace * len(losses)
     write_state(replay, x, native.flat, sum(map(math.isfinite, losses)))
     shapes = (p.shape for p in replay.updated)
     totals = iter(split_flat(x.totals[0], shapes) if native.flat else x.totals)
@@ -137,12 +148,27 @@ def _opened(job: CompileJob, replay: Replay) -> NativeLoop | None:
 
 
 def _graphed(job: CompileJob, replay: Replay) -> NativeLoop | str:
-    """The step as a CUDA graph, or why not."""
+    """The step as a CUDA graph of its operators, or why not."""
     try:
-        loop = cuda_graph(job, read_state(replay, job.shapes is not None), replay.inputs.buffers)
+        found = _checked(_graph(job, replay, step_function(job)), job, replay)
     except RuntimeError as error:
         return f"no CUDA graph: {str(error).splitlines()[0][:160]}"
-    return _checked(loop, job, replay) or "the CUDA graph differs from the recorded graph"
+    return "the CUDA graph differs from the recorded graph" if found is None else replace(found, fusible=job)
+
+
+def _fused(plain: NativeLoop, job: CompileJob, replay: Replay) -> NativeLoop:
+    """The step as a CUDA graph of fused kernels; the plain graph, with the reason, if they cannot be or differ."""
+    try:
+        inputs = [t.detach() for part in read_state(replay, plain.flat) for t in part]
+        found = _checked(_graph(job, replay, fused(job, inputs)), job, replay)
+    except Exception as error:  # whatever a compiler may raise: the plain graph goes on
+        message = str(error).strip().splitlines() or [""]
+        return replace(plain, fusible=None, words=f"kernels not fused ({type(error).__name__}: {message[0][:160]})")
+    return found or replace(plain, fusible=None, words="kernels not fused: fused ones give another result")
+
+
+def _graph(job: CompileJob, replay: Replay, program: Callable[..., list[torch.Tensor]]) -> Loop:
+    return cuda_graph(job, read_state(replay, job.shapes is not None), replay.inputs.buffers, program)
 
 
 def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:

@@ -61,8 +61,13 @@ def torch_states() -> list[torch.Tensor]:
 def set_generator_states(state: dict[str, Any]) -> None:
     """Puts all generators into the states that `generator_states` returned."""
     set_rng_state(state["cpu"])
+    set_accelerator_states(state["accelerator"])
+
+
+def set_accelerator_states(states: list[torch.Tensor]) -> None:
+    """Puts the accelerator's generators into these states, one a device."""
     module = device_module()
-    for i, one in enumerate(state["accelerator"]):
+    for i, one in enumerate(states):
         module.set_rng_state(one, i)
 
 

@@ -22,6 +22,7 @@ from credo.inference.runtime.generators import torch_states
 from credo.inference.runtime.replaced import attribute_replaced
 
 from .device import NAME, register
+from .graphs import graphs
 
 matplotlib.use("agg")
 
@@ -32,7 +33,7 @@ def main() -> None:
     module = register(Path(sys.argv[1]))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    promises = {**places(), **memory(module), **state(module), **apart(module), **afterwards()}
+    promises = {**places(), **memory(module), **state(module), **apart(module), **graphs(rows(40)), **afterwards()}
     print(json.dumps({promise: kept(holds) for promise, holds in promises.items()}))
 
 
@@ -190,8 +191,8 @@ def apart(module: Any) -> dict[str, Callable[[], bool]]:
         return [a for a, _ in pairs] == alone("cpu") and [b for _, b in pairs] == alone(NAME)
 
     def other_noise_is_refused() -> bool:
-        def wasteful(job: Any, x: Any, buffers: Any) -> Any:
-            loop = cuda_graph(job, x, buffers)
+        def wasteful(*given: Any) -> Any:
+            loop = cuda_graph(*given)
 
             def steps(*arguments: Any) -> list[float]:
                 losses = loop(*arguments)
