@@ -41,6 +41,7 @@ _MODULE_OF = {
     "log_likelihood": "credo.inference.posterior.likelihood",
     "metrics": "credo.metrics",
     "names": "credo.pairs",
+    "nn": "credo.nn",
     "plan": "credo.inference.evaluation.fit",
     "plots": "credo.plots",
     "predict": "credo.inference.posterior.predict",
@@ -52,6 +53,7 @@ _PARTS = ("cli", "guides", "inference", "models", "pairs", "report")  # submodul
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from credo import data as data
     from credo import metrics as metrics
+    from credo import nn as nn
     from credo import plots as plots
     from credo.inference.calibration.calibrate import calibrate as calibrate
     from credo.inference.calibration.calibration import Calibration as Calibration

@@ -6,9 +6,7 @@ q(w) = prod_i N(w_i; m_i, s_i^2)         m starts at the network's own weights
 import torch
 from torch import nn
 
-from ._nets import normal, weights_of
-
-START = 0.05  # sd of every weight before the first step
+from ._nets import START, normal, weights_of
 
 
 def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, prior_sd: float = 10.0) -> None:

@@ -43,25 +43,60 @@ def is_matrix(weight: torch.Tensor) -> bool:
 
 def outputs(net: nn.Module, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """net(x) with these weights in place of its own. Raises ValueError if the net does not take the shape of x."""
-    with taking(x, "net"):
+    with taking(x, "net", module=net):
         return functional_call(net, dict(weights), (x,))
 
 
 @contextmanager
-def taking(x: torch.Tensor, net: str, name: str = "x", remedy: str = "resize or flatten the rows") -> Iterator[None]:
-    """A context around a call of a network on x; raises ValueError if the network does not take its shape or type."""
+def taking(
+    x: torch.Tensor, net: str, name: str = "x", remedy: str = "", module: nn.Module | None = None
+) -> Iterator[None]:
+    """A context around a call of a network on x; raises ValueError if the network does not take its shape or type.
+
+    module: the network, whose first layer may say what shape it takes.
+    """
     try:
         yield
     except RuntimeError as error:
-        message = str(error).splitlines()[0]
+        message = str(error).splitlines()[0] if str(error) else ""
         if not x.is_floating_point():
             raise ValueError(f"{name}: got {x.dtype}, wanted floating point; pass {name}.float()") from error
-        if "shape" not in message and "size" not in message:
+        if not any(word in message.lower() for word in ("shape", "size", "dimension", "channels")):
             raise
+        remedy = remedy or (module is not None and reshaping(module, x, name)) or "resize or flatten the rows"
         raise ValueError(
             f"{name}: got shape {tuple(x.shape)}, which the {net} does not take ({message}); {remedy}, or pass a {net} "
             f"made for it"
         ) from error
+
+
+def reshaping(net: nn.Module, x: torch.Tensor, name: str = "x") -> str:
+    """How rows become what the first layer of a network takes, in words: images for a convolution, or flat rows.
+
+    Empty where the first layer is neither linear nor a convolution over images, or no reshaping fits.
+    """
+    first = next((layer for layer in net.modules() if not list(layer.children()) and list(layer.parameters())), None)
+    size = x[:1].numel()  # numbers of a row
+    if isinstance(first, nn.Linear):
+        if x.dim() == 1 and first.in_features == 1:
+            return f"pass {name}[:, None]: rows of one number"
+        if x.dim() > 2 and size == first.in_features:
+            return f"flatten the images: {name}.flatten(1), or nn.Flatten() as the first layer"
+        if x.dim() > 1:
+            return f"its first layer takes rows of {first.in_features} numbers, and these have {size}"
+    if isinstance(first, nn.Conv2d):
+        channels = first.in_channels
+        side = math.isqrt(size // channels)
+        if x.dim() == 2 and channels * side**2 == size:
+            shape = f"{channels}, {side}, {side}"
+            return f"a convolution takes images: {name}.reshape(-1, {shape}), or nn.Unflatten(1, ({shape})) first"
+        if x.dim() == 3 and channels == 1:
+            return f"a convolution takes images with their channels: {name}[:, None], of shape (N, 1, height, width)"
+        if x.dim() == 4 and x.shape[1] != channels and x.shape[-1] == channels:
+            return f"a convolution takes the channels first: {name}.movedim(-1, 1), of shape (N, {channels}, ...)"
+        if x.dim() == 4 and x.shape[1] != channels:
+            return f"its first convolution takes images of {channels} channels, and these have {x.shape[1]}"
+    return ""
 
 
 def categorical(
