@@ -10,13 +10,16 @@ Files, in the order in which to read them:
     defaults.py    torch's default dtype and device, set for a while
     whole_plates.py   subsampled plates run in full
     state.py       what a run owns: parameters, modules, generators
+    plain_state.py    the state of a run as plain values, and back
     held.py        sites held at given values
     anew.py        observed sites drawn anew
     replaced.py    an attribute replaced for a while
     traced.py      a trace of a program, also of one that differentiates inside of itself
     escapes.py     tensor methods by which a value escapes into Python
     antithetic.py  antithetic noise
+    products.py    matrix products of networks in bfloat16
     vectorise.py   many runs of a program, by vmap where it works
+    retries.py     errors at one draw, tried again at others
     probes.py      parameters moved and dropout off for a while, to see how a pair behaves
 
 Other rooms call: `latent`, `observed`, `plates`, `noise`, `entered`, `reading`, `unconstrained`, `draw`.

@@ -6,7 +6,9 @@ values from Python, or draw from a distribution without a batching rule, run in 
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -64,26 +66,45 @@ def draw_each(program: Callable[[R], T], runs: R) -> T:
     Where the memory is too small for a chunk, chunks are halved. Raises MemoryError if a single draw does not fit, or
     not all draws together.
     """
-    n = len(tree_leaves(runs)[0])
+    with refusing_too_many(len(tree_leaves(runs)[0])):
+        parts = list(pieces(*ready_to_draw(program, runs), runs))
+        return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+
+
+def ready_to_draw(program: Callable[[R], T], runs: R, elements: int = _ELEMENTS) -> tuple[Callable[[R], T], int, bool]:
+    """(the program as `vmap` takes it if it does, how many draws at once by numbers of a tensor, whether `vmap` does)."""
+    with torch.no_grad():
+        most = at_once(lambda: program(tree_map(operator.itemgetter(0), runs)), elements)
+        chunk = min(len(tree_leaves(runs)[0]), most)
+        two = tree_map(operator.itemgetter(slice(2)), runs)
+        for form in (program, owning(program)) if chunk > 1 else ():
+            if _accepted(partial(each, form, two, vectorised=True)):
+                return form, most, True
+        return program, most, False
+
+
+def pieces(program: Callable[[R], T], chunk: int, vectorised: bool, runs: R) -> Iterator[T]:
+    """The draws of `draw_each` in pieces of at most `chunk`; half of it where the memory is too small."""
+    begun, n = 0, len(tree_leaves(runs)[0])
+    while begun < n:
+        part = operator.itemgetter(slice(begun, begun + chunk))
+        try:
+            with torch.no_grad():
+                found = each(program, tree_map(part, runs), vectorised)
+        except RuntimeError as error:
+            if chunk == 1 or not is_out_of_memory(error):
+                raise
+            chunk = (chunk + 1) // 2
+        else:
+            begun += chunk
+            yield found
+
+
+@contextmanager
+def refusing_too_many(n: int) -> Iterator[None]:
+    """Raises MemoryError with a remedy where n draws do not fit into memory."""
     try:
-        with torch.no_grad():
-            chunk = min(n, at_once(lambda: program(tree_map(operator.itemgetter(0), runs))))
-            two = tree_map(operator.itemgetter(slice(2)), runs)
-            vectorised = chunk > 1 and _accepted(lambda: each(program, two, vectorised=True))
-            if chunk > 1 and not vectorised and _accepted(lambda: each(owning(program), two, vectorised=True)):
-                program, vectorised = owning(program), True
-            parts: list[T] = []
-            begun = 0
-            while begun < n:
-                part = operator.itemgetter(slice(begun, begun + chunk))
-                try:
-                    parts.append(each(program, tree_map(part, runs), vectorised))
-                    begun += chunk
-                except RuntimeError as error:
-                    if chunk == 1 or not is_out_of_memory(error):
-                        raise
-                    chunk = (chunk + 1) // 2
-            return parts[0] if len(parts) == 1 else tree_map(lambda *ts: torch.cat(ts), parts[0], *parts[1:])
+        yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -95,11 +116,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
-def at_once(program: Callable[[], Any]) -> int:
+def at_once(program: Callable[[], Any], elements: int = _ELEMENTS) -> int:
     """How many runs without gradients fit into memory at once, estimated from the largest tensor of one; at least 1."""
     with _Largest() as seen:
         outputs = sum(leaf.numel() for leaf in tree_leaves(program()))
-    return max(1, _ELEMENTS // max(seen.numel, outputs, 1))
+    return max(1, elements // max(seen.numel, outputs, 1))
 
 
 def can_vectorise(program: Callable[[], Any]) -> bool:
