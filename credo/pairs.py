@@ -56,6 +56,14 @@ def load(name: str | Path) -> Pair:
     >>> flips.shape
     torch.Size([350757])
     """
+    pair = load_alone(name)
+    if pair.guide is None:
+        raise ValueError(f"{name}: defines no function 'guide'; a pair needs model and guide")
+    return pair
+
+
+def load_alone(name: str | Path) -> Pair:
+    """The pair as by `load`; a user's own file may define a model alone, then its guide is None: one is chosen."""
     if isinstance(name, Path):
         name = str(name)
     if not isinstance(name, str):
@@ -69,14 +77,26 @@ def load(name: str | Path) -> Pair:
         close = get_close_matches(name, names(), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"no pair named {name!r}{hint}: wanted one of {names()}, or the path of your own .py file")
-    for module, wanted in ((model_file, "model"), (guide_file, "guide")):
-        if not callable(getattr(module, wanted, None)):
-            raise ValueError(f"{module.__file__}: defines no function {wanted!r}; a pair needs model and guide")
+    guide: Any = getattr(guide_file, "guide", None)
+    misspelt = _misspelt(guide_file) if guide is None else ""
+    for module, wanted, there in (
+        (model_file, "model", callable(getattr(model_file, "model", None))),
+        (guide_file, "guide", callable(guide) or (guide is None and not misspelt)),
+    ):
+        if not there:
+            hint = f"; did you mean {misspelt!r} to be it?" if wanted == "guide" and misspelt else ""
+            raise ValueError(f"{module.__file__}: defines no function {wanted!r}; a pair needs model and guide{hint}")
     posterior, data = getattr(model_file, "posterior", None), getattr(model_file, "data", None)
     for wanted, found in (("posterior", posterior), ("data", data)):
         if found is not None and not callable(found):
             raise ValueError(f"{model_file.__file__}: {wanted!r} is a {type(found).__name__}, wanted a function")
-    return Pair(name, model_file.model, guide_file.guide, posterior, data)
+    return Pair(name, model_file.model, guide, posterior, data)
+
+
+def _misspelt(module: ModuleType) -> str:
+    """The name of a function of the file that was perhaps to be called `guide`; empty if there is none."""
+    names = [name for name, value in vars(module).items() if callable(value)]
+    return next(iter(get_close_matches("guide", names, n=1, cutoff=0.75)), "")
 
 
 def description(name: str) -> str:

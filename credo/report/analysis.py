@@ -1,6 +1,7 @@
 """One pair from data to report, as the command line runs it: fit, tables, scores and pictures."""
 
 import inspect
+import math
 import time
 import zipfile
 import zlib
@@ -12,7 +13,8 @@ import pandas as pd
 
 import credo
 from credo.inference.evaluation.beside import beside
-from credo.inference.evaluation.comparison import Comparison
+from credo.inference.evaluation.oracle import find_oracle
+from credo.inference.inputs.call import required
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.state import reading
@@ -20,6 +22,7 @@ from credo.pairs import Pair
 from credo.report.gallery import gallery
 from credo.report.held_out import scores
 from credo.report.page import Section
+from credo.report.tables import save, show
 
 LONGEST = 40  # scalars of a fit that get a row each
 
@@ -30,10 +33,23 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     Raises ValueError for a pair without built-in data, and for a file that cannot be read, has no rows, two columns of
     one name, or rows that are longer than its header.
     """
-    if path is None:
-        if pair.data is None:
-            raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
+    if path is not None:
+        table = read_table(path)
+        return _from(pair.data(table=table)) if takes_table(pair) and pair.data is not None else (table,)
+    if pair.data is not None:
         return _from(pair.data())
+    if not required(pair.model):
+        return ()  # a model without data
+    raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
+
+
+def takes_table(pair: Pair) -> bool:
+    """Whether `data(table)` of the pair makes the model's arguments of a table."""
+    return pair.data is not None and "table" in inspect.signature(pair.data).parameters
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table in a CSV file. Raises ValueError as `arguments`."""
     try:
         table = pd.read_csv(path)
         header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
@@ -54,9 +70,7 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     separators = [mark for mark in ";\t|" if mark in first and not others]
     if separators:
         raise ValueError(f"{path}: its columns are separated by {separators[0]!r}, wanted commas")
-    if pair.data is not None and "table" in inspect.signature(pair.data).parameters:
-        return _from(pair.data(table=table))
-    return (table,)
+    return table
 
 
 def _from(found: Any) -> tuple[Any, ...]:
@@ -72,15 +86,40 @@ def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: An
     section.fit = credo.fit(pair.model, pair.guide, *data, **settings)
     section.seconds = time.perf_counter() - start
     click.echo(section.fit)
+    if section.fit.seeds is not None:
+        show(section.fit.seeds)
     return section.fit
 
 
-def analyse(pair: Pair, section: Section, out: Path | None, exact: bool) -> None:
+def refuse_no_oracle(pair: Pair, data: tuple[Any, ...]) -> None:
+    """Raises ValueError, before a fit, for a pair with which no exact posterior is known."""
+    if pair.posterior is None:
+        try:
+            credo.exact(pair.model, *data)
+        except (credo.NoClosedForm, NotImplementedError) as error:
+            first = (str(error) or "the model cannot be drawn from its prior").splitlines()[0]
+            raise ValueError(
+                f"{pair.name}: no exact posterior is known: {first}. Draw from it by NUTS, --reference; or define a "
+                f"function posterior(*data) in the model's file"
+            ) from None
+
+
+def oracle(pair: Pair, fit: credo.Fit, reference: bool, seed: int, progress: bool = True) -> Any:
+    """The posterior that a fit is compared with: that of the pair, else of credo.exact; with reference, NUTS draws."""
+    if reference:
+        return credo.reference(pair.model, *fit.data, seed=seed, progress=progress)
+    if pair.posterior is None:
+        return find_oracle(fit, seed)[0]
+    with reading(fit.state, fit.seed):  # networks with the weights of the fit
+        return pair.posterior(*fit.data)
+
+
+def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = None) -> None:
     """Prints all tables of the section's fit, stores them in the section, and saves tables and pictures to `out`.
 
-    exact: compare with the pair's exact posterior, where it has one. out: None saves nothing.
+    posterior: what the fit is compared with, if anything. out: None saves nothing.
     """
-    fit, posterior, compared = section.fit, None, None
+    fit, compared = section.fit, None
     assert fit is not None
 
     def keep(heading: str, name: str, table: pd.DataFrame) -> None:
@@ -88,50 +127,41 @@ def analyse(pair: Pair, section: Section, out: Path | None, exact: bool) -> None
         show(table)
         save(table, out, name)
 
-    if exact and pair.posterior is not None:
-        with reading(fit.state, fit.seed):  # networks with the weights of the fit
-            posterior = pair.posterior(*fit.data)
+    if posterior is not None:
         compared = credo.compare(fit, posterior)
         keep("Compared with the exact posterior", "compare", compared)
         a = compared.attrs
-        section.gap = (
-            f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
-            f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
-        )
-        click.echo(section.gap)
+        if not math.isnan(a["log_evidence"]):  # of draws it is not known
+            section.gap = (
+                f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
+                f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+            )
+            click.echo(section.gap)
     else:
         keep("Posterior summary", "summary", _summary(fit))
     section.scores = scores(fit)
     if section.scores is not None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())
         click.echo(f"{section.scores.name}: {values}")
+    if fit.seeds is not None:
+        save(fit.seeds, out, "seeds")
     lesson, report = beside(pair.model, "lesson"), beside(pair.guide, "report")
     table = None
     if lesson is not None:
         with reading(fit.state, fit.seed):
-            table = lesson(*fit.data)
+            table = lesson(*fit.data, **_settings(fit.model, lesson))
         keep("Lesson", "lesson", table)
     if report is not None:
         keep("Report", "report", report(fit.params))
     if out is not None:
-        section.pictures = gallery(fit, out, posterior, compared, table)
+        drawn = None if isinstance(posterior, credo.Reference) else posterior  # draws have no density
+        section.pictures = gallery(fit, out, drawn, compared, table)
 
 
-def show(table: pd.DataFrame) -> None:
-    """Prints a table, numbers to four digits, at most 40 rows; a comparison as it prints itself."""
-    if isinstance(table, Comparison):
-        click.echo(repr(table))
-        return
-    with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", None):
-        click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40))
-
-
-def save(table: pd.DataFrame, out: Path | None, name: str) -> None:
-    """Writes a table to `out/name.csv`; None writes nothing."""
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out / f"{name}.csv")
-        click.echo(f"written: {out / name}.csv")
+def _settings(model: Any, function: Any) -> dict[str, Any]:
+    """The settings that a model was bound to by functools.partial, as far as a function of its file takes them."""
+    bound = getattr(model, "keywords", {})
+    return {name: value for name, value in bound.items() if name in inspect.signature(function).parameters}
 
 
 def _summary(fit: credo.Fit) -> pd.DataFrame:

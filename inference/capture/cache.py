@@ -87,6 +87,22 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def kept(folder: Path) -> tuple[int, int]:
+    """(how many compiled steps a folder holds, the size in bytes of all that credo made there)."""
+    ours = list(filter(_is_ours, folder.iterdir())) if folder.is_dir() else []
+    size = sum(file.lstat().st_size for path in ours for file in path.rglob("*"))
+    return sum(path.name != OF_TORCH and not path.name.startswith(MAKING) for path in ours), size
+
+
+def cleared(folder: Path) -> tuple[int, int]:
+    """Deletes all that credo made in a folder; returns what was deleted, as `kept`. Other folders are left alone."""
+    before, size = kept(folder)
+    for path in filter(_is_ours, list(folder.iterdir()) if folder.is_dir() else []):
+        shutil.rmtree(path, ignore_errors=True)
+    after, left = kept(folder)
+    return before - after, size - left
+
+
 def _age(path: Path) -> float:
     """Seconds since anything was last written in a folder."""
     return time.time() - path.lstat().st_mtime

@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and what it says to bad input."""
 
+import os
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,9 @@ from click.testing import CliRunner, Result
 
 import credo
 from credo.cli import main
+from credo.inference.capture.aot import MARK
 from credo.report.analysis import arguments
+from credo.report.tables import quoted
 
 OWN = """
 import pyro, torch, pyro.distributions as dist
@@ -103,6 +106,24 @@ BAD = [
     (("fit", "coin_toss", "--out", __file__), None, ["--out", "test_cli.py"]),
     (("fit", "coin_toss", "--out", f"{__file__}/out"), None, ["--out", "test_cli.py is a file, wanted a folder"]),
     (("fit", "tests.py"), None, ["no file 'tests.py'"]),
+    (("fitt",), None, ["'fitt'", "id you mean 'fit'?"]),
+    (("fit", "coin_toss", "--step", 3), None, ["--step", "id you mean", "--steps"]),
+    (("fit", "coin_toss", "--guide", "full_rang"), None, ["guide: got 'full_rang'", "'full_rank'"]),
+    (("fit", "coin_toss", "--lr", 0), None, ["lr: got 0", "wanted a positive"]),
+    (("fit", "coin_toss", "--batch-size", 0), None, ["batch_size: got 0"]),
+    (("fit", "coin_toss", "--seeds", 0), None, ["seeds: got 0"]),
+    (("fit", "coin_toss", "--set", "alfa=3"), None, ["no setting of this name", "did you mean 'alpha'?"]),
+    (("fit", "coin_toss", "--set", "flips=3"), None, ["--set flips", "['alpha', 'beta']"]),
+    (("fit", "coin_toss", "--set", "alpha"), None, ["got 'alpha', wanted name=value"]),
+    (("fit", "coin_toss", "--set", "alpha=none"), None, ["did you mean alpha=None?"]),
+    (("fit", "coin_toss", "--set", "alpha=__import__('os')"), None, ["alpha: got", "wanted a number"]),
+    (("fit", "coin_toss", "--set", "alpha=1", "--set", "alpha=2"), None, ["alpha is set twice"]),
+    (("fit", "coin_toss", "--save", "."), None, ["--save", "directory"]),
+    (("fit", "coin_toss", "--save", f"{__file__}/fit"), None, ["--save", "test_cli.py"]),
+    (("fit", "coin_toss", "--predict", "nowhere.csv"), None, ["--predict", "'nowhere.csv' is no file"]),
+    (("fit", "coin_toss", "--predict", __file__), None, ["--predict", "the built-in data have no columns"]),
+    (("fit", "coin_toss", "--out", "/proc/nowhere"), None, ["--out", "/proc/nowhere: no file can be written there"]),
+    (("compare", "vae"), None, ["vae: no exact posterior is known", "--reference", "posterior(*data)"]),
 ]
 
 
@@ -120,6 +141,132 @@ def test_bad_input_is_named_without_a_traceback(
         assert word in result.output
     assert torch.equal(torch.get_rng_state(), before[0])
     assert dict(pyro.get_param_store().named_parameters()) == before[1]
+
+
+def test_credo_alone_shows_what_there_is_and_is_no_mistake() -> None:
+    result = run()
+    assert result.exit_code == 0 and all(word in result.output for word in ("Usage:", "compare", "cache"))
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    for option in ("--data", "--predict"):
+        result = run("fit", "coin_toss", option, tmp_path / "pipe")
+        assert result.exit_code == 2 and "is a pipe or a device, wanted a CSV file" in result.output
+
+
+def test_out_is_refused_before_anything_is_computed_and_leaves_no_folder(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(credo, "fit", lambda *_, **__: pytest.fail("computed"))
+    sealed = write(tmp_path, "file", "")
+    for option in ("--out", "--save"):
+        result = run("fit", "coin_toss", option, sealed / "deep" / "x")
+        assert result.exit_code == 2 and "file is a file, wanted a folder" in result.output
+    result = run("fit", "nosuch", "--out", tmp_path / "new" / "deep")
+    assert result.exit_code == 2 and not (tmp_path / "new").exists()
+
+
+ALONE = OWN[: OWN.index("def guide")]
+
+
+def test_a_file_with_a_model_alone_is_fitted_planned_and_compared(tmp_path: Path) -> None:
+    """The guide is chosen, and credo.exact finds the posterior: N(sum x / (n + .01), 1 / (n + .01))."""
+    pair, data = write(tmp_path, "alone.py", ALONE), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
+    result = run("fit", pair, "--data", data, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "Fit by closed form" in result.output
+    row = pd.read_csv(tmp_path / "summary.csv").iloc[0]
+    assert abs(row["mean"] - 6.5 / 3.01) < 1e-5 and abs(row["sd"] - 3.01**-0.5) < 1e-5
+    assert run("plan", pair, "--data", data).exit_code == 0
+    result = run("compare", pair, "--data", data, "--guide", "mean-field", "--seeds", 2, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 seeds found this" in result.output and list(pd.read_csv(tmp_path / "seeds.csv")["seed"]) == [0, 1]
+    assert abs(pd.read_csv(tmp_path / "compare.csv")["exact mean"].item() - 6.5 / 3.01) < 1e-5
+
+
+@pytest.mark.slow
+def test_compare_asks_nuts_where_no_posterior_is_known(tmp_path: Path) -> None:
+    pair = write(tmp_path, "cauchy.py", ALONE.replace("dist.Normal(loc, 1.0), obs", "dist.Cauchy(loc, 1.0), obs"))
+    arguments = ("compare", pair, "--data", write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n"))
+    result = run(*arguments)
+    assert result.exit_code == 2 and "cauchy: no exact posterior is known: site 'loc'" in result.output
+    result = run(*arguments, "--reference", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    row = pd.read_csv(tmp_path / "compare.csv").iloc[0]
+    assert abs(row["error in sds"]) < 0.3 and "mc error in sds" in row and "NUTS" in result.output
+
+
+def test_settings_go_to_model_guide_and_posterior(tmp_path: Path) -> None:
+    data = write(tmp_path, "x.csv", "a,y\n1,2\n2,5\n3,4\n5,9\n")
+    arguments = ("compare", "linear_regression", "--data", data, "--steps", 5)
+    for settings, there in (((), False), (("--set", "sigma=None"), True), (("--set", "sigma=0.5"), False)):
+        result = run(*arguments, *settings)
+        assert result.exit_code == 0, result.output
+        assert ("sigma2" in result.output) == there and "log evidence" in result.output
+
+
+def test_the_options_reach_the_fit(monkeypatch, tmp_path: Path) -> None:
+    seen: dict = {}
+
+    def fit(model, guide, *data, **options):
+        seen.update(options, guide=guide)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(credo, "fit", fit)
+    options = (
+        "--steps",
+        7,
+        "--lr",
+        0.5,
+        "--batch-size",
+        3,
+        "--seed",
+        4,
+        "--seeds",
+        2,
+        "--guide",
+        "low-rank",
+        "--quiet",
+    )
+    assert run("fit", "coin_toss", *options).exit_code == 2
+    assert seen == {
+        **{"steps": 7, "lr": 0.5, "batch_size": 3, "seed": 4, "seeds": 2, "guide": "low_rank", "progress": False}
+    }
+    assert run("fit", "coin_toss", "--guide", "none").exit_code == 2 and seen["guide"] is None
+
+
+def test_text_that_a_spreadsheet_would_run_is_quoted() -> None:
+    """Numbers stay numbers, also negative ones; a name that only holds the sign is as it was."""
+    index = pd.Index(["=cmd()", "-b", "a=b", "-", "@x", "+1"], name="=site")
+    table = quoted(pd.DataFrame({"=mean": -1.5, "words": ["=1+1", "plain", "\tx", "-2", "-", ""]}, index=index))
+    assert list(table.index) == ["'=cmd()", "'-b", "a=b", "-", "'@x", "'+1"]
+    assert list(table.columns) == ["'=mean", "words"] and table.index.name == "'=site"
+    assert list(table["words"]) == ["'=1+1", "plain", "'\tx", "'-2", "-", ""] and (table["'=mean"] == -1.5).all()
+
+
+def test_a_site_that_is_a_formula_is_quoted_in_the_summary(tmp_path: Path) -> None:
+    pair = write(tmp_path, "evil.py", ALONE.replace('sample("loc"', "sample('=HYPERLINK(\"http://a\")'"))
+    result = run("fit", pair, "--data", write(tmp_path, "x.csv", "x\n1.0\n2.5\n"), "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "summary.csv")["site"].item() == '\'=HYPERLINK("http://a")'
+
+
+def test_a_plan_of_one_site_is_read_down_the_page(tmp_path: Path) -> None:
+    lines = run("plan", "coin_toss", "--data", write(tmp_path, "x.csv", "flips\n1\n0\n")).output.splitlines()
+    assert lines[0].split() == ["site", "p"] and max(map(len, lines)) <= 100
+    assert [line.split()[1] for line in lines if line.startswith("distribution")] == ["Beta"]
+
+
+def test_the_cache_is_shown_and_cleared(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CREDO_CACHE", str(tmp_path))
+    step = tmp_path / "2.13.0-a"
+    step.mkdir()
+    (step / MARK).touch()
+    (step / "library").write_bytes(bytes(2_000_000))
+    (tmp_path / "mine").mkdir()
+    assert "1 compiled steps, 2.0 MB" in run("cache").output and step.exists()
+    assert "deleted 1 compiled steps, 2.0 MB" in run("cache", "--clear").output
+    assert not step.exists() and (tmp_path / "mine").exists()
+    assert "0 compiled steps" in run("cache").output
 
 
 GROUPS = """
@@ -150,11 +297,12 @@ def test_labels_in_a_file_become_codes_that_are_printed(table: str, tmp_path: Pa
     assert "codes of g: 0 (u), 1 (v)" in result.stdout
     assert result.stderr == "Warning: column g: 2 labels became the codes 0 (u), 1 (v)\n"
     means = pd.read_csv(tmp_path / "summary.csv").set_index("site")["mean"]
-    assert means["a[0]"] > 2 and means["a[1]"] < -2
+    assert means["a[u]"] > 2 and means["a[v]"] < -2
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
     ('sample("loc", dist.Normal(m', 'sample("lok", dist.Normal(m', ["'lok'", "did you mean 'loc'"]),
+    ("def guide", "def guides", ["did you mean 'guides' to be it?"]),
     ('    pyro.sample("loc", dist.Normal(m, s))\n', "", ["no site 'loc'", "Add pyro.sample('loc', ...)"]),
     ("def guide", "def gide", ["no function 'guide'"]),
 ])  # fmt: skip

@@ -7,7 +7,17 @@ import pytest
 
 from credo.inference.capture import cache
 from credo.inference.capture.aot import MARK, is_sealed, put_in_place, seal
-from credo.inference.capture.cache import KEPT, UnsafeFolder, cache_folder, is_sound, made_safe, refuse_unsafe, tidy
+from credo.inference.capture.cache import (
+    KEPT,
+    UnsafeFolder,
+    cache_folder,
+    cleared,
+    is_sound,
+    kept,
+    made_safe,
+    refuse_unsafe,
+    tidy,
+)
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes of files")
 
@@ -165,3 +175,13 @@ def test_a_finished_folder_gets_its_name_and_an_earlier_one_stays(tmp_path):
     (tmp_path / "target" / "first").touch()
     put_in_place(tmp_path / "two", tmp_path / "target")
     assert (tmp_path / "target" / "first").exists() and not (tmp_path / "two").exists()
+
+
+def test_a_folder_is_cleared_of_what_credo_made_and_of_nothing_else(tmp_path):
+    assert kept(tmp_path / "nowhere") == cleared(tmp_path / "nowhere") == (0, 0)
+    ours = [folder_of(tmp_path, name) for name in ("2.13.0-a", "2.13.0-b", "making.now", "inductor")]
+    foreign = folder_of(tmp_path, "my-thesis", mark=False)
+    size = 4 * len("of somebody")
+    assert kept(tmp_path) == cleared(tmp_path) == (2, size)
+    assert not any(folder.exists() for folder in ours) and (foreign / "file").exists()
+    assert kept(tmp_path) == (0, 0)

@@ -1,0 +1,133 @@
+"""The command `credo`, and the commands `list`, `plan`, `fit` and `compare`.
+
+A command imports torch, pandas and the pictures when it runs, so that `credo --help` and `credo list` answer at once.
+"""
+
+import io
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+import credo
+from credo.cli.cache import cache
+from credo.cli.demo import demo
+from credo.cli.mistakes import Mistake, mistakes
+from credo.cli.options import FITTING, PLANNING, REFERENCE, with_settings
+from credo.pairs import Pair, description, load_alone
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(credo.__version__)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Bayesian deep learning on Pyro: fit a model, and learn whether to trust the answer.
+
+    NAME is a pair from `credo list`, or the path of a .py file that defines `model`, and perhaps `guide`, `data` and
+    `posterior`.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+main.add_command(demo)
+main.add_command(cache)
+
+
+@main.command("list")
+def list_() -> None:
+    """List the pairs that come with credo."""
+    for name in credo.names():
+        click.echo(f"{name:<24}{description(name).partition(chr(10))[0]}")
+
+
+@main.command()
+@PLANNING
+def plan(
+    name: str,
+    data: Path | None,
+    guide: str | None,
+    settings: dict[str, Any],
+    steps: int | None,
+    seed: int,
+    device: str | None,
+    out: Path | None,
+) -> None:
+    """Show which gradient estimator each latent site gets, and why."""
+    from credo.report.analysis import arguments
+    from credo.report.tables import save, show, show_row
+
+    with mistakes(name):
+        pair = _pair(name, guide, settings)
+        table = credo.plan(pair.model, pair.guide, *arguments(pair, data), seed=seed, device=device).frame
+        if len(table) == 1:
+            show_row(table)
+        else:
+            show(table)
+        save(table, out, "plan")
+
+
+@main.command()
+@FITTING
+def fit(**given: Any) -> None:
+    """Fit the guide and summarise the posterior."""
+    _run(given, compared=False)
+
+
+@main.command()
+@FITTING
+@REFERENCE
+def compare(**given: Any) -> None:
+    """Fit the guide and compare it with the exact posterior.
+
+    The exact posterior is the function `posterior` of the model's file, else what credo.exact finds; --reference draws
+    from the posterior by NUTS.
+    """
+    _run(given, compared=True)
+
+
+def _run(given: dict[str, Any], compared: bool) -> None:
+    """`fit` and `compare`. given: the options."""
+    from credo.report.analysis import analyse, arguments, fit_pair, oracle, refuse_no_oracle
+    from credo.report.new_rows import new_rows, predictions
+    from credo.report.page import Section
+    from credo.report.tables import quoted, save
+
+    name, out, quiet = (given[key] for key in ("name", "out", "quiet"))
+    reference = given.get("reference", False)
+    names = ("steps", "lr", "batch_size", "seed", "seeds", "device")
+    options = {key: given[key] for key in names if given[key] is not None} | {"progress": not quiet}
+    with mistakes(name):
+        pair, section = _pair(name, given["guide"], given["settings"]), Section(name)
+        data = arguments(pair, given["data"])
+        rows = None if given["predict"] is None else new_rows(pair, given["data"], given["predict"])
+        if compared and not reference:
+            refuse_no_oracle(pair, data)
+        with redirect_stdout(io.StringIO()) if quiet else nullcontext():
+            fitted = fit_pair(pair, section, data, **options)
+            if given["save"] is not None:
+                given["save"].absolute().parent.mkdir(parents=True, exist_ok=True)
+                fitted.save(given["save"])
+                click.echo(f"written: {given['save']}")
+            exact = oracle(pair, fitted, reference, given["seed"], progress=not quiet) if compared else None
+            analyse(pair, section, out, exact)
+        if rows is not None:
+            table = predictions(fitted, rows, given["seed"])
+            with redirect_stdout(io.StringIO()) if quiet and out is not None else nullcontext():
+                save(table, out, "predictions")
+            if out is None:
+                click.echo(quoted(table).to_csv(), nl=False)
+
+
+def _pair(name: str, guide: str | None, settings: dict[str, Any]) -> Pair:
+    """The pair, with an automatic guide in the place of its own if one is asked for, and these settings."""
+    pair = load_alone(name)
+    if guide is not None:
+        word = guide.strip().lower().replace("-", "_")
+        automatic: Any = None if word in ("none", "auto") else word
+        pair = pair._replace(guide=automatic)
+    return with_settings(pair, settings)
+
+
+__all__ = ["Mistake", "main"]

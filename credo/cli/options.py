@@ -1,0 +1,163 @@
+"""The options of the commands, and what can be said against them before anything is computed."""
+
+import ast
+import inspect
+import tempfile
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from credo.pairs import Pair
+
+Command = Callable[..., None]
+LITERALS = {"none": "None", "null": "None", "nil": "None", "true": "True", "false": "False"}
+
+
+def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that gives a command these options, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _folder(context: click.Context, option: click.Parameter, out: Path | None) -> Path | None:
+    """The folder that --out names; refused if no file can be written there. It is not made yet."""
+    if out is not None:
+        _refuse_unwritable(out)
+    return out
+
+
+def _target(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """The file that an option names; refused if it cannot be written."""
+    if path is not None:
+        if path.exists() and not path.is_file():
+            raise click.BadParameter(f"{path} is no file, wanted the name of a file to write")
+        _refuse_unwritable(path.absolute().parent)
+    return path
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    made: list[Path] = []
+    try:
+        for parent in folder.parents:
+            if parent.exists() and not parent.is_dir():
+                raise click.BadParameter(f"{parent} is a file, wanted a folder")
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.BadParameter(f"{folder}: no file can be written there ({reason})") from None
+    finally:
+        for path in made:
+            if path.is_dir():
+                path.rmdir()
+
+
+def _table(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """The file that an option reads: a regular file that is there."""
+    if path is not None and not path.is_file():
+        kind = "a pipe or a device" if path.exists() else "no file"
+        raise click.BadParameter(f"{str(path)!r} is {kind}, wanted a CSV file; save the rows to a file first")
+    return path
+
+
+def _literals(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """{name: value} of settings written as name=value, values as Python writes them."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"got {text!r}, wanted name=value, such as sigma=None")
+        if name in found:
+            raise click.BadParameter(f"{name} is set twice")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            meant = LITERALS.get(value.lower(), f'"{value}"')
+            raise click.BadParameter(
+                f"{name}: got {value!r}, wanted a number, text in quotes, True, False, None, or a tuple, list or "
+                f"dictionary of them as Python writes them; did you mean {name}={meant}?"
+            ) from None
+    return found
+
+
+def _path(*flags: str, check: Callable[..., Path | None], help: str, **more: Any) -> Callable[[Command], Command]:
+    kind = click.Path(path_type=Path, dir_okay=check is _folder, file_okay=check is not _folder)
+    return click.option(*flags, type=kind, callback=check, help=help, **more)
+
+
+NAME = click.argument("name")
+DATA = _path("--data", check=_table, help="CSV file; its columns are the model's arguments.")
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
+STEPS = click.option("--steps", type=int, help="Number of steps; without it, until converged.")
+DEVICE = click.option("--device", help="cpu, cuda, ...; without it, CUDA for models that gain from it.")
+OUT = _path("--out", check=_folder, help="Folder for tables (CSV) and pictures (PNG).")
+demo_folder = _path("--out", check=_folder, help="Output folder.", default=Path("out"), show_default=True)
+GUIDE = click.option(
+    "--guide",
+    metavar="WORD",
+    help="Automatic guide in place of the pair's: mean_field, full_rank, low_rank, laplace, map, mle; or none: chosen.",
+)
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_literals,
+    help="Setting of the model, as Python writes it, e.g. sigma=None; repeat for more.",
+)
+LR = click.option("--lr", type=float, help="Learning rate in unconstrained space.")
+BATCH_SIZE = click.option("--batch-size", type=int, help="Rows of the data in each step; without it, all.")
+SEEDS = click.option("--seeds", type=int, help="So many fits, from --seed on; the best by its ELBO is shown.")
+SAVE = _path("--save", check=_target, help="File to keep the fit in; credo.load_fit reads it.")
+PREDICT = _path(
+    "--predict",
+    check=_table,
+    help="CSV file of new rows; their predictions, with 90 % intervals, go to OUT/predictions.csv, without --out to "
+    "the terminal.",
+)
+QUIET = click.option("--quiet", is_flag=True, help="Print predictions, warnings and errors only.")
+REFERENCE = click.option("--reference", is_flag=True, help="Compare with draws by NUTS instead of a closed form.")
+
+PLANNING = options(NAME, DATA, GUIDE, SET, STEPS, SEED, DEVICE, OUT)
+FITTING = options(NAME, DATA, GUIDE, SET, STEPS, LR, BATCH_SIZE, SEED, SEEDS, DEVICE, SAVE, PREDICT, OUT, QUIET)
+
+
+def with_settings(pair: Pair, settings: dict[str, Any]) -> Pair:
+    """The pair with these settings of its model, which guide and posterior get too.
+
+    Raises ValueError for a name that is no setting of the model, and for a guide that lacks it but is given others.
+    """
+    if not settings:
+        return pair
+    parameters = inspect.signature(pair.model).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default not in (p.empty, None)]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in settings:
+        if name not in known and not open_ended:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"--set {name}: the model has no setting of this name, its settings: {known}{hint}")
+
+    def bound(function: Any) -> Any:
+        if not callable(function):
+            return function
+        mine = inspect.signature(function).parameters.values()
+        takes = {p.name for p in mine if p.kind is not p.VAR_POSITIONAL}
+        any_name = any(p.kind is p.VAR_KEYWORD for p in mine)
+        return partial(function, **{n: v for n, v in settings.items() if any_name or n in takes})
+
+    posterior = pair.posterior
+    if posterior is not None and not settings.keys() <= inspect.signature(posterior).parameters.keys():
+        posterior = None  # of other settings: not that of this model
+    return pair._replace(model=bound(pair.model), guide=bound(pair.guide), posterior=bound(posterior))
