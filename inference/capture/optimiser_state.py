@@ -4,6 +4,7 @@ Eager, replayed and compiled steps continue one another: after a compiled step t
 would have left.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def unsupported(optimiser: torch.optim.Optimizer) -> str | None:
 
 def settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """The settings that a rule of `aot` reads, except the learning rate."""
-    names = ("betas", "eps", "weight_decay", "clip_norm", "lrd", "momentum", "dampening", "nesterov")
+    names = ("betas", "eps", "weight_decay", "clip_norm", "lrd", "momentum", "dampening", "nesterov", "clip")
     return {name: optimiser.param_groups[0][name] for name in names if name in optimiser.param_groups[0]}
 
 
@@ -99,3 +100,41 @@ def _moment_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
     if type(optimiser).__name__ == "SGD":
         return ("momentum_buffer",) if optimiser.param_groups[0]["momentum"] else ()
     return MOMENTS
+
+
+def plain_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
+    """The settings and moments of an optimiser as plain values, its parameters by name. names: {id: name}."""
+
+    def plain(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+    return {
+        "type": type(optimiser).__name__,
+        "groups": [
+            {name: plain(value) for name, value in group.items() if name != "params"}
+            | {"params": [names[id(p)] for p in group["params"]]}
+            for group in optimiser.param_groups
+        ],
+        "state": {
+            names[id(p)]: {name: plain(value) for name, value in moments.items()}
+            for p, moments in optimiser.state.items()
+            if id(p) in names
+        },
+    }
+
+
+def put_optimiser(
+    optimiser: torch.optim.Optimizer, plain: Mapping[str, Any], leaves: Mapping[str, torch.Tensor]
+) -> None:
+    """Puts what `plain_optimiser` returned into an optimiser of the same class. Raises ValueError for another class."""
+    if type(optimiser).__name__ != plain["type"]:
+        raise ValueError(f"the optimiser is {type(optimiser).__name__} here, and was {plain['type']}")
+    defaults = {name: value for name, value in optimiser.param_groups[0].items() if name != "params"}
+    optimiser.param_groups[:] = [
+        defaults | group | {"params": [leaves[name] for name in group["params"]]} for group in plain["groups"]
+    ]
+    optimiser.state.clear()
+    for name, moments in plain["state"].items():
+        optimiser.state[leaves[name]] = {
+            key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in moments.items()
+        }

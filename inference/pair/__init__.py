@@ -13,6 +13,9 @@ Files, in the order in which to read them:
     backward.py       joint draws of the summed latents given the data
     followers.py      finds these latents
     unused.py         parameters that no site is computed from
+    laplace.py        the normal distribution around the mode, for AutoLaplaceApproximation
+    ties.py           dimensions of latents that belong to columns, categories or rows of the data
+    identity.py       what a pair on its data is, to tell it from another
     local_reparam.py  noise for each row in place of a Normal weight
 
 Other rooms call: `Pair`, `run` (the costs of one run), `batch`, `to_sum_out`.

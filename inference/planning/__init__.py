@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     plan.py     the plan: a row for each site
     table.py    a plan as text and as a table
+    plain_plan.py    the choices of a plan as plain values, taken up again
     choose.py   the choice among the legal estimators
     legal.py    the list of estimators; which of them are unbiased at a site
     reasons.py  the reason for a choice, in words

@@ -1,7 +1,7 @@
 """The plan: a row for each latent site, and the recipe that carries it out."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -68,6 +68,11 @@ class Plan(NamedTuple):
     def frame(self) -> pd.DataFrame:
         rows = [e._replace(ruled_out="; ".join(e.ruled_out)) for e in self.entries]  # type: ignore[arg-type]
         return pd.DataFrame(rows, columns=list(Entry._fields)).set_index("site")
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """What two plans of a pair must have in common to have the same objective."""
+        return *((e.site, e.estimator, e.term) for e in self.entries), self.antithetic
 
     @property
     def biased(self) -> list[str]:

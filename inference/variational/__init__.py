@@ -8,9 +8,14 @@ Files, in the order in which to read them:
     optimiser.py    the optimiser of a run
     steps.py        the steps of a run
     update.py       one update of the parameters
+    going_on.py     what a runner needs to go on exactly, as plain values
     races.py        when plans compete in the course of a run
+    running.py      what the runner does: begin on data, steps, a run, a fit of the present
+    course.py       what a run is made of, and when it ends
+    checkpoint.py   the file from which a run goes on exactly where it was
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
+    callback.py     the user's function that sees a run every so many steps
     interrupts.py   Ctrl-C during a call
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite

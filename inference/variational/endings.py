@@ -71,16 +71,16 @@ class FixedSteps:
         return f"after the {self.limit:,} steps asked for"
 
     @property
-    def _averaged_from(self) -> int:
+    def averaged_from(self) -> int:
         return self.limit - max(1, self.limit // 4)
 
     def pause(self, done: int) -> int:
-        return min(stop for stop in (self.limit // 2, self._averaged_from, self.limit) if stop > done)
+        return min(stop for stop in (self.limit // 2, self.averaged_from, self.limit) if stop > done)
 
     def after(self, block: StepBlock, done: int) -> str:
         if done == self.limit // 2:
             self.replan(1.0)
-        if done > self._averaged_from:
+        if done > self.averaged_from:
             self.tail.add(block.total, len(block.losses))
         return ""
 

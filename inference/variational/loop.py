@@ -16,6 +16,7 @@ from .endings import Ending
 from .interrupts import CtrlC
 from .steps import StepBlock
 
+INTERRUPTED = "interrupted after"  # so many steps: how the reason of a run begins that Ctrl-C ended
 SHOWN = 25  # steps after which the progress bar shows the loss again
 
 
@@ -40,6 +41,8 @@ def loop(
     bad: BadSteps | None = None,
     ctrl_c: CtrlC | None = None,
     watches: Sequence[Watch] = (),
+    done: int = 0,
+    whole: bool = False,
 ) -> tuple[torch.Tensor | None, str]:
     """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
 
@@ -48,14 +51,15 @@ def loop(
     take_steps: takes at least one step and at most the number given. total: steps for the progress bar, if known.
     bad: counts the bad steps; None: the first one ends the loop, and every error is raised. ctrl_c: of the call; it
     may raise KeyboardInterrupt during steps, and not any more when the loop has ended. watches: see every block too.
+    done: steps taken before, by another process. whole: Ctrl-C ends the loop after a block, never within one.
     Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
     skipped = () if bad is None else SKIPPED
     bad, ctrl_c = bad or BadSteps(row=1), ctrl_c or CtrlC()
-    done, stopped = 0, ""
+    stopped = ""
     with _progress_bar(total, progress) as bar:
         try:
-            ctrl_c.raises = True
+            ctrl_c.raises = not whole
             while not stopped and done < ending.limit and not ctrl_c.presses:
                 try:
                     pause = min(ending.pause(done), *(watch.pause(done) for watch in watches), ending.limit)
@@ -78,7 +82,7 @@ def loop(
         finally:
             ctrl_c.raises = False
     if not stopped and done < ending.limit:
-        stopped = f"interrupted after {done:,} steps (Ctrl-C)"
+        stopped = f"{INTERRUPTED} {done:,} steps (Ctrl-C)"
     return ending.average(), stopped or ending.at_limit
 
 

@@ -50,6 +50,7 @@ class PyroSVI(pyro.infer.SVI):
         super().__init__(model, guide, optim, loss or pyro.infer.Trace_ELBO(), **options)
         self.losses: list[float] = []
         self._stream = Stream()
+        self._last: Any = None  # (data, keywords) of the last call
         self._sums_out = isinstance(loss, pyro.infer.TraceEnum_ELBO)
         self._checks = loss is None or isinstance(loss, ELBOS)  # other losses may ask for other pairs
 
@@ -63,7 +64,7 @@ class PyroSVI(pyro.infer.SVI):
 
         Before the first step, mistakes in the pair are warned of; later, batches that count as if they were all data.
         """
-        warnings = self._mistakes(data, keywords)
+        warnings, self._last = self._mistakes(data, keywords), (data, keywords)
         with warning_caller(warnings):
             loss = self._step(data, keywords)
             if self._checks:
@@ -79,6 +80,7 @@ class PyroSVI(pyro.infer.SVI):
         if steps is None:
             raise ValueError("steps: a run with a Pyro optimiser does not stop by itself; pass steps=...")
         data = by_name(self.model, data, named, ("steps",))
+        self._last = data, {}
         with interruptible() as ctrl_c, warning_caller(warnings, found):
             try:
                 ctrl_c.raises = True
@@ -95,6 +97,22 @@ class PyroSVI(pyro.infer.SVI):
         raise TypeError("a runner with a Pyro optimiser has no plan, races and gradients; leave out optim and loss")
 
     race = gradients = prepare
+
+    def fit(self, *data: Any, **named: Any) -> Fit:
+        """The `Fit` of the parameters in Pyro's store, without another step."""
+        if not (data or named) and self._last is None:
+            raise ValueError("fit: the runner has seen no data yet; pass them, svi.fit(*data), or take a step first")
+        data, named = (data, named) if data or named else self._last or ((), {})
+        return self._fit_now(by_name(self.model, data, named, ()), f"after {len(self.losses):,} steps of Pyro's")
+
+    def state_dict(self) -> NoReturn:
+        """Raises TypeError: parameters and optimiser of such a run are kept by Pyro."""
+        raise TypeError(
+            "a runner with a Pyro optimiser keeps its parameters in Pyro's store: save them by "
+            "pyro.get_param_store().save(path), and the optimiser by optim.save(path)"
+        )
+
+    load_state_dict = state_dict
 
     def _loop(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
         def take_step(most: int) -> StepBlock:

@@ -6,38 +6,35 @@ A run owns its state (`state`), is prepared (`prepare`), and takes steps (`steps
 """
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from ..capture.cache import UNSAFE
 from ..capture.captures import captures_of
 from ..capture.same_form import Call
-from ..inputs.arguments import Arguments, whole_number
+from ..inputs.arguments import Arguments
 from ..inputs.call import by_name
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
 from ..pair.pair import Pair, Program
 from ..planning.plan import Plan
-from ..preflight.check import check
 from ..preflight.stream import Stream
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
+from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
 from .interrupts import CtrlC, interruptible
-from .optimiser import is_torchs, optimiser
-from .prepare import Begun, Prepared, begin, first_steps, prepare, prepared_arguments
+from .optimiser import LR, is_torchs, optimiser
+from .prepare import Begun, Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
-from .run import NO_STEP, Course, Plans, fit_of, run, unplanned
+from .running import NO_STEP, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
+from .schedule import Rate
 from .settings import checked
 from .steps import EAGER, StepBlock
-
-LR = 0.02  # of Adam, in unconstrained space
 
 
 class SVI:
@@ -45,7 +42,7 @@ class SVI:
 
         minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-    model, guide, lr, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
+    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
     optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
         `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
         import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
@@ -70,7 +67,8 @@ class SVI:
         optim: Any = None,
         loss: Any = None,
         *,
-        lr: float = LR,
+        lr: Rate = LR,
+        clip: float | None = None,
         particles: int | None = None,
         batch_size: int | None = None,
         plan: Mapping[str, str] | Plan | str | None = None,
@@ -82,18 +80,23 @@ class SVI:
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        self._settings = checked(model, lr, particles, batch_size, plan, force, seed, device, progress, compile)
+        chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim)
+        self._settings = checked(model, lr, *chosen)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
         self._races = Races(self._settings.races, self._settings.seed)
-        self._optim = optimiser(optim, lr)
+        self._optim = optimiser(optim, self._settings.schedule or lr, self._settings.clip)
         self._captures = captures_of(model, self.guide) if compile else None
         self._begun: Begun | None = None
         self._looked: Begun | None = None  # what the choice of a method found out about the data of the next call
         self._prepared: Prepared | None = None
         self._warnings: list[str] = []
         self._stream = Stream()
+        self._last: Call | None = None  # the data of the last call
+        self._start: Fit | None = None  # whose parameters the run starts from
+        self._waiting: Mapping[str, Any] | None = None  # a state, for when the parameters are there
+        self._handed_out: list | None = None  # within a callback: parameters, with the versions of their values
 
     # wraps: so that inspect.signature(SVI) and help(SVI) show the arguments of __init__
     @functools.wraps(__init__, assigned=())  # type: ignore[misc]  # mypy: no decorated constructors
@@ -109,14 +112,17 @@ class SVI:
         """The present parameters, constrained and detached: {name: value}. Empty before the first step."""
         if self._prepared is None:
             return {}
+        if self._handed_out is not None:
+            return handed_out(self._handed_out)
         with entered(self._prepared.state):
             return constrained()
 
     def prepare(self, *data: Any, **named: Any) -> Plan:
         """Creates the parameters, checks the pair on its data, and chooses estimators. The first step does so too."""
+        self._last = Call(data, named, None)
         with self._called():
             if self._prepared is None:
-                self._prepare(self._all(data, named))
+                self._begin(self._all(data, named))
             return self._current_plan
 
     def race(self, *data: Any, **named: Any) -> Plan:
@@ -129,7 +135,7 @@ class SVI:
 
         rows: of the whole data set, if the data is a batch of it whose plate has the size of the batch.
         """
-        call = Call(data, named, rows)
+        call = self._last = Call(data, named, rows)
         with interruptible(raises=True):
             if self._prepared is not None and self._steps.take_again(call, self.losses):
                 return self.losses[-1]
@@ -141,29 +147,65 @@ class SVI:
                     self._steps.keep(call, given, prepared.gaps)
                 return loss
 
-    def run(self, *data: Any, steps: int | None = None, **named: Any) -> Fit:
-        """Goes on from the present parameters until converged, or for so many steps; see `credo.fit`."""
+    def run(
+        self,
+        *data: Any,
+        steps: int | None = None,
+        callback: Callable[["SVI", int, float], Any] | None = None,
+        callback_every: int = EVERY,
+        **named: Any,
+    ) -> Fit:
+        """Goes on from the present parameters until converged, or for so many steps; options: as for `credo.fit`."""
         found: list[Fit] = []
+        self._last = Call(data, named, None)
+        watching = {"callback": callback, "callback_every": callback_every}
         with interruptible() as ctrl_c, self._called(found):
-            found.append(self._run(self._all(data, named), steps, ctrl_c))
+            found.append(self._run(self._all(data, named), steps, ctrl_c, **watching))
         return found[0]
+
+    def fit(self, *data: Any, **named: Any) -> Fit:
+        """The `Fit` of the present parameters, without another step: after a loop of one's own.
+
+        data: what the fit is of; none given: the data of the last call, which in a loop over batches is one batch.
+        """
+        found: list[Fit] = []
+        with self._called(found, trains=False):
+            found.append(fit_now(self, data, named))
+        return found[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on: parameters, networks, optimiser, generators, batches, plan, losses.
+
+        A dictionary of dictionaries, lists, numbers, text and copied tensors, for `torch.save` and
+        `torch.load(path, weights_only=True)`. Raises ValueError before the first data.
+        """
+        return state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state_dict` of a runner of the same model, guide, data and options, as that would have.
+
+        Before the first step the state waits until the data come. Raises ValueError naming what does not fit.
+        """
+        put_state_of(self, state)
 
     def gradients(self, *data: Any, **named: Any) -> dict[str, torch.Tensor]:
         """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
-        with self._called():
+        with self._called(trains=False):
             pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state):
                 return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any, **named: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
-        with self._called():
+        with self._called(trains=False):
             pair, prepared, _ = self._begin(self._all(data, named))
             with entered(prepared.state), torch.no_grad():
                 return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
 
-    def _called(self, found: Sequence[Fit] = ()) -> AbstractContextManager[None]:
+    def _called(self, found: Sequence[Fit] = (), trains: bool = True) -> AbstractContextManager[None]:
         """Around the body of each public call. found: the result of the call, if it returns one."""
+        if trains and self._handed_out is not None:
+            raise RuntimeError("callback: it would train the run that it sees; return True to end the run, then go on")
         particles = None if self._prepared is None else self._prepared.particles
         return warning_caller(self._warnings, found, lambda: what_to_lower(self._settings, particles))
 
@@ -174,36 +216,14 @@ class SVI:
 
     def _all(self, data: tuple, named: dict[str, Any]) -> tuple[Any, ...]:
         """The data, with the arguments of the model that were given by name at their places."""
-        return by_name(self._settings.model, data, named, ("steps",))
+        return by_name(self._settings.model, data, named, ("steps", "rows", "callback", "callback_every"))
 
     def _begin(self, data: tuple) -> tuple[Pair, Prepared, Arguments]:
         """(the pair on the data as tensors, what the run knows, the data with its names)."""
-        if self._prepared is None:
-            given, prepared = self._prepare(data)
-        else:
-            given, prepared = prepared_arguments(self._prepared, self._settings.model, data), self._prepared
-        pair = Pair(self.model, self.guide, given.values, prepared.summed, followers=prepared.followers)
-        return pair, prepared, given
-
-    def _prepare(self, data: tuple) -> tuple[Arguments, Prepared]:
-        self._begun = None
-        self._begun = begun = self._looked or begin(self.model, self.guide, self._settings, data)
-        self._looked = None
-        self._warnings += begun.warnings
-        prepared, given = prepare(begun, self._settings), begun.given
-        self._warnings += prepared.plan.biased
-        self._steps = first_steps(prepared, self._settings, self._optim, self._captures, self._warnings)
-        self._prepared, self.plan, self._begun = prepared, prepared.plan, None
-        return given, prepared
+        return begun_on(self, data)
 
     def _take_steps(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
-        block = self._steps.take_steps(pair, self._current_plan, most, patience, warmup)
-        self.losses += [loss for loss in block.losses if math.isfinite(loss)]
-        words = "eager: compile=False" if self._captures is None else self._captures.summary
-        if words != self._current_plan.compiled:
-            self.plan = self._current_plan._replace(compiled=words)
-            self._warnings += [words] * (UNSAFE in words)
-        return block
+        return steps_of(self, pair, most, patience, warmup)
 
     def _race(self, data: tuple) -> Plan:
         """`race`, whose caller raises the warnings collected."""
@@ -212,37 +232,13 @@ class SVI:
             self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
         return self._current_plan
 
-    def _run(self, data: tuple, steps: int | None, ctrl_c: CtrlC) -> Fit:
+    def _run(self, data: tuple, steps: int | None, ctrl_c: CtrlC, **options: Any) -> Fit:
         """`run`, whose caller raises the warnings collected and counts Ctrl-C."""
-        steps, again = None if steps is None else whole_number("steps", steps, 0), self.plan is not None
-        try:
-            ctrl_c.raises = True
-            pair, prepared, given = self._begin(data)
-            if prepared.fixed_part is not None:
-                raise ValueError(prepared.fixed_part)
-            if again:  # this data has not been checked yet
-                with entered(prepared.state):
-                    check(self.model, self.guide, pair.data, given.names)
-        except KeyboardInterrupt:
-            return self._without_steps(data)
-        finally:
-            ctrl_c.raises = False
-        with entered(prepared.state):
-            return run(self._course(pair, prepared, given), steps, ctrl_c)
-
-    def _course(self, pair: Pair, prepared: Prepared, given: Arguments) -> Course:
-        plans = Plans(lambda: self._current_plan, lambda plan: setattr(self, "plan", plan))
-        kept = (self._settings, self._steps, self._races, self.losses, self._warnings)
-        return Course(pair, given, prepared, *kept, plans, self._take_steps)
+        return run_of(self, data, steps, ctrl_c, **options)
 
     def _without_steps(self, data: tuple) -> Fit:
-        """The fit of a run that Ctrl-C ended before its first step: at the parameters as they are."""
-        if self._prepared is None:
-            begun = self._begun or begin(self.model, self.guide, self._settings, data)
-            return unplanned(begun, self._settings, NO_STEP)
-        course = self._course(*self._begin(data))
-        with entered(course.prepared.state):
-            return fit_of(course, None, NO_STEP)
+        """The fit of a run that Ctrl-C ended before its first step."""
+        return without_steps(self, data, NO_STEP)
 
 
 class _SVIOfPyro(PyroSVI, SVI):

@@ -90,8 +90,8 @@ def test_the_limit_is_not_overrun():
 
 def test_a_run_that_ends_at_its_longest_stages_warns_once_and_says_how_to_go_on(monkeypatch):
     """200 means of 100, from 0, at steps of 0.001: five stages of 300 steps do not get there."""
-    monkeypatch.setattr("credo.inference.variational.run.LONGEST", 300)
-    monkeypatch.setattr("credo.inference.variational.run.WORK", 1.0)
+    monkeypatch.setattr("credo.inference.variational.course.LONGEST", 300)
+    monkeypatch.setattr("credo.inference.variational.course.WORK", 1.0)
     monkeypatch.setattr("credo.inference.convergence.newton.MANY", 0)  # as for a network, whose steps Newton leaves be
 
     def model():

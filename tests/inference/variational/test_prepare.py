@@ -13,8 +13,8 @@ from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import iterate, unconstrained
 from credo.inference.runtime.state import entered
+from credo.inference.variational.course import LONGEST, MANY, MOST
 from credo.inference.variational.prepare import WARMUP
-from credo.inference.variational.run import LONGEST, MANY, MOST
 from credo.inference.variational.steps import Steps
 
 Y = torch.tensor([1.3, 0.2, 2.0])

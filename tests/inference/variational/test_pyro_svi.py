@@ -211,7 +211,8 @@ def test_every_runner_is_an_svi(optim):
 def test_the_signature_shows_the_real_arguments():
     names = list(inspect.signature(credo.SVI).parameters)
     assert names[:5] == ["model", "guide", "optim", "loss", "lr"]
-    of_a_fit = set(inspect.signature(credo.fit).parameters) - {"data", "named", "steps"}
+    of_a_run = {*inspect.signature(credo.SVI.run).parameters, "seeds", "checkpoint", "every", "start"}
+    of_a_fit = set(inspect.signature(credo.fit).parameters) - of_a_run
     assert set(names) == of_a_fit | {"loss"}
     assert names[2] in pydoc.render_doc(credo.SVI, renderer=pydoc.plaintext).split("Methods defined here")[0]
 

@@ -8,6 +8,7 @@ from torch.distributions import constraints
 
 import credo
 from credo.inference.variational import run as module
+from credo.inference.variational.races import Races
 from tests.cases.interruptions import Armed
 
 Y = torch.tensor([1.3, 0.2, 2.0, 0.7])
@@ -157,7 +158,7 @@ def test_a_race_and_a_check_of_convergence_at_a_bad_draw_do_not_end_the_run(monk
         raise error("at this draw")
 
     for race in ("race", "race_on_the_way"):
-        monkeypatch.setattr(module.Races, race, failing)
+        monkeypatch.setattr(Races, race, failing)
     fit = credo.fit(model, guide, Y, steps=400)
     assert fit.stopped == "after the 400 steps asked for"
 

@@ -1,0 +1,129 @@
+"""What a pair on its data is, in words and numbers, so that a later process can tell whether it has the same one.
+
+    {"argument 'x'": ["float32 of shape (9,)", digest],  "site 'b' of the model": ["Normal of shape (3,)", log density]}
+
+Functions cannot be compared: a notebook defines them anew. What they compute can: the family, shape and log density of
+each site at one draw of the guide, whose noise is seeded. Another prior, another likelihood, another constant shows.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from ..distributions.unwrap import unwrapped
+from ..runtime.reachable import find_modules
+from ..runtime.sites import latent, observed
+from ..runtime.state import State, own_modules, reading
+from .batches import Rows, batch
+from .pair import Pair
+
+Identity = dict[str, Any]  # {what: [words, a digest or number or None]}
+CLOSE = 1e-3  # relative: by how much a log density may differ, which another machine rounds differently
+FEW = 4  # differences in a message
+
+
+def data_identity(data: Sequence[Any], names: Sequence[str]) -> Identity:
+    """What the arguments of a pair are: types, shapes and a digest of the values of tensors; settings by value."""
+    return {f"argument {name!r}": _argument(value) for name, value in zip(names, data, strict=False)}
+
+
+def pair_identity(pair: Pair, rows: Rows | None) -> Identity:
+    """What the sites of a pair are at the parameters of the run that is entered; nothing of it changes.
+
+    rows: how the data is cut into batches, of which the first is taken. Empty where the pair cannot be run.
+    """
+    modules = own_modules(find_modules((pair.model, pair.guide, pair.data)))
+    now = State(dict(pyro.get_param_store().get_state()), modules, device=torch.get_default_device())
+    try:
+        with reading(now, 0), torch.no_grad():
+            part = pair if rows is None else batch(pair, rows, torch.arange(rows.size))
+            q = poutine.trace(part.guide).get_trace(*part.data)
+            p = poutine.trace(poutine.replay(part.model, trace=q)).get_trace(*part.data)
+            return {
+                **{f"site {name!r} of the guide": _site(site) for name, site in latent(q, auxiliary=True).items()},
+                **{f"site {name!r} of the model": _site(site) for name, site in {**latent(p), **observed(p)}.items()},
+            }
+    except Exception:  # of the user's program, at this draw
+        return {}
+
+
+def settings_identity(settings: Mapping[str, Any]) -> Identity:
+    """What the arguments of a call are, in words."""
+    return {f"{name}=": [_in_words(value), None] for name, value in settings.items()}
+
+
+def differences(now: Identity, then: Identity) -> list[str]:
+    """What differs between two identities, in words: what is here, and what was there. Empty if nothing does."""
+    found = []
+    for what in [*now, *(what for what in then if what not in now)]:
+        if what not in then or what not in now:
+            words = now.get(what, then.get(what))[0]
+            found.append(f"{what} ({words}) is {'new' if what in now else 'gone'}")
+            continue
+        (words, number), (before, known) = now[what], then[what]
+        if words != before:
+            found.append(f"{what} is {words}, and was {before}")
+        elif isinstance(number, str) and number != known:
+            found.append(f"{what} ({words}) has other values")
+        elif isinstance(number, float) and isinstance(known, float) and not _close(number, known):
+            found.append(f"{what} ({words}) has log density {number:.5g} where it had {known:.5g}")
+    return found
+
+
+def _close(one: float, two: float) -> bool:
+    if not (math.isfinite(one) and math.isfinite(two)):
+        return True  # nothing can be told from it
+    return abs(one - two) <= CLOSE * max(1.0, abs(one), abs(two))
+
+
+def _argument(value: Any) -> list[Any]:
+    if isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return [f"{dtype} of shape {tuple(value.shape)}", digest([value])]
+    if isinstance(value, nn.Module):  # its parameters and buffers are compared where they are put in place
+        return [f"a {type(value).__name__}", None]
+    tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    return [_in_words(value), digest(tensors) if tensors else None]
+
+
+def digest(tensors: Sequence[torch.Tensor]) -> str:
+    """A digest of the values of these tensors."""
+    found = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        found.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        plain = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
+        plain = plain.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+        if plain.numel():
+            found.update(plain.view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _site(site: Any) -> list[Any]:
+    fn = site["fn"]
+    density = fn.log_prob(site["value"]).double().sum().item()
+    return [f"{type(unwrapped(fn)).__name__} of shape {tuple(site['value'].shape)}", density]
+
+
+def _in_words(value: Any) -> str:
+    """A setting in words that are the same in another process."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_in_words(k)}: {_in_words(value[k])}" for k in sorted(value, key=str)) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = map(_in_words, value)
+        return f"{type(value).__name__}({', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)})"
+    inner: Callable[..., Any] | None = getattr(value, "func", None)
+    if inner is not None and hasattr(value, "keywords"):  # a functools.partial
+        return f"{_in_words(inner)} with {_in_words([value.args, value.keywords])}"
+    name = getattr(value, "__qualname__", None)
+    return name if isinstance(name, str) and "<lambda>" not in name else f"a {type(value).__name__}"

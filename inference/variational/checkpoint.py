@@ -1,0 +1,197 @@
+"""A file that a run writes as it goes, from which the same call goes on exactly where the run was.
+
+    credo.fit(model, guide, x, checkpoint="run.credo")      killed, interrupted, or ended: the same call goes on
+
+The file holds what the next step depends on: the state of the runner (`going_on`), that of the ending with its averages
+of the iterates, and the counts of bad steps. It is written between blocks of steps, in one moment: a process that is
+killed leaves the file of before. It also holds what tells the run from another one: options, digests of the data, and
+log densities of the sites, so that another model, other data or another seed are refused.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..inputs.arguments import shown, whole_number
+from ..pair.identity import FEW, data_identity, differences, pair_identity, settings_identity
+from ..storage.container import read, write
+from ..storage.values import described, restored
+from .bad_steps import BadSteps
+from .course import Course, warmup_of
+from .endings import Ending, FixedSteps
+from .going_on import plain_fields, put_fields, put_runner_state, runner_state
+from .interrupts import IMPATIENT, CtrlC
+from .loop import INTERRUPTED
+from .steps import StepBlock
+
+KIND = "checkpoint"
+SECONDS, COST = (
+    10.0,
+    100,
+)  # between two writings at least, and times what one takes, unless the user says how many steps
+
+
+class Kept(NamedTuple):
+    """What the user asked for. every: steps from one writing to the next; None: some seconds. options: of the call."""
+
+    path: str
+    every: int | None
+    options: Mapping[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a run goes on: after so many steps; why it had ended, empty if it had not; the steps of its warm-up."""
+
+    done: int
+    stopped: str
+    warmup: int
+
+
+def kept(path: Any, every: Any, options: Mapping[str, Any]) -> Kept | None:
+    """What the arguments `checkpoint` and `every` ask for; None for no file. Raises ValueError for what is no path."""
+    if path is None:
+        if every is not None:
+            raise ValueError(f"every: got {shown(every)} without a file; pass checkpoint=path, too")
+        return None
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ValueError(f"checkpoint: got {shown(path)}, wanted the path of a file")
+    every = None if every is None else whole_number("every", every, 1)
+    return Kept(os.fsdecode(path), every, options)
+
+
+@dataclass
+class Checkpoint:
+    """Writes the file of a run while it goes, as one of the watches of its loop, and reads it at the beginning."""
+
+    asked: Kept
+    course: Course
+    ending: Ending
+    bad: BadSteps
+    steps: int | None  # of the run; None: until converged
+    identity: dict[str, Any] = field(default_factory=dict)
+    warmup: int = 0
+    spent: float = 0.0  # seconds of CPU before this process
+    done: int = 0
+    written: int = -1  # the number of steps done in the file
+    at: float = 0.0  # when it was written
+    cost: float = 0.0  # seconds that took
+    failed: str = ""  # why it could not be written
+
+    def open(self) -> Place:
+        """Where the run goes on; after no step if there is no file yet, which is then written, to see that it can be.
+
+        Raises ValueError for a file that holds another run, or none, and OSError where no file can be written.
+        """
+        course, options = self.course, self.asked.options | {"device": course_device(self.course)}
+        self.identity = settings_identity(options) | data_identity(course.pair.data, course.given.names)
+        self.warmup = warmup_of(course, self.steps)
+        if not Path(self.asked.path).expanduser().exists():
+            self._write("")
+            return Place(0, "", self.warmup)
+        place = self._read()
+        self.done = self.written = place.done
+        self.at = time.monotonic()
+        return place
+
+    def close(self, stopped: str, ctrl_c: CtrlC) -> None:
+        """Writes where and why the run ended, or where Ctrl-C interrupted it, so that it goes on with the next call.
+
+        Impatient Ctrl-C interrupts a step, from whose middle nothing can go on: the file of before stays.
+        """
+        if stopped.startswith(INTERRUPTED):
+            if ctrl_c.presses < IMPATIENT and self.done != self.written:
+                self._try_to_write("")
+        else:
+            self._try_to_write(stopped)
+        if self.failed:
+            self.course.warnings.append(
+                f"checkpoint: {self.asked.path} could not be written ({self.failed}); it holds the run after "
+                f"{self.written:,} of {self.done:,} steps. This fit is complete: keep it with fit.save(path)"
+            )
+
+    def pause(self, done: int) -> int:
+        return sys.maxsize if self.asked.every is None else done + self.asked.every - done % self.asked.every
+
+    def after(self, block: StepBlock, done: int, last: bool) -> str:
+        self.done = done
+        every = self.asked.every
+        due = time.monotonic() - self.at >= max(SECONDS, COST * self.cost) if every is None else done % every == 0
+        if due and not last:
+            self._try_to_write("")
+        return ""
+
+    def _try_to_write(self, stopped: str) -> None:
+        """The file of before stays, and the run goes on, where a disk is full say."""
+        try:
+            self._write(stopped)
+            self.failed = ""
+        except OSError as error:
+            self.failed, self.at = str(error), time.monotonic()
+
+    def _write(self, stopped: str) -> None:
+        begun, course = time.monotonic(), self.course
+        state = {
+            "identity": self.identity,
+            "sites": pair_identity(course.pair, course.prepared.rows),
+            "runner": runner_state(course.steps, course.races, course.losses, course.plans.now()),
+            "steps": self.steps,
+            "ending": type(self.ending).__name__,
+            "ending's": plain_fields(self.ending),
+            "bad": plain_fields(self.bad),
+            "warnings": list(course.warnings),
+            "warmup": self.warmup,
+            "seconds": self.spent + time.process_time(),
+            "done": self.done,
+            "stopped": stopped,
+        }
+        tensors: dict[str, Any] = {}
+        write(self.asked.path, KIND, {"run": described(state, tensors)}, tensors)
+        self.written, self.at = self.done, time.monotonic()
+        self.cost = self.at - begun
+
+    def _read(self) -> Place:
+        path, course = self.asked.path, self.course
+        found, tensors = read(path, KIND)
+        state = restored(found["run"], tensors)
+        self._refuse(differences(self.identity, state["identity"]))
+        if self.steps is not None and self.steps < state["done"]:
+            raise ValueError(
+                f"steps: got {self.steps:,}, but the run in {path} has taken {state['done']:,} steps; ask for as many "
+                f"or more, or delete the file to begin anew"
+            )
+        try:
+            runner = course.steps, course.races, course.losses
+            course.plans.replace(put_runner_state(state["runner"], *runner, course.plans.now()))
+        except ValueError as error:
+            self._refuse([str(error)])
+        self._refuse(differences(pair_identity(course.pair, course.prepared.rows), state["sites"]))
+        same = (state["ending"], state["steps"]) == (type(self.ending).__name__, self.steps)
+        if same:
+            put_fields(self.ending, state["ending's"])
+        elif (
+            isinstance(self.ending, FixedSteps)
+            and state["done"] > self.ending.averaged_from
+            and "tail" in state["ending's"]
+        ):
+            put_fields(self.ending.tail, state["ending's"]["tail"])
+        put_fields(self.bad, state["bad"])
+        course.warnings.extend(warning for warning in state["warnings"] if warning not in course.warnings)
+        self.spent, self.warmup = state["seconds"], state["warmup"]
+        return Place(state["done"], state["stopped"] if same else "", self.warmup)
+
+    def _refuse(self, differences: list[str]) -> None:
+        if differences:
+            more = f" and {len(differences) - FEW} more" if len(differences) > FEW else ""
+            raise ValueError(
+                f"checkpoint: {self.asked.path} is of another run: {'; '.join(differences[:FEW])}{more}. Call as "
+                f"before to go on with it, or pass another path, or delete the file, to begin anew"
+            )
+
+
+def course_device(course: Course) -> str:
+    """The kind of device that a run computes on: generators of another kind draw other numbers."""
+    return course.prepared.state.device.type

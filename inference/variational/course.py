@@ -1,0 +1,120 @@
+"""What a run is made of, and when it ends: its stages, and the checks that a stage ends with."""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+
+from ..convergence.convergence import Convergence
+from ..convergence.gain import Better, Elbo, Gain, elbo_gain
+from ..convergence.newton import better_point
+from ..convergence.stuck import stuck
+from ..inputs.arguments import Arguments
+from ..pair.pair import Pair
+from ..planning.plan import Plan
+from ..runtime.parameters import unconstrained
+from ..runtime.vectorise import is_out_of_memory
+from .bad_steps import SKIPPED
+from .endings import Ending, FixedSteps, UntilConverged
+from .prepare import Prepared
+from .races import START, Races
+from .settings import Settings
+from .steps import StepBlock, Steps
+from .update import limit_rates, move
+
+MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
+WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST
+MOST = 10
+
+
+class Plans(NamedTuple):
+    """The plan in force, which the runner keeps: how to read it, and how to replace it."""
+
+    now: Callable[[], Plan]
+    replace: Callable[[Plan], None]
+
+
+class Course(NamedTuple):
+    """What a run is made of. The losses go on from run to run."""
+
+    pair: Pair  # on all data
+    given: Arguments
+    prepared: Prepared
+    settings: Settings
+    steps: Steps
+    races: Races
+    losses: list[float]
+    warnings: list[str]  # for the user, at the end of the call
+    plans: Plans
+    take_steps: Callable[[Pair, int, int, int], StepBlock]  # on the pair: at most so many, patience, warmup
+
+
+def ending_of(course: Course, steps: int | None) -> Ending:
+    """When the run ends. At its pauses the learning rate falls and plans compete anew."""
+    pair, _, prepared, settings, *_ = course
+    ahead: list[Better] = []  # the last better point
+
+    def replan(rate: float) -> None:
+        falls = rate < course.steps.rate
+        if has_races(steps):
+            part = course.steps.batch(pair)
+            with suppress(*SKIPPED):
+                course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
+        course.steps.set_rate(rate)
+
+    def elbo() -> Elbo:
+        known = course.steps.vectorised, prepared.rows, prepared.latents, course.steps.particles_now
+        return Elbo(pair, course.plans.now(), *known)
+
+    def seed() -> int:
+        return settings.seed * 1000 + len(course.losses)
+
+    def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
+        try:
+            return elbo_gain(elbo(), new, old, seed=seed())
+        except SKIPPED as error:  # at a bad draw
+            if is_out_of_memory(error):
+                raise
+            return Gain(math.nan, math.nan, math.nan, prepared.latents)
+
+    def better(point: torch.Tensor) -> Better | None:
+        try:
+            found = better_point(elbo(), point, seed=seed())
+        except SKIPPED:
+            return None
+        ahead[:] = [] if found is None else [found]
+        return found
+
+    def go_on(point: torch.Tensor) -> None:
+        move(course.steps.optimiser, point)
+        if (scale := ahead[-1].scale) is not None:
+            limit_rates(course.steps.optimiser, scale, course.steps.rate)
+
+    def cannot_move(point: torch.Tensor) -> str:
+        try:
+            return stuck(elbo(), point, seed=seed())
+        except SKIPPED:
+            return ""
+
+    if steps is not None:
+        return FixedSteps(steps, replan)
+
+    def longest() -> float:
+        if sum(p.numel() for p in unconstrained().values()) <= MANY:
+            return math.inf
+        return min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST)
+
+    rest = max(0, warmup_of(course, steps) - len(course.losses))
+    watch = Convergence(gain, longest, better, cannot_move)
+    return UntilConverged(watch, replan, rest, go_on)
+
+
+def has_races(steps: int | None) -> bool:
+    """Whether a run of so many steps is long enough for races."""
+    return steps is None or steps >= START
+
+
+def warmup_of(course: Course, steps: int | None) -> int:
+    return course.prepared.warmup if steps is None else min(course.prepared.warmup, steps // 4)

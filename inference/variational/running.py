@@ -1,0 +1,176 @@
+"""What the runner `credo.SVI` does: begin on its first data, steps, a run, its state as a dictionary, a fit.
+
+The functions work on the runner: `svi.py` has its public face.
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from ..capture.cache import UNSAFE
+from ..inputs.arguments import Arguments, shown, whole_number
+from ..pair.pair import Pair
+from ..planning.plan import Plan
+from ..preflight.check import check
+from ..runtime.state import entered
+from .callback import EVERY, Callback, checked_callback
+from .checkpoint import Kept
+from .course import Course, Plans
+from .going_on import place_fit, put_runner_state, runner_state
+from .interrupts import CtrlC
+from .prepare import Prepared, begin, first_steps, prepare, prepared_arguments
+from .result import Fit
+from .run import NO_STEP, fit_of, run, unplanned
+from .steps import StepBlock
+
+FORMAT = 1  # of the dictionary of a runner
+
+
+def course_of(runner: Any, pair: Pair, prepared: Prepared, given: Arguments) -> Course:
+    """What a run of this runner is made of."""
+    plans = Plans(lambda: runner._current_plan, lambda plan: setattr(runner, "plan", plan))
+    parts = (runner._settings, runner._steps, runner._races, runner.losses, runner._warnings)
+    return Course(pair, given, prepared, *parts, plans, runner._take_steps)
+
+
+def begun_on(runner: Any, data: tuple) -> tuple[Pair, Prepared, Arguments]:
+    """(the pair on the data as tensors, what the run knows, the data with its names). The first data prepare it."""
+    if runner._prepared is None:
+        given, prepared = _prepare(runner, data)
+    else:
+        given, prepared = prepared_arguments(runner._prepared, runner._settings.model, data), runner._prepared
+    pair = Pair(runner.model, runner.guide, given.values, prepared.summed, followers=prepared.followers)
+    return pair, prepared, given
+
+
+def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
+    settings, runner._begun = runner._settings, None
+    runner._begun = begun = runner._looked or begin(runner.model, runner.guide, settings, data)
+    runner._looked = None
+    runner._warnings += begun.warnings
+    if runner._start is not None:
+        place_fit(begun.state, runner._start)
+    prepared = prepare(begun, settings)
+    if runner._start is not None:  # the weights have been away from the prior
+        prepared = prepared._replace(warmup=0)
+    runner._warnings += prepared.plan.biased
+    runner._steps = first_steps(prepared, settings, runner._optim, runner._captures, runner._warnings)
+    runner._prepared, runner.plan, runner._begun = prepared, prepared.plan, None
+    if (waiting := runner._waiting) is not None:
+        runner._waiting = None
+        put_state_of(runner, waiting)
+    return begun.given, prepared
+
+
+def steps_of(runner: Any, pair: Pair, most: int, patience: int, warmup: int) -> StepBlock:
+    """The next steps, at most so many, whose losses the runner keeps."""
+    plan: Plan = runner._current_plan
+    block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
+    runner.losses += [loss for loss in block.losses if math.isfinite(loss)]
+    words = "eager: compile=False" if runner._captures is None else runner._captures.summary
+    if words != plan.compiled:
+        runner.plan = plan._replace(compiled=words)
+        runner._warnings += [words] * (UNSAFE in words)
+    return block
+
+
+def run_of(
+    runner: Any,
+    data: tuple,
+    steps: int | None,
+    ctrl_c: CtrlC,
+    *,
+    callback: Any = None,
+    callback_every: int = EVERY,
+    kept: Kept | None = None,
+) -> Fit:
+    """A run on this data, whose caller raises the warnings collected and counts Ctrl-C.
+
+    kept: the file from which it goes on, and to which it is written.
+    """
+    every = checked_callback(callback, callback_every)
+    steps, again = None if steps is None else whole_number("steps", steps, 0), runner.plan is not None
+    try:
+        ctrl_c.raises = True
+        pair, prepared, given = runner._begin(data)
+        if prepared.fixed_part is not None:
+            raise ValueError(prepared.fixed_part)
+        if again:  # this data has not been checked yet
+            with entered(prepared.state):
+                check(runner.model, runner.guide, pair.data, given.names)
+    except KeyboardInterrupt:
+        return without_steps(runner, data, NO_STEP)
+    finally:
+        ctrl_c.raises = False
+    with entered(prepared.state):
+        watches = [] if callback is None else [Callback(callback, every, runner, runner.losses, runner._steps)]
+        return run(course_of(runner, pair, prepared, given), steps, ctrl_c, watches, kept)
+
+
+def without_steps(runner: Any, data: tuple, why: str) -> Fit:
+    """The fit at the parameters as they are, without another step. why: the end of the run, in words."""
+    if runner._prepared is None:
+        begun = runner._begun or begin(runner.model, runner.guide, runner._settings, data)
+        return unplanned(begun, runner._settings, why)
+    course = course_of(runner, *runner._begin(data))
+    with _entered(runner):
+        return fit_of(course, None, why)
+
+
+def _entered(runner: Any) -> AbstractContextManager[None]:
+    """The state of the runner is in place inside; in a callback it is already."""
+    return entered(runner._prepared.state) if runner._handed_out is None else nullcontext()
+
+
+def fit_now(runner: Any, data: tuple, named: dict[str, Any]) -> Fit:
+    """`SVI.fit`: the fit of the present parameters, of this data, or of the last call's if none is given."""
+    if data or named:
+        data = runner._all(data, named)
+    elif runner._last is not None:
+        data = runner._all(runner._last.data, runner._last.named)
+    elif runner._prepared is None:
+        raise ValueError("fit: the runner has seen no data yet; pass them, svi.fit(*data), or take a step first")
+    if runner._prepared is None:
+        runner._begin(data)
+    return without_steps(runner, data, f"after the {len(runner.losses):,} steps of a loop of one's own")
+
+
+def state_of(runner: Any) -> dict[str, Any]:
+    """`SVI.state_dict`."""
+    if runner._prepared is None:
+        if runner._waiting is not None:
+            return dict(runner._waiting)
+        raise ValueError(
+            "state_dict: the runner has no parameters before its first data; call svi.prepare(*data), or take a step"
+        )
+    with _entered(runner):
+        parts = runner._steps, runner._races, runner.losses, runner._current_plan
+        return {"credo.SVI": FORMAT, "sites": [row.site for row in parts[3].entries], **runner_state(*parts)}
+
+
+def put_state_of(runner: Any, state: Mapping[str, Any]) -> None:
+    """`SVI.load_state_dict`: at once, or at the first step, when the parameters are there."""
+    if not isinstance(state, Mapping) or "credo.SVI" not in state:
+        raise ValueError(f"load_state_dict: got {shown(state)}, wanted the dictionary that svi.state_dict() returned")
+    if state["credo.SVI"] != FORMAT:
+        raise ValueError(
+            f"load_state_dict: a newer credo made this dictionary, in format {state['credo.SVI']}; this credo reads "
+            f"format {FORMAT}: upgrade credo"
+        )
+    if runner._prepared is None:
+        runner._waiting = state
+        runner.losses[:] = torch.as_tensor(state["losses"]).tolist()
+        return
+    with _entered(runner):
+        parts = runner._steps, runner._races, runner.losses, runner._current_plan
+        try:
+            runner.plan = put_runner_state(state, *parts)
+        except (KeyError, ValueError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"load_state_dict: the dictionary is of another runner: {why}. Make this runner of the same model, "
+                f"guide, optimiser and batch_size"
+            ) from error
