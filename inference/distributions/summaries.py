@@ -1,6 +1,6 @@
 """Means, sds, quantiles and labels of the scalars of a site."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 
 QUANTILES = (0.05, 0.5, 0.95)
+Labels = Mapping[str, Sequence[Sequence[str] | None]]  # {site: for each dimension the labels of its entries}
+EMPTY: Labels = {}
 LONGEST = 20  # scalars of a site that follows from the latents (a deterministic one), above which no table shows it
 
 
@@ -28,12 +30,17 @@ def masses(fn: Any) -> torch.Tensor | None:
     return fn.log_prob(fn.enumerate_support(expand=False)).double().exp()
 
 
-def as_table(found: dict[str, tuple[torch.Tensor, torch.Tensor]], draws: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """A table with mean, sd and quantiles of each scalar. found: {site: (mean, sd)}. draws: {site: (n, *shape)}."""
+def as_table(
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]], draws: dict[str, torch.Tensor], labels: Labels = EMPTY
+) -> pd.DataFrame:
+    """A table with mean, sd and quantiles of each scalar. found: {site: (mean, sd)}. draws: {site: (n, *shape)}.
+
+    labels: of the entries of each dimension of a site, as for `scalars`.
+    """
     rows = {}
     for name, (mean, sd) in found.items():
         marks = quantiles(draws[name].double(), QUANTILES)
-        for index, label in scalars(name, mean.shape):
+        for index, label in scalars(name, mean.shape, labels.get(name)):
             shown = {f"{q:.0%}": marks[i][index].item() for i, q in enumerate(QUANTILES)}
             rows[label] = {"mean": mean[index].item(), "sd": sd[index].item(), **shown}
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -50,8 +57,18 @@ def quantiles(draws: torch.Tensor, probabilities: Sequence[float]) -> torch.Tens
     return torch.stack([ordered[round(q * (len(draws) - 1))] for q in probabilities])
 
 
-def scalars(name: str, shape: torch.Size) -> list[tuple[tuple[int, ...], str]]:
-    """(index, label) of each scalar of a site: p, theta[0], theta[1], ..., w[2,3]."""
+def scalars(
+    name: str, shape: torch.Size, labels: Sequence[Sequence[str] | None] | None = None
+) -> list[tuple[tuple[int, ...], str]]:
+    """(index, label) of each scalar of a site: p, theta[0], theta[1], ..., w[2,3].
+
+    labels: for each dimension those of its entries, b[bmi], or None for numbers. Where the shape is another one,
+    numbers stay.
+    """
     if not shape:
         return [((), name)]
-    return [(index, f"{name}[{','.join(map(str, index))}]") for index in product(*(range(n) for n in shape))]
+    words = [[str(i) for i in range(n)] for n in shape]
+    if labels is not None and len(labels) == len(shape):
+        words = [w if own is None or len(own) != len(w) else list(own) for w, own in zip(words, labels, strict=True)]
+    indices = product(*(range(n) for n in shape))
+    return [(index, f"{name}[{','.join(w[i] for w, i in zip(words, index, strict=True))}]") for index in indices]

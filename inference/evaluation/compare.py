@@ -19,6 +19,7 @@ from ..distributions.summaries import mean_and_sd, scalars
 from ..distributions.unwrap import kind
 from ..importance.guide_draws import in_double
 from ..mcmc.result import Reference
+from ..posterior.coords import labels_of
 from ..posterior.marginals import marginals, means_and_sds, model_trace
 from ..posterior.sample import beyond_the_guide, draws_of
 from ..runtime.generators import noise
@@ -73,6 +74,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
         exact, against = find_oracle(fit, seed)
     left_out = fit.summed.sites if fit.summed is not None else frozenset()
     fit = fit.reweighted if corrected else fit
+    labels = labels_of(fit)
     fit = in_double(fit)
     q, known = means_and_sds(fit, 5 * DRAWS, seed), marginals(fit)
     for name, fn in _automatic(fit).items():
@@ -94,7 +96,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
             columns = _columns(known.get(name), p, mean, sd)
         if isinstance(exact, Reference):
             columns |= _errors(exact.mixing[name], columns)
-        for index, label in scalars(name, mean.shape):
+        for index, label in scalars(name, mean.shape, labels.get(name)):
             rows[label] = {column: t[index].item() + 0.0 for column, t in columns.items() if t is not None}  # no -0
         ours, theirs = as_normal(known.get(name)), as_normal(p)
         if mean.dim() and ours is not None and theirs is not None:

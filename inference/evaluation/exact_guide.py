@@ -24,6 +24,8 @@ from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site
 
+Plates = dict[str, Any]  # {name: plate}
+
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class ExactGuide:
@@ -45,13 +47,14 @@ class ExactGuide:
         """One draw, {site: value}."""
         device = torch.get_default_device()
         together = [name for name in self.sites if name not in self.alone]
-        drawn = {name: self._drawn(name, cast(fn, self.dtype, device)) for name, fn in self.alone.items()}
+        plates: Plates = {}
+        drawn = {name: self._drawn(name, cast(fn, self.dtype, device), plates) for name, fn in self.alone.items()}
         if together:
             values = {name: self._cast(value[0]) for name, value in sample(self.exact.components, 1).items()}
             values = {name: values[name] for name in together}
             point = dist.Delta(torch.zeros((), device=device), log_density=self._log_prob(values).to(device))
             pyro.sample("_exact_latent", point, infer={"is_auxiliary": True})
-            drawn |= {name: self._point(name, value.to(device)) for name, value in values.items()}
+            drawn |= {name: self._point(name, value.to(device), plates) for name, value in values.items()}
         return {name: drawn[name] for name in self.sites}
 
     def joint_draws(self, n: int) -> Draws:
@@ -66,25 +69,31 @@ class ExactGuide:
 
         def guide(*data: Any, **named: Any) -> Draws:
             device = torch.get_default_device()
+            plates: Plates = {}
             with HeldSites(values):
                 fns = {name: cast(fn, self.dtype, device) for name, fn in self.alone.items()}
                 return {
-                    name: self._drawn(name, fns[name]) if name in fns else self._point(name, values[name])
+                    name: self._drawn(name, fns[name], plates)
+                    if name in fns
+                    else self._point(name, values[name], plates)
                     for name in self.sites
                 }
 
         return guide
 
-    def _point(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        return self._drawn(name, dist.Delta(value, event_dim=value.dim() - self.rows[name]))
+    def _point(self, name: str, value: torch.Tensor, plates: Plates) -> torch.Tensor:
+        return self._drawn(name, dist.Delta(value, event_dim=value.dim() - self.rows[name]), plates)
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
-    def _drawn(self, name: str, fn: Any) -> torch.Tensor:
+    def _drawn(self, name: str, fn: Any, plates: Plates) -> torch.Tensor:
+        """plates: those of the sites before, since a program may make a plate of one name only once."""
         with ExitStack() as stack:
             for plate, size, dim in self.frames[name]:
-                stack.enter_context(pyro.plate(plate, size, dim=dim))
+                if plate not in plates:
+                    plates[plate] = pyro.plate(plate, size, dim=dim)
+                stack.enter_context(plates[plate])
             value: torch.Tensor = pyro.sample(name, fn)
         return value
 

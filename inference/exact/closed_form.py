@@ -21,6 +21,8 @@ from ..inputs.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..inputs.call import by_name
 from ..inputs.labels import Labels
 from ..pair.followers import without_masks
+from ..posterior.batched import memory
+from ..posterior.coords import labels_of
 from ..preflight.given import checking_model
 from ..runtime.generators import noise
 from ..runtime.sites import quoted
@@ -66,6 +68,7 @@ class Exact:
     narrow: bool = False  # whether the model uses tensors of less than double precision
     improper: tuple[str, ...] = ()  # latents whose prior does not integrate to 1: log_evidence has no absolute value
     codes: Labels = dataclasses.field(default_factory=dict)  # of text and categories, as in a fit
+    row_labels: tuple[list[Any] | None, ...] = ()  # the index of each argument that had one of its own
     updated: bool = False  # whether `update` made it
 
     @functools.cached_property
@@ -108,7 +111,9 @@ class Exact:
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
         n, moments = number_of_draws("summary", n), {name: mean_and_sd(fn) for name, fn in self.marginals.items()}
-        return as_table(moments, self._latents(n, seed))
+        with in_double(self.narrow):
+            labels = labels_of(self)
+        return as_table(moments, self._latents(n, seed), labels)
 
     def update(self, *more: Any) -> "Exact":
         """Today's posterior as tomorrow's prior: p(z | data, more) = p(more | z) p(z | data) / p(more | data).
@@ -196,7 +201,7 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
         found = _sought(without_masks(model, values), values, given.columns, state)
     for warning in misread:
         warnings.warn(warning, stacklevel=2)
-    return dataclasses.replace(found, codes=dict(given.codes))
+    return dataclasses.replace(found, codes=dict(given.codes), row_labels=given.row_labels)
 
 
 def _found_again(model: Any, data: tuple[Any, ...], columns: Any, codes: Labels, state: State) -> Exact:

@@ -7,6 +7,7 @@ Files, in the order in which to read them:
     columns.py     one argument's data as an array of numbers, whatever type it came in
     tables.py      tables: columns for arguments, rows of several tables paired
     datasets.py    DataLoader and Dataset as tensors; containers of the run's own
+    axes.py        axes with labels: columns, categories behind codes, rows with an index
     rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
 

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .axes import labels_of_rows
 from .call import argument_names, by_name, parameters, refuse_other_keys, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
 from .datasets import of_its_own, unpacked
@@ -33,6 +34,7 @@ class Arguments(NamedTuple):
     gaps: Mapping[str, str]  # the arguments with values that are not finite, and the message that refuses them
     codes: Labels  # of text and categories, whose codes the values hold
     notices: tuple[str, ...]  # which labels became codes; warnings of digits that single precision loses
+    row_labels: tuple[list[Any] | None, ...] = ()  # the index of an argument that came with one of its own
 
 
 def arguments(
@@ -83,7 +85,8 @@ def arguments(
     refused = [message for name, message in found.items() if gaps is not None and name not in gaps]
     if refused:
         raise ValueError(refused[0])
-    return Arguments(tuple(values), names, _columns(data), found, labelled.codes, tuple(notices))
+    row_labels = tuple(labels_of_rows(value) for value in data)
+    return Arguments(tuple(values), names, _columns(data), found, labelled.codes, tuple(notices), row_labels)
 
 
 def tensors(

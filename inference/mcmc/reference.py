@@ -89,7 +89,9 @@ def reference(
         drawn = _run(found, draws, warmup, chains, accept, seed, progress)
     given = arguments(model, data, found.first.dtype, CPU, gaps=None)  # the names of columns and labels
     data = tuple(v.cpu() if isinstance(v, torch.Tensor) else v for v in found.data)
-    source = Source(model, data, given.columns, dict(given.codes), snapshot(state, device=CPU), found.summed)
+    source = Source(
+        model, data, given.columns, dict(given.codes), snapshot(state, device=CPU), found.summed, given.row_labels
+    )
     result = replace(drawn, source=source)
     if result.problems and not result.stopped.startswith("interrupted"):
         raise UnreliableReference(result)

@@ -11,6 +11,7 @@ import torch
 
 from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
 from ..inputs.arguments import whole_number
+from ..posterior.coords import labels_of
 from ..posterior.predict import predict
 from ..runtime.defaults import default_dtype
 from .diagnostics import Mixing, mixing
@@ -149,12 +150,15 @@ class Reference:
 
         Deterministic sites with more than 20 scalars have no rows.
         """
-        rows = {}
+        rows, labels = {}, {}
+        if self.source is not None:
+            with default_dtype(self.approximation.dtype):
+                labels = labels_of(self.approximation)
         for name, m in self.mixing.items():
             values = (self.draws | self.deterministic)[name]
             drawn = EmpiricalMarginal(values.flatten(0, 1))
             marks = quantiles(drawn.draws.double(), QUANTILES)
-            for index, label in scalars(name, values.shape[2:]):
+            for index, label in scalars(name, values.shape[2:], labels.get(name)):
                 shown = {f"{q:.0%}": marks[(i, *index)].item() for i, q in enumerate(QUANTILES)}
                 rows[label] = {
                     "mean": drawn.mean[index].item(),

@@ -5,7 +5,7 @@ i ~ Uniform{1, ..., S},   z = z_i      the guide of predictions and likelihoods:
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +26,7 @@ class Source(NamedTuple):
     codes: Labels  # of text and categories, as in a fit
     state: State  # of the networks
     summed: Summed | None  # finite latents that were summed out, and drawn afterwards
+    row_labels: tuple[list[Any] | None, ...] = ()  # the index of an argument that had one of its own
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -41,6 +42,7 @@ class DrawsOfModel:
     summed: Summed | None
     dtype: torch.dtype
     followers: frozenset[str] = frozenset()
+    row_labels: tuple[list[Any] | None, ...] = ()
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
@@ -68,6 +70,7 @@ def as_approximation(source: Source, draws: dict[str, torch.Tensor]) -> DrawsOfM
     wide = [v.dtype for v in values.values() if v.is_floating_point()]
     guide = WeightedGuide(values, torch.full((n,), -math.log(n), dtype=torch.float64))
     dtype = wide[0] if wide else torch.get_default_dtype()
-    return DrawsOfModel(
+    found = DrawsOfModel(
         source.model, guide, source.data, source.columns, source.codes, source.state, source.summed, dtype
     )
+    return replace(found, row_labels=source.row_labels)

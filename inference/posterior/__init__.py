@@ -5,6 +5,7 @@ Files, in the order in which to read them:
     approximation.py  the Protocol of an approximate posterior
     sample.py         draws of the latents, summed ones given the data, and of deterministic sites
     marginals.py      marginals, means and sds
+    coords.py         names of dimensions, and labels of their entries
     summary.py        the summary table
     finite_latents.py finite latents of a prediction, given the observations of its rows
     continued.py      sites held at given values, continued where a plate has grown

@@ -14,10 +14,11 @@ class Approximation(Protocol):
     """A guide q(z) with its parameters, the model it belongs to, and the data that it was fitted to.
 
     data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
-    each argument that came as a table, None for the others. codes: the labels of each column that held labels. state:
-    the parameters and networks that `reading` puts in place. summed: the finite latents of the model that the guide
-    does not have. followers: latents with masked entries, whose draws come from the model. reweighted: the same with
-    weighted draws of the posterior in the place of the guide.
+    each argument that came as a table, None for the others. codes: the labels of each column that held labels.
+    row_labels: the index of each argument that came with one of its own. state: the parameters and networks that
+    `reading` puts in place. summed: the finite latents of the model that the guide does not have. followers: latents
+    with masked entries, whose draws come from the model. reweighted: the same with weighted draws of the posterior in
+    the place of the guide.
     """
 
     @property
@@ -32,6 +33,8 @@ class Approximation(Protocol):
     def columns(self) -> tuple[list[str] | None, ...]: ...
     @property
     def codes(self) -> Labels: ...
+    @property
+    def row_labels(self) -> tuple[list[Any] | None, ...]: ...
     @property
     def state(self) -> State: ...
     @property

@@ -69,6 +69,7 @@ class Fit:
     codes: Labels = field(default_factory=dict)
     method: str = "svi"
     why: str = ""
+    row_labels: tuple[list[Any] | None, ...] = ()  # the index of each argument that had one of its own
     importance: Importance | None = None
     exact: Exact | None = None
     verdict: Verdict | None = None
@@ -205,6 +206,7 @@ class Diverged(ArithmeticError):
     ...     fit = credo.fit(pair.model, pair.guide, flips)
     ... except credo.Diverged as error:
     ...     fit = error.fit
+        row_labels=() if given is None else given.row_labels,
     """
 
     def __init__(self, message: str, fit: Fit) -> None:

@@ -152,3 +152,20 @@ def test_finite_latents_of_rows_alone(prior):
     assert torch.allclose(torch.tensor(fit.summary()["mean"].to_numpy()), wanted.double(), atol=1e-4)
     assert (fit.predict(4000)["y"].mean(0) - 2 * wanted).abs().max() < 0.15  # 5 standard errors
     assert torch.allclose(credo.log_likelihood(fit, 50).values, joint.logsumexp(1).double(), atol=1e-4)
+
+
+def test_two_latents_that_depend_on_each_other_may_share_a_plate():
+    def model(i, j, y=None):
+        with pyro.plate("team", 3):
+            attack = pyro.sample("attack", dist.Normal(0.0, 1.0))
+            defence = pyro.sample("defence", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(i)):
+            pyro.sample("y", dist.Normal(attack[i] - defence[j], 1.0), obs=y)
+
+    i, j = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2])
+    fit = credo.fit(model, None, i, j, torch.tensor([1.0, 0.0, -1.0, 2.0]))
+    draws, exact = fit.sample(2000), fit.exact.marginals
+    assert fit.method == "exact"
+    for name in ("attack", "defence"):
+        assert (draws[name].mean(0) - exact[name].mean).abs().max() < 0.1
+        assert fit.predict(5)["y"].shape == (5, 4)
