@@ -29,18 +29,21 @@ from .loop import INTERRUPTED
 from .steps import StepBlock
 
 KIND = "checkpoint"
+PASSING = ("seeds", "device", "compile", "progress")  # options that may be others when a run goes on
 SECONDS, COST = (
     10.0,
     100,
 )  # between two writings at least, and times what one takes, unless the user says how many steps
 
 
-class Kept(NamedTuple):
+@dataclass
+class Kept:
     """What the user asked for. every: steps from one writing to the next; None: some seconds. options: of the call."""
 
     path: str
     every: int | None
     options: Mapping[str, Any]
+    spent: float = 0.0  # seconds of CPU in earlier processes
 
 
 class Place(NamedTuple):
@@ -51,16 +54,21 @@ class Place(NamedTuple):
     warmup: int
 
 
-def kept(path: Any, every: Any, options: Mapping[str, Any]) -> Kept | None:
-    """What the arguments `checkpoint` and `every` ask for; None for no file. Raises ValueError for what is no path."""
+def kept_of(path: Any, every: Any, options: Mapping[str, Any]) -> Kept | None:
+    """What the arguments `checkpoint` and `every` ask for; None for no file. Raises ValueError for what is no path.
+
+    options: of the call. Those of PASSING do not tell a run from another.
+    """
     if path is None:
         if every is not None:
             raise ValueError(f"every: got {shown(every)} without a file; pass checkpoint=path, too")
         return None
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise ValueError(f"checkpoint: got {shown(path)}, wanted the path of a file")
+    if options.get("seeds") is not None:
+        raise ValueError("checkpoint: one file cannot keep the runs of several seeds; pass one seed=, or no checkpoint")
     every = None if every is None else whole_number("every", every, 1)
-    return Kept(os.fsdecode(path), every, options)
+    return Kept(os.fsdecode(path), every, {name: v for name, v in options.items() if name not in PASSING})
 
 
 @dataclass
@@ -74,7 +82,7 @@ class Checkpoint:
     steps: int | None  # of the run; None: until converged
     identity: dict[str, Any] = field(default_factory=dict)
     warmup: int = 0
-    spent: float = 0.0  # seconds of CPU before this process
+    begun: float = field(default_factory=time.process_time)
     done: int = 0
     written: int = -1  # the number of steps done in the file
     at: float = 0.0  # when it was written
@@ -144,7 +152,7 @@ class Checkpoint:
             "bad": plain_fields(self.bad),
             "warnings": list(course.warnings),
             "warmup": self.warmup,
-            "seconds": self.spent + time.process_time(),
+            "seconds": self.asked.spent + time.process_time() - self.begun,
             "done": self.done,
             "stopped": stopped,
         }
@@ -180,7 +188,7 @@ class Checkpoint:
             put_fields(self.ending.tail, state["ending's"]["tail"])
         put_fields(self.bad, state["bad"])
         course.warnings.extend(warning for warning in state["warnings"] if warning not in course.warnings)
-        self.spent, self.warmup = state["seconds"], state["warmup"]
+        self.asked.spent, self.warmup = state["seconds"], state["warmup"]
         return Place(state["done"], state["stopped"] if same else "", self.warmup)
 
     def _refuse(self, differences: list[str]) -> None:

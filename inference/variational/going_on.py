@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..capture.optimiser_state import plain_optimiser, put_optimiser
+from ..inputs.arguments import shown
 from ..planning.plain_plan import plain_plan, with_plain
 from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
@@ -62,6 +63,12 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
     races.spent = plain["races"]
     losses[:] = plain["losses"].tolist()
     return found
+
+
+def refuse_start(start: Any) -> None:
+    """Raises ValueError for what is no fit."""
+    if start is not None and not isinstance(start, Fit):
+        raise ValueError(f"start: got {shown(start)}, wanted a fit, as credo.fit returns it, or .fit of an error")
 
 
 def place_fit(state: State, fit: Fit) -> None:
