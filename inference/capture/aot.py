@@ -142,6 +142,9 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
         if job.shapes:
             gradients = [torch.cat([g.reshape(-1) for g in gradients])]
+        if clip := job.settings.get("clip"):  # as torch.nn.utils.clip_grad_norm_ does
+            norm = torch.stack([g.norm() for g in gradients]).norm()
+            gradients = [g * (clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
         sound = torch.stack([torch.isfinite(g).all() for g in gradients]).all()
         loss = torch.where(sound, loss, math.nan)
         finite = torch.isfinite(loss)

@@ -25,8 +25,9 @@ import torch
 from .aot import MARK, CompileJob
 from .cache import MAKING, OF_TORCH, UnsafeFolder, cache_folder, is_sound, made_safe, tidy
 
-# (all tensors of `CompiledInputs`, how many of the first are stacked over steps, the number of steps) -> the losses
-Loop = Callable[[list[torch.Tensor], int, int], list[float]]
+Rates = tuple[torch.Tensor, list[float]]  # (the clock among the tensors of `CompiledInputs`, the rate of each step)
+# (all these tensors, how many of the first are stacked over steps, the number of steps[, scheduled rates]) -> losses
+Loop = Callable[..., list[float]]
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("aot.py", "build.py", "loop.cpp"))  # the program first
 MESSAGE = 1000  # bytes of a message from compiled code, at most
 
@@ -136,12 +137,14 @@ def opened(library: Path) -> Loop:
     """The loop in a library, see loop.cpp. Raises OSError if it cannot be opened, AttributeError without a loop."""
     run = ctypes.CDLL(str(library)).credo_steps
     run.restype = ctypes.c_int64
-    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64]
+    text, number, place = ctypes.c_char_p, ctypes.c_int64, ctypes.c_void_p
+    run.argtypes = [place, number, number, place, text, number, place, place]
 
-    def steps(inputs: list[torch.Tensor], stacked: int, count: int) -> list[float]:
+    def steps(inputs: list[torch.Tensor], stacked: int, count: int, rates: Rates | None = None) -> list[float]:
         places = (ctypes.c_void_p * len(inputs))(*[t._cdata for t in inputs])  # `inputs` keeps the tensors alive
         losses, message = (ctypes.c_double * count)(), ctypes.create_string_buffer(MESSAGE)
-        taken = run(places, stacked, count, losses, message, MESSAGE)
+        scheduled = (None, None) if rates is None else (rates[0].data_ptr(), (ctypes.c_double * count)(*rates[1]))
+        taken = run(places, stacked, count, losses, message, MESSAGE, *scheduled)
         if taken < 0:
             raise RuntimeError(message.value.decode(errors="replace"))
         return losses[:taken]

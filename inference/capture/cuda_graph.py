@@ -12,7 +12,7 @@ import torch
 
 from ..runtime.generators import generators_kept, set_accelerator_states, torch_states
 from .aot import CompiledInputs, CompileJob
-from .compiler import Loop
+from .compiler import Loop, Rates
 
 WARMUP = 3  # steps before the capture, as torch's manual asks for
 BLOCK = 100  # steps whose inputs are copied in at once
@@ -57,33 +57,36 @@ def cuda_graph(
     written = [i for i in range(end, len(inputs)) if inputs[i].data_ptr() in places]  # read, and changed too
     last_read: list[tuple[int, int]] = []  # the tensors copied last: copied again only if replaced or changed
 
-    def taken(flat: list[torch.Tensor], stacked: int, count: int) -> list[float]:
+    def taken(flat: list[torch.Tensor], stacked: int, count: int, rates: Rates | None) -> list[float]:
         torch._foreach_copy_(own[stacked:end], flat[stacked:end])
         read = [(id(t), t._version) for t in flat[end:]]
         if read != last_read:
             torch._foreach_copy_(own[end:], flat[end:])
             last_read[:] = read
+        scheduled = None if rates is None else torch.tensor(rates[1], dtype=torch.float64).to(device)
         found = []
         for first in range(0, count, BLOCK):
             now = min(BLOCK, count - first)
             for block, given in zip(blocks, flat, strict=False):
                 block[:now].copy_(given[first : first + now])
             place.zero_()
-            for _ in range(now):
+            for k in range(first, first + now):
+                if scheduled is not None:
+                    own[end - 1][2:3].copy_(scheduled[k : k + 1])  # the clock is the last of what changes
                 graph.replay()
             found.append(losses[:now].clone())
         values: list[float] = torch.cat(found).tolist()
         return values
 
-    def steps(flat: list[torch.Tensor], stacked: int, count: int) -> list[float]:
+    def steps(flat: list[torch.Tensor], stacked: int, count: int, rates: Rates | None = None) -> list[float]:
         with torch.no_grad():
             before = torch_states()[1:]
-            values = taken(flat, stacked, count)
+            values = taken(flat, stacked, count, rates)
             bad = next((k for k, value in enumerate(values) if not math.isfinite(value)), count)
             if bad < count - 1:  # the call ends with that step, and the steps after it were taken already
                 set_accelerator_states(before)
                 last_read.clear()
-                values = taken(flat, stacked, bad + 1)
+                values = taken(flat, stacked, bad + 1, rates)
             torch._foreach_copy_(flat[stacked:end], own[stacked:end])
             for i in written:
                 flat[i].copy_(own[i])

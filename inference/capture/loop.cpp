@@ -25,14 +25,16 @@ static AtenTensorHandle row(void** tensor, int64_t k) {
 
 // Takes up to `count` steps and returns how many, or -1 with a message. What a step reads and writes stays where it is
 // in memory; step k gets row k of each of the first `stacked` inputs. The step after which the loss is not finite is
-// the last.
+// the last. Unless `rates` is null, step k has the learning rate rates[k], which it finds in the clock.
 extern "C" int64_t credo_steps(
-    void** inputs, int64_t stacked, int64_t count, double* losses, char* message, int64_t room) {
+    void** inputs, int64_t stacked, int64_t count, double* losses, char* message, int64_t room, double* clock,
+    const double* rates) {
   const bool recording = aoti_torch_grad_mode_is_enabled();
   aoti_torch_grad_mode_set_enabled(false);
   int64_t taken = 0;
   try {
     while (taken < count) {
+      if (rates != nullptr) clock[2] = rates[taken];
       AtenTensorHandle now[INPUTS], found[1];
       for (int64_t i = 0; i < INPUTS; i++) now[i] = i < stacked ? row(inputs + i, taken) : copied(inputs + i);
       torch::aot_inductor::Step().run_impl(now, found, nullptr, nullptr);  // `now` is its own from here on

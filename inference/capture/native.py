@@ -121,15 +121,17 @@ def compile_job(replay: Replay) -> CompileJob | str:
     )
 
 
-def many_steps(replay: Replay, count: int) -> tuple[list[float], torch.Tensor]:
+def many_steps(replay: Replay, count: int, rates: list[float] | None = None) -> tuple[list[float], torch.Tensor]:
     """Takes `count` compiled steps, for which `per_step` is stacked: (the losses, the sum of the iterates, flat (P,)).
 
+    rates: the learning rate of each step, if it is scheduled; None: that of the optimiser.
     A loss that is not finite ends the call early; that step updates nothing.
     """
     recorded, native = replay.recorded, replay.recorded.native
     x = read_state(replay, native.flat)
     begun = time.perf_counter()
-    losses = native.loop([t for part in x for t in part], len(x.per_step), count)
+    scheduled = [] if rates is None else [(x.clock[0], rates)]
+    losses = native.loop([t for part in x for t in part], len(x.per_step), count, *scheduled)
     native.pace = (time.perf_counter() - begun) / len(losses)
     recorded.taken += len(losses)
     recorded.seconds += native.pace * len(losses)

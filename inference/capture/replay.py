@@ -16,8 +16,8 @@ import pyro
 import torch
 
 from ..runtime.defaults import on_cpu
-from ..runtime.generators import generators_kept, seed_torch, torch_states
-from ..runtime.parameters import all_finite
+from ..runtime.generators import generators_kept, seed_torch, set_torch_states, torch_states
+from ..runtime.parameters import all_finite, clip_gradients
 from .outside import Held
 from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
@@ -183,7 +183,12 @@ def one_step(replay: Replay) -> float:
     """
     recorded, inputs, optimiser = replay
     begun = time.perf_counter()
-    loss, *rest = _graph_values(recorded, inputs)
+    before = torch_states()
+    try:
+        loss, *rest = _graph_values(recorded, inputs)
+    except Exception:  # e.g. a shape that appears only now: the program takes this step, with the same random numbers
+        set_torch_states(before)
+        raise
     value = loss.item()
     if math.isfinite(value) and not all_finite(rest[: len(recorded.used)]):
         value = math.nan
@@ -192,6 +197,8 @@ def one_step(replay: Replay) -> float:
             leaf.grad = None
         for leaf, gradient in zip(replay.updated, rest, strict=False):  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
+        if clip := optimiser.param_groups[0].get("clip"):
+            clip_gradients(replay.updated, clip)
         with on_cpu(loss.device):
             optimiser.step()
         for average, new in zip(inputs.baselines.values(), rest[len(recorded.used) :], strict=True):

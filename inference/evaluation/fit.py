@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import inspect
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,23 +16,21 @@ from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.sites import latent
+from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
+from ..variational.checkpoint import kept_of
+from ..variational.going_on import refuse_start
 from ..variational.interrupts import CtrlC, interruptible
-from ..variational.optimiser import is_torchs
+from ..variational.optimiser import LR, is_torchs
 from ..variational.prepare import begin
-from ..variational.result import Fit
-from ..variational.svi import LR, SVI
+from ..variational.result import STEPPED, Fit
+from ..variational.schedule import Rate
+from ..variational.svi import SVI
 from .check import with_verdict
 from .family_fit import FAMILIES, family_fit
 from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
 from .method import chosen
 from .seeds import best_of, seeds_of
-
-# The options of the two calls: what a misspelt one may have meant.
-OPTIONS = (
-    *("steps", "lr", "optim", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"),
-    *("guide", "seeds"),
-)
 
 
 def fit(
@@ -38,7 +38,8 @@ def fit(
     guide: Program | str | None,
     *data: Any,
     steps: int | None = None,
-    lr: float = LR,
+    lr: Rate = LR,
+    clip: float | None = None,
     optim: Callable[..., torch.optim.Optimizer] | None = None,
     particles: int | None = None,
     batch_size: int | None = None,
@@ -49,6 +50,11 @@ def fit(
     device: str | torch.device | None = None,
     compile: bool = True,
     progress: bool = True,
+    callback: Callable[[SVI, int, float], Any] | None = None,
+    callback_every: int = EVERY,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int | None = None,
+    start: Fit | None = None,
     **named: Any,
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
@@ -56,19 +62,22 @@ def fit(
     model, guide: functions of the data with the same latent sites. guide=None: what suits the model, which `fit.method`
         says and `fit.why` explains: the posterior in closed form (`fit.exact`); else one normal of all latents in
         unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
-        and where one of steps, lr, optim, particles, batch_size and plan is given. A word: "mean_field", a normal
-        for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at the mode; "map" and
-        "mle", point estimates with and without the prior. Normals are found without steps, by Newton's method, natural
-        gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal,
-        AutoLowRankMultivariateNormal and AutoLaplaceApproximation are; by SVI where one of these options is given or
-        the model needs it, as networks do.
+        and where one of steps, lr, clip, optim, particles, batch_size, plan and callback is given. A word:
+        "mean_field", a normal for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at
+        the mode; "map" and "mle", point estimates with and without the prior. Normals are found without steps, by
+        Newton's method, natural gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal,
+        AutoMultivariateNormal, AutoLowRankMultivariateNormal and AutoLaplaceApproximation are; by SVI where one of
+        these options is given or the model needs it, as networks do.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
         named: arguments of the model by name, e.g. y=y.
     steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
         are the average of the last iterates.
-    lr: the learning rate in unconstrained space.
+    lr: the learning rate in unconstrained space: a number, a function of the step (0 for the first), or a scheduler of
+        torch's by its class, functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000), which starts
+        from the rate of `optim` or 0.02. With steps=None, what credo lowers a number by, it lowers a schedule by too.
+    clip: the largest norm of the gradient of all parameters as one vector, in nats, to which larger ones are scaled.
     optim: an optimiser of torch's by its class, e.g. torch.optim.AdamW, or a functools.partial of it with settings; it
         is called with the parameters and `lr`. None: Adam with betas (0.9, 0.99).
     particles: draws of the guide in each step; None: up to 32, as many as cost little more work than one.
@@ -82,6 +91,12 @@ def fit(
         arithmetic for it (counted, and said in the plan), else on the CPU.
     compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
         says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
+    callback: callback(svi, step, loss) after every `callback_every` steps and the last; True ends the run. It may read
+        `svi.params`, `svi.losses` and `svi.plan`; a compiled run costs no more between its calls.
+    checkpoint: a file from which the same call goes on exactly where the run was killed, interrupted by Ctrl-C, or had
+        ended; with more `steps` it goes on from the end. every: steps from one writing to the next; None: ten seconds,
+        or more, so that writing costs less than 1 %. Fits without steps write none: the same call finds them again.
+    start: a fit of the same guide, from whose parameters the run starts, on these data or others of the same shapes.
 
     If latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
     first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps, or after as many as fit
@@ -109,19 +124,26 @@ def fit(
         )
     batch_size = batch_size_of(data) if batch_size is None else batch_size
     options: dict[str, Any] = {
-        **{"lr": lr, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
+        **{"lr": lr, "clip": clip, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
         **{"device": device, "compile": compile, "progress": progress},
     }
+    watching = {"callback": callback, "callback_every": callback_every}
+    kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, **options})
+    refuse_start(start)
     if seeds is not None:
-        alone = functools.partial(fit, model, guide, *data, steps=steps, optim=optim, **options)
+        alone = functools.partial(
+            fit, model, guide, *data, steps=steps, optim=optim, start=start, **options, **watching
+        )
         best: list[Fit] = []
         with warning_caller(warned := [], best):
             best.append(best_of(lambda seed: alone(seed=seed), seeds_of(seeds, seed), warned))
         return best[0]
-    plain = all(option is None for option in (steps, optim, particles, batch_size, plan)) and lr == LR
+    plain = all(option is None for option in (steps, optim, clip, particles, batch_size, plan, callback)) and lr == LR
+    plain = plain and (start is None or start.method not in STEPPED)
     begun = time.process_time()
     with interruptible() as ctrl_c:
         runner = SVI(model, guide, optim, seed=seed, **options)
+        runner._start = start
         found: list[Fit] = []
         with runner._called(found):
             why = "options of SVI were given"
@@ -129,10 +151,10 @@ def fit(
                 done, why = _without_svi(runner, guide, data, ctrl_c)
                 found += done
             if not found:
-                found.append(runner._run(data, steps, ctrl_c))
+                found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 if guide is None or (isinstance(guide, str) and guide == "mean_field"):
                     found[0] = dataclasses.replace(found[0], method="mean field", why="" if guide else why)
-            found[0] = with_verdict(found[0], time.process_time() - begun)
+            found[0] = with_verdict(found[0], time.process_time() - begun + (0.0 if kept is None else kept.spent))
         return found[0]
 
 
@@ -198,3 +220,7 @@ def plan(
     runner = SVI(model, guide, plan=plan, force=force, particles=particles, seed=seed, device=device, progress=False)
     with runner._called():
         return runner._race(by_name(model, data, named, OPTIONS))
+
+
+# What a misspelt option of the two calls may have meant.
+OPTIONS = (*dict.fromkeys((*inspect.getfullargspec(fit).kwonlyargs, *inspect.getfullargspec(plan).kwonlyargs)), "guide")

@@ -58,6 +58,12 @@ def torch_states() -> list[torch.Tensor]:
     return [torch.get_rng_state(), *([module.get_rng_state(i) for i in range(module.device_count())] if module else [])]
 
 
+def set_torch_states(states: list[torch.Tensor]) -> None:
+    """Puts torch's generators into the states that `torch_states` returned."""
+    torch.set_rng_state(states[0])
+    set_accelerator_states(states[1:])
+
+
 def set_generator_states(state: dict[str, Any]) -> None:
     """Puts all generators into the states that `generator_states` returned."""
     set_rng_state(state["cpu"])

@@ -6,6 +6,7 @@ Files, in the order in which to read them:
     settings.py     the arguments of a run, checked
     prepare.py      parameters, checks, plan and batches of a run
     optimiser.py    the optimiser of a run
+    schedule.py     the learning rate as a function of the step
     steps.py        the steps of a run
     update.py       one update of the parameters
     going_on.py     what a runner needs to go on exactly, as plain values

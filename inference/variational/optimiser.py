@@ -6,18 +6,36 @@ from typing import Any
 
 import torch
 
+from .schedule import Rate, Schedule
+
+LR = 0.02  # of Adam, in unconstrained space
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
 
-def optimiser(optim: Any, lr: float) -> Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]:
-    """What makes the optimiser of a run. A learning rate of its own goes before `lr`."""
+def optimiser(
+    optim: Any, lr: Rate | Schedule, clip: float | None = None
+) -> Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]:
+    """What makes the optimiser of a run. A learning rate of its own goes before `lr`, unless that is a schedule.
+
+    clip: the largest norm of the whole gradient, a setting of the optimiser that eager and compiled updates read.
+    """
+    own = getattr(optim, "keywords", {})
+    rate = {"lr": lr, **own} if not isinstance(lr, Schedule) else {**own, "lr": lr.base}
 
     def made(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+        found = unclipped(parameters)
+        if clip is not None:
+            found.defaults["clip"] = clip
+            for group in found.param_groups:
+                group["clip"] = clip
+        return found
+
+    def unclipped(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
         leaves = list(parameters)
         if optim is None:
             fused = all(p.is_floating_point() for p in leaves)
-            return torch.optim.Adam(leaves, lr=lr, betas=BETAS, fused=fused)
-        found: torch.optim.Optimizer = optim(leaves, **{"lr": lr, **getattr(optim, "keywords", {})})
+            return torch.optim.Adam(leaves, lr=rate["lr"], betas=BETAS, fused=fused)
+        found: torch.optim.Optimizer = optim(leaves, **rate)
         return found
 
     return made

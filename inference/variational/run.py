@@ -84,6 +84,9 @@ def run(
         raise
     if file is not None and not ended:
         file.close(stopped, ctrl_c)
+    schedule = course.steps.schedule
+    if schedule is not None and schedule.doubt and stopped.startswith("converged"):
+        stopped = f"not converged: {schedule.doubt}"
     fit = fit_of(course, average, stopped)
     if bad.count:
         course.warnings.append(bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(course.pair), ""))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,6 +12,8 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
+from .optimiser import LR
+from .schedule import WANTED, Rate, Schedule, schedule_of
 
 
 class Settings(NamedTuple):
@@ -26,6 +28,8 @@ class Settings(NamedTuple):
     seed: int
     device: torch.device | None  # None: the CPU or the accelerator, as the pair needs (see `planning/place.py`)
     progress: bool
+    schedule: Schedule | None = None  # of the learning rate
+    clip: float | None = None  # the largest norm of the whole gradient
 
 
 LARGEST = 2**31 - 1  # particles, rows of a batch
@@ -33,7 +37,7 @@ LARGEST = 2**31 - 1  # particles, rows of a batch
 
 def checked(
     model: Program,
-    lr: float,
+    lr: Rate,
     particles: int | None,
     batch_size: int | None,
     plan: Mapping[str, str] | Plan | str | None,
@@ -42,6 +46,8 @@ def checked(
     device: str | torch.device | None,
     progress: bool,
     compile: bool = True,
+    clip: float | None = None,
+    optim: Any = None,
 ) -> Settings:
     """The settings of a run. Raises ValueError naming the argument that is out of range."""
     if isinstance(plan, str) and plan != "fast":
@@ -53,8 +59,11 @@ def checked(
             if not isinstance(estimator, str):
                 raise ValueError(f"plan: got {shown(estimator)} for site {site!r}, wanted the name of an estimator")
     yes_or_no("compile", compile)
-    if isinstance(lr, bool) or not isinstance(lr, Real) or not 0 < lr < math.inf:
-        raise ValueError(f"lr: got {shown(lr)}, wanted a positive learning rate")
+    schedule = schedule_of(lr, getattr(optim, "keywords", {}).get("lr", LR))
+    if schedule is None and not _is_positive(lr):
+        raise ValueError(f"lr: got {shown(lr)}; {WANTED}")
+    if clip is not None and not _is_positive(clip):
+        raise ValueError(f"clip: got {shown(clip)}, wanted a positive number, the largest norm of the whole gradient")
     return Settings(
         model=model,
         particles=None if particles is None else whole_number("particles", particles, 1, LARGEST),
@@ -65,4 +74,10 @@ def checked(
         seed=whole_number("seed", seed, 0, LARGEST_SEED),
         device=None if device is None and accelerator() is not None else choose_device(device),
         progress=yes_or_no("progress", progress),
+        schedule=schedule,
+        clip=None if clip is None else float(clip),
     )
+
+
+def _is_positive(number: Any) -> bool:
+    return not isinstance(number, bool) and isinstance(number, Real) and 0 < number < math.inf

@@ -6,7 +6,7 @@ Eager, replayed and compiled steps draw the same random numbers and give the sam
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -29,6 +29,7 @@ from ..planning.plan import Plan
 from ..runtime.parameters import iterate, unconstrained
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
+from .schedule import Schedule, rate_of_step, rates_of_steps
 from .update import has_one_rate, update, without_gradient
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Steps:
     rate: float = 1.0  # the factor that the learning rate has fallen to
     falls: list[int] = field(default_factory=list)  # the numbers of steps taken when it fell
     compiled: tuple[Replay, Signature] | None = None  # the last step, if it was compiled
+    schedule: Schedule | None = None  # of the learning rate
     kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
 
     @property
@@ -74,9 +76,8 @@ class Steps:
         weight of log q(z) - log p(z) rises to 1.
         """
         index = None if self.batches is None else next(self.batches)
-        block = self.compiled = None
-        if self.captures is not None:
-            block = self._replayed(self.captures, pair, plan, index, most, patience, warmup)
+        self.compiled = None
+        block = self._replayed(pair, plan, index, most, patience, warmup)
         if block is None:
             block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
@@ -85,7 +86,8 @@ class Steps:
     def take_again(self, call: Call, losses: list[float]) -> bool:
         """Takes a step like one before, and appends its loss; False if there was none like it: no step is taken."""
         for one in self.kept:
-            loss = one.take_again(call)
+            with rate_of_step(self.schedule, self.optimiser, self.taken):
+                loss = one.take_again(call)
             if loss is not None:
                 self.taken += 1
                 losses.append(loss)
@@ -150,7 +152,8 @@ class Steps:
     def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> StepBlock:
         before, loss = dict(self.baselines), math.nan
         try:
-            loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
+            with rate_of_step(self.schedule, self.optimiser, self.taken):
+                loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
         finally:
             if not math.isfinite(loss):  # such a step must change nothing
                 self.baselines.clear()
@@ -160,16 +163,11 @@ class Steps:
         return StepBlock([loss], iterate())
 
     def _replayed(
-        self,
-        captures: Captures,
-        pair: Pair,
-        plan: Plan,
-        index: torch.Tensor | None,
-        most: int,
-        patience: int,
-        warmup: int,
+        self, pair: Pair, plan: Plan, index: torch.Tensor | None, most: int, patience: int, warmup: int
     ) -> StepBlock | None:
         """Steps replayed from a recording: one, or many if it is compiled. None if this step must be eager."""
+        if (captures := self.captures) is None:
+            return None
         inputs = self._inputs(pair, index, warmup)
         try:
             signature = self._signature(captures, pair, plan, inputs)
@@ -187,13 +185,15 @@ class Steps:
             try:
                 self.compiled = replay, signature
                 stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
-                return StepBlock(*many_steps(replay._replace(inputs=stacked), count))
+                rates = rates_of_steps(self.schedule, self.optimiser, self.taken, count)
+                return StepBlock(*many_steps(replay._replace(inputs=stacked), count, rates))
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
                 replay.recorded.native = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
         try:
-            return StepBlock([one_step(replay)], iterate())
+            with rate_of_step(self.schedule, self.optimiser, self.taken):
+                return StepBlock([one_step(replay)], iterate())
         except (RuntimeError, IndexError) as error:  # e.g. a shape that appears only now
             if is_out_of_memory(error):
                 raise
@@ -223,11 +223,10 @@ class Steps:
 
     def _signature(self, captures: Captures, pair: Pair, plan: Plan, inputs: StepInputs) -> Signature:
         """What two steps must have in common to share a recording."""
-        choices: tuple[Any, ...] = tuple((e.site, e.estimator, e.term) for e in plan.entries)
         size = None if self.batches is None else self.batches.rows.size
         program = (self.particles_now, self.vectorised, size, pair.factor, surroundings())
         outside = current_values(captures.outside)
-        return signature_of((*choices, plan.antithetic), program, outside, inputs, pair.data, list(self.state.modules))
+        return signature_of(plan.choices, program, outside, inputs, pair.data, list(self.state.modules))
 
     def _per_step(
         self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device

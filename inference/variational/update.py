@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 from ..runtime.defaults import on_cpu
-from ..runtime.parameters import all_finite, place_parameters, unconstrained
+from ..runtime.parameters import all_finite, clip_gradients, place_parameters, unconstrained
 
 LONG, SHORT = 10.0, 0.2  # widths of the optimum: a longer step is too long; the step that is taken instead
 MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers
@@ -28,6 +28,8 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
     surrogate.backward()
     if not all_finite([p.grad for p in unconstrained().values() if p.grad is not None]):
         return math.nan
+    if clip := optimiser.defaults.get("clip"):
+        clip_gradients(unconstrained().values(), clip)
     known = {id(p) for group in optimiser.param_groups for p in group["params"]}
     for p in unconstrained().values():
         if id(p) not in known:

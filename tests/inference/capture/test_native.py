@@ -207,3 +207,20 @@ def test_a_run_of_given_steps_says_how_many_are_left(steps, left, monkeypatch):
     assert seen[0] <= left[0] and seen[0] > 200 and seen[-1] == left[1]
     svi.step(FLIPS)
     assert seen[-1] == math.inf
+
+
+@needs_compiler
+def test_a_schedule_and_a_callback_reach_compiled_steps(here):
+    """From the library of a run without them: the rates are an input, and blocks end where the callback is due."""
+    runs = []
+    for compile in (True, False):
+        svi, seen = runner(compile, lr=lambda step: 0.05 * 0.99**step), []
+        fit = svi.run(FLIPS, steps=400, callback=lambda svi, step, loss, seen=seen: seen.append((step, svi.params)))
+        runs.append((svi, fit, seen))
+    (svi, fit, seen), (_, wanted, expected) = runs
+    assert isinstance(native_of(svi), NativeLoop) and len(list(here.glob("*/step.so"))) == 1
+    assert fit.losses == pytest.approx(wanted.losses, rel=1e-4)
+    assert [step for step, _ in seen] == [step for step, _ in expected] == [100, 200, 300, 400]
+    for (_, params), (_, others) in zip(seen, expected, strict=True):
+        for name, value in others.items():
+            torch.testing.assert_close(params[name], value, rtol=1e-4, atol=1e-4)
