@@ -12,10 +12,13 @@ FEW = 2**14  # numbers that are copied into one tensor rather than looked at ten
 
 
 def unconstrained() -> dict[str, torch.Tensor]:
-    """The trainable leaf tensors of the current store by name, without the running baselines that Pyro keeps there."""
+    """The trainable leaf tensors of the current store by name, without the running baselines that Pyro keeps there.
+
+    A tensor that needs no gradient is a constant, which the first call of a program computed and later calls read.
+    """
     found: dict[int, tuple[str, torch.Tensor]] = {}
     for name, p in pyro.get_param_store().named_parameters():
-        if not name.startswith("__baseline"):
+        if p.requires_grad and not name.startswith("__baseline"):
             found.setdefault(id(p), (name, p))  # a module may name one tensor twice
     return dict(found.values())
 
@@ -77,9 +80,10 @@ def clip_gradients(leaves: Iterable[torch.Tensor], largest: float) -> None:
 
 
 def constrained() -> dict[str, torch.Tensor]:
-    """The parameters of the current store in their constrained space: detached copies by name."""
+    """The parameters of the current store in their constrained space, and its constants: detached copies by name."""
     store = pyro.get_param_store()
-    return {name: store[name].detach().clone() for name in unconstrained()}
+    constants = [name for name, p in store.named_parameters() if not p.requires_grad]
+    return {name: store[name].detach().clone() for name in (*constants, *unconstrained())}
 
 
 def leaves_behind(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

@@ -70,3 +70,13 @@ def test_a_sum_that_overflows_is_finite_all_the_same():
     assert not all_finite([torch.tensor([float("inf"), -float("inf")])])
     assert not all_finite([torch.tensor([1.0, 0.0, float("nan")]).to_sparse()])
     assert all_finite([torch.tensor([1.0, 0.0, 2.0]).to_sparse()])
+
+
+def test_a_tensor_that_needs_no_gradient_is_a_constant():
+    """It is not trained, and is among the parameters of the result."""
+    pyro.param("centre", torch.tensor(3.0)).requires_grad_(False)
+    assert "centre" not in unconstrained()
+    assert constrained()["centre"].item() == 3.0
+    assert set(constrained()) == {"centre", "scale", "matrix", "double"}
+    pyro.get_param_store()["centre"] = torch.tensor(4.0)  # Pyro makes a value that is set trainable
+    assert "centre" in unconstrained()

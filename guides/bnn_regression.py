@@ -1,0 +1,48 @@
+"""Bayesian neural network for regression: an independent normal for every weight, a log-normal for the noise.
+
+    q(w, sigma) = prod_i N(w_i; m_i, s_i^2) LogNormal(sigma; m, s^2)       m_i starts at the network's own weights
+
+A network of two outputs has the noise of each row as its second, and no sigma. Source: Blundell et al. 2015 (Weight
+Uncertainty in Neural Networks, section 3.2).
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch import nn
+
+from ._nets import START, normal, weights_of
+
+
+def guide(
+    net: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor | None = None,
+    *,
+    prior_sd: float = 1.0,
+    noise: float | None = None,
+) -> None:
+    """net: its parameters are the latents. x: its first row shows how many outputs the net has.
+
+    y: shape (N,), where the noise starts: at a third of its sd. noise: as in the model. prior_sd: not used.
+    """
+    for name, weight in weights_of(net).items():
+        normal(name, weight, START)
+    if noise is None and _outputs(net, x) == 1:
+        loc = pyro.param("sigma.loc", lambda: _log_sd(x if y is None else y) - 1)
+        scale = pyro.param("sigma.scale", lambda: torch.full_like(loc, START), constraint=constraints.softplus_positive)
+        pyro.sample("sigma", dist.LogNormal(loc, scale))
+
+
+def _outputs(net: nn.Module, x: torch.Tensor) -> int:
+    row = x[:1] if x.is_floating_point() else x[:1].to(torch.get_default_dtype())
+    with torch.no_grad():
+        shape = net(row).shape
+    return int(shape[1]) if len(shape) > 1 else 1
+
+
+def _log_sd(y: torch.Tensor) -> torch.Tensor:
+    y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
+    sd = y.std(correction=0)
+    return torch.where(sd > 0, sd, 1.0).log()

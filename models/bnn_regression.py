@@ -1,0 +1,148 @@
+"""Bayesian neural network for regression: every weight is a latent, and so is the noise.
+
+    w_name ~ N(0, s^2 / fan-in)         for each weight of the net; biases N(0, s^2)
+    f_n    = net((x_n - mean x) / sd x; w),   n = 1..N
+
+    one output    y_n ~ N(mean y + sd y f_n, sigma^2),   log(sigma / sd y) ~ N(-1, 1)           homoscedastic
+    two outputs   y_n ~ N(mean y + sd y f_n1, sd_n^2),   sd_n = sd y (softplus(f_n2) + 0.001)   heteroscedastic
+
+The means and sds of the columns are those of the data of the first call, kept beside the parameters, so the net sees
+standardised numbers, whatever the units; `y`, `mean`, `sd` and `sigma` are in the units of y.
+
+Sources: Neal 1996 (Bayesian Learning for Neural Networks, section 2.1) for the prior; Nix and Weigend 1994 and
+Lakshminarayanan, Pritzel and Blundell 2017 (section 2.2.1) for the output that is the noise.
+
+Data: diabetes progression of 442 patients from 10 measurements (Efron, Hastie, Johnstone and Tibshirani 2004), which
+ships with scikit-learn; a net with one hidden layer of 50 ReLUs.
+"""
+
+import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ._bayesian import bayesian, inputs_of
+from ._digits import inputs
+from ._nets import perceptron
+
+PRIOR_SD = 1.0  # in units of 1 / sqrt(fan-in)
+LOG_NOISE = -1.0, 1.0  # mean and sd of log(sigma / sd y) under the prior: sigma is 0.05 to 2.6 sds of y
+LEAST_SD = 1e-3  # of a row, in sds of y
+HIDDEN = 50
+TRAIN = 354  # rows of the diabetes data to learn from; the other 88 are held out
+
+
+def model(
+    net: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor | None = None,
+    *,
+    prior_sd: float = PRIOR_SD,
+    noise: float | None = None,
+) -> torch.Tensor:
+    """net: takes x, gives (N,), (N, 1), or (N, 2) for noise of each row. x: shape (N, ...), in any units.
+
+    y: shape (N,), in any units, or None to predict. noise: the sd of the noise in the units of y, where it is known;
+    None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
+    """
+    mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
+    f = bayesian(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)(_standardised(x))
+    f = _checked_output(f, x, noise)
+    mean = pyro.deterministic("mean", mean_y + sd_y * f[:, 0])
+    if f.shape[1] == 2:
+        sd = pyro.deterministic("sd", sd_y * (functional.softplus(f[:, 1]) + LEAST_SD))
+    elif noise is None:
+        sd = pyro.sample("sigma", dist.LogNormal(sd_y.log() + LOG_NOISE[0], LOG_NOISE[1]))
+    else:
+        sd = mean.new_tensor(noise)
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(mean, sd), obs=None if y is None else y.to(mean.dtype))
+    return mean
+
+
+def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """(net, x, y): 354 patients, x (354, 10), or a table whose column `y` is to be explained by all others."""
+    if table is None:
+        x, y = _diabetes()
+        x, y = x[:TRAIN], y[:TRAIN]
+    elif "y" not in table.columns:
+        raise ValueError(f"the table has columns {list(table.columns)[:10]}; wanted a column 'y', to be explained")
+    else:
+        x, y = inputs(table.drop(columns="y")), inputs(table[["y"]])[:, 0]
+    return perceptron(x.shape[1], 1, HIDDEN), x, y
+
+
+def held_out(net: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """(net, x, y) for the 88 held-out patients."""
+    x, y = _diabetes()
+    return net, x[TRAIN:], y[TRAIN:]
+
+
+def _diabetes() -> tuple[torch.Tensor, torch.Tensor]:
+    """x, shape (442, 10), and y, shape (442,), in an order that is the same on every machine (seed 0)."""
+    from sklearn.datasets import load_diabetes
+
+    columns = load_diabetes(return_X_y=True, scaled=False)
+    order = np.random.RandomState(0).permutation(len(columns[1]))
+    x, y = (torch.tensor(part[order], dtype=torch.get_default_dtype()) for part in columns)
+    return x, y
+
+
+def _standardised(x: torch.Tensor) -> torch.Tensor:
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    mean, sd = _units("x", x, True)
+    return (x - mean) / sd
+
+
+def _units(name: str, rows: torch.Tensor, known: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean, sd) of the columns of the data that a run saw first; new rows and batches are measured in these.
+
+    The parameters `NAME.mean` and `NAME.sd` are constants: they need no gradient. known: False where there is nothing
+    to compute them from; before any data they are 0 and 1.
+    """
+    if not known and f"{name}.mean" not in pyro.get_param_store():
+        return rows.new_zeros(()), rows.new_ones(())
+    found = []
+    for part, compute in (("mean", _mean), ("sd", _sd)):
+        value = pyro.param(f"{name}.{part}", lambda compute=compute: compute(rows.detach().double()).to(rows.dtype))
+        if value.requires_grad and value.is_leaf:
+            value.requires_grad_(False)
+        found.append(value.detach())
+    return found[0], found[1]
+
+
+def _mean(rows: torch.Tensor) -> torch.Tensor:
+    return rows.mean(0)
+
+
+def _sd(rows: torch.Tensor) -> torch.Tensor:
+    """The sd of each column; 1 for a constant column, which no unit can change."""
+    sd = rows.std(0, correction=0)
+    return torch.where(sd > 1e-12 * rows.abs().amax(0), sd, 1.0)
+
+
+def _checked(y: torch.Tensor, n: int) -> torch.Tensor:
+    if tuple(y.shape) != (n,):
+        remedy = "; pass y[:, 0]" if tuple(y.shape) == (n, 1) else ""
+        raise ValueError(f"y: got shape {tuple(y.shape)} for {n} rows, wanted ({n},): one number a row{remedy}")
+    return y if y.is_floating_point() else y.to(torch.get_default_dtype())
+
+
+def _checked_output(f: torch.Tensor, x: torch.Tensor, noise: float | None) -> torch.Tensor:
+    """The network's output, shape (N, 1) or (N, 2)."""
+    n = len(x)
+    shape = tuple(f.shape) if isinstance(f, torch.Tensor) else f"of a {type(f).__name__}"
+    if shape not in ((n,), (n, 1), (n, 2)):
+        raise ValueError(
+            f"net: its output has shape {shape} for x of shape {tuple(x.shape)}, wanted ({n}, 1), the mean of y, or "
+            f"({n}, 2), the mean and the noise"
+        )
+    if noise is not None and (f.shape == (n, 2) or isinstance(noise, bool | str) or not noise > 0):
+        raise ValueError(
+            f"noise: got {noise!r} for an output of shape {shape}, wanted the sd of the noise, a positive number in "
+            f"the units of y, for a net with one output; None where it is unknown"
+        )
+    return f.reshape(n, -1)
