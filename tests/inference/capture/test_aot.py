@@ -54,11 +54,11 @@ def test_the_update_is_the_optimisers_own(make):
         torch.testing.assert_close(mine, optimiser.state[leaf][name], rtol=1e-9, atol=1e-30)
 
 
-def captured(name="linear_regression", rows=50):
+def captured(name="linear_regression", rows=50, **options):
     """(a runner after 25 steps on some rows, of which the last are replayed; its recorded step; the data)."""
     pair = credo.load(name)
     data = tuple(d[:rows] if isinstance(d, torch.Tensor) else d for d in pair.data())
-    runner = credo.SVI(pair.model, pair.guide, progress=False, plan="fast")
+    runner = credo.SVI(pair.model, pair.guide, progress=False, plan="fast", **options)
     for _ in range(25):
         runner.step(*data)
     (recorded,) = runner._captures.recorded.values()
@@ -72,14 +72,15 @@ def replay_of(runner, recorded, data):
 
 
 @pytest.mark.parametrize("small", [0, 10**6])
-@pytest.mark.parametrize("name", ["coin_toss", "linear_regression"])
-def test_the_step_that_is_compiled_is_the_step_of_the_run(name, small, monkeypatch):
+@pytest.mark.parametrize(("name", "clip"), [("coin_toss", None), ("linear_regression", None), ("coin_toss", 0.1)])
+def test_the_step_that_is_compiled_is_the_step_of_the_run(name, clip, small, monkeypatch):
     """Carried out by torch as it is, from the same state and noise: loss, parameters, moments, sums of iterates."""
     monkeypatch.setattr(native, "SMALL", small)
-    runner, recorded, data = captured(name)
+    runner, recorded, data = captured(name, clip=clip)
     with entered(runner._prepared.state):
         replay = replay_of(runner, recorded, data)
         job = native.compile_job(replay)
+        assert job.settings.get("clip") == clip
         assert (job.shapes is not None) is (small > 0)
         flat = [t.clone() for part in read_state(replay, small > 0) for t in part]
         with noise(7), torch.no_grad():
