@@ -8,6 +8,7 @@ number at points far apart: that number is log p(data). If it varies, `NoClosedF
 
 import dataclasses
 import functools
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from ..distributions.summaries import as_table, mean_and_sd
 from ..distributions.unwrap import kind
 from ..inputs.arguments import arguments, gaps_of, number_of_draws, to_predict
 from ..inputs.call import by_name
+from ..inputs.draws import draws_and_data
 from ..inputs.labels import Labels
 from ..pair.followers import without_masks
 from ..posterior.batched import memory
@@ -30,12 +32,12 @@ from ..runtime.state import State, entered, new_state, reading, refuse_unknown, 
 from .block_posterior import Draws
 from .coordinates import Values
 from .inspection import Inspection, improper_priors, inspect_model
-from .joint_normal import joint
 from .log_joint import LogJoint
-from .mixture import Component, log_prob, mixture_marginals, sample
+from .mixture import Component, joint, log_prob, mixture_marginals, sample
 from .points import Checked
 from .precision import in_double, is_narrow
 from .predict import deterministic_at, predict
+from .saved import save
 from .search import posterior_of
 
 CPU = torch.device("cpu")
@@ -88,25 +90,30 @@ class Exact:
 
     def _latents(self, n: int, seed: int) -> Draws:
         with noise(seed), torch.no_grad():
-            drawn = sample(self.components, n)
+            return self._drawn(n)
+
+    def _drawn(self, n: int) -> Draws:
+        drawn = sample(self.components, n)
         return {name: drawn[name] for name in self.marginals}
 
-    def predict(self, n: int, *new: Any, seed: int = 0, **named: Any) -> Draws:
+    def predict(
+        self, *new: Any, n: int | None = None, seed: int = 0, batch: int | None = None, reduce: Any = None, **named: Any
+    ) -> Draws:
         """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
+        n: in the first place or by name, as for `credo.predict`; 1,000 if it is left out.
         new: the model's arguments; those left out at the end (the values to predict) become None. Without arguments,
         the observations of the posterior's own data are drawn again. Latents of other rows are drawn from the model
-        given the others, and returned; see `credo.predict`. Networks are in evaluation mode. Deterministic sites are
-        returned as well.
+        given the others, and returned; batch, reduce: see `credo.predict`. Networks are in evaluation mode.
+        Deterministic sites are returned as well.
         Raises ValueError for data that `credo.exact` refuses, and for a subsampled plate.
         """
-        n, new = number_of_draws("predict", n), by_name(self.model, new, named, ("seed",))
+        (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
+        new = by_name(self.model, new, named, ("n", "seed", "batch", "reduce"))
         refuse_unknown(self.state, new)
-        draws = self._latents(n, seed)
-        values = self._tensors(new) if new else self.data
-        values = to_predict(values, self.data)
+        values = to_predict(self._tensors(new) if new else self.data, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
-            return predict(self.model, self.data, values, draws, n)
+            return predict(self.model, self.data, values, self._drawn, n, seed, options)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""
@@ -159,11 +166,9 @@ class Exact:
         checked = f"; {self.checked}" if self.checked else ""
         return f"Exact: log evidence {self.log_evidence:,.4f} nats{constant}; {sites}{checked}"
 
-    def __reduce__(self) -> Any:
-        """A posterior is stored as its model and its data, and found again."""
-        if self.updated:
-            raise TypeError("a posterior that `update` made cannot be stored; store its data, and call credo.exact")
-        return _found_again, (self.model, self.data, self.columns, self.codes, self.state)
+    def save(self, path: str | os.PathLike[str], *, with_data: bool = False) -> None:
+        """Writes the posterior to one file, which `credo.load_fit(path, model)` reads; see `Fit.save`."""
+        save(self, path, with_data)
 
     @property
     def checked(self) -> Checked | None:
@@ -202,12 +207,6 @@ def exact(model: Callable[..., Any], *data: Any, **named: Any) -> Exact:
     for warning in misread:
         warnings.warn(warning, stacklevel=2)
     return dataclasses.replace(found, codes=dict(given.codes), row_labels=given.row_labels)
-
-
-def _found_again(model: Any, data: tuple[Any, ...], columns: Any, codes: Labels, state: State) -> Exact:
-    """The posterior of a stored model and its data, in the state that it was stored in."""
-    with entered(snapshot(state), seed=0), in_double():
-        return dataclasses.replace(_sought(model, data, columns, state), codes=codes)
 
 
 def _sought(

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 
 from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
-from ..inputs.arguments import whole_number
+from ..inputs.arguments import number_of_draws
 from ..posterior.coords import labels_of
 from ..posterior.predict import predict
 from ..runtime.defaults import default_dtype
@@ -123,20 +123,21 @@ class Reference:
 
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws: {site: shape (n, *shape)}, chosen without replacement unless n exceeds their number."""
-        n = whole_number("n", n, 1)
+        n = number_of_draws("sample", n)
         generator = torch.Generator().manual_seed(seed)
         rounds = [torch.randperm(self._count, generator=generator) for _ in range(-(-n // self._count))]
         index = torch.cat(rounds)[:n]
         return {name: values.flatten(0, 1)[index] for name, values in (self.draws | self.deterministic).items()}
 
-    def predict(self, n: int, *new: Any, seed: int = 0, **options: Any) -> dict[str, torch.Tensor]:
-        """n draws of the observed sites for new data (the data of the draws if none is given); see `credo.predict`.
+    def predict(self, *new: Any, n: int | None = None, **options: Any) -> dict[str, torch.Tensor]:
+        """Draws of the observed sites for new data (the data of the draws if none is given); see `credo.predict`.
 
+        n: how many, in the first place or by name; 1,000 if it is left out.
         options: those of `credo.predict`, and arguments of the model by name. Raises ValueError as it does.
         """
         found = self.approximation
         with default_dtype(found.dtype):
-            return predict(found, n, *new, seed=seed, **options)
+            return predict(found, *new, n=n, **options)
 
     @cached_property
     def approximation(self) -> DrawsOfModel:

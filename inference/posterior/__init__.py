@@ -6,13 +6,17 @@ Files, in the order in which to read them:
     sample.py         draws of the latents, summed ones given the data, and of deterministic sites
     marginals.py      marginals, means and sds
     coords.py         names of dimensions, and labels of their entries
-    summary.py        the summary table
     finite_latents.py finite latents of a prediction, given the observations of its rows
     continued.py      sites held at given values, continued where a plate has grown
     row_sites.py      which sites of a model belong to the rows of its data
     joint_rows.py     joint normal sites over rows: Gaussian processes
     local_latents.py  which latents a prediction keeps, and which it draws anew
     prediction.py     one draw of a prediction
+    row_batches.py    whether the rows of a prediction can be drawn batch by batch
+    reduced.py        what becomes of draws, piece by piece: all of them, their mean, a function of them
+    streamed.py       draws of programs that share their latents, in pieces of bounded memory
+    batched.py        n draws of a prediction, of all rows or batch by batch
+    fresh_rows.py     rows for prior draws of a model that reads only their number
     explained.py      errors of a model on new data, in words that name the argument
     predict.py        posterior predictive draws
     own_store.py      a Pyro module with a parameter store of its own
@@ -22,5 +26,5 @@ Files, in the order in which to read them:
     verdict.py        whether an approximation can be trusted, in one line
     weighted_guide.py weighted draws as a guide
 
-Other rooms call: `predict`, `log_likelihood`, `marginals`, `summary`.
+Other rooms call: `predict`, `log_likelihood`, `marginals`, `dims_and_coords`, `labels_of`.
 """

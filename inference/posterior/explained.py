@@ -1,6 +1,6 @@
 """Errors of a model on new data, in words that name the argument: torch and Pyro name a dimension at best."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
     except (IndexError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         words = str(error).strip().split("\n")[0]
         names = argument_names(fit.model, len(values))
-        if words.startswith("site '"):  # an error of credo's, which Pyro may have followed by its table of shapes
+        if words.startswith(("site '", "batch: ", "rows: ")):  # credo's, perhaps followed by Pyro's table of shapes
             raise ValueError(words) from error
         missing = [name for name, value in zip(names, values, strict=False) if value is None]
         if missing and "None" in words:
@@ -55,7 +55,7 @@ def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
             shapes = ", ".join(
                 f"{name}: {_shown(new)}, in the fit {_shown(old)}"
                 for name, new, old in zip(names, values, fit.data, strict=False)
-                if _shown(new) != _shown(old)
+                if new is not None and _shown(new) != _shown(old)
             )
             if shapes:
                 raise ValueError(f"the model cannot take the new data ({shapes}): {words}") from error
@@ -75,6 +75,26 @@ def refuse_missing(fit: Fitted, values: tuple[Any, ...], program: Callable[[], l
             f"{name}: got the index -1, which would be the last of {size} entries; pandas writes -1 for a category "
             f"that is missing or not known: leave out its rows, or pass the labels themselves to the fit and here"
         )
+
+
+def refuse_other_lengths(
+    fit: Fitted, values: tuple[Any, ...], observed: Mapping[str, Any], drawn: Mapping[str, torch.Tensor], reduced: bool
+) -> None:
+    """Raises ValueError for observations that are passed with other rows than the prediction has.
+
+    observed: the observed sites of the fit. drawn: the prediction, without its first dimension of draws if `reduced`.
+    """
+    for name, new, old in zip(argument_names(fit.model, len(values)), values, fit.data, strict=False):
+        if not isinstance(new, torch.Tensor) or not isinstance(old, torch.Tensor) or not (new.dim() and old.dim()):
+            continue
+        for site in observed.keys() & drawn.keys():
+            seen, shape = observed[site]["value"], drawn[site].shape[0 if reduced else 1 :]
+            same = isinstance(seen, torch.Tensor) and seen.shape == old.shape and torch.equal(seen, old)
+            if same and len(shape) == seen.dim() and shape[0] != len(new):
+                raise ValueError(
+                    f"{name}: got {len(new)} rows, but the prediction of site {site!r} has {shape[0]} by the other "
+                    f"arguments; pass as many, or leave {name} out: it is drawn anew"
+                )
 
 
 def _is_index(value: Any) -> bool:

@@ -14,30 +14,34 @@ import torch
 from pyro import poutine
 
 from ..pair.backward import draw_summed
+from ..pair.pair import Program, Summed
 from ..runtime.anew import Anew
 from ..runtime.held import HeldSites
 from ..runtime.sites import deterministic, latent, observed
-from .approximation import Approximation
 
 
 def finite_given(
-    fit: Approximation, guide: poutine.Trace, values: tuple[Any, ...], trained: Set[str]
+    model: Program,
+    summed: Summed,
+    own: tuple[Any, ...] | None,
+    guide: poutine.Trace,
+    values: tuple[Any, ...],
+    trained: Set[str],
 ) -> dict[str, torch.Tensor]:
     """One draw of the sites of the model that the summed latents decide, {site: value}; empty if nothing is given.
 
-    guide: a trace with the values of other latents. values: the arguments of the prediction. trained: the sites that
-    the fit observed. Rows whose continuous latents are drawn anew get their finite latents from the prior with them.
+    own: the data of the fit at these rows; None if the rows are not the fit's. guide: a trace with the values of other
+    latents. values: the arguments of the prediction. trained: the sites that the fit observed. Rows whose continuous
+    latents are drawn anew get their finite latents from the prior with them.
     """
-    assert fit.summed is not None
-    own = same_rows(values, fit.data)
-    model = poutine.replay(fit.model, trace=guide)
-    given = poutine.trace(model).get_trace(*values)
-    unseen = latent(given).keys() - guide.nodes.keys() - fit.summed.sites
-    if not own and (unseen - trained or not observed(given)):
+    replayed = poutine.replay(model, trace=guide)
+    given = poutine.trace(replayed).get_trace(*values)
+    unseen = latent(given).keys() - guide.nodes.keys() - summed.sites
+    if own is None and (unseen - trained or not observed(given)):
         return {}
-    data, left_out = (fit.data, frozenset()) if own else (values, frozenset(unseen))
-    model = HeldSites(draw_summed(fit.model, guide, data, fit.summed, left_out))(model)
-    trace = poutine.trace(Anew()(model) if own else model).get_trace(*values)
+    data, left_out = (values, frozenset(unseen)) if own is None else (own, frozenset())
+    replayed = HeldSites(draw_summed(model, guide, data, summed, left_out))(replayed)
+    trace = poutine.trace(replayed if own is None else Anew()(replayed)).get_trace(*values)
     sites = latent(trace) | deterministic(trace)
     return {name: site["value"] for name, site in sites.items() if name not in guide.nodes}
 

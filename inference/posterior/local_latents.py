@@ -112,8 +112,11 @@ def _given_the_fit(
 def _amortised(pair: Pair, guide: poutine.Trace) -> frozenset[str]:
     """The latents whose distribution in the guide depends on the data of the rows: it changes if the data does.
 
-    Rows are swapped, which leaves data of any kind possible, and then moved, since rows may be equal.
+    Rows are swapped, which leaves data of any kind possible, and then moved, since rows may be equal. A guide that has
+    `joint_draws`, as that of a closed form, does not read the data.
     """
+    if hasattr(pair.guide, "joint_draws"):
+        return frozenset()
     arguments, _ = rows_of(pair.data)
     swapped = [v.roll(1, 0) if i in arguments else v for i, v in enumerate(pair.data)]
     moved = [1.5 * v + 0.5 if i in arguments and v.is_floating_point() else v for i, v in enumerate(swapped)]

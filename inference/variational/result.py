@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,14 @@ from ..planning.plan import Plan
 from ..posterior.agreement import Agreement
 from ..posterior.predict import predict
 from ..posterior.sample import sample
-from ..posterior.summary import summary
 from ..posterior.trained import trained
 from ..posterior.verdict import Verdict
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot
+from ..tables.intervals import intervals
+from ..tables.summary import summary
+from .saved import save
 
 STEPPED = ("svi", "mean field")  # methods that take steps
 
@@ -67,9 +70,9 @@ class Fit:
     summed: Summed | None = None  # the model's latents that the guide does not have
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
     codes: Labels = field(default_factory=dict)
+    row_labels: tuple[list[Any] | None, ...] = ()  # the index of each argument that had one of its own
     method: str = "svi"
     why: str = ""
-    row_labels: tuple[list[Any] | None, ...] = ()  # the index of each argument that had one of its own
     importance: Importance | None = None
     exact: Exact | None = None
     verdict: Verdict | None = None
@@ -86,10 +89,21 @@ class Fit:
         return sample(self, n, seed=seed)
 
     def predict(
-        self, n: int, *new: Any, seed: int = 0, prior: bool = False, corrected: bool = False, **named: Any
+        self, *new: Any, n: int | None = None, prior: bool = False, corrected: bool = False, **options: Any
     ) -> dict[str, torch.Tensor]:
-        """n draws of the observed sites for new data (the training data if none is given); see `credo.predict`."""
-        return predict(self, n, *new, seed=seed, prior=prior, corrected=corrected, **named)
+        """Draws of the observed sites for new data (the training data if none is given); see `credo.predict`.
+
+        n: how many, in the first place or by name: predict(x), predict(100, x), predict(x, n=100).
+        options: `seed`, `rows`, `batch` and `reduce` of `credo.predict`, and arguments of the model by name.
+        """
+        return predict(self, *new, n=n, prior=prior, corrected=corrected, **options)
+
+    def intervals(self, *new: Any, prob: float = 0.9, n: int | None = None, **options: Any) -> pd.DataFrame:
+        """Mean, sd, low and high of the predictive draws of each new row, with its index; see `tables/intervals.py`.
+
+        low and high hold the central probability `prob`. Classes have the column of each, its probability.
+        """
+        return intervals(self, *new, prob=prob, n=n, **options)
 
     def corrected(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the posterior, resampled by importance weights w = p(data, z) / r(z): {site: (n, *shape)}.
@@ -126,6 +140,13 @@ class Fit:
         draws of the posterior, as in `corrected`; the column `error` then has the standard errors of the means.
         """
         return summary(self.reweighted if corrected else self, n, seed)
+
+    def save(self, path: str | os.PathLike[str], *, with_data: bool = False) -> None:
+        """Writes the fit to one file, safetensors with JSON, which `credo.load_fit(path, model, guide)` reads.
+
+        Model, guide and networks are code and are not in it; the data only if asked for. Raises OSError, naming path.
+        """
+        save(self, path, with_data)
 
     @property
     def converged(self) -> bool:
@@ -194,6 +215,7 @@ def finished(
         summed=pair.summed,
         followers=pair.followers,
         codes={} if given is None else dict(given.codes),
+        row_labels=() if given is None else given.row_labels,
     )
 
 
@@ -206,7 +228,6 @@ class Diverged(ArithmeticError):
     ...     fit = credo.fit(pair.model, pair.guide, flips)
     ... except credo.Diverged as error:
     ...     fit = error.fit
-        row_labels=() if given is None else given.row_labels,
     """
 
     def __init__(self, message: str, fit: Fit) -> None:

@@ -45,6 +45,9 @@ def test_predictions_of_labelled_rows_are_those_of_the_closed_form(drawn, unchan
     assert torch.equal(found["y"], drawn.predict(4000, new)["y"])
     assert not torch.equal(found["y"], drawn.predict(4000, new, seed=1)["y"])
     assert drawn.predict(5)["y"].shape == (5, 24)
+    torch.testing.assert_close(
+        drawn.predict(400, new, batch=1, reduce="mean")["y"], found["y"].mean(0), atol=0.2, rtol=0
+    )
     by_name = drawn.predict(5, county=new["county"])
     assert torch.equal(by_name["y"], drawn.predict(5, new)["y"])
 

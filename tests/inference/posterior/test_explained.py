@@ -48,9 +48,10 @@ def fitted(model, *data):
         (linear, (X, Y), (X[:, :2],), r"x: shape \(12, 2\), in the fit shape \(12, 3\)"),
         (by_column, (X, Y), (X[:, :2],), r"'w'.*shape \(3,\) in the fit and \(2,\)"),
         (by_column, (X, Y), (torch.cat([X, X], 1),), r"'w'.*shape \(3,\) in the fit and \(6,\)"),
+        (linear, (X, Y), (X[:5], Y[:3]), "y: got 3 rows, but the prediction of site 'y' has 5 by the other arguments"),
         (needs_y, (X, Y), (X[:5],), "y: left out of the prediction.*observations that are passed are drawn anew"),
     ],
-    ids=["an unseen group", "columns missing", "a plate of columns", "more columns", "y left out"],
+    ids=["an unseen group", "columns missing", "a plate of columns", "more columns", "another length", "y left out"],
 )
 def test_the_argument_and_the_remedy_are_named(model, data, new, message):
     with pytest.raises(ValueError, match=message):
