@@ -4,24 +4,31 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from credo import metrics
-from credo.plots.style import FIT, POINTS, PRIOR, axes
+from credo.plots.style import FIT, POINTS, PRIOR, SMALL, axes, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+AREA, DOT = 350, 15  # square points: of a point with all rows, and of the smallest one
 
-def reliability(probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, *, bins: int = 10) -> "Axes":
+
+def reliability(
+    probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, *, bins: int = 10, least: int = 20
+) -> "Axes":
     """Reliability diagram: accuracy against mean confidence in equal bins of confidence.
 
-    A calibrated classifier lies on the diagonal, accuracy = confidence. The lines are 95 % intervals of the accuracy
-    (Wilson 1927). The grey bars show the share of the rows in each bin, with their number below. The title states the
-    expected calibration error of `credo.metrics.classification`, which has 15 bins whatever `bins` is.
+    A calibrated classifier lies on the diagonal, accuracy = confidence; below it, it is too confident. The area of a
+    point is its share of the rows, the number below it their count. Bins with few rows are merged with their
+    neighbours. The lines are 95 % intervals of the accuracy (Wilson 1927). The title states the expected calibration
+    error of `credo.metrics.classification`, which has 15 bins whatever `bins` is.
 
     probs: shape (N, C), or (S, N, C) with S draws, which are averaged. y: shape (N,), classes from 0.
-    ax: Axes to draw on; None makes a figure. bins: number of bins. Raises ValueError as `credo.metrics.reliability`.
+    ax: Axes to draw on; None makes a figure. bins: number of bins. least: rows of a point, unless all are fewer.
+    Raises ValueError as `credo.metrics.reliability`.
 
     >>> import torch
     >>> from matplotlib.figure import Figure
@@ -30,19 +37,18 @@ def reliability(probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, 
     >>> ax.get_title()
     'ECE 0.300'
     """
-    table = metrics.reliability(probs, y, bins)
+    table = _merged(metrics.reliability(probs, y, bins), least)
     ece = metrics.classification(probs, y)["ece"]
-    filled = table[table["count"] > 0]
-    n, accuracy = filled["count"].to_numpy(), filled["accuracy"].to_numpy()
+    count, confidence, accuracy = (table[name].to_numpy() for name in ("count", "confidence", "accuracy"))
     ax = axes(ax)
-    left = np.array([interval.left for interval in filled.index])
-    ax.bar(left, n / n.sum(), width=1 / bins, align="edge", color=PRIOR, alpha=0.25, edgecolor="white", zorder=0)
-    for x, count in zip(left, n, strict=True):
-        ax.text(x + 0.5 / bins, 0.015, f"{count:,}", ha="center", fontsize="xx-small", color="0.45")
     ax.plot([0, 1], [0, 1], color=PRIOR, lw=0.8, ls="--")
-    low, high = _wilson(accuracy, n)
-    ax.vlines(filled["confidence"], low, high, color=FIT, lw=1.2, alpha=0.6)
-    ax.plot(filled["confidence"], accuracy, "o-", color=FIT, ms=5, lw=1.5, clip_on=False)
+    low, high = _wilson(accuracy, count)
+    ax.vlines(confidence, low, high, color=FIT, lw=1.2, alpha=0.6)
+    ax.plot(confidence, accuracy, "-", color=FIT, lw=1, alpha=0.6)
+    ax.scatter(confidence, accuracy, AREA * count / count.sum() + DOT, color=FIT, zorder=3, clip_on=False)
+    for x, rows in zip(_places(confidence), count, strict=True):
+        words = f"{rows:,}" if rows < 10_000 else f"{rows / 1000:.0f}k"
+        ax.text(x, 0.015, words, ha="center", fontsize=SMALL, color="0.45")
     ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy", title=f"ECE {ece:.3f}")
     return ax
 
@@ -83,8 +89,42 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
         ax.hist(scores.numpy(), edges, weights=share, color=color, histtype="step", lw=1.2)
     ax.margins(x=0)
     ax.set(xlabel="entropy of the prediction (nats)", ylabel="share of the inputs")
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax)
     return ax
+
+
+def _merged(table: pd.DataFrame, least: int) -> pd.DataFrame:
+    """The bins of `credo.metrics.reliability` from left to right, merged until each has so many rows; the last as well.
+
+    Columns: count, and means over the rows: confidence, accuracy. Thin bins join those on their right, and the last
+    ones those on their left.
+    """
+    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
+        raise ValueError(f"least: got {least!r}, wanted a whole number of rows, at least 1")
+    filled = table[table["count"] > 0]
+    groups: list[int] = []
+    rows, group = 0, 0
+    for count in filled["count"]:
+        groups.append(group)
+        rows += count
+        if rows >= least:
+            rows, group = 0, group + 1
+    if rows and group:  # too few are left over
+        groups = [min(g, group - 1) for g in groups]
+    parts = [part for _, part in filled.groupby(groups)]
+    count = np.array([part["count"].sum() for part in parts])
+    means = {
+        name: [float((part[name] * part["count"]).sum()) for part in parts] / count
+        for name in ("confidence", "accuracy")
+    }
+    return pd.DataFrame({"count": count, **means})
+
+
+def _places(wanted: np.ndarray, gap: float = 0.07, end: float = 0.97) -> np.ndarray:
+    """Places from left to right near to the wanted ones, with gaps between them."""
+    steps = min(gap, end / len(wanted)) * np.arange(len(wanted))
+    right = np.maximum.accumulate(np.maximum(wanted, 1 - end) - steps) + steps
+    return np.asarray(np.minimum(right, end - steps[::-1]))
 
 
 def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:

@@ -1,52 +1,22 @@
-"""Plots of a fit: its loss, the densities of its scalars, its predictions."""
+"""Plots of single scalars: their densities, their intervals beside exact ones, answers as data come in."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from torch.distributions import constraints
 
-from credo.inference.distributions.summaries import quantiles
 from credo.inference.distributions.unwrap import unwrapped
 from credo.inference.importance.guide_draws import in_double
-from credo.inference.posterior.marginals import marginals, model_trace, priors
+from credo.inference.posterior.marginals import marginals, priors
 from credo.inference.posterior.sample import guide_draws
-from credo.inference.runtime.sites import observed
-from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
+from credo.plots.smooth import density
+from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from credo.inference.variational.result import Fit
-
-
-def losses(fit: "Fit", ax: "Axes | None" = None) -> "Axes":
-    """Training curve: the loss, -ELBO in nats, at each step, and its running mean over a fiftieth of the run.
-
-    The last nine tenths of the run set the range of the axis.
-
-    fit: a `Fit`. ax: Axes to draw on; None makes a figure.
-
-    >>> import torch
-    >>> from matplotlib.figure import Figure
-    >>> pair = credo.load("coin_toss")
-    >>> fit = credo.fit(pair.model, pair.guide, torch.tensor([1.0, 0.0, 1.0]), steps=20, compile=False, progress=False)
-    >>> ax = credo.plots.losses(fit, ax=Figure().subplots())
-    >>> len(ax.lines[0].get_ydata())
-    20
-    """
-    ax = axes(ax)
-    values = pd.Series(fit.losses)
-    mean = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
-    ax.plot(values, color=FIT, alpha=0.25, lw=0.6)
-    ax.plot(mean, color=FIT, lw=1.5)
-    settled = mean[len(mean) // 10 :]
-    if len(settled) > 1 and settled.max() > settled.min():
-        margin = 0.1 * (settled.max() - settled.min())
-        ax.set_ylim(settled.min() - margin, settled.max() + margin)
-    ax.set(xlabel="step", ylabel="−ELBO (nats)", title=fit.stopped.split(":")[0])
-    return ax
 
 
 def belief(
@@ -96,7 +66,7 @@ def belief(
         ax.axvline(value, color=color, label=f"{label} {value:.4g}", lw=1.5)
     ax.margins(x=0)
     ax.set(xlabel=site + (str(list(index)) if index else ""), ylabel="density", ylim=(0, None))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax)
     return ax
 
 
@@ -122,47 +92,11 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
         ax.errorbar(table[mean], rows + shift, xerr=2 * table[sd], fmt="o", ms=4, color=color, capsize=2, label=label)
     ax.set_yticks(rows, table.index)
     ax.invert_yaxis()
-    ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
     ax.set(xlabel="mean ± 2 sd")
-    ax.legend(frameon=False, fontsize="small")
-    return ax
-
-
-def predictive(fit: "Fit", n: int = 4000, *, x: torch.Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
-    """Posterior predictive mean and 90 % band of a regression, with the data that the model was fitted to.
-
-    fit: a `Fit`. n: number of posterior draws. x: shape (N,), the horizontal axis; None takes the column of a
-        one-column X, otherwise the predicted mean. ax: Axes to draw on; None makes a figure.
-    Raises ValueError unless the model observes one site of real numbers with one number in each row.
-
-    >>> import torch
-    >>> from matplotlib.figure import Figure
-    >>> pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 20)
-    >>> fit = credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=20, compile=False, progress=False)
-    >>> ax = credo.plots.predictive(fit, 200, ax=Figure().subplots())
-    >>> ax.get_xlabel(), ax.get_ylabel()
-    ('x', 'y')
-    """
-    sites = observed(model_trace(fit))
-    name, site = next(iter(sites.items()))
-    y, support = site["value"].cpu(), unwrapped(site["fn"]).support
-    if len(sites) != 1 or y.dim() != 1 or support is not constraints.real:
-        raise ValueError(f"predictive: wanted one observed site of shape (N,) with real numbers, got {sorted(sites)}")
-    draws = fit.predict(n)[name].double().cpu()
-    mean, (low, high) = draws.mean(0), quantiles(draws, (0.05, 0.95))
-    first = fit.data[0]
-    if x is None and isinstance(first, torch.Tensor) and first.dim() == 2 and first.shape[1] == 1:
-        x = first[:, 0]
-    label = "x" if x is not None else f"predicted mean of {name}"
-    x = (mean if x is None else x).cpu()
-    order = x.argsort()
-    inside = ((y >= low) & (y <= high)).double().mean().item()
-    ax = axes(ax)
-    ax.fill_between(x[order], low[order], high[order], color=FIT, alpha=0.2, lw=0, label="90 % predictive")
-    ax.plot(x[order], mean[order], color=FIT, lw=2, label="mean")
-    ax.plot(x, y, ".", color="0.25", ms=3, label=f"data ({inside:.0%} inside)")
-    ax.set(xlabel=label, ylabel=name)
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax)
     return ax
 
 
@@ -200,7 +134,7 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
         ax.plot(rows, table[column], color=color, marker=marker, ms=6, lw=1.5, label=label, alpha=0.9)
     ax.set_xticks(rows, [f"{n:,}" for n in table.index], rotation=30)
     ax.set(xlabel="flips seen", ylabel="p(next is heads)", ylim=(-0.03, 1.03))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax)
     return ax
 
 
@@ -230,9 +164,8 @@ def _inside(fn: Any, grid: torch.Tensor) -> torch.Tensor:
 
 
 def _smooth(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A kernel density estimate with Silverman's bandwidth."""
-    width = (1.06 * values.std() * len(values) ** -0.2).clamp_min(1e-12)
-    return lambda grid: torch.distributions.Normal(values[:, None], width).log_prob(grid).exp().mean(0)
+    """A kernel density estimate, for an even grid."""
+    return lambda grid: torch.as_tensor(density(values.cpu().numpy(), grid.numpy()))
 
 
 def _curve(ax: "Axes", grid: torch.Tensor, density: Any, *, fill: bool = False, **style: Any) -> None:

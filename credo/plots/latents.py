@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from credo.plots.pixels import pixels
-from credo.plots.style import EXACT, FIT, PRIOR, axes
+from credo.plots.style import EXACT, FIT, PRIOR, SMALL, axes, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def masses(
         ax.bar(places + shift, p.numpy(), 0.92 * width, color=color, alpha=alpha, label=label)
     ax.set_xticks(places, [str(v) for v in (places if labels is None else labels)])
     ax.set(ylabel="probability", ylim=(0, None))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax)
     return ax
 
 
@@ -91,7 +91,7 @@ def plane(
             ax.plot(points[:, 0], points[:, 1], ".", color=f"C{i}", ms=4, alpha=0.6, label=str(value.item()))
             x, y = points.median(0).values.tolist()
             box = {"boxstyle": "circle,pad=0.25", "fc": "white", "ec": f"C{i}", "alpha": 0.9}
-            ax.text(x, y, str(value.item()), ha="center", va="center", fontsize="small", bbox=box)
+            ax.text(x, y, str(value.item()), ha="center", va="center", fontsize=SMALL, bbox=box)
     ax.set_aspect("equal", adjustable="datalim" if images is None else "box")
     return ax
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from credo.plots.style import axes
+from credo.plots.style import SMALL, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAP = 0.08  # between two images, in widths of one
+LETTERS = 6  # of a title that fits above one of ten images
 
 
 def images(
@@ -50,6 +51,7 @@ def images(
     if low < 0 or high > 1:
         low, high = pictures.min().item(), pictures.max().item()
     tall = height / width
+    size = SMALL if max(map(len, titles or ("",))) <= LETTERS else "x-small"
     pitch = tall + GAP + (0.28 if titles is not None else 0)
     for i, picture in enumerate(pictures):
         left, top = (i % columns) * (1 + GAP), -(i // columns) * pitch
@@ -59,9 +61,9 @@ def images(
         ax.imshow(picture.numpy(), cmap="gray_r", vmin=low, vmax=high, extent=where, interpolation="nearest")
         ax.plot([left, left + 1, left + 1, left, left], [top, top, top - tall, top - tall, top], color="0.88", lw=0.6)
         if titles is not None:
-            ax.text(left + 0.5, top + 0.04, titles[i], ha="center", va="bottom", fontsize="x-small")
+            ax.text(left + 0.5, top + 0.04, titles[i], ha="center", va="bottom", fontsize=size)
     for line, label in enumerate(rows or ()):
-        ax.text(-0.15, -line * pitch - tall / 2, label, ha="right", va="center", fontsize="small")
+        ax.text(-0.15, -line * pitch - tall / 2, label, ha="right", va="center", fontsize=SMALL)
     wide = min(n, columns)
     ax.set(xlim=(-GAP, wide * (1 + GAP)), ylim=(-(lines - 1) * pitch - tall - GAP, GAP + (0.28 if titles else 0)))
     ax.set_aspect("equal")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from credo.inference.distributions.uniformity import bands
-from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes
+from credo.plots.style import EXACT, FIT, POINTS, PRIOR, SMALL, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def ranks(calibration: "Calibration", ax: "Axes | None" = None) -> "Axes":
         handles, labels = ax.get_legend_handles_labels()
         if more:
             handles, labels = [ax.plot([], color="0.35", lw=0.7)[0], *handles], [f"and {more} more", *labels]
-        ax.legend(handles[::-1], labels[::-1], frameon=False, fontsize="small", loc="upper left")
+        ax.legend(handles[::-1], labels[::-1], frameon=False, fontsize=SMALL, loc="upper left")
         top += ENTRY * len(labels) * (top - bottom)  # room for the legend
     verdict = calibration.words.replace(":", ",").split(",")[0]
     title = f"{verdict} (p = {calibration.p_value:.2g})"

@@ -1,17 +1,58 @@
-"""The colours that all plots share, and a new Axes where the caller gave none."""
+"""What all plots share: colours, the size of small text, new Axes, and the names of several things side by side."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#66a182")
+SERIES = (FIT, *POINTS, "#7b5ea7", "#8c6d46", "#4d4d4d", "#b279a2")  # colours of several things side by side
+SMALL = 9  # points: the smallest text that can be read in a picture of 6 by 4 inches
+WIDEST = 36  # characters of a name that an axis shows
 
 
-def axes(ax: "Axes | None") -> "Axes":
-    """The Axes that the caller gave, or the Axes of a new figure."""
+def axes(ax: "Axes | None", size: tuple[float, float] = (6, 4)) -> "Axes":
+    """The Axes that the caller gave, or the Axes of a new figure of this size in inches."""
     if ax is not None:
         return ax
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def empty_figure(figure: "Figure | None", size: tuple[float, float]) -> "Figure":
+    """The Figure (or SubFigure) that the caller gave, or a new one of this size in inches."""
+    if figure is not None:
+        return figure
+    from matplotlib import pyplot
+
+    return pyplot.figure(figsize=size, layout="constrained")
+
+
+def side_by_side(name: str, given: Any, one: str = "fit") -> dict[str, Any]:
+    """{label: thing} of a mapping, of a list, or of one thing alone; ValueError if there is none, or too many.
+
+    name: of the plot, for the error. one: the label of a thing that has none.
+    """
+    if isinstance(given, Mapping):
+        found = {str(label): value for label, value in given.items()}
+    elif isinstance(given, list | tuple):
+        found = {f"{one} {i}": value for i, value in enumerate(given, 1)} if len(given) != 1 else {one: given[0]}
+    else:
+        found = {one: given}
+    if not 0 < len(found) <= len(SERIES):
+        raise ValueError(f"{name}: got {len(found)} to draw, wanted 1 to {len(SERIES)}, one for each colour")
+    return found
+
+
+def legend(ax: "Axes", **where: Any) -> None:
+    """A legend without a frame, in small text."""
+    ax.legend(frameon=False, fontsize=SMALL, **where)
+
+
+def shortened(name: str, letters: int = WIDEST) -> str:
+    """The name, without its middle if it is longer than so many letters."""
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[: half - 1]}…{name[-half:]}"

@@ -3,7 +3,7 @@
 loss                                    always
 belief, masses                          of a latent that is one real number, or one of finitely many values
 intervals                               of a comparison with the exact posterior
-predictive                              of a regression
+predictive                              of a regression, or of counts
 lesson                                  of the table that the pair's `lesson` returns, if it has the columns
 reliability, strangeness, certainty     of a classifier: a model with a site `probs`
 images, plane                           where each row is an image with latents of its own
@@ -74,7 +74,8 @@ def gallery(
     there, rows = held_out.held_out(fit)
     _classes(there, rows, draw)
     _images(there, rows, draw)
-    draw("loss", "−ELBO at each step, and its running mean.", partial(plots.losses, fit))
+    falls = "; dotted: the learning rate falls" if fit.falls else ""
+    draw("loss", f"−ELBO at each step, and its running mean{falls}.", partial(plots.losses, fit))
     return drawn
 
 
@@ -107,7 +108,7 @@ def _classes(fit: Fit, rows: str, draw: Draw) -> None:
         return
     probs, y = found
     n, where = len(y), held_out.image_argument(fit, len(y))
-    caption = f"Calibration: is it right as often as it is confident? {n:,} {rows} rows; grey: their share in each bin."
+    caption = f"Calibration: is it right as often as it is confident? {n:,} {rows} rows; a point's area: its share."
     draw("reliability", caption, partial(plots.reliability, probs, y))
     if where is None:
         return

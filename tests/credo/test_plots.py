@@ -111,14 +111,15 @@ LABELS = torch.tensor([0, 1, 1, 1])
 
 
 def test_reliability_draws_the_table_with_its_counts_and_errors():
-    ax = credo.plots.reliability(CONFIDENT, LABELS, axes())
+    ax = credo.plots.reliability(CONFIDENT, LABELS, axes(), least=1)
     diagonal, line = ax.lines
     assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
     # By hand: 0.55 is wrong, 0.7 is right, and of 0.9 (in the bin up to 0.9) and 0.95 the first.
-    assert line.get_xydata() == pytest.approx(np.array([[0.55, 0], [0.7, 1], [0.9, 1], [0.95, 0]]))
+    wanted = np.array([[0.55, 0], [0.7, 1], [0.9, 1], [0.95, 0]])
+    assert line.get_xydata() == pytest.approx(wanted)
     assert [t.get_text() for t in ax.texts] == ["1", "1", "1", "1"]
-    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0.5, 0.6, 0.8, 0.9])
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.25] * 4)
+    places = [t.get_position()[0] for t in ax.texts]
+    assert np.diff(places).min() > 0.06 and places == pytest.approx(wanted[:, 0], abs=0.03)  # they do not overlap
     ece = metrics.classification(CONFIDENT, LABELS)["ece"]
     assert ax.get_title() == f"ECE {ece:.3f}"
     (low, high), *_ = (segment[:, 1] for segment in ax.collections[0].get_segments())
@@ -126,10 +127,30 @@ def test_reliability_draws_the_table_with_its_counts_and_errors():
     assert (low, high) == pytest.approx((0, z2 / (1 + z2)))
 
 
+def test_reliability_merges_thin_bins_and_sizes_points_by_count():
+    """Rows in the bins: 3, 3, 40, 30, 4. The thin ones on the left join those on their right, the last its left."""
+    counts, confidence = [3, 3, 40, 30, 4], [0.55, 0.65, 0.75, 0.85, 0.95]
+    p = torch.tensor(confidence).repeat_interleave(torch.tensor(counts))
+    probs, y = torch.stack([p, 1 - p], 1), (torch.arange(80) % 2)
+    ax = credo.plots.reliability(probs, y, axes())
+    line, points = ax.lines[1], ax.collections[1]
+    wanted = [(3 * 0.55 + 3 * 0.65 + 40 * 0.75) / 46, (30 * 0.85 + 4 * 0.95) / 34]
+    assert list(line.get_xdata()) == pytest.approx(wanted)
+    assert list(line.get_ydata()) == pytest.approx([0.5, 0.5])
+    assert [t.get_text() for t in ax.texts] == ["46", "34"]
+    large, small = points.get_sizes()
+    smallest = credo.plots.classes.DOT
+    assert (large - smallest) / (small - smallest) == pytest.approx(46 / 34)
+    apart = credo.plots.reliability(probs, y, axes(), least=3).lines[1]
+    assert list(apart.get_xdata()) == pytest.approx(confidence)
+    with pytest.raises(ValueError, match="least: got 0"):
+        credo.plots.reliability(probs, y, axes(), least=0)
+
+
 def test_reliability_averages_over_draws_and_refuses_what_is_no_probability():
     draws = torch.stack([CONFIDENT, CONFIDENT.flip(1)])  # of which the mean is one half everywhere
-    (bar,) = credo.plots.reliability(draws, LABELS, axes()).patches
-    assert bar.get_height() == 1
+    ax = credo.plots.reliability(draws, LABELS, axes(), least=1)
+    assert ax.lines[1].get_xdata() == pytest.approx([0.5]) and ax.texts[0].get_text() == "4"
     with pytest.raises(ValueError, match="probs"):
         credo.plots.reliability(CONFIDENT * 2, LABELS, axes())
 

@@ -1,0 +1,109 @@
+"""The plot of a regression: predictions, their intervals and the data, along one axis."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyro.distributions as dist
+import torch
+from torch.distributions import constraints
+
+from credo.inference.distributions.summaries import quantiles
+from credo.inference.variational.result import Fit
+from credo.metrics.draws import numbers
+from credo.plots.observations import observations
+from credo.plots.style import FIT, axes, legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CLASSES = (dist.Categorical, dist.OneHotCategorical)
+ROUGH = 0.5  # sds of predictions: the mean distance of neighbours along x; it is 1.1 where x says nothing of them
+CROWD = 500  # points, above which they are paler
+
+
+def predictive(
+    fit: Fit, n: int = 4000, *, x: Any = None, new: Any = None, y: Any = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Posterior predictive mean and 90 % interval of a regression or of counts, with the data, along one axis.
+
+    The legend says which share of the data lies inside. Predictions that depend on x alone are a line and a band;
+    where several covariates matter, each row has a vertical interval.
+
+    fit: a `Fit`. n: number of posterior draws. new: other rows to predict: the arguments of `fit.predict` as a tuple,
+        or one argument, such as a table or X; None takes the rows of the fit. y: shape (N,), the data of the new rows;
+        None draws none. x: shape (N,), the horizontal axis; None takes the first argument if it is one column, else
+        the predicted mean. ax: Axes to draw on; None makes a figure.
+    Raises ValueError unless the model observes one site of real numbers or counts, with one number in each row, and for
+        an x or y that has not one number for each row.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 20)
+    >>> fit = credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=20, compile=False, progress=False)
+    >>> ax = credo.plots.predictive(fit, 200, new=torch.linspace(-2, 2, 9)[:, None], ax=Figure().subplots())
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('x', 'y')
+    """
+    name, truth = _response(fit)
+    given = fit.data if new is None else new if isinstance(new, tuple) else (new,)
+    if new is None and y is not None:
+        raise ValueError("y: the data of the fit are drawn already; y belongs to new=")
+    draws = fit.predict(n, *(() if new is None else given))[name].cpu().double()
+    if new is not None:
+        truth = None if y is None else numbers("y", y)
+    mean, (low, high) = draws.mean(0), quantiles(draws, (0.05, 0.95))
+    column = None if x is not None else _column(given[0], truth, len(mean)) if given else None
+    at = column if column is not None else mean if x is None else numbers("x", x)
+    for label, values in (("x", at), ("y", truth)):
+        if values is not None and values.shape != mean.shape:
+            raise ValueError(f"{label}: got shape {tuple(values.shape)}, wanted {tuple(mean.shape)}, one for each row")
+    at, order = at.double(), at.argsort(stable=True)
+    ax = axes(ax)
+    if len(at) > 1 and (column is not None or all(_is_smooth(line[order]) for line in (mean, low, high))):
+        ax.fill_between(at[order], low[order], high[order], color=FIT, alpha=0.2, lw=0, label="90 % predictive")
+        ax.plot(at[order], mean[order], color=FIT, lw=2, label="mean")
+    else:
+        alpha = max(0.1, min(0.6, 60 / len(at)))
+        ax.vlines(at, low, high, color=FIT, alpha=alpha, lw=1, label="90 % predictive")
+        ax.plot(at[order], mean[order], "_", color=FIT, ms=6, label="mean")
+    if truth is not None:
+        there = truth.isfinite()
+        inside = ((truth >= low) & (truth <= high))[there].double().mean().item()
+        style = {"ms": 4, "alpha": 0.8} if len(at) <= CROWD else {"ms": 3, "alpha": 0.4}
+        label = f"data ({inside:.0%} inside)"
+        ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
+    words = "x" if fit.columns[:1] in ((), (None,)) or column is None else (fit.columns[0] or ["x"])[0]
+    ax.set(xlabel=words if column is not None or x is not None else f"predicted mean of {name}", ylabel=name)
+    legend(ax)
+    return ax
+
+
+def _response(fit: Fit) -> tuple[str, torch.Tensor]:
+    """(name, values) of the observed site; ValueError unless it has a number in each row that is no class."""
+    sites = observations(fit)
+    name, (fn, values) = next(iter(sites.items()))
+    classes = isinstance(fn, CLASSES) or fn.support is constraints.boolean
+    if len(sites) != 1 or values.dim() != 1 or fn.event_shape or classes:
+        raise ValueError(
+            f"predictive: wanted one observed site of shape (N,) with real numbers or counts, got {sorted(sites)}; "
+            f"of classes draw plots.reliability"
+        )
+    return name, values
+
+
+def _column(first: Any, truth: torch.Tensor | None, rows: int) -> torch.Tensor | None:
+    """The first argument as the horizontal axis, if it is one column of numbers that are not the data themselves."""
+    if isinstance(first, pd.DataFrame) and first.shape[1] != 1:
+        return None
+    try:
+        values = numbers("x", first).squeeze(-1) if not isinstance(first, torch.nn.Module) else torch.zeros(0)
+    except ValueError:
+        return None
+    if values.shape != (rows,) or (truth is not None and torch.equal(values.to(truth.dtype), truth)):
+        return None
+    return values.double()
+
+
+def _is_smooth(ordered: torch.Tensor) -> bool:
+    """Whether numbers, in the order of x, look like a function of x."""
+    return bool(ordered.diff().abs().mean() <= ROUGH * ordered.std())

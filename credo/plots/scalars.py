@@ -1,0 +1,104 @@
+"""A forest plot of many scalars, and how scalars are chosen by name."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from credo.plots.style import EXACT, PRIOR, SERIES, axes, legend, shortened, side_by_side
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = ["5%", "50%", "95%"]
+SPREAD = 0.6  # of the distance of two rows, for the intervals of several fits
+
+
+def forest(
+    fit: Any,
+    names: str | Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+    *,
+    sort: bool = False,
+    most: int = 40,
+) -> "Axes":
+    """The 90 % interval and the median of every scalar, a row for each: of one fit, or of several side by side.
+
+    fit: a `Fit`, an `Exact`, a `Reference`, or a table from their `summary()`; or several: {label: one of these}, or a
+        list. An exact posterior and a reference are black.
+    names: sites ("b"), or scalars as the summary names them ("b[0]"); None takes all. most: rows that are drawn; the
+        label of the axis says how many there are. sort: by the median of the first fit, the largest on top; otherwise
+        they have the order of the summary.
+    ax: Axes to draw on; None makes a figure, as high as the rows need.
+    Raises ValueError for a name that is no site and no scalar, and for a table without the columns 5%, 50%, 95%.
+
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 20)[:, None]
+    >>> fit = credo.fit(pair.model, None, x, 2 * x[:, 0])
+    >>> ax = credo.plots.forest(fit, ax=Figure().subplots())
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['theta[0]', 'b']
+    """
+    given = side_by_side("forest", fit)
+    tables = {label: _table(label, one)[COLUMNS].astype(float) for label, one in given.items()}
+    first = next(iter(tables.values()))
+    every = list(dict.fromkeys(row for table in tables.values() for row in table.index))
+    rows = chosen(every, names)
+    if sort:
+        rows = sorted(rows, key=lambda row: -first["50%"].get(row, float("-inf")))
+    shown = rows[: at_least_one("most", most)]
+    ax = axes(ax, (6, 0.9 + 0.27 * max(3, len(shown) * max(1, 0.55 * len(tables)))))
+    for i, ((label, table), color) in enumerate(zip(tables.items(), SERIES, strict=False)):
+        color = EXACT if type(given[label]).__name__ in ("Exact", "Reference") else color
+        low, middle, high = table.reindex(shown).to_numpy().T
+        at = [row + SPREAD * ((i + 0.5) / len(tables) - 0.5) for row in range(len(shown))]
+        ax.hlines(at, low, high, color=color, lw=2, alpha=0.7)
+        ax.plot(middle, at, "o", ms=5, color=color, label=label)
+    ax.set_yticks(range(len(shown)), [shortened(row) for row in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
+    ax.set_xlabel("median and 90 % interval" + (f" ({len(shown)} of {len(rows):,} scalars)" if shown != rows else ""))
+    if len(tables) > 1:
+        legend(ax)
+    return ax
+
+
+def chosen(every: Sequence[str], names: str | Iterable[str] | None) -> list[str]:
+    """The scalars among these that the names choose, in the order of the names: b is b, b[0], b[1], ...
+
+    Raises ValueError for a name that chooses none.
+    """
+    if names is None:
+        return list(every)
+    found: dict[str, None] = {}
+    for name in [names] if isinstance(names, str) else names:
+        some = [row for row in every if row == name or row.split("[")[0] == name]
+        if not some:
+            known = list(dict.fromkeys(row.split("[")[0] for row in every))
+            close = get_close_matches(str(name), [*known, *every], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"names: {name!r} is no site and no scalar{hint} The sites are {', '.join(known[:20])}")
+        found |= dict.fromkeys(some)
+    return list(found)
+
+
+def _table(label: str, one: Any) -> pd.DataFrame:
+    table = one if isinstance(one, pd.DataFrame) else one.summary() if hasattr(one, "summary") else None
+    if table is None or not set(COLUMNS) <= set(table.columns):
+        got = type(one).__name__ if table is None else f"a table with the columns {', '.join(map(str, table.columns))}"
+        raise ValueError(
+            f"forest: {label}: got {got}, wanted a Fit, an Exact, a Reference, or the table of their summary(); "
+            f"plots.intervals draws the table of credo.compare"
+        )
+    return table
+
+
+def at_least_one(name: str, count: int) -> int:
+    """The count; ValueError for less than one."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}: got {count!r}, wanted a whole number, at least 1")
+    return count
