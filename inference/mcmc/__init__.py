@@ -10,7 +10,6 @@ Files, in the order in which to read them:
     chains.py      several chains at a time, their gradients taken together
     looks.py       ends a run whose draws cannot become reliable
     diagnostics.py R-hat, effective sample size, Monte Carlo errors
-    source.py      the draws with their model, as an approximation
     result.py      the draws, and the error of chains that disagree
 
 Other rooms call: `reference`, `Reference`, `UnreliableReference`.

@@ -18,6 +18,7 @@ from ..gaussian.density import Density, prepared
 from ..inputs.arguments import arguments, whole_number
 from ..inputs.call import by_name
 from ..pair.pair import Program
+from ..posterior.source import Source
 from ..runtime.defaults import CPU, choose_device, default_dtype
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.state import entered, snapshot
@@ -25,7 +26,6 @@ from .chains import Chain, begin, sampling, together, warm_up
 from .looks import fails, looks, stuck
 from .potential import CHECKS, Scores, agrees, recorded
 from .result import Reference, UnreliableReference
-from .source import Source
 from .starts import Starts, starts
 
 FEWEST = 4  # draws of each chain that the diagnostics need

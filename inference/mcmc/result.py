@@ -13,9 +13,9 @@ from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
 from ..inputs.arguments import number_of_draws
 from ..posterior.coords import labels_of
 from ..posterior.predict import predict
+from ..posterior.source import DrawsOfModel, Source, as_approximation
 from ..runtime.defaults import default_dtype
 from .diagnostics import Mixing, mixing
-from .source import DrawsOfModel, Source, as_approximation
 
 RHAT, ESS, DIVERGENT = (
     1.01,

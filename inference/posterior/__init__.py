@@ -25,6 +25,7 @@ Files, in the order in which to read them:
     agreement.py      what the runs of several seeds found, side by side
     verdict.py        whether an approximation can be trusted, in one line
     weighted_guide.py weighted draws as a guide
+    source.py         draws with their model and data, as an approximation
 
 Other rooms call: `predict`, `log_likelihood`, `marginals`, `dims_and_coords`, `labels_of`.
 """

@@ -12,9 +12,9 @@ import torch
 
 from ..inputs.labels import Labels
 from ..pair.pair import Summed
-from ..posterior.sample import sample
-from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.state import State
+from .sample import sample
+from .weighted_guide import WeightedGuide
 
 
 class Source(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.mcmc.source import Source, as_approximation
+from credo.inference.posterior.source import Source, as_approximation
 from credo.inference.runtime.state import new_state
 
 G = torch.Generator().manual_seed(0)
