@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from .aot import RULES, CompiledInputs, split_flat
+from .aot import RULES, CompiledInputs
 from .replay import Replay
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # their names in the state of Adam
@@ -51,7 +52,7 @@ def read_state(replay: Replay, flat: bool) -> CompiledInputs:
     recorded, inputs, _ = replay
     parts, used = updated_tensors(replay), replay.updated
     if flat:
-        parts = [[torch.cat([t.flatten() for t in part])] for part in parts]
+        parts = [[_flatten_dense_tensors(part)] for part in parts]
     parts += [[]] * (3 - len(parts))
     leaves, first, second = parts
     return CompiledInputs(
@@ -81,10 +82,14 @@ def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> No
     if flat:
         now = filter(None, (x.leaves, x.first, x.second))
         for part, (new,) in zip(updated_tensors(replay), now, strict=True):
-            torch._foreach_copy_(part, split_flat(new, (p.shape for p in used)))
-    for p in used:
-        if "step" in optimiser.state[p]:
-            optimiser.state[p]["step"] += steps
+            torch._foreach_copy_(part, _unflatten_dense_tensors(new, part))
+    states = [optimiser.state[p] for p in used]
+    ages = [state["step"] for state in states if isinstance(state.get("step"), torch.Tensor)]
+    if ages:  # at once: a run with a callback comes here often
+        torch._foreach_add_(ages, steps)
+    for state in states:
+        if "step" in state and not isinstance(state["step"], torch.Tensor):
+            state["step"] += steps
     for group in optimiser.param_groups:
         group["lr"] *= group.get("lrd", 1.0) ** steps
 
