@@ -6,10 +6,12 @@ A posterior with several modes has several fits, and which of them a run finds d
 """
 
 import dataclasses
+import functools
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,8 +23,10 @@ from ..runtime.traced import first_line
 from ..variational.interrupts import interruptible
 from ..variational.result import Diverged, Fit
 from .evidence import log_weights_of
+from .processes import Failed, cores, in_processes
 
 MOST = 1000  # seeds
+LONG = 3.0  # seconds of CPU of the first fit, from which the others run in processes of their own
 FIRST, FEWEST, DRAWS = 64, 8, 4096  # draws of an ELBO: in the first part, of much data, and at most
 NUMBERS = 2**26  # of the data, counted once for each draw
 KNOWN, SHARE = 0.01, 0.05  # nats, and share of a difference, to which it is wanted
@@ -47,42 +51,87 @@ def seeds_of(seeds: Any, seed: int) -> tuple[int, ...]:
     return found
 
 
-def best_of(fit: Callable[[int], Fit], seeds: tuple[int, ...], warned: list[str]) -> Fit:
+class Outcome(NamedTuple):
+    """What came of one seed: a fit, or the words of an error after so many steps; and its warnings."""
+
+    fit: Fit | None
+    words: str
+    steps: int
+    warnings: list[str]
+    error: Exception | None = None  # None of another process
+
+
+def best_of(fit: Callable[..., Fit], seeds: tuple[int, ...], warned: list[str], apart: bool = True) -> Fit:
     """The fit with the largest ELBO among those of the seeds; `fit.seeds` compares it with the others.
 
-    fit: of one seed. warned: gets the warnings of the best fit, and those of seeds that failed. A closed form is the
-    same for every seed, and is found once. A run that diverges, or meets an error of numbers after another has ended,
-    is noted in the table. Ctrl-C ends with the fits so far. Raises what the first seed raises, if all fail.
+    fit: fit(seed=...) is that of one seed, progress=False shows no progress. warned: gets the warnings of the best
+    fit, and those of seeds that failed. apart: whether fits may run in processes of their own, which pays where one
+    takes seconds: the library that the first one compiled serves the others.
+    A closed form is the same for every seed, and is found once. A seed that fails is noted in the table. Ctrl-C ends
+    with the fits so far. Raises what the first seed raises, unless it diverges and another does not.
     """
-    fits: dict[int, Fit] = {}
-    failed: dict[int, Exception] = {}
-    heard: dict[int, list[str]] = {}
-    for seed in seeds:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                fits[seed] = fit(seed)
-            except KeyboardInterrupt:  # between two fits
-                if not fits:
-                    raise
-                break
-            except (ArithmeticError, RuntimeError, ValueError) as error:
-                if not fits and not isinstance(error, Diverged):
-                    raise
-                failed[seed] = error
-        heard[seed] = [str(each.message) for each in caught]
-        if seed in fits and (fits[seed].method == "exact" or fits[seed].stopped.startswith("interrupted")):
-            break
-    if not fits:
-        raise failed[seeds[0]]
+    begun = time.process_time()
+    first, *rest = seeds
+    found = {first: _outcome(fit, first)}
+    error = found[first].error
+    if error is not None and not isinstance(error, Diverged):
+        raise error
+    known = found[first].fit or getattr(error, "fit", None)
+    if not _is_last(found[first]):
+        if apart and known is not None and cores() > 1 and time.process_time() - begun > LONG:
+            found |= _apart(fit, rest, known)
+        else:
+            for seed in rest:
+                try:
+                    found[seed] = _outcome(fit, seed)
+                except KeyboardInterrupt:  # between two fits
+                    break
+                if _is_last(found[seed]):
+                    break
+    fits = {seed: each.fit for seed, each in found.items() if each.fit is not None}
+    failed = {seed: each for seed, each in found.items() if each.fit is None}
+    if not fits and error is not None:
+        raise error
     with interruptible():  # Ctrl-C waits: what is left is short
         best, agreement = _compared(fits, failed, seeds)
-    warned += heard[best.seed] + [f"seed {s} failed: {_words(error)}" for s, error in failed.items()]
+    warned += found[best.seed].warnings + [f"seed {seed} failed: {each.words}" for seed, each in failed.items()]
     return _with_agreement(best, agreement)
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+def _outcome(fit: Callable[..., Fit], seed: int) -> Outcome:
+    found, failed = None, None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = fit(seed=seed)
+        except Exception as error:  # of the user's program too, at draws that other seeds have not met
+            failed = error
+    words = "" if failed is None else f"{type(failed).__name__}: {first_line(failed)}"
+    steps = len(getattr(found or getattr(failed, "fit", None), "losses", ()))
+    return Outcome(found, words, steps, [str(each.message) for each in caught], failed)
+
+
+def _apart(fit: Callable[..., Fit], seeds: list[int], first: Fit) -> dict[int, Outcome]:
+    """The same in processes. The data is that of the first fit, and is not sent."""
+
+    def one(seed: int) -> Outcome:
+        outcome = _outcome(functools.partial(fit, progress=False), seed)
+        sent = None if outcome.fit is None else dataclasses.replace(outcome.fit, data=())
+        return outcome._replace(fit=sent, error=None)
+
+    found = {}
+    for seed, came in in_processes(one, seeds).items():
+        if isinstance(came, Failed):
+            found[seed] = _outcome(fit, seed) if came.again else Outcome(None, came.words, 0, [])
+        else:
+            back = None if came.fit is None else dataclasses.replace(came.fit, data=first.data)
+            found[seed] = came._replace(fit=back)
+    return found
+
+
+def _is_last(outcome: Outcome) -> bool:
+    """Whether no other seed is to be tried: a closed form is the same for all, and Ctrl-C ends them all."""
+    return outcome.fit is not None and (outcome.fit.method == "exact" or outcome.fit.stopped.startswith("interrupted"))
 
 
 def _with_agreement(best: Fit, agreement: Agreement) -> Fit:
@@ -92,14 +141,10 @@ def _with_agreement(best: Fit, agreement: Agreement) -> Fit:
     return dataclasses.replace(best, agreement=agreement, verdict=verdict)
 
 
-def _compared(fits: dict[int, Fit], failed: dict[int, Exception], seeds: tuple[int, ...]) -> tuple[Fit, Agreement]:
+def _compared(fits: dict[int, Fit], failed: dict[int, Outcome], seeds: tuple[int, ...]) -> tuple[Fit, Agreement]:
     """(the best fit, all of them beside it)."""
     weights = elbos(list(fits.values()))
-    means = weights.mean(1).nan_to_num(nan=-math.inf)
-    if means.isfinite().any():
-        best = list(fits)[int(means.argmax())]
-    else:  # no ELBO can be taken: by the losses
-        best = min(fits, key=lambda s: (fits[s].final_loss if fits[s].losses else math.inf, s))
+    best = list(fits)[int(weights.mean(1).nan_to_num(nan=-math.inf).argmax())]
     moments = {s: means_and_sds(fit, MOMENTS, 0) for s, fit in fits.items()}
     runs = []
     for s, (row, fit) in zip(fits, zip(weights, fits.values(), strict=True), strict=True):
@@ -119,15 +164,16 @@ def _compared(fits: dict[int, Fit], failed: dict[int, Exception], seeds: tuple[i
             )
         )
     same = [runs[0]._replace(seed=s) for s in seeds if fits[best].method == "exact" and s not in fits]
-    lost = [SeedRun(s, *([math.nan] * 4), _steps(error), False, "no", _words(error), {}) for s, error in failed.items()]
+    nan = math.nan
+    lost = [SeedRun(s, nan, nan, nan, nan, each.steps, False, "no", each.words, {}) for s, each in failed.items()]
     place = {s: i for i, s in enumerate(seeds)}
     latents = sum(mean.numel() for mean, _ in moments[best].values())
     return fits[best], Agreement(tuple(sorted([*runs, *same, *lost], key=lambda r: place[r.seed])), best, latents)
 
 
 def elbos(fits: list[Fit]) -> torch.Tensor:
-    """log p(data, z) - log q(z) at draws of each fit that share their noise, shape (S, n), nats; rows of NaN where
-    a fit has none.
+    """log p(data, z) - log q(z) at draws of each fit that share their noise, shape (S, n), nats. Where the program
+    fails at a draw, minus the last losses of the fit are in their place.
 
     Draws are added until each difference to the best is known to KNOWN nats, or to SHARE of it.
     """
@@ -148,7 +194,7 @@ def _weights(fit: Fit, n: int, seed: int) -> torch.Tensor:
     try:
         return log_weights_of(fit, n, seed)
     except (ArithmeticError, RuntimeError, ValueError):  # of the user's program, at some draw
-        return torch.full((n,), math.nan, dtype=torch.float64)
+        return torch.full((n,), -fit.final_loss, dtype=torch.float64)
 
 
 def _distances(
@@ -166,8 +212,3 @@ def _distances(
 
 def _error(draws: torch.Tensor) -> float:
     return (draws.std() / len(draws) ** 0.5).item() if len(draws) > 1 else math.nan
-
-
-def _steps(error: Exception) -> int:
-    fit = getattr(error, "fit", None)
-    return 0 if fit is None else len(fit.losses)

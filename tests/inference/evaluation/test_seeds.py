@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import credo
+from credo.inference.evaluation.processes import cores
 from credo.inference.evaluation.seeds import elbos, seeds_of
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
@@ -119,6 +120,40 @@ def test_a_seed_that_diverges_is_noted_and_another_is_returned():
     seeds = [int(s) for s in fit.seeds.index[failed]]
     with pytest.raises(credo.Diverged):
         credo.fit(ends_at_30, guide, X, seeds=seeds, lr=1.0, **ALONE)
+
+
+@pytest.mark.skipif(cores() == 1, reason="processes cannot be forked, or there is one core")
+def test_fits_in_processes_are_those_of_one_after_another(monkeypatch):
+    """Of a notebook's functions: a closure and a network in the data; also the table and the warnings are the same."""
+    net = torch.nn.Linear(1, 1, bias=False)
+
+    def network(net, x, scale=3.0):
+        pyro.module("net", net)
+        mixture(net(x[:, None])[:, 0] * scale)
+
+    found = {}
+    for name, long in (("processes", 0.0), ("one after another", math.inf)):
+        monkeypatch.setattr("credo.inference.evaluation.seeds.LONG", long)
+        fit = credo.fit(network, "map", net, X, seeds=3, **ALONE)
+        assert fit.data[0] is net and fit.model is network and len(fit.predict(2, net, X[:5])) > 0
+        found[name] = fit
+    one, two = found.values()
+    assert one.seed == two.seed and one.losses == two.losses
+    assert one.seeds.drop(columns="stopped").equals(two.seeds.drop(columns="stopped"))
+
+
+@pytest.mark.skipif(cores() == 1, reason="processes cannot be forked, or there is one core")
+def test_a_seed_that_fails_in_a_process_is_noted_too(monkeypatch):
+    monkeypatch.setattr("credo.inference.evaluation.seeds.LONG", 0.0)
+
+    def fails(x):
+        if torch.initial_seed() == 2:
+            raise TypeError("mine")
+        model(x)
+
+    with pytest.warns(UserWarning, match="seed 2 failed: TypeError: mine"):
+        fit = credo.fit(fails, "mean_field", X[:4], seeds=3, lr=0.021, **ALONE)
+    assert list(fit.seeds["ELBO"].isna()) == [False, False, True]
 
 
 def test_warnings_come_once_at_the_users_line():
