@@ -38,6 +38,7 @@ _MODULE_OF = {
     "fit": "credo.inference.evaluation.fit",
     "gaussian_conditional": "credo.inference.distributions.gaussian",
     "load": "credo.pairs",
+    "load_fit": "credo.inference.evaluation.load",
     "log_likelihood": "credo.inference.posterior.likelihood",
     "metrics": "credo.metrics",
     "names": "credo.pairs",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo.inference.evaluation.compare import compare as compare
     from credo.inference.evaluation.fit import fit as fit
     from credo.inference.evaluation.fit import plan as plan
+    from credo.inference.evaluation.load import load_fit as load_fit
     from credo.inference.exact.closed_form import Exact as Exact
     from credo.inference.exact.closed_form import exact as exact
     from credo.inference.exact.no_closed_form import NoClosedForm as NoClosedForm

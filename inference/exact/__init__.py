@@ -17,14 +17,14 @@ Files, in the order in which to read them:
     gaussian.py        jointly Gaussian latents
     normal_gamma.py    normal-gamma and normal-inverse-gamma
     finite.py          finite latents alone
-    mixture.py         a few finite latents with continuous latents
+    mixture.py         a few finite latents with continuous latents; all latents as one multivariate normal
     search.py          the posterior and log p(data), sought, checked, and put together over finite latents
     points.py          the points at which a result is checked
     proof.py           the check: log p(data, z) - log q(z) is constant
     refusal.py         the site that has no closed form
-    joint_normal.py    all latents as one multivariate normal
     marginals.py       the marginals of each site
     predict.py         posterior predictive draws
+    saved.py           a posterior as data for a file, and back
 
 Other rooms call: `exact`, `Exact`, `NoClosedForm`.
 """

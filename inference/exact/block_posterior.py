@@ -21,6 +21,12 @@ class BlockPosterior(NamedTuple):
     sample_wider: Callable[[float], dict[str, torch.Tensor]]  # one draw of the family, this many times as wide
     gaussian: Callable[[], tuple[torch.Tensor, torch.Tensor] | None] = lambda: None
     """Mean (D,) and covariance (D, D) of all numbers, site after site; None unless they are jointly normal."""
+    made: tuple[Callable[..., Any], tuple[Any, ...]] | None = None  # a function that makes it, of data alone
+
+    def __reduce__(self) -> Any:
+        """It is stored as what makes it."""
+        assert self.made is not None
+        return self.made
 
 
 class Candidate(NamedTuple):

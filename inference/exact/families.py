@@ -58,6 +58,9 @@ GAMMAS = {  # by the power p for which z^p is a gamma
 }
 
 
+FAMILIES = {family.name: family for family in (NORMAL, BETA, DIRICHLET, *GAMMAS.values())}
+
+
 def families_on(support: str) -> tuple[Family, ...]:
     """The families with this support; NORMAL stands for a bijection of a normal."""
     return {POSITIVE: (*GAMMAS.values(), NORMAL), INTERVAL: (BETA, NORMAL), SIMPLEX: (DIRICHLET,)}.get(
@@ -119,8 +122,18 @@ def family_candidate(fit: Match, block: Block, coordinates: Coordinates) -> Cand
     parameters = f"parameters from {low:.4g} to {high:.4g}"
     posterior = None
     if all((t > 0).all() and t.isfinite().all() for t in (a, b)):
-        posterior = _posterior(fit.family, v, a, b, lambda values: kernel(coordinates.flat_of(values, [v.name]))[1])
+        made = (family_posterior, (fit.family.name, fit.a, fit.b, block, coordinates))
+        posterior = _posterior(
+            fit.family, v, a, b, lambda values: kernel(coordinates.flat_of(values, [v.name]))[1], made
+        )
     return Candidate(fit.family.name, block.sites, kernel, posterior, parameters)
+
+
+def family_posterior(
+    family: str, a: torch.Tensor, b: torch.Tensor, block: Block, coordinates: Coordinates
+) -> BlockPosterior | None:
+    """The posterior of a `family_candidate`, by the name of the family and its parameters (R, k)."""
+    return family_candidate(Match(FAMILIES[family], a, b, 0.0), block, coordinates).posterior
 
 
 def _in_site_order(t: torch.Tensor, block: Block, v: Variable) -> torch.Tensor:
@@ -131,7 +144,7 @@ def _in_site_order(t: torch.Tensor, block: Block, v: Variable) -> torch.Tensor:
 
 
 def _posterior(
-    family: Family, v: Variable, a: torch.Tensor, b: torch.Tensor, magnitude: Callable[[Values], float]
+    family: Family, v: Variable, a: torch.Tensor, b: torch.Tensor, magnitude: Callable[[Values], float], made: Any
 ) -> BlockPosterior:
     def make(width: float) -> Any:
         one, two = a / width**2, b / width**2
@@ -150,4 +163,5 @@ def _posterior(
         magnitude=magnitude,
         sample=lambda n: {v.name: q.sample((n,))},
         sample_wider=lambda width: {v.name: make(width).sample()},
+        made=made,
     )

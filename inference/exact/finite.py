@@ -49,6 +49,26 @@ class Eliminated(NamedTuple):
     table: torch.Tensor  # log densities
 
 
+class Letters(NamedTuple):
+    """How a latent stands in the tables."""
+
+    letter: str  # of the latent
+    dims: dict[int, str]  # {dimension of its values: letter}
+    plates: dict[str, int]  # {letter of a plate: its dimension}
+    shape: torch.Size  # of its plates
+
+
+class Factors(NamedTuple):
+    """All that the posterior of finite latents is made of."""
+
+    sites: dict[str, Letters]
+    values: dict[str, torch.Tensor]  # {site: its values (K, *event)}
+    tables: tuple[Eliminated, ...]  # of each site of the model
+    steps: tuple[Eliminated, ...]  # in the order of elimination
+    log_evidence: torch.Tensor  # nats
+    marginals: dict[str, Any]
+
+
 def eliminate(f: LogJoint, inspection: Inspection) -> tuple[BlockPosterior, float]:
     """(the posterior of all finite sites, log p(data) in nats), for a model without other latents.
 
@@ -76,18 +96,41 @@ def eliminate(f: LogJoint, inspection: Inspection) -> tuple[BlockPosterior, floa
         if (off := (p.sum(0) - 1).abs().max().item()) > 1e-9:
             raise NoClosedForm(f"site {name!r}: its probabilities add up to 1 only within {off:.3g}")
         marginals[name] = finite_marginal(fn, values[name], p.reshape(len(values[name]), *fn.batch_shape))
-    steps = [Eliminated(letter, table._pyro_dims, table.detach()) for letter, table in joined]
+    factors = Factors(
+        sites={name: _letters(tables.trace, name, inspection) for name in tables.phi},
+        values=values,
+        tables=tuple(Eliminated("", table._pyro_dims, table.detach()) for table in tables.tables.values()),
+        steps=tuple(Eliminated(letter, table._pyro_dims, table.detach()) for letter, table in joined),
+        log_evidence=log_evidence.detach(),
+        marginals={name: marginals[name] for name in inspection.finite},
+    )
+    posterior = finite_posterior(factors)
     with torch.no_grad():
-        posterior = BlockPosterior(
-            family="finite",
-            marginals={name: marginals[name] for name in inspection.finite},
-            log_prob=lambda z: _log_joint_at(tables, z, values) - log_evidence.detach(),
-            magnitude=lambda z: 0.0,
-            sample=lambda n: _draw(n, tables, steps, values, inspection),
-            sample_wider=lambda width: {name: z[0] for name, z in _draw(1, tables, steps, values, inspection).items()},
-        )
         _check(f, posterior, log_evidence.item(), inspection)
     return posterior, log_evidence.item()
+
+
+def finite_posterior(factors: Factors) -> BlockPosterior:
+    """The posterior that the tables of an elimination are."""
+    return BlockPosterior(
+        family="finite",
+        marginals=factors.marginals,
+        log_prob=lambda z: _log_joint_at(factors, z) - factors.log_evidence,
+        magnitude=lambda z: 0.0,
+        sample=lambda n: _draw(n, factors),
+        sample_wider=lambda width: {name: z[0] for name, z in _draw(1, factors).items()},
+        made=(finite_posterior, (factors,)),
+    )
+
+
+def _letters(trace: poutine.Trace, name: str, inspection: Inspection) -> Letters:
+    node: Site = trace.nodes[name]
+    return Letters(
+        letter=node["infer"]["_enumerate_symbol"],
+        dims=dict(node["infer"]["_dim_to_symbol"]),
+        plates={trace.plate_to_symbol[p.name]: p.dim for p in node["cond_indep_stack"] if p.vectorized},
+        shape=torch.Size(inspection.finite[name]["fn"].batch_shape),  # a tuple, where Pyro has expanded the site
+    )
 
 
 def _tables(f: LogJoint, summed: Summed) -> Tables:
@@ -138,12 +181,10 @@ def _summed(tabled: Tables) -> tuple[torch.Tensor, list[tuple[str, Any]]]:
     return total, ring.joined
 
 
-def _draw(
-    n: int, tables: Tables, steps: list[Eliminated], values: dict[str, torch.Tensor], inspection: Inspection
-) -> Draws:
+def _draw(n: int, factors: Factors) -> Draws:
     """n joint draws of the finite sites, {site: (n, *shape)}."""
     drawn: dict[str, tuple[torch.Tensor, list[str]]] = {}  # letter -> (indices (n, *plates), plates)
-    for letter, dims, table in reversed(steps):
+    for letter, dims, table in reversed(factors.steps):
         others = [d for d in dims if d in drawn]
         plates = [d for d in dims if d not in drawn and d != letter]
         size = dict(zip(dims, table.shape, strict=True))
@@ -153,19 +194,17 @@ def _draw(
         logits = table.permute([dims.index(d) for d in (*others, *plates, letter)])[tuple(index)]
         drawn[letter] = (dist.Categorical(logits=logits.expand(n, *[size[p] for p in plates], -1)).sample(), plates)
     result = {}
-    for name, site in inspection.finite.items():
-        node: Site = tables.trace.nodes[name]
-        which, plates = drawn[node["infer"]["_enumerate_symbol"]]
-        depth = {tables.trace.plate_to_symbol[p.name]: p.dim for p in node["cond_indep_stack"] if p.vectorized}
+    for name in factors.marginals:
+        letter, _, depth, shape = factors.sites[name]
+        which, plates = drawn[letter]
         order = sorted(range(len(plates)), key=lambda i: depth[plates[i]])
-        shape = torch.Size(site["fn"].batch_shape)  # a tuple, where Pyro has expanded the site
         if which.numel() != n * shape.numel():
             raise NoClosedForm(
                 f"site {name!r}: a site outside of its plate depends on all its {shape.numel()} rows, "
                 f"which cannot be enumerated apart"
             )
         which = which.permute(0, *(1 + i for i in order)).reshape(n, *shape)
-        result[name] = values[name][which]
+        result[name] = factors.values[name][which]
     return result
 
 
@@ -179,19 +218,20 @@ def _aligned(drawn: tuple[torch.Tensor, list[str]], plates: list[str]) -> torch.
     return index
 
 
-def _log_joint_at(tables: Tables, z: Values, values: dict[str, torch.Tensor]) -> torch.Tensor:
+def _log_joint_at(factors: Factors, z: Values) -> torch.Tensor:
     """log p(data, z), nats, looked up in the tables."""
-    nodes: dict[str, Site] = dict(tables.trace.nodes)
     total = torch.zeros((), dtype=torch.float64)
-    indices = {}
-    for name in tables.phi:
-        infer = nodes[name]["infer"]
-        indices[infer["_enumerate_symbol"]] = packed.pack(index_of(z[name], values[name]), infer["_dim_to_symbol"])
-    for table in tables.tables.values():
+    indices = {
+        site.letter: packed.pack(index_of(z[name], factors.values[name]), site.dims)
+        for name, site in factors.sites.items()
+    }
+    for _, dims, table in factors.tables:
+        table = table.clone()
+        table._pyro_dims = dims  # type: ignore[attr-defined]
         for letter, index in indices.items():
-            if letter in table._pyro_dims:
+            if letter in table._pyro_dims:  # type: ignore[attr-defined]
                 table = packed.gather(table, index, letter)
-        total = total + table.detach().sum()
+        total = total + table.sum()
     return total
 
 

@@ -118,9 +118,15 @@ def gaussian_candidate(
         magnitude=lambda values: kernel(coordinates.flat_of(values, block.sites))[1],
         sample=lambda n: draw(n, 1.0),
         sample_wider=lambda width: {name: z[0] for name, z in draw(1, width).items()},
+        made=(gaussian_posterior, (block, coordinates, newton)),
         gaussian=lambda: _mean_and_covariance(block, mu, covariance, variables),
     )
     return Candidate(family, block.sites, kernel, posterior, "")
+
+
+def gaussian_posterior(block: Block, coordinates: Coordinates, newton: Newton) -> BlockPosterior | None:
+    """The posterior of a `gaussian_candidate` without a tilt."""
+    return gaussian_candidate(block, coordinates, newton).posterior
 
 
 def _mean_and_covariance(

@@ -1,10 +1,13 @@
 """A few finite latents beside continuous ones: one closed form for each of their joint values, weighted by evidence.
 
 p(z, theta | data) = sum_k w_k [z = z_k] q_k(theta),     w_k = p(data, z_k) / sum_j p(data, z_j)
+
+Without finite latents there is one component. Where its blocks are normal, all latents are jointly so: cov(z_i, z_j) =
+0 for sites of different blocks.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
@@ -89,6 +92,26 @@ def log_prob(components: Sequence[Component], values: Values) -> torch.Tensor:
         if all(torch.equal(values[name], value) for name, value in c.held.items()):
             return c.log_prob(values)
     return torch.tensor(-math.inf, dtype=torch.float64)
+
+
+def joint(marginals: Mapping[str, Any], components: Sequence[Component]) -> Any:
+    """The joint distribution of all latents: the marginal of a single site, one MultivariateNormal, or None."""
+    if len(marginals) == 1:
+        return next(iter(marginals.values()))
+    if len(components) != 1 or not marginals:
+        return None
+    parts = [(list(block.marginals), block.gaussian()) for block in components[0].blocks]
+    start, places = 0, {}
+    for name, fn in marginals.items():
+        places[name] = torch.arange(start, start + fn.mean.numel())
+        start += fn.mean.numel()
+    mean, covariance = torch.zeros(start, dtype=torch.float64), torch.zeros(start, start, dtype=torch.float64)
+    for names, part in parts:
+        if part is None:
+            return None
+        at = torch.cat([places[name] for name in names])
+        mean[at], covariance[at[:, None], at] = part
+    return dist.MultivariateNormal(mean, covariance)
 
 
 def mixture_marginals(components: Sequence[Component], inspection: Inspection) -> dict[str, Any]:

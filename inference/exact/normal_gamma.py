@@ -73,13 +73,13 @@ def normal_gamma_candidate(problem: Problem, x: torch.Tensor, block: Block) -> C
         good = (fit.a > 0) & (fit.b > 0)
         x[xi_at] = torch.where(good, (fit.a / fit.b).log() / power, xi)
     assert fit is not None and m is not None and V is not None
-    return _candidate(block, problem.coordinates, NormalGamma(power, fit.a - k / 2, fit.b, m, V), u_at, xi_at)
+    return candidate(block, problem.coordinates, NormalGamma(power, fit.a - k / 2, fit.b, m, V), u_at, xi_at)
 
 
-def _candidate(
+def candidate(
     block: Block, coordinates: Coordinates, parameters: NormalGamma, u_at: torch.Tensor, xi_at: torch.Tensor
 ) -> Candidate:
-    """u_at (R, k), xi_at (R,): the indices of u and xi in x."""
+    """The candidate with these parameters. u_at (R, k), xi_at (R,): the indices of u and xi in x."""
     power, a, b, m, V = parameters
     variables = [coordinates.variables[name] for name in block.sites]
     k = m.shape[1]
@@ -140,5 +140,13 @@ def _candidate(
         magnitude=lambda values: kernel(coordinates.flat_of(values, block.sites))[1],
         sample=lambda n: draw(n, 1.0),
         sample_wider=lambda width: {name: z[0] for name, z in draw(1, width).items()},
+        made=(normal_gamma_posterior, (block, coordinates, parameters, u_at, xi_at)),
     )
     return Candidate(family, block.sites, kernel, posterior, "")
+
+
+def normal_gamma_posterior(
+    block: Block, coordinates: Coordinates, parameters: NormalGamma, u_at: torch.Tensor, xi_at: torch.Tensor
+) -> BlockPosterior | None:
+    """The posterior of a `candidate`."""
+    return candidate(block, coordinates, parameters, u_at, xi_at).posterior

@@ -50,7 +50,7 @@ def predict(
             found = sources(pair, values)
             refuse_missing(pair, values, lambda: list(one_prediction(pair, values, found).drawn.values()))
 
-        def kept(n: int) -> Draws:
+        def kept(begin: int, n: int) -> Draws:
             return {name: value for name, value in latents(n).items() if name in found.kept}
 
         names = argument_names(model, len(values))

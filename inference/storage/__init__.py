@@ -5,6 +5,9 @@ Files, in the order in which to read them:
     laws.py        distributions, transforms and constraints by class and fields
     values.py      values of Python, NumPy and torch as JSON and tensors, and back
     container.py   one file: written atomically, checked by a checksum when it is read
+    states.py      the parameters and networks of a run, and how they are put in place
+    outline.py     data in outline: types, shapes and checksums
+    absent.py      stand-ins for data that a file does not have, and what may be asked without them
 
-Other rooms call: `described`, `restored`, `write`, `read`.
+Other rooms call: `described`, `restored`, `write`, `read`, `parts_of`, `place`, `refuse_without_data`.
 """

@@ -17,20 +17,20 @@ from torch.distributions import Distribution, Transform, constraints, transforms
 from torch.distributions.constraints import Constraint
 from torch.distributions.utils import lazy_property
 
-from ..distributions import transformed
+from ..distributions import finite, transformed
 
 KINDS = (Distribution, Transform, Constraint)
 COMPUTED = {"_inv": None, "_cached_x_y": (None, None)}  # of a transform
 
 
-LIBRARIES = ("torch.distributions.", "pyro.distributions.", transformed.__name__)
+LIBRARIES = ("torch.distributions.", "pyro.distributions.", finite.__name__, transformed.__name__)
 
 
 def _classes() -> Iterator[tuple[str, type]]:
     """(name, class) of all that torch, Pyro and credo define."""
     packages = (torch.distributions, pyro.distributions, pyro.distributions.transforms)
     modules = [m for package in packages for m in vars(package).values() if isinstance(m, ModuleType)]
-    for module in (*modules, *packages, transformed):
+    for module in (*modules, *packages, finite, transformed):
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, KINDS) and value.__module__.startswith(LIBRARIES):
                 yield f"{value.__module__}.{value.__name__}", value

@@ -124,6 +124,13 @@ def restored(json: JSON, tensors: Mapping[str, torch.Tensor], types: Iterable[ty
         raise ValueError(f"no value is described by it: {type(error).__name__}: {error}") from error
 
 
+def device_here(device: torch.device) -> torch.device:
+    """The device itself, or the CPU if this machine does not have it."""
+    module = torch.get_device_module(device)
+    there = module.is_available() and (device.type == "cpu" or (device.index or 0) < module.device_count())
+    return device if there else torch.device("cpu")
+
+
 def _tensor(value: torch.Tensor, tensors: dict[str, torch.Tensor], at: str) -> JSON:
     if value.layout is not torch.strided:
         sparse = value.detach().to_sparse_coo().coalesce()
@@ -203,10 +210,7 @@ def _read_tensor(json: JSON, tensors: Mapping[str, torch.Tensor]) -> torch.Tenso
     if order := json.get("order"):
         read = read.permute(*[order.index(i) for i in range(len(order))])
     if device := json.get("device"):
-        kind = torch.device(device)
-        module = torch.get_device_module(kind)
-        if module.is_available() and (kind.index or 0) < module.device_count():
-            read = read.to(kind)
+        read = read.to(device_here(torch.device(device)))
     if json.get("parameter"):
         return nn.Parameter(read, requires_grad=bool(json.get("grad")))
     return read.requires_grad_(bool(json.get("grad")))

@@ -1,0 +1,121 @@
+"""Stand-ins for data that a file does not have.
+
+A fit that is loaded without its data has stand-ins of their shapes in their place, so that model and guide run: sites,
+plates and shapes are those of the fit. When a fit is saved, its answers are compared with those at the stand-ins: what
+depends on the values of the data is refused afterwards.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .outline import ObjectOf, TensorOf, kept, outline
+
+RATIO = 0.6180339887498949  # stand-ins are multiples of it modulo 1: all different, and inside of most supports
+
+Data = tuple[Any, ...]
+
+
+class Absent(tuple[Any, ...]):
+    """Stand-ins for the data of a fit that was loaded without them.
+
+    free: what can be asked of the fit all the same. file: what the file says of the data, for another file.
+    """
+
+    free: frozenset[str] = frozenset()
+    file: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return "(the data are not in the file)"
+
+
+def stand_in(name: str, wanted: Any, device: torch.device, other: float = 0.0) -> Any:
+    """An argument of this outline: other values in the tensors, the same settings. other: changes the values.
+
+    Raises ValueError for a network or an object, which has to be passed.
+    """
+    if isinstance(wanted, ObjectOf):
+        what = f"the network ({wanted.name})" if wanted.network else f"the {wanted.name}"
+        raise ValueError(
+            f"{name}: no file holds {what} of the fit; pass one of the same kind at its place among the data: "
+            f"credo.load_fit(path, model, guide, *data)"
+        )
+    if isinstance(wanted, TensorOf):
+        dtype = getattr(torch, wanted.dtype)
+        made = torch.zeros(wanted.shape, dtype=dtype)
+        if dtype.is_floating_point and made.numel():
+            numbers = torch.arange(made.numel(), dtype=torch.float64) * RATIO + 0.5 + other
+            made = numbers.remainder(1.0).reshape(wanted.shape).to(dtype)
+        return made.numpy() if wanted.array else made.to(device)
+    if type(wanted) in (list, tuple):
+        return type(wanted)(stand_in(f"{name}[{i}]", part, device, other) for i, part in enumerate(wanted))
+    if type(wanted) is dict:
+        return {key: stand_in(f"{name}[{key!r}]", part, device, other) for key, part in wanted.items()}
+    return wanted
+
+
+def about_data(
+    data: Data,
+    names: Sequence[str],
+    device: torch.device,
+    asked: Mapping[str, Callable[[Data, Data], Any]],
+    with_data: bool,
+) -> dict[str, Any]:
+    """What a file says of the data of a fit: their outlines, the data themselves if asked for, and what is `free`.
+
+    asked: {what: its answer with this data of the fit and these new data}: a table, or a dictionary.
+    """
+    outlines = tuple(outline(value) for value in data)
+    values = tuple(kept(value) for value in data) if with_data else None
+    bare, new = (_stand_ins(data, outlines, names, device, other) for other in (0.0, 0.3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        free = frozenset(what for what, ask in asked.items() if not with_data and _same(ask, data, bare, new))
+    return {"outlines": outlines, "values": values, "free": free}
+
+
+def _stand_ins(data: Data, outlines: Data, names: Sequence[str], device: torch.device, other: float) -> Data:
+    made = []
+    for name, value, one in zip(names, data, outlines, strict=True):
+        try:
+            made.append(stand_in(name, one, device, other))
+        except ValueError:  # a network
+            made.append(value)
+    return tuple(made)
+
+
+def _same(ask: Callable[[Data, Data], Any], data: Data, bare: Data, new: Data) -> bool:
+    """Whether an answer is the same with these data of the fit."""
+    try:
+        one, two = ask(data, new), ask(bare, new)
+    except Exception:  # of the user's program, with data of no meaning
+        return False
+    if isinstance(one, pd.DataFrame):
+        return one.equals(two)
+    return bool(one) and one.keys() == two.keys() and all(_equal(value, two[key]) for key, value in one.items())
+
+
+def _equal(one: Any, two: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return torch.equal(one.nan_to_num(), two.nan_to_num())
+    return bool(one == two)
+
+
+def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
+    """Raises ValueError for what depends on the data of a fit that was loaded without them.
+
+    what: "guide" (draws of its latents), "sample" (of all sites), "summary", "predict" (at new data) or "rows", which
+    are those of the fit.
+    """
+    if isinstance(data, Absent) and what not in data.free:
+        words = {"guide": "draws of the guide depend", "sample": "draws of its sites depend"}
+        words |= {"summary": "its summary depends", "predict": "predictions at new data depend"}
+        words |= {"rows": "what was asked for depends"}
+        raise ValueError(
+            f"this fit was loaded without its data, and {words[what]} on them; pass them, credo.load_fit(path, model, "
+            f"guide, *data), or save the fit with them, fit.save(path, with_data=True)"
+        )

@@ -1,0 +1,138 @@
+"""A fit as data for one file, without pickle: what was found, in full; of model, guide and networks what tells them.
+
+    {"guide": how it is made again, "parts": parameters and weights, "outline": of the data, "pair": its sites, ...}
+
+Programs are the user's code and stay there; `evaluation/load.py` puts the parts into the programs that it is given. The
+data are kept if they are asked for; without them the file says what can be asked of the fit all the same.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+)
+
+from ..estimators.dependencies import Dependencies
+from ..estimators.estimator import Facts
+from ..gaussian.normal_guide import GROUPS, LOW_RANK, AutoNormalOf
+from ..gaussian.psis import Importance
+from ..importance.correction import Correction
+from ..inputs.arguments import gaps_of
+from ..inputs.call import argument_names
+from ..pair.autoguide import Start
+from ..pair.identity import Identity, pair_identity
+from ..pair.mean_field import MeanField
+from ..pair.pair import Summed
+from ..planning.table import Entry
+from ..posterior.approximation import Approximation, pair_of
+from ..posterior.sample import guide_draws
+from ..posterior.verdict import Verdict
+from ..posterior.weighted_guide import WeightedGuide
+from ..runtime.reachable import reachable
+from ..runtime.state import reading
+from ..storage.absent import Absent, about_data
+from ..storage.container import Described, write
+from ..storage.outline import TYPES
+from ..storage.states import Network, Parts, parts_of
+from ..storage.values import described
+
+STORED = (Importance, Verdict, Correction, Summed, Entry, Facts, Dependencies, Network, Parts, *TYPES)
+WORDS = {
+    MeanField: "mean_field",
+    AutoDelta: "map",
+    AutoMultivariateNormal: "full_rank",
+    AutoLowRankMultivariateNormal: "low_rank",
+    AutoLaplaceApproximation: "laplace",
+}  # of the autoguides that credo makes
+OWN, EXACT, WEIGHTED, NORMAL, LAPLACE = "own", "exact", "weighted", "normal", "laplace completed"  # other guides
+APART = ("model", "guide", "data", "state", "plan", "exact")  # fields that are more than a value
+SITES = "sites"  # what a file without data may say of the pair all the same
+DRAWS = 2  # that tell whether answers depend on the data
+
+
+def save(fit: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
+    """Writes a fit to one file; see `Fit.save`."""
+    tensors: dict[str, torch.Tensor] = {}
+    write(path, "fit", fit_as_data(fit, tensors, with_data), tensors)
+
+
+def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> Described:
+    """The description of a fit, whose tensors are added to `tensors`. Raises ValueError for what no file can keep."""
+    made = {
+        "fields": {f.name: getattr(fit, f.name) for f in dataclasses.fields(fit) if f.name not in APART},
+        "plan": {name: value for name, value in fit.plan._asdict().items() if name != "recipe"},
+        "guide": _guide(fit),
+        "parts": parts_of(fit.state),
+        "device": fit.state.device,
+        "data": fit.data.file if isinstance(fit.data, Absent) else data_as_data(fit, with_data),
+    }
+    try:
+        return {key: described(value, tensors, STORED, key) for key, value in made.items()}
+    except TypeError as error:
+        raise ValueError(f"{error}, which a file can keep; pickle or cloudpickle keep objects too") from error
+
+
+def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
+    """What a file says of the data of a fit. with_data: the data themselves, too."""
+    tensor = next((v for v in (*fit.params.values(), *fit.data) if _is_floating(v)), None)
+
+    def of(data: tuple[Any, ...]) -> Any:
+        return dataclasses.replace(fit, data=data)
+
+    asked: dict[str, Callable[[Any, Any], Any]] = {
+        SITES: lambda data, new: words_of(identity_of(of(data))),
+        "guide": lambda data, new: guide_draws(of(data), DRAWS),
+        "sample": lambda data, new: of(data).sample(DRAWS),
+        "summary": lambda data, new: of(data).summary(DRAWS),
+        "predict": lambda data, new: of(data).predict(DRAWS, *new),
+    }
+    names = argument_names(fit.model, len(fit.data))
+    return about_data(fit.data, names, fit.state.device, asked, with_data) | {
+        "dtype": torch.get_default_dtype() if tensor is None else tensor.dtype,
+        "gaps": gaps_of(fit.model, fit.data),
+        "pair": identity_of(fit),
+    }
+
+
+def identity_of(fit: Approximation) -> Identity:
+    """The sites of the pair of a fit on its data, at one draw of the guide."""
+    with reading(fit.state, 0):
+        return pair_identity(pair_of(fit), None)
+
+
+def words_of(identity: Identity) -> dict[str, Any]:
+    """The families and shapes of the sites, without their densities."""
+    return {site: found[0] for site, found in identity.items()}
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _guide(fit: Any) -> dict[str, Any]:
+    """How the guide is made again."""
+    guide = fit.guide
+    made: dict[str, Any] = {"kind": OWN, "class": type(guide).__name__, "name": getattr(guide, "__name__", "")}
+    if isinstance(guide, WeightedGuide):
+        return made | {"kind": WEIGHTED, "values": guide.values, "log_weights": guide.log_weights}
+    if isinstance(guide, AutoNormalOf):
+        names = LOW_RANK if hasattr(guide, "stretch") else (*GROUPS, "at_shared", "at_local")
+        with reading(fit.state, 0):
+            return made | {"kind": NORMAL, "normal": {name: getattr(guide, name).detach() for name in names}}
+    if (
+        isinstance(guide, AutoMultivariateNormal) and "loc" in fit.state.modules[guide]["_buffers"]
+    ):  # see pair/laplace.py
+        return made | {"kind": LAPLACE}
+    if type(guide) in WORDS and any(isinstance(thing, Start) for thing in reachable(vars(guide))):  # made by credo
+        return made | {"kind": WORDS[type(guide)]}
+    if fit.exact is not None:
+        fields = {f.name: getattr(guide, f.name) for f in dataclasses.fields(guide) if f.name != "exact"}
+        return made | {"kind": EXACT, "fields": fields}
+    return made
