@@ -48,16 +48,16 @@ def predictions(
     found: Sources,
     n: int,
     seed: int,
-    latents: Callable[[int], Values],
+    latents: Callable[[int, int], Values],
     options: Memory,
     names: list[str],
     finite: Finite | None = None,
 ) -> Values:
     """n draws at these arguments, {site: (n, *shape of the site)}, or what `options.reduce` makes of them.
 
-    pair: on the data of the fit. latents: returns so many draws of `found.kept`. names: of the arguments. finite: one
-    draw of what finite latents decide that were summed out, given a trace of the others, the arguments of a batch, all
-    batches, and the rows of the batch. Raises ValueError as `find_batches` does.
+    pair: on the data of the fit. latents: the draws from number i on, as many as asked for, of `found.kept`. names: of
+    the arguments. finite: one draw of what finite latents decide that were summed out, given a trace of the others, the
+    arguments of a batch, all batches, and the rows of the batch. Raises ValueError as `find_batches` does.
     """
     result: Whole | Mean | Reduced
     result = Whole(n) if options.reduce is None else Mean(n)
@@ -93,7 +93,13 @@ def _cut_to(kept: Values, pair: Pair, inside: frozenset[str], at: slice) -> Valu
 
 
 def _continued(
-    pair: Pair, values: tuple[Any, ...], found: Sources, rows: RowBatches, latents: Callable[[int], Values], n: int
+    pair: Pair,
+    values: tuple[Any, ...],
+    found: Sources,
+    rows: RowBatches,
+    latents: Callable[[int, int], Values],
+    begin: int,
+    n: int,
 ) -> Values:
     """Draws of the latents that all batches share, with those that the model draws, at the rows of the first batch."""
     first = cut(values, rows.arguments, rows.slices[0])
@@ -105,4 +111,4 @@ def _continued(
         sites = latent(model)
         return kept | {name: sites[name]["value"] for name in rows.shared}
 
-    return draw_each(one, {**latents(n), RUNS: torch.zeros(n)})
+    return draw_each(one, {**latents(begin, n), RUNS: torch.zeros(n)})

@@ -31,7 +31,7 @@ def kept_latents(pair: Pair, found: Sources) -> Values:
     return _values(poutine.trace(pair.guide).get_trace(*pair.data), found.kept) if found.kept else {}
 
 
-def draws_of_kept(fit: Approximation, found: Sources, n: int) -> Values:
+def draws_of_kept(fit: Approximation, found: Sources, begin: int, n: int) -> Values:
     """n draws of the latents that a prediction keeps from the guide. The state of the fit has been entered."""
     many = getattr(fit.guide, "joint_draws", None)
     if not found.kept:

@@ -36,20 +36,20 @@ class Result(Protocol):
 def streamed(
     n: int,
     seed: int,
-    latents: Callable[[int], Values],
+    latents: Callable[[int, int], Values],
     batches: Sequence[tuple[Callable[[Values], Values], Place]],
     result: Result,
     elements: int,
 ) -> None:
     """Adds n draws of each batch to the result. It changes the random generators.
 
-    latents: returns so many draws of the latents that all batches share, {site: (draws, *shape)}. batches: the program
-    of each batch, a function of one draw of the latents, and its place. elements: numbers of the largest tensor of a
-    piece. Raises MemoryError for draws that do not fit.
+    latents: the draws from number i on, as many as asked for, of the latents that all batches share, {site: (draws,
+    *shape)}. batches: the program of each batch, a function of one draw of the latents, and its place. elements:
+    numbers of the largest tensor of a piece. Raises MemoryError for draws that do not fit.
     """
     with torch.no_grad(), refusing_too_many(n):
         _start(seed, 0, 0)
-        numbers = sum(value.numel() for value in latents(1).values())
+        numbers = sum(value.numel() for value in latents(0, 1).values())
         size = min(n, max(1, FEW // max(1, numbers)))
         held: Values | None = None
         for b, (program, place) in enumerate(batches):
@@ -57,7 +57,8 @@ def streamed(
             for c, begin in enumerate(range(0, n, size)):
                 if held is None or size < n:
                     _start(seed, c, 0)
-                    held = _counted(latents, min(size, n - begin))
+                    many = min(size, n - begin)
+                    held = {**latents(begin, many), RUNS: torch.zeros(many)}
                 if ready is None:
                     ready = ready_to_draw(program, held, elements)
                 _start(seed, c, b + 1)
@@ -65,10 +66,6 @@ def streamed(
                     result.add(piece, begin, place)
                     begin += len(next(iter(piece.values()), ()))
             result.end_batch(place)
-
-
-def _counted(latents: Callable[[int], Values], n: int) -> Values:
-    return {**latents(n), RUNS: torch.zeros(n)}
 
 
 def _start(seed: int, chunk: int, stream: int) -> None:

@@ -15,7 +15,7 @@ def run(n, seed, elements=2**20, width=3):
     """Two batches of the same program, with noise: (the result, the sizes of the draws asked for)."""
     asked = []
 
-    def latents(n):
+    def latents(begin, n):
         asked.append(n)
         return {"z": torch.randn(n, width)}
 
@@ -52,7 +52,7 @@ def test_small_pieces_draw_the_same_latents():
 def test_runs_without_latents_are_counted():
     result = Whole(4)
     with generators_kept():
-        streamed(4, 0, lambda n: {}, [(lambda v: {"runs": v[RUNS]}, Place(slice(0, 0), 0, {}))], result, 100)
+        streamed(4, 0, lambda begin, n: {}, [(lambda v: {"runs": v[RUNS]}, Place(slice(0, 0), 0, {}))], result, 100)
     assert result.result["runs"].shape == (4,)
 
 
@@ -61,4 +61,4 @@ def test_draws_that_do_not_fit_are_an_error_of_memory():
         raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(MemoryError, match="draws: 4 do not fit"), generators_kept():
-        streamed(4, 0, lambda n: {}, [(full, Place(slice(0, 0), 0, {}))], Whole(4), 100)
+        streamed(4, 0, lambda begin, n: {}, [(full, Place(slice(0, 0), 0, {}))], Whole(4), 100)
