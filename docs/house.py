@@ -30,6 +30,7 @@ ORDER = (
     "objective",
     "planning",
     "posterior",
+    "tables",
     "exact",
     "gaussian",
     "importance",

@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     axes.py        axes with labels: columns, categories behind codes, rows with an index
     rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
+    draws.py       the number of draws of a prediction, which may be left out
 
 Other rooms call: `arguments`, `tensors`, `by_name`, `argument_names`, `whole_number`, `shown`.
 """

@@ -59,7 +59,7 @@ def arguments(
     whole: this begins a run: the model gets all that it wants, and tensors that the user does not share.
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
     """
-    data = _apart(model, data)
+    data = _apart(model, data, whole)
     if whole:
         refuse_other_keys(model, data)
     refuse_wrong_number(model, data, all_of_them=whole)
@@ -143,7 +143,7 @@ def yes_or_no(name: str, value: Any) -> bool:
 
 
 def number_of_draws(call: str, n: Any, least: int = 1) -> int:
-    """The number n of draws as an int. Raises ValueError for data, or the name of a site, in its place.
+    """The number n of draws as an int. Raises ValueError for any other thing in its place: data, the name of a site.
 
     call: the name of the method, for messages.
     """
@@ -152,11 +152,15 @@ def number_of_draws(call: str, n: Any, least: int = 1) -> int:
             f"n: got {n!r}, wanted the number of draws; take a site from the result: sample()[{n!r}], "
             f"summary().loc[{n!r}]"
         )
-    if hasattr(n, "shape") or isinstance(n, (list, dict)):
-        raise ValueError(f"n: got {shown(n)}, wanted the number of draws before the data: {call}(1000, x)")
-    if not hasattr(n, "__index__") or operator.index(n) < least:
-        raise ValueError(f"n: got {shown(n)}, wanted at least {'one draw' if least == 1 else f'{least} draws'}")
-    return operator.index(n)
+    if isinstance(n, (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame, list, tuple, dict)):
+        raise ValueError(f"n: got {shown(n)}, wanted the number of draws: {call}(1000)")
+    fewest = "one draw" if least == 1 else f"{least} draws"
+    if isinstance(n, (bool, np.bool_)) or not hasattr(n, "__index__"):
+        raise ValueError(f"n: got {shown(n)}, wanted a whole number, at least {fewest}")
+    number = operator.index(n)
+    if not least <= number <= MOST:
+        raise ValueError(f"n: got {number}, wanted at {f'least {fewest}' if number < least else f'most {MOST}'}")
+    return number
 
 
 def shown(value: Any) -> str:
@@ -181,14 +185,17 @@ def gaps_of(model: Callable[..., Any], values: tuple[Any, ...]) -> frozenset[str
     return frozenset(name for name, v in pairs if isinstance(v, torch.Tensor) and _not_finite(name, v))
 
 
-def _apart(model: Callable[..., Any], data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The data as one entry for each argument: a table alone is taken apart by its columns, a Dataset by its parts."""
+def _apart(model: Callable[..., Any], data: tuple[Any, ...], whole: bool = True) -> tuple[Any, ...]:
+    """The data as one entry for each argument: a table alone is taken apart by its columns, a Dataset by its parts.
+
+    whole: whether a table has all that the model wants; the table of a prediction may lack what is predicted.
+    """
     data = tuple(as_table(value) for value in unpacked(data))
     if len(data) != 1:
         return data
     (table,) = data
     if isinstance(table, pd.DataFrame):
-        return by_column(model, table)
+        return by_column(model, table, whole)
     if isinstance(table, dict) and (wanted := required(model)) and wanted <= table.keys():
         known = {p.name for p in parameters(model)}
         return by_name(model, (), {name: value for name, value in table.items() if name in known})

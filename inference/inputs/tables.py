@@ -25,11 +25,12 @@ def as_table(value: Any) -> Any:
     return value
 
 
-def by_column(model: Callable[..., Any], table: pd.DataFrame) -> tuple[Any, ...]:
+def by_column(model: Callable[..., Any], table: pd.DataFrame, whole: bool = True) -> tuple[Any, ...]:
     """The model's data arguments, each from the column of its name.
 
     Data arguments are those without a default or with the default None. One required argument without a column of its
-    name takes all columns that no other argument takes, as a matrix of shape (rows, columns).
+    name takes all columns that no other argument takes, as a matrix of shape (rows, columns). If the table need not be
+    whole, the last arguments, what a prediction predicts, may lack their columns.
     Raises ValueError for an argument that no column is left for, or whose name a column nearly has.
     """
     wanted = [
@@ -49,8 +50,12 @@ def by_column(model: Callable[..., Any], table: pd.DataFrame) -> tuple[Any, ...]
                 f"the table has no column {p.name!r}, an argument of the model; did you mean {near!r}? Rename the "
                 f"column, or pass the arguments one by one, e.g. table[{table.columns[0]!r}]"
             )
+    alone = len(wanted) == 1
+    if not whole:
+        last = max((i for i, p in enumerate(wanted) if p.name in table.columns), default=0)
+        absent, wanted = [p for p in absent if p in wanted[: last + 1]], wanted[: last + 1]
     missing = [p.name for p in absent if p.default is p.empty]
-    if len(missing) > 1 or (missing and (len(wanted) == 1 or not rest)):
+    if len(missing) > 1 or (missing and (alone or not rest)):
         raise ValueError(
             f"the table has no column {missing[0]!r}, an argument of the model: got columns {list(table.columns)}, "
             f"wanted {names}{_in_other_case(missing, rest)}. Rename a column, or pass the arguments one by one, e.g. "

@@ -14,8 +14,8 @@ import torch
 from pyro import poutine
 
 from ..distributions.unwrap import kind
-from ..inputs.arguments import number_of_draws
 from ..inputs.call import argument_names, by_name
+from ..inputs.draws import draws_and_data
 from ..pair.batches import rows_of
 from ..pair.costs import DATA, GUIDE, PRIOR, run
 from ..pair.pair import Pair, Program
@@ -37,10 +37,11 @@ class LogLikelihood(NamedTuple):
     errors: torch.Tensor  # standard errors in nats, shape (N,)
 
 
-def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named: Any) -> LogLikelihood:
+def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, **named: Any) -> LogLikelihood:
     """log p(x_n | data) ~= log 1/K sum_k p(x_n | z_nk, w_k) p(z_nk | w_k) / q(z_nk | x_n, w_k) in nats, for each row.
 
-    n: the number K of importance samples (w_k, z_nk) ~ q. seed: of these draws.
+    n: the number K of importance samples (w_k, z_nk) ~ q, in the first place or by name; 1,000 if it is left out.
+    seed: of these draws.
     Latents of rows that the guide draws together with others, as a closed form does, come from the model: z_nk ~
         p(z | w_k); new rows then need none of the guide.
     new, named: the model's arguments, observations included, N rows; if nothing is given, the data of the fit.
@@ -56,8 +57,8 @@ def log_likelihood(fit: Approximation, n: int, *new: Any, seed: int = 0, **named
     >>> found.values.shape, bool((found.errors < 0.1).all())
     (torch.Size([4]), True)
     """
-    n = number_of_draws("log_likelihood", n, 2)
-    new = by_name(fit.model, new, named, ("seed",))
+    n, new = draws_and_data("log_likelihood", new, n, least=2)
+    new = by_name(fit.model, new, named, ("n", "seed"))
     pair = pair_of(fit)._replace(data=new_arguments(fit, new))
     if not any(isinstance(value, torch.Tensor) and value.dim() for value in pair.data):
         raise ValueError("log_likelihood: the data holds no tensor with rows, so there is no likelihood of a row")

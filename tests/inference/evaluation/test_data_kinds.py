@@ -123,10 +123,10 @@ def test_a_mistake_is_named(call, message, unchanged):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda fit: fit.predict(X), r"n: got a Tensor of shape \(4,\), wanted the number of draws before the data"),
+        (lambda fit: fit.sample(X), r"n: got a Tensor of shape \(4,\), wanted the number of draws: sample\(1000\)"),
         (lambda fit: fit.summary("w"), r"n: got 'w', wanted the number of draws; .*summary\(\).loc\['w'\]"),
         (lambda fit: fit.sample("w"), r"n: got 'w'.*sample\(\)\['w'\]"),
-        (lambda fit: credo.log_likelihood(fit, pd.DataFrame({"x": [1.0]})), "n: got a DataFrame"),
+        (lambda fit: credo.log_likelihood(fit, pd.DataFrame({"x": [1.0]})), "site 'y' is not observed"),
         (lambda fit: fit.predict(2, seed="a"), "seed: got 'a'"),
     ],
 )

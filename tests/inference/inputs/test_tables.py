@@ -145,3 +145,15 @@ def test_tables_of_other_libraries_and_structured_arrays_become_pandas():
     array = np.array([(1, 0.5), (2, 1.5)], dtype=[("a", int), ("b", float)])
     assert as_table(array).to_dict("list") == {"a": [1, 2], "b": [0.5, 1.5]}
     assert as_table(COUNTED) is COUNTED
+
+
+def test_the_table_of_a_prediction_may_lack_what_is_predicted():
+    def both(x, y): ...
+
+    assert [v.name for v in by_column(both, table("x"), whole=False)] == ["x"]
+    (inputs,) = by_column(both, table("a", "b"), whole=False)
+    assert list(inputs.columns) == ["a", "b"]
+    with pytest.raises(ValueError, match="no column 'y'"):
+        by_column(both, table("x"))
+    with pytest.raises(ValueError, match="no column 'x'"):  # y is there, so what comes before it must be
+        by_column(both, table("y"), whole=False)

@@ -7,7 +7,7 @@ import torch
 
 import credo
 from credo.inference.distributions.summaries import LONGEST
-from credo.inference.posterior.summary import summary
+from credo.inference.tables.summary import summary
 
 X = torch.tensor([-3.0, -2.5, 2.0, 2.6, 0.4])
 

@@ -10,13 +10,13 @@ import torch
 from ..distributions.finite import indicator, support, values_of
 from ..distributions.summaries import LONGEST, Labels, as_table, scalars
 from ..inputs.arguments import number_of_draws
+from ..posterior.approximation import Approximation
+from ..posterior.coords import labels_of
+from ..posterior.marginals import means_and_sds
+from ..posterior.sample import Values, beyond_the_guide, guide_draws, joint_draws
+from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import Site
 from ..runtime.state import reading
-from .approximation import Approximation
-from .coords import labels_of
-from .marginals import means_and_sds
-from .sample import Values, beyond_the_guide, guide_draws, joint_draws
-from .weighted_guide import WeightedGuide
 
 MOST = 2**25  # numbers of the largest site of the model in all draws; there may be 100 draws in any case
 
@@ -25,7 +25,7 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     """A row for each scalar; columns: mean, sd, and the 5 %, 50 % and 95 % quantiles of n draws.
 
     Scalars are called by what the user gave: b[bmi] by the columns of a table, a[AITKIN] by the categories of a column,
-    theta[Choate] by the index of the rows, where they belong to these (see `coords.py`); else by numbers, b[2].
+    theta[Choate] by the index of the rows, where they belong to these (see `posterior/coords.py`); else by numbers.
     The latents of the guide come first, then deterministic sites and finite latents that were summed out, given the
     data, with the columns `mode` and `P(mode)`. Of these, a finite latent with more than 20 scalars has a row for each
     of its values, the share of its rows; a longer deterministic site has none.
