@@ -87,7 +87,7 @@ def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: An
     section.seconds = time.perf_counter() - start
     click.echo(section.fit)
     if section.fit.seeds is not None:
-        show(section.fit.seeds)
+        show(section.fit.seeds.drop(columns="stopped"))
     return section.fit
 
 

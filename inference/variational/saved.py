@@ -21,6 +21,7 @@ from pyro.infer.autoguide import (
 
 from ..estimators.dependencies import Dependencies
 from ..estimators.estimator import Facts
+from ..exact.saved import exact_as_data
 from ..gaussian.normal_guide import GROUPS, LOW_RANK, AutoNormalOf
 from ..gaussian.psis import Importance
 from ..importance.correction import Correction
@@ -31,6 +32,7 @@ from ..pair.identity import Identity, pair_identity
 from ..pair.mean_field import MeanField
 from ..pair.pair import Summed
 from ..planning.table import Entry
+from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.approximation import Approximation, pair_of
 from ..posterior.sample import guide_draws
 from ..posterior.verdict import Verdict
@@ -43,7 +45,20 @@ from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
 from ..storage.values import described
 
-STORED = (Importance, Verdict, Correction, Summed, Entry, Facts, Dependencies, Network, Parts, *TYPES)
+STORED = (
+    Importance,
+    Verdict,
+    Agreement,
+    SeedRun,
+    Correction,
+    Summed,
+    Entry,
+    Facts,
+    Dependencies,
+    Network,
+    Parts,
+    *TYPES,
+)
 WORDS = {
     MeanField: "mean_field",
     AutoDelta: "map",
@@ -74,7 +89,8 @@ def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> 
         "data": fit.data.file if isinstance(fit.data, Absent) else data_as_data(fit, with_data),
     }
     try:
-        return {key: described(value, tensors, STORED, key) for key, value in made.items()}
+        exact = None if fit.exact is None else exact_as_data(fit.exact, tensors, with_data, "exact.")
+        return {key: described(value, tensors, STORED, key) for key, value in made.items()} | {"exact": exact}
     except TypeError as error:
         raise ValueError(f"{error}, which a file can keep; pickle or cloudpickle keep objects too") from error
 

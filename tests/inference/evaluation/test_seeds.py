@@ -94,6 +94,14 @@ def test_labels_that_change_places_are_no_lower_mode():
     assert "seed 1 found the same ELBO elsewhere" in fit.seeds.attrs["agreement"] or fit.seed == 1
 
 
+def test_the_table_is_saved_and_loaded_with_the_fit(tmp_path):
+    fit = credo.fit(mixture, "map", X, seeds=2, **ALONE)
+    fit.save(tmp_path / "fit")
+    again = credo.load_fit(tmp_path / "fit", mixture, "map", X)
+    assert again.agreement == fit.agreement or again.seeds.equals(fit.seeds)  # the distances of a point are NaN
+    assert again.seeds.attrs == fit.seeds.attrs and repr(again) == repr(fit)
+
+
 def test_a_closed_form_is_found_once():
     pair, calls = credo.load("coin_toss"), []
     fit = credo.fit(lambda x: calls.append(1) or pair.model(x), None, FLIPS)
