@@ -9,13 +9,13 @@ from typing import Any
 from .plan import Plan
 from .table import Entry
 
-MEASURED = ("particles", "variance", "microseconds")
+KEPT = ("particles", "variance", "microseconds", "compiled")
 
 
 def plain_plan(plan: Plan) -> dict[str, Any]:
-    """The rows of a plan and what was measured of it, as dictionaries, lists, text and numbers."""
+    """The rows of a plan, what was measured of it and how its steps were taken: lists, text and numbers."""
     rows = [{**entry._asdict(), "ruled_out": list(entry.ruled_out)} for entry in plan.entries]
-    return {"rows": rows, "antithetic": plan.antithetic, **{name: getattr(plan, name) for name in MEASURED}}
+    return {"rows": rows, "antithetic": plan.antithetic, **{name: getattr(plan, name) for name in KEPT}}
 
 
 def with_plain(plan: Plan, plain: Mapping[str, Any]) -> Plan:
@@ -23,6 +23,6 @@ def with_plain(plan: Plan, plain: Mapping[str, Any]) -> Plan:
     here, there = ({row.site for row in plan.entries}, {row["site"] for row in plain["rows"]})
     if other := sorted(here ^ there):
         raise ValueError(f"site {other[0]!r} is in one of the two plans only")
-    measured = {name: plain[name] for name in MEASURED}
+    kept = {name: plain[name] for name in KEPT}
     rows = [Entry(**{**row, "ruled_out": tuple(row["ruled_out"])}) for row in plain["rows"]]
-    return plan._replace(antithetic=bool(plain["antithetic"]), **measured).with_entries(rows)
+    return plan._replace(antithetic=bool(plain["antithetic"]), **kept).with_entries(rows)
