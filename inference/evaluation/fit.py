@@ -49,6 +49,7 @@ def fit(
     seeds: int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
     compile: bool = True,
+    precision: str | None = None,
     progress: bool = True,
     callback: Callable[[SVI, int, float], Any] | None = None,
     callback_every: int = EVERY,
@@ -62,7 +63,7 @@ def fit(
     model, guide: functions of the data with the same latent sites. guide=None: what suits the model, which `fit.method`
         says and `fit.why` explains: the posterior in closed form (`fit.exact`); else one normal of all latents in
         unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
-        and where one of steps, lr, clip, optim, particles, batch_size, plan and callback is given. A word:
+        and where one of steps, lr, clip, optim, particles, batch_size, plan, precision and callback is given. A word:
         "mean_field", a normal for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at
         the mode; "map" and "mle", point estimates with and without the prior. Normals are found without steps, by
         Newton's method, natural gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal,
@@ -91,6 +92,8 @@ def fit(
         arithmetic for it (counted, and said in the plan), else on the CPU.
     compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
         says how steps were taken. False: every step runs the Python of the pair. progress: shows a progress bar.
+    precision: "bf16" computes the products of networks in bfloat16, which GPUs do faster; sums, densities, KL,
+        parameters and all that is asked of the fit stay in float32. None: as the data are.
     callback: callback(svi, step, loss) after every `callback_every` steps and the last; True ends the run. It may read
         `svi.params`, `svi.losses` and `svi.plan`; a compiled run costs no more between its calls.
     checkpoint: a file from which the same call goes on exactly where the run was killed, interrupted by Ctrl-C, or had
@@ -125,7 +128,7 @@ def fit(
     batch_size = batch_size_of(data) if batch_size is None else batch_size
     options: dict[str, Any] = {
         **{"lr": lr, "clip": clip, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
-        **{"device": device, "compile": compile, "progress": progress},
+        **{"device": device, "compile": compile, "precision": precision, "progress": progress},
     }
     watching = {"callback": callback, "callback_every": callback_every}
     kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, **options})
@@ -136,9 +139,13 @@ def fit(
         )
         best: list[Fit] = []
         with warning_caller(warned := [], best):
-            best.append(best_of(lambda seed: alone(seed=seed), seeds_of(seeds, seed), warned))
+            apart = callback is None  # which a process of its own would call in vain
+            best.append(best_of(alone, seeds_of(seeds, seed), warned, apart))
         return best[0]
-    plain = all(option is None for option in (steps, optim, clip, particles, batch_size, plan, callback)) and lr == LR
+    plain = (
+        all(option is None for option in (steps, optim, clip, particles, batch_size, plan, precision, callback))
+        and lr == LR
+    )
     plain = plain and (start is None or start.method not in STEPPED)
     begun = time.process_time()
     with interruptible() as ctrl_c:

@@ -1,6 +1,6 @@
 """Matrix products of networks in bfloat16, while sums, densities, KL and parameters stay in float32.
 
-    round(a) @ round(b), rounded to 8 bits of mantissa, accumulated in float32 by the hardware; the result is float32 again
+    round(a) @ round(b)     to 8 binary digits; summed in float32 by the hardware, rounded, and float32 again
 
 A GPU multiplies bfloat16 several times as fast as float32. `torch.autocast` would leave results in bfloat16, so that
 sums of log probabilities after them lose digits, on some devices but not on others.
@@ -23,7 +23,7 @@ PRODUCTS = {torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch
 METHODS = {getattr(torch.Tensor, f.__name__) for f in PRODUCTS if hasattr(torch.Tensor, f.__name__)}
 METHODS |= {torch.Tensor.__matmul__, torch.Tensor.__rmatmul__}
 ROUNDED = frozenset({*PRODUCTS, *METHODS, *CONVOLUTIONS, *ATTENTION})
-EXACT = ("torch.distributions.", "pyro.", "credo.inference.pair.", "credo.inference.distributions.")  # their callers
+EXACT = ("torch.distributions.", "pyro.", "credo.inference.distributions.")  # programs whose own products stay
 
 
 @contextmanager

@@ -183,6 +183,7 @@ def first_steps(
         vectorised=prepared.vectorised,
         batches=None if prepared.rows is None else Shuffled(prepared.rows),
         warnings=warnings,
+        precision=settings.precision,
         schedule=settings.schedule,
     )
 

@@ -12,6 +12,7 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
+from ..runtime.products import PRECISIONS
 from .optimiser import LR
 from .schedule import WANTED, Rate, Schedule, schedule_of
 
@@ -30,6 +31,7 @@ class Settings(NamedTuple):
     progress: bool
     schedule: Schedule | None = None  # of the learning rate
     clip: float | None = None  # the largest norm of the whole gradient
+    precision: str | None = None  # of the products in networks
 
 
 LARGEST = 2**31 - 1  # particles, rows of a batch
@@ -48,6 +50,7 @@ def checked(
     compile: bool = True,
     clip: float | None = None,
     optim: Any = None,
+    precision: str | None = None,
 ) -> Settings:
     """The settings of a run. Raises ValueError naming the argument that is out of range."""
     if isinstance(plan, str) and plan != "fast":
@@ -64,6 +67,8 @@ def checked(
         raise ValueError(f"lr: got {shown(lr)}; {WANTED}")
     if clip is not None and not _is_positive(clip):
         raise ValueError(f"clip: got {shown(clip)}, wanted a positive number, the largest norm of the whole gradient")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision: got {shown(precision)}, wanted None (as the data are) or {PRECISIONS[0]!r}")
     return Settings(
         model=model,
         particles=None if particles is None else whole_number("particles", particles, 1, LARGEST),
@@ -76,6 +81,7 @@ def checked(
         progress=yes_or_no("progress", progress),
         schedule=schedule,
         clip=None if clip is None else float(clip),
+        precision=precision,
     )
 
 

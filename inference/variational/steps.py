@@ -27,6 +27,7 @@ from ..pair.pair import Pair
 from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
 from ..runtime.parameters import iterate, unconstrained
+from ..runtime.products import products
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
 from .schedule import Schedule, rate_of_step, rates_of_steps
@@ -56,6 +57,7 @@ class Steps:
     vectorised: bool  # whether `vmap` makes the particles at once
     batches: Shuffled | None
     warnings: list[str]  # for the user, at the end of the call
+    precision: str | None = None  # of the products in networks
     baselines: dict[str, torch.Tensor] = field(default_factory=dict)
     taken: int = 0  # with a finite loss
     rate: float = 1.0  # the factor that the learning rate has fallen to
@@ -95,10 +97,7 @@ class Steps:
         return False
 
     def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
-        """Keeps the last step to be taken again, if it was compiled. given: the arguments as they were converted.
-
-        gaps: the names of those that may hold NaN or infinity.
-        """
+        """Keeps the last step for `take_again`, if it was compiled. gaps: arguments that may hold NaN or infinity."""
         if self.captures is None or self.compiled is None or (form := same_form(call, given, gaps)) is None:
             return
         replay, signature = self.compiled
@@ -108,9 +107,10 @@ class Steps:
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
-        return self.batched(
-            lambda n, together: differentiable_loss(plan.recipe, pair, n, together, kl_weight, self.baselines)
-        )
+        with products(self.precision):
+            return self.batched(
+                lambda n, together: differentiable_loss(plan.recipe, pair, n, together, kl_weight, self.baselines)
+            )
 
     def batch(self, pair: Pair) -> Pair:
         """The pair on the next batch, for a call that may change what a step depends on."""
@@ -133,10 +133,7 @@ class Steps:
         return compute(self.few, False)
 
     def make_fewer(self, plan: Plan) -> None:
-        """Halves the particles of a step, after one that met a bad draw, unless the user asked for their number.
-
-        One bad draw spoils a step: of fewer particles fewer steps are bad.
-        """
+        """Halves the particles of a step, since one bad draw spoils it, unless the user asked for their number."""
         self.kept = []
         if self.asked is None:
             self.particles = max(self.particles // 2, 2 if plan.needs_score else 1)
@@ -217,7 +214,8 @@ class Steps:
             changing = list(inputs.per_step)
             part = pair if self.batches is None else self._part(pair, changing.pop(0))
             weight = changing.pop() if changing else None
-            return objective(plan.recipe, part, self.particles_now, self.vectorised, weight, baselines)
+            with products(self.precision):
+                return objective(plan.recipe, part, self.particles_now, self.vectorised, weight, baselines)
 
         return value
 

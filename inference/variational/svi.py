@@ -42,7 +42,8 @@ class SVI:
 
         minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, progress: as for `credo.fit`.
+    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, precision, progress: as for
+        `credo.fit`.
     optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
         `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
         import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
@@ -76,11 +77,12 @@ class SVI:
         seed: int = 0,
         device: str | torch.device | None = None,
         compile: bool = True,
+        precision: str | None = None,
         progress: bool = True,
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim)
+        chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim, precision)
         self._settings = checked(model, lr, *chosen)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None

@@ -43,10 +43,18 @@ def job_of(name, monkeypatch, **options):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 @pytest.mark.parametrize(
     "name",
-    ["", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coin_toss", "bnn_classifier", "vae"))],
+    [
+        "",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("coin_toss", "bnn_classifier", "bnn_classifier bf16", "vae")
+        ),
+    ],
 )
 def test_fused_steps_are_the_steps_of_the_run(name, monkeypatch):
-    job, inputs = job_of(name, monkeypatch, **({"batch_size": 10} if name == "bnn_classifier" else {}))
+    name, _, precision = name.partition(" ")
+    options = {"batch_size": 10, "precision": precision or None} if name == "bnn_classifier" else {}
+    job, inputs = job_of(name, monkeypatch, **options)
     before, (mine, oracle) = [t.clone() for t in inputs], ([t.clone() for t in inputs] for _ in range(2))
     results = []
     for program, state in ((fused(job, inputs), mine), (step_function(job), oracle)):

@@ -114,3 +114,29 @@ def test_a_run_of_few_steps_is_not_recorded(steps, words):
     """A recording costs what the replays of some 40 steps save."""
     fit = credo.fit(model, guide, Y, steps=steps, plan="fast", progress=False)
     assert fit.plan.compiled.startswith(words) and len(fit.losses) == steps
+
+
+@pytest.mark.parametrize("pair", ["bnn_classifier", "vae"])
+def test_products_in_bfloat16_leave_the_gradient_where_it_is(pair):
+    """The same noise in both: bfloat16 has 8 binary digits, so one gradient differs from the other by per cents."""
+    pair = credo.load(pair)
+    data = [d[:60] if isinstance(d, torch.Tensor) else d for d in pair.data()]
+    one, two = (
+        credo.SVI(pair.model, pair.guide, plan="fast", particles=1, precision=precision).gradients(*data)
+        for precision in (None, "bf16")
+    )
+    assert all(g.dtype == torch.float32 for g in two.values())
+    a, b = (torch.cat([g.flatten() for g in found.values()]) for found in (one, two))
+    assert 1e-4 < (a - b).norm() / a.norm() < 0.05
+
+
+def test_products_in_bfloat16_are_recorded():
+    pair = credo.load("bnn_classifier")
+    net, x, y = pair.data()
+    runners = [
+        credo.SVI(pair.model, pair.guide, plan="fast", precision="bf16", compile=compile, batch_size=50, progress=False)
+        for compile in (True, False)
+    ]
+    recorded, eager = ([one.step(net, x, y) for _ in range(30)] for one in runners)
+    assert runners[0].plan.compiled.startswith("captured once")
+    assert recorded == pytest.approx(eager, rel=1e-4)
