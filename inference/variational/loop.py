@@ -3,21 +3,19 @@
 When the loop ends is for `endings` to say. However it ends, the ending has the average of the last iterates.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from tqdm import tqdm
 
 from ..runtime.parameters import iterate
+from ..runtime.progress import advance, progress_bar
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
 from .interrupts import CtrlC
 from .steps import StepBlock
 
 INTERRUPTED = "interrupted after"  # so many steps: how the reason of a run begins that Ctrl-C ended
-SHOWN = 25  # steps after which the progress bar shows the loss again
 
 
 class Watch(Protocol):
@@ -43,6 +41,7 @@ def loop(
     watches: Sequence[Watch] = (),
     done: int = 0,
     whole: bool = False,
+    rate: Callable[[], float] | None = None,
 ) -> tuple[torch.Tensor | None, str]:
     """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
 
@@ -52,12 +51,13 @@ def loop(
     bad: counts the bad steps; None: the first one ends the loop, and every error is raised. ctrl_c: of the call; it
     may raise KeyboardInterrupt during steps, and not any more when the loop has ended. watches: see every block too.
     done: steps taken before, by another process. whole: Ctrl-C ends the loop after a block, never within one.
+    rate: the learning rate, for the progress bar.
     Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
     skipped = () if bad is None else SKIPPED
     bad, ctrl_c = bad or BadSteps(row=1), ctrl_c or CtrlC()
     stopped = ""
-    with _progress_bar(total, progress) as bar:
+    with progress_bar(total, progress, " steps", done) as bar:
         try:
             ctrl_c.raises = not whole
             while not stopped and done < ending.limit and not ctrl_c.presses:
@@ -68,11 +68,12 @@ def loop(
                     bad.add_error(error)
                     continue
                 good = bad.add(block)
-                before, done = done, done + good
+                done += good
                 if good:
                     if good < len(block.losses):
                         block = StepBlock(block.losses[:good], block.total - iterate())
-                    _show(bar, block, before, done)
+                    if not bar.disable:
+                        advance(bar, good, _words(block.losses, rate))
                     stopped = ending.after(block, done)
                     for watch in watches:
                         ended = watch.after(block, done, bool(stopped) or done >= ending.limit)
@@ -86,14 +87,6 @@ def loop(
     return ending.average(), stopped or ending.at_limit
 
 
-def _progress_bar(total: int | None, progress: bool) -> tqdm:
-    """A progress bar over steps, visible in a terminal and in a notebook only."""
-    shown = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    return tqdm(total=total, disable=not shown, unit=" steps", leave=False)
-
-
-def _show(bar: tqdm, block: StepBlock, before: int, done: int) -> None:
-    """Moves the bar on by a block of steps. before, done: the numbers of steps before and after the block."""
-    bar.update(len(block.losses))
-    if before // SHOWN != done // SHOWN or not before:
-        bar.set_postfix_str(f"-ELBO {block.losses[-1]:,.2f} nats")
+def _words(losses: list[float], rate: Callable[[], float] | None) -> str:
+    loss = f"-ELBO {sum(losses) / len(losses):,.2f} nats"
+    return loss if rate is None else f"{loss}, lr {rate():.2g}"

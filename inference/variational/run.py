@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,6 +26,7 @@ from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun
 from .result import Diverged, Fit, finished
+from .schedule import present_rate
 from .settings import Settings
 from .steps import StepBlock
 
@@ -68,7 +69,8 @@ def run(
             if not finite:
                 course.steps.make_fewer(course.plans.now())
 
-    at = {"total": steps, "done": done, "progress": course.settings.progress, "whole": file is not None}
+    at: dict[str, Any] = {"total": steps, "done": done, "progress": course.settings.progress, "whole": file is not None}
+    at["rate"] = lambda: present_rate(course.steps.schedule, course.steps.optimiser)
     try:
         average, stopped = ending.average(), ended
         if not ended:

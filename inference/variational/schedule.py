@@ -89,6 +89,12 @@ def rate_of_step(schedule: Schedule | None, optimiser: torch.optim.Optimizer, st
             group["lr"] = before[min(i, len(before) - 1)] * decayed
 
 
+def present_rate(schedule: Schedule | None, optimiser: torch.optim.Optimizer) -> float:
+    """The learning rate of the last step."""
+    lr = float(optimiser.param_groups[0]["lr"])
+    return lr if schedule is None else schedule.last * (lr / schedule.base)
+
+
 def rates_of_steps(
     schedule: Schedule | None, optimiser: torch.optim.Optimizer, first: int, count: int
 ) -> list[float] | None:
