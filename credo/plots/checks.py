@@ -54,8 +54,10 @@ def ppc(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['data', '20 predicted']
     """
-    name, x, truth = _predicted(draws, y, site, n, seed, fewest=1)
-    x, truth = x[:n].flatten(1).double().numpy(), truth.flatten().double().numpy()
+    name, predicted, data = _predicted(draws, y, site, n, seed, fewest=1)
+    x, truth = (
+        np.asarray(values.double()) for values in (predicted[:n].reshape(len(predicted[:n]), -1), data.flatten())
+    )
     counts = bool((x == np.round(x)).all() and (truth == np.round(truth)).all())
     if kind is None:
         kind = "density" if not counts else "bars" if np.ptp(truth) < MANY else "ecdf"
@@ -63,9 +65,9 @@ def ppc(
     low, high = _range(x, truth)
     if kind == "density":
         grid = np.linspace(low, high, GRID)
-        drawn, data = [density(row, grid) for row in x], density(truth, grid)
-        _lines(ax, [(grid, heights) for heights in drawn], (grid, data))
-        lower, higher = sorted((max(map(np.max, drawn)), data.max()))
+        drawn, of_data = [density(row, grid) for row in x], density(truth, grid)
+        _lines(ax, [(grid, heights) for heights in drawn], (grid, of_data))
+        lower, higher = sorted((max(map(np.max, drawn)), of_data.max()))
         ax.set(ylabel="density", ylim=(0, 1.05 * (min(higher, SHARP * lower) or higher)))
     elif kind == "ecdf":
         _lines(ax, [_steps(row, low, high) for row in x], _steps(truth, low, high), drawstyle="steps-post")
@@ -113,7 +115,7 @@ def pit(
     heights = np.diff(np.interp(edges, v, below)) * bins
     ax = axes(ax)
     ax.bar(edges[:-1], heights, width=1 / bins, align="edge", color=FIT, alpha=0.75, edgecolor="white")
-    low, high = (bins * share for share in _binomial(1 / bins, truth.numel()))
+    low, high = (float(bins * share) for share in _binomial(1 / bins, truth.numel()))
     ax.axhspan(low, high, color=PRIOR, alpha=0.35, lw=0, zorder=0)
     ax.axhline(1, color=PRIOR, lw=0.8)
     ax.set(xlim=(0, 1), ylim=(0, max(2, 1.05 * heights.max(), 1.1 * high)))

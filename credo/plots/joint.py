@@ -110,7 +110,7 @@ def chains(
     grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
     for (left, right), name in zip(grid, shown, strict=True):
         site, index = found[name]
-        of_chains = values[site][(slice(None), slice(None), *index)].cpu().double().numpy()
+        of_chains = _column(values, site, (slice(None), *index))
         ess = reference.mixing[site].ess[index].item()
         _ranks(right, of_chains)
         for draws, color in zip(of_chains, _colors(len(of_chains)), strict=True):
@@ -152,8 +152,9 @@ def _labels(of: Any) -> dict[str, Any]:
         return dict(labels_of(of.approximation))
 
 
-def _column(draws: Mapping[str, torch.Tensor], site: str, index: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(draws[site].detach().cpu()[(slice(None), *index)].double())
+def _column(draws: Mapping[str, torch.Tensor], site: str, index: tuple[Any, ...]) -> np.ndarray:
+    every: tuple[Any, ...] = (slice(None), *index)
+    return np.asarray(draws[site].detach().cpu()[every].double())
 
 
 def _moves(values: np.ndarray) -> bool:
@@ -175,10 +176,10 @@ def _panels(
                     at = np.linspace(*limits[i], 200)
                     ax.plot(at, density(values[i], at), color=colors[label], lw=1.5, label=label)
                 else:
-                    style = {"ms": 3, "alpha": 0.3 if len(values[i]) > 200 else 0.6, "mew": 0}
-                    ax.plot(values[j], values[i], ".", color=colors[label], label=label, **style)
+                    alpha = 0.3 if len(values[i]) > 200 else 0.6
+                    ax.plot(values[j], values[i], ".", color=colors[label], label=label, ms=3, mew=0, alpha=alpha)
             ax.set_xlim(limits[j])
-            ax.set_ylim((0, None) if i == j else limits[i])
+            ax.set_ylim(*((0, None) if i == j else limits[i]))
             ax.locator_params(nbins=4)
             ax.tick_params(labelsize=SMALL, labelbottom=i == k - 1, labelleft=0 == j < i)
             if i == j:
@@ -202,7 +203,7 @@ def _limits(several: list[np.ndarray]) -> tuple[float, float]:
 
 def _ranks(ax: "Axes", of_chains: np.ndarray) -> None:
     """Histograms of ranks, a line for each chain. of_chains: (chains, draws)."""
-    ess = np.mean([mixing(torch.as_tensor(own)[None]).ess.item() for own in of_chains])  # not of chains that disagree
+    ess = float(np.mean([mixing(torch.as_tensor(own)[None]).ess.item() for own in of_chains]))  # within the chains
     noise = np.random.default_rng(0).random(of_chains.size)  # equal draws share their ranks at random
     ranks = np.lexsort((noise, of_chains.ravel())).argsort().reshape(of_chains.shape)
     edges = np.linspace(0, of_chains.size, BINS + 1)

@@ -44,7 +44,8 @@ def predictive(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('x', 'y')
     """
-    name, truth = _response(fit)
+    name, own = _response(fit)
+    truth: torch.Tensor | None = own
     given = fit.data if new is None else new if isinstance(new, tuple) else (new,)
     if new is None and y is not None:
         raise ValueError("y: the data of the fit are drawn already; y belongs to new=")

@@ -48,8 +48,8 @@ def side_by_side(name: str, given: Any, one: str = "fit") -> dict[str, Any]:
 
 
 def legend(ax: "Axes", **where: Any) -> None:
-    """A legend without a frame, in small text."""
-    ax.legend(frameon=False, fontsize=SMALL, **where)
+    """A legend in small text, without a frame, on a ground that hides what lies behind its words."""
+    ax.legend(framealpha=0.75, edgecolor="none", fontsize=SMALL, **where)
 
 
 def shortened(name: str, letters: int = WIDEST) -> str:
