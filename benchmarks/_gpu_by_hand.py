@@ -18,7 +18,7 @@ from torch.nn import functional
 import credo
 
 N, PIXELS, CLASSES, LR = 60_000, 784, 10, 1e-3
-PRIOR_SD, START = 10.0, 0.01
+PRIOR_SD, START = 10.0, 0.05  # those of the pair
 WARMUP = 4  # steps before the capture, as torch's manual asks for
 
 
