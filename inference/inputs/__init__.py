@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     call.py        the call of a model: names of its arguments, data by name, missing ones
     labels.py      text and categories as whole-number codes
+    arrow.py       tables and columns of other libraries, by the Arrow C stream
     columns.py     one argument's data as an array of numbers, whatever type it came in
     tables.py      tables: columns for arguments, rows of several tables paired
     datasets.py    DataLoader and Dataset as tensors; containers of the run's own

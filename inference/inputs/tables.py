@@ -11,16 +11,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .arrow import from_arrow
 from .call import parameters
 
 NEAR = 0.8  # the similarity of two names from which one is taken for a slip of the other
 
 
 def as_table(value: Any) -> Any:
-    """A table of another library, or a structured array, as a pandas DataFrame; anything else as it came."""
+    """A table of another library, or a structured array, as a pandas DataFrame; anything else as it came.
+
+    A column of another library is a Series. Raises ValueError for a table that has not been computed yet.
+    """
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
         return pd.DataFrame({field: value[field] for field in value.dtype.names})
-    if not isinstance(value, pd.DataFrame) and hasattr(type(value), "__dataframe__"):
+    if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
+        return value
+    if hasattr(type(value), "__arrow_c_stream__"):
+        return from_arrow(value)
+    if type(value).__name__ == "LazyFrame":
+        raise ValueError("data: got a LazyFrame, whose rows are not computed yet; pass frame.collect()")
+    if hasattr(type(value), "__dataframe__"):
         return pd.DataFrame({label: np.asarray(value[label]) for label in value.columns})
     return value
 
