@@ -20,7 +20,7 @@ from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.checkpoint import kept_of
 from ..variational.going_on import refuse_start
-from ..variational.interrupts import CtrlC, interruptible
+from ..runtime.interrupts import CtrlC, interruptible
 from ..variational.optimiser import LR, is_torchs
 from ..variational.prepare import begin
 from ..variational.result import STEPPED, Fit

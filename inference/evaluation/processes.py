@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from ..runtime.defaults import accelerator
-from ..variational.interrupts import interruptible
+from ..runtime.interrupts import interruptible
 
 T = TypeVar("T")
 # What keeps its identity. Asked by `type`: `isinstance` wakes up what poses as another class.

@@ -20,7 +20,7 @@ from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.marginals import means_and_sds
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.traced import first_line
-from ..variational.interrupts import interruptible
+from ..runtime.interrupts import interruptible
 from ..variational.result import Diverged, Fit
 from .evidence import log_weights_of
 from .processes import Failed, cores, in_processes

@@ -17,7 +17,6 @@ Files, in the order in which to read them:
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
     callback.py     the user's function that sees a run every so many steps
-    interrupts.py   Ctrl-C during a call
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average

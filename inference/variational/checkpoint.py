@@ -24,7 +24,7 @@ from .bad_steps import BadSteps
 from .course import Course, warmup_of
 from .endings import Ending, FixedSteps
 from .going_on import plain_fields, put_fields, put_runner_state, runner_state
-from .interrupts import IMPATIENT, CtrlC
+from ..runtime.interrupts import IMPATIENT, CtrlC
 from .loop import INTERRUPTED
 from .steps import StepBlock
 

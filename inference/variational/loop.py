@@ -12,7 +12,7 @@ from ..runtime.parameters import iterate
 from ..runtime.progress import advance, progress_bar
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
-from .interrupts import CtrlC
+from ..runtime.interrupts import CtrlC
 from .steps import StepBlock
 
 INTERRUPTED = "interrupted after"  # so many steps: how the reason of a run begins that Ctrl-C ended

@@ -25,7 +25,7 @@ from ..runtime.state import State, entered, own_modules, snapshot
 from .bad_steps import NotFinite
 from .caller import warning_caller
 from .endings import FixedSteps
-from .interrupts import CtrlC, interruptible
+from ..runtime.interrupts import CtrlC, interruptible
 from .loop import loop
 from .result import Diverged, Fit, finished
 from .run import keep_fit

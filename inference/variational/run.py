@@ -21,7 +21,7 @@ from ..runtime.state import entered
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .checkpoint import Checkpoint, Kept, Place
 from .course import Course, ending_of, has_races, warmup_of
-from .interrupts import CtrlC
+from ..runtime.interrupts import CtrlC
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun

@@ -20,7 +20,7 @@ from .callback import EVERY, Callback, checked_callback
 from .checkpoint import Kept
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
-from .interrupts import CtrlC
+from ..runtime.interrupts import CtrlC
 from .prepare import Prepared, begin, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned

@@ -25,7 +25,7 @@ from ..runtime.parameters import constrained
 from ..runtime.state import entered
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
-from .interrupts import CtrlC, interruptible
+from ..runtime.interrupts import CtrlC, interruptible
 from .optimiser import LR, is_torchs, optimiser
 from .prepare import Begun, Prepared
 from .pyro_svi import PyroSVI

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from credo.inference.variational.interrupts import IMPATIENT, interruptible
+from credo.inference.runtime.interrupts import IMPATIENT, interruptible
 
 
 def press():
