@@ -29,7 +29,7 @@ _MODULE_OF = {
     "Pair": "credo.pairs",
     "Plan": "credo.inference.planning.plan",
     "Reference": "credo.inference.mcmc.result",
-    "UnreliableReference": "credo.inference.mcmc.result",
+    "UnreliableReference": "credo.inference.mcmc.unreliable",
     "calibrate": "credo.inference.calibration.calibrate",
     "check": "credo.inference.evaluation.check",
     "compare": "credo.inference.evaluation.compare",
@@ -39,13 +39,13 @@ _MODULE_OF = {
     "gaussian_conditional": "credo.inference.distributions.gaussian",
     "load": "credo.pairs",
     "load_fit": "credo.inference.evaluation.load",
-    "log_likelihood": "credo.inference.posterior.likelihood",
+    "log_likelihood": "credo.inference.predictive.likelihood",
     "metrics": "credo.metrics",
     "names": "credo.pairs",
     "nn": "credo.nn",
     "plan": "credo.inference.evaluation.fit",
     "plots": "credo.plots",
-    "predict": "credo.inference.posterior.predict",
+    "predict": "credo.inference.predictive.predict",
     "reference": "credo.inference.mcmc.reference",
 }
 __all__ = list(_MODULE_OF)
@@ -69,10 +69,10 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo.inference.exact.no_closed_form import NoClosedForm as NoClosedForm
     from credo.inference.mcmc.reference import reference as reference
     from credo.inference.mcmc.result import Reference as Reference
-    from credo.inference.mcmc.result import UnreliableReference as UnreliableReference
+    from credo.inference.mcmc.unreliable import UnreliableReference as UnreliableReference
     from credo.inference.planning.plan import Plan as Plan
-    from credo.inference.posterior.likelihood import log_likelihood as log_likelihood
-    from credo.inference.posterior.predict import predict as predict
+    from credo.inference.predictive.likelihood import log_likelihood as log_likelihood
+    from credo.inference.predictive.predict import predict as predict
     from credo.inference.variational.result import Diverged as Diverged
     from credo.inference.variational.result import Fit as Fit
     from credo.inference.variational.svi import SVI as SVI

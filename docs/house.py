@@ -30,6 +30,7 @@ ORDER = (
     "objective",
     "planning",
     "posterior",
+    "predictive",
     "tables",
     "exact",
     "gaussian",

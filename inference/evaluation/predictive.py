@@ -18,8 +18,8 @@ from ..distributions.finite import support
 from ..distributions.unwrap import is_masked, unwrapped
 from ..pair.batches import rows_of
 from ..posterior.approximation import pair_of
-from ..posterior.likelihood import log_likelihood
 from ..posterior.verdict import NO, UNKNOWN, Verdict
+from ..predictive.likelihood import log_likelihood
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
 from ..runtime.state import reading

@@ -23,8 +23,11 @@ from ..inputs.call import by_name
 from ..inputs.draws import draws_and_data
 from ..inputs.labels import Labels
 from ..pair.followers import without_masks
-from ..posterior.batched import memory
 from ..posterior.coords import labels_of
+from ..posterior.source import Source, as_approximation
+from ..predictive.arviz import to_arviz
+from ..predictive.batched import memory
+from ..predictive.pointwise import Points
 from ..preflight.given import checking_model
 from ..runtime.generators import noise
 from ..runtime.sites import quoted
@@ -114,6 +117,17 @@ class Exact:
         values = to_predict(self._tensors(new) if new else self.data, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
             return predict(self.model, self.data, values, self._drawn, n, seed, options)
+
+    def to_arviz(self, n: int = 1000, *, seed: int = 0, **options: Any) -> Any:
+        """An arviz.InferenceData with one chain of n draws; the likelihood of a row is conditional on all latents.
+
+        options: sites, groups; see `inference/predictive/arviz.py`.
+        """
+        draws = self._latents(number_of_draws("to_arviz", n), seed)
+        source = Source(self.model, self.data, self.columns, self.codes, self.state, None, self.row_labels)
+        points = Points(draws, n, log_evidence=None if self.updated else self.log_evidence)
+        with in_double(self.narrow):
+            return to_arviz(as_approximation(source, draws), seed=seed, points=points, **options)
 
     def summary(self, n: int = 4000, *, seed: int = 0) -> pd.DataFrame:
         """A table with one row for each scalar latent: exact mean and sd, and quantiles of n draws."""

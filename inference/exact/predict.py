@@ -12,10 +12,10 @@ from pyro import poutine
 
 from ..inputs.call import argument_names
 from ..pair.pair import Pair
-from ..posterior.batched import Memory, predictions
 from ..posterior.explained import naming_arguments, refuse_missing, refuse_other_lengths
 from ..posterior.local_latents import sources
 from ..posterior.prediction import one_prediction
+from ..predictive.batched import Memory, predictions
 from ..runtime.generators import generators_kept
 from ..runtime.held import HeldSites
 from ..runtime.sites import deterministic, observed

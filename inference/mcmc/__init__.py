@@ -10,7 +10,8 @@ Files, in the order in which to read them:
     chains.py      several chains at a time, their gradients taken together
     looks.py       ends a run whose draws cannot become reliable
     diagnostics.py R-hat, effective sample size, Monte Carlo errors
-    result.py      the draws, and the error of chains that disagree
+    result.py      the draws
+    unreliable.py  the error of chains that disagree
 
 Other rooms call: `reference`, `Reference`, `UnreliableReference`.
 """

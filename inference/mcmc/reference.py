@@ -25,8 +25,9 @@ from ..runtime.state import entered, snapshot
 from .chains import Chain, begin, sampling, together, warm_up
 from .looks import fails, looks, stuck
 from .potential import CHECKS, Scores, agrees, recorded
-from .result import Reference, UnreliableReference
+from .result import Reference
 from .starts import Starts, starts
+from .unreliable import UnreliableReference
 
 FEWEST = 4  # draws of each chain that the diagnostics need
 SHOWN = 100  # transitions between two updates of the words beside the progress bar

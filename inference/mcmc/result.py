@@ -1,6 +1,7 @@
 """Draws of a posterior and their reliability: the result of `credo.reference`."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,18 +13,19 @@ import torch
 from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
 from ..inputs.arguments import number_of_draws
 from ..posterior.coords import labels_of
-from ..posterior.predict import predict
 from ..posterior.source import DrawsOfModel, Source, as_approximation
+from ..predictive.arviz import to_arviz
+from ..predictive.pointwise import points_of
+from ..predictive.predict import predict
 from ..runtime.defaults import default_dtype
 from .diagnostics import Mixing, mixing
+from .saved import save
 
 RHAT, ESS, DIVERGENT = (
     1.01,
     400,
     0.005,
 )  # largest R-hat, smallest effective sample size, largest share of divergent transitions
-
-APART = 1.2  # R-hat of chains that are in different places
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ class Reference:
         rhat, name = max((_worst(name, m.rhat) for name, m in latents.items()), key=lambda pair: pair[0])
         fewest = [_worst(name, -torch.minimum(m.ess, m.tail)) for name, m in latents.items()]
         ess, scarce = max(fewest, key=lambda pair: pair[0])
-        bad, count = sum(self.divergences), self._count
+        bad, count = sum(self.divergences), self.count
         return tuple(
             words
             for holds, words in (
@@ -125,7 +127,7 @@ class Reference:
         """n joint draws: {site: shape (n, *shape)}, chosen without replacement unless n exceeds their number."""
         n = number_of_draws("sample", n)
         generator = torch.Generator().manual_seed(seed)
-        rounds = [torch.randperm(self._count, generator=generator) for _ in range(-(-n // self._count))]
+        rounds = [torch.randperm(self.count, generator=generator) for _ in range(-(-n // self.count))]
         index = torch.cat(rounds)[:n]
         return {name: values.flatten(0, 1)[index] for name, values in (self.draws | self.deterministic).items()}
 
@@ -139,12 +141,26 @@ class Reference:
         with default_dtype(found.dtype):
             return predict(found, *new, n=n, **options)
 
+    def to_arviz(self, **options: Any) -> Any:
+        """An arviz.InferenceData with the chains kept apart and the diagnostics of each draw.
+
+        options: seed, sites, groups; see `inference/predictive/arviz.py`.
+        """
+        found = self.approximation
+        points = points_of(found, self.draws | self.deterministic, self.stats)
+        with default_dtype(found.dtype):
+            return to_arviz(found, points=points, **options)
+
     @cached_property
     def approximation(self) -> DrawsOfModel:
         """The draws with their model, for `credo.predict` and `credo.log_likelihood`; ValueError without a model."""
         if self.source is None:
             raise ValueError("these draws come without their model; credo.reference(model, ...) returns both")
         return as_approximation(self.source, {name: values.flatten(0, 1) for name, values in self.draws.items()})
+
+    def save(self, path: str | os.PathLike[str], *, with_data: bool = False) -> None:
+        """Writes the draws to one file, which `credo.load_fit(path, model)` reads; see `Fit.save`."""
+        save(self, path, with_data)
 
     def summary(self) -> pd.DataFrame:
         """A table with one row for each scalar: mean, sd, quantiles, R-hat, ESS (bulk, tail), error of the mean.
@@ -175,7 +191,8 @@ class Reference:
         return table
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """How many draws all chains have together."""
         chains, n = next(iter(self.draws.values())).shape[:2]
         return chains * n
 
@@ -189,49 +206,6 @@ class Reference:
             f"least {ess:,.0f}, {sum(self.divergences)} divergences; latents: {', '.join(self.draws)}"
             + (f"; UNRELIABLE: {'; '.join(self.problems)}" if self.problems else "")
         )
-
-
-class UnreliableReference(ArithmeticError):
-    """The draws of `credo.reference` are unreliable: R-hat > 1.01, an effective sample size below 400, or divergences.
-
-    `.reference` still holds the draws, a `Reference`.
-
-    >>> import credo, torch
-    >>> pair = credo.load("coin_toss")
-    >>> try:
-    ...     credo.reference(pair.model, torch.tensor([1.0, 0.0]), draws=20, warmup=20, progress=False)
-    ... except credo.UnreliableReference as error:
-    ...     print(error.reference.draws["p"].shape)
-    torch.Size([4, 20])
-    """
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__(
-            f"{'; '.join(reference.problems)}"
-            + (f" ({reference.stopped})" if reference.stopped.startswith("stopped") else "")
-            + f". .reference still holds the draws. {_remedy(reference)}"
-        )
-        self.reference = reference
-
-
-def _remedy(reference: Reference) -> str:
-    """What to try next, by the problem: funnels, modes, or few draws."""
-    if sum(reference.divergences) > DIVERGENT * reference._count:
-        return (
-            "Divergences mean that the posterior narrows where a scale goes to zero: write z ~ Normal(mean, sd) as "
-            "z = mean + sd * e with e ~ Normal(0, 1) (non-centred), and give scales priors away from 0; accept=0.95 or "
-            "more may do"
-        )
-    if max(reference.mixing[name].rhat.max().item() for name in reference.draws) > APART:
-        return (
-            "The chains are in several modes, or too slow to meet: order or restrict latents that may change places or "
-            "signs, since no number of draws finds the weights of modes that are far apart; another parametrisation "
-            "(non-centred: z = mean + sd * e) helps slow chains"
-        )
-    return (
-        "More draws and warmup, accept=0.95 or more, or another parametrisation (non-centred: z = mean + sd * e) "
-        "usually help; no number of draws finds the weights of modes that are far apart"
-    )
 
 
 def _worst(site: str, values: torch.Tensor) -> tuple[float, str]:

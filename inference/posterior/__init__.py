@@ -1,4 +1,4 @@
-"""What can be asked of any approximation: summaries, predictions, likelihoods.
+"""What can be asked of any approximation: draws, marginals, names of dimensions, one draw of a prediction.
 
 Files, in the order in which to read them:
 
@@ -12,20 +12,13 @@ Files, in the order in which to read them:
     joint_rows.py     joint normal sites over rows: Gaussian processes
     local_latents.py  which latents a prediction keeps, and which it draws anew
     prediction.py     one draw of a prediction
-    row_batches.py    whether the rows of a prediction can be drawn batch by batch
-    reduced.py        what becomes of draws, piece by piece: all of them, their mean, a function of them
-    streamed.py       draws of programs that share their latents, in pieces of bounded memory
-    batched.py        n draws of a prediction, of all rows or batch by batch
-    fresh_rows.py     rows for prior draws of a model that reads only their number
     explained.py      errors of a model on new data, in words that name the argument
-    predict.py        posterior predictive draws
     own_store.py      a Pyro module with a parameter store of its own
     trained.py        the trained copy of a network, latent weights at their mean
-    likelihood.py     log predictive density of each row
     agreement.py      what the runs of several seeds found, side by side
     verdict.py        whether an approximation can be trusted, in one line
     weighted_guide.py weighted draws as a guide
     source.py         draws with their model and data, as an approximation
 
-Other rooms call: `predict`, `log_likelihood`, `marginals`, `dims_and_coords`, `labels_of`.
+Other rooms call: `sample`, `marginals`, `dims_and_coords`, `labels_of`.
 """

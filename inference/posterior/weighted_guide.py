@@ -39,7 +39,12 @@ class WeightedGuide:
 
     def holding(self, values: dict[str, torch.Tensor]) -> Callable[..., None]:
         """A guide that has one of the `joint_draws`, without its weight."""
-        return lambda *data: _points(values)
+        return held_points(values)
+
+
+def held_points(values: dict[str, torch.Tensor]) -> Callable[..., None]:
+    """A guide that has these values of its latents in every draw."""
+    return lambda *data: _points(values)
 
 
 def _points(values: dict[str, torch.Tensor]) -> None:

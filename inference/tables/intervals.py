@@ -20,7 +20,7 @@ from ..inputs.tables import as_table
 from ..posterior.approximation import Approximation
 from ..posterior.coords import labels_of
 from ..posterior.marginals import model_trace
-from ..posterior.predict import OPTIONS, predict
+from ..predictive.predict import OPTIONS, predict
 from ..runtime.sites import Site, is_factor, observed
 
 CLASSES = ("Bernoulli", "Categorical", "OneHotCategorical", "OneHotCategoricalStraightThrough", "OrderedLogistic")

@@ -22,10 +22,11 @@ from ..pair.pair import Pair, Summed
 from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
 from ..posterior.agreement import Agreement
-from ..posterior.predict import predict
 from ..posterior.sample import sample
-from ..posterior.trained import trained
+from ..posterior.trained import networks, trained
 from ..posterior.verdict import Verdict
+from ..predictive.arviz import to_arviz
+from ..predictive.predict import predict
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot
@@ -105,6 +106,11 @@ class Fit:
         """
         return intervals(self, *new, prob=prob, n=n, **options)
 
+    def to_arviz(self, n: int = 1000, *, corrected: bool = False, **options: Any) -> Any:
+        """An arviz.InferenceData of n draws; options: seed, sites, groups, see `inference/predictive/arviz.py`."""
+        known = None if self.exact is None or corrected else self.exact.log_evidence
+        return to_arviz(self.reweighted if corrected else self, n, log_evidence=known, **options)
+
     def corrected(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the posterior, resampled by importance weights w = p(data, z) / r(z): {site: (n, *shape)}.
 
@@ -123,14 +129,14 @@ class Fit:
     def trained(self, net: nn.Module, *, draw: int | None = None) -> nn.Module:
         """A copy of this network or autoguide with its trained parameters, in evaluation mode.
 
-        Weights that are latents of the model get their posterior mean, or with `draw=seed` a draw from the posterior;
-        `predict` averages over them. Changes to the copy leave the fit as it is. A Pyro module keeps its parameters in
-        a store of its own, so that `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
-
-        Raises ValueError for a network that the run has not trained, and for one whose weights the model replaces by
-        latents that are not named after them.
+        Weights that are latents of the model get their posterior mean, or with `draw=seed` a draw from the posterior.
+        An autoguide serves Pyro: `Predictive(model, guide=fit.trained(guide), num_samples=100)` draws from this fit.
         """
         return trained(self, net, draw)
+
+    def networks(self, net: nn.Module, n: int = 10, *, seed: int = 0) -> list[nn.Module]:
+        """n copies of a Bayesian network, each with weights drawn from the posterior; `predict` averages over them."""
+        return networks(self, net, n, seed)
 
     def summary(self, n: int = 4000, *, seed: int = 0, corrected: bool = False) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.

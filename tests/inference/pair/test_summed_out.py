@@ -18,7 +18,7 @@ from credo.inference.objective.elbo import log_weights
 from credo.inference.pair.batches import batch
 from credo.inference.pair.costs import run
 from credo.inference.pair.pair import Pair
-from credo.inference.posterior.likelihood import log_likelihood
+from credo.inference.predictive.likelihood import log_likelihood
 from credo.inference.runtime.generators import noise
 from credo.inference.runtime.sites import latent
 from credo.inference.runtime.state import entered

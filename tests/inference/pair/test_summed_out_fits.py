@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.posterior.likelihood import log_likelihood
+from credo.inference.predictive.likelihood import log_likelihood
 from credo.inference.runtime.generators import noise
 from tests.cases.summed_out.mixtures import X, guide, normal, one_for_all, prior, weights
 from tests.cases.summed_out.sequences import WORDS, lda, lda_guide

@@ -5,9 +5,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from credo.inference.posterior import streamed as module
-from credo.inference.posterior.reduced import Place, Whole
-from credo.inference.posterior.streamed import RUNS, streamed
+from credo.inference.predictive import streamed as module
+from credo.inference.predictive.reduced import Place, Whole
+from credo.inference.predictive.streamed import RUNS, streamed
 from credo.inference.runtime.generators import generators_kept
 
 

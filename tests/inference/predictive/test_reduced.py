@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from credo.inference.posterior.reduced import Mean, Place, Reduced, Whole
+from credo.inference.predictive.reduced import Mean, Place, Reduced, Whole
 from credo.inference.runtime.vectorise import Differing
 
 DRAWS = {

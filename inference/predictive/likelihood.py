@@ -19,15 +19,15 @@ from ..inputs.draws import draws_and_data
 from ..pair.batches import rows_of
 from ..pair.costs import DATA, GUIDE, PRIOR, run
 from ..pair.pair import Pair, Program
+from ..posterior.approximation import Approximation, pair_of
+from ..posterior.explained import naming_arguments
+from ..posterior.sample import draw_with_guide
 from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, is_index, latent, plates
 from ..runtime.state import reading
-from .approximation import Approximation, pair_of
-from .explained import naming_arguments
 from .predict import new_arguments
-from .sample import draw_with_guide
 
 
 class LogLikelihood(NamedTuple):

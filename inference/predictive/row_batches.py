@@ -14,16 +14,16 @@ from pyro.poutine.messenger import Messenger
 from ..distributions.unwrap import unwrapped
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
+from ..posterior.continued import ContinuedSites
+from ..posterior.local_latents import Sources
+from ..posterior.prediction import kept_latents
+from ..posterior.row_sites import RowSites, find_row_sites
 from ..preflight.rows import refuse_shared
 from ..runtime.anew import Anew
 from ..runtime.held import HeldSites
 from ..runtime.probes import nearly_equal
 from ..runtime.sites import Site, deterministic, exists_for_some, is_index, latent
 from ..runtime.traced import first_line
-from .continued import ContinuedSites
-from .local_latents import Sources
-from .prediction import kept_latents
-from .row_sites import RowSites, find_row_sites
 
 REMEDY = "so batches would differ from all rows at once; leave out batch="
 

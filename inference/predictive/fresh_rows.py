@@ -12,9 +12,9 @@ import torch
 from ..inputs.arguments import whole_number
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
+from ..posterior.local_latents import Sources
+from ..posterior.prediction import one_prediction
 from ..runtime.generators import noise
-from .local_latents import Sources
-from .prediction import one_prediction
 
 
 def with_rows(

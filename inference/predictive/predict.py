@@ -13,17 +13,17 @@ from pyro import poutine
 from ..inputs.arguments import arguments, gaps_of, shown, to_predict
 from ..inputs.call import argument_names, by_name
 from ..inputs.draws import draws_and_data
+from ..posterior.approximation import Approximation, pair_of
+from ..posterior.explained import naming_arguments, refuse_missing, refuse_other_lengths
+from ..posterior.finite_latents import finite_given, same_rows
+from ..posterior.local_latents import Sources, sources
+from ..posterior.marginals import model_trace
+from ..posterior.prediction import draws_of_kept, one_prediction
 from ..runtime.generators import noise
 from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
-from .approximation import Approximation, pair_of
 from .batched import memory, predictions
-from .explained import naming_arguments, refuse_missing, refuse_other_lengths
-from .finite_latents import finite_given, same_rows
 from .fresh_rows import with_rows
-from .local_latents import Sources, sources
-from .marginals import model_trace
-from .prediction import draws_of_kept, one_prediction
 from .reduced import Reduce, Values
 from .row_batches import RowBatches, cut
 

@@ -8,7 +8,7 @@ import torch
 import credo
 from credo.inference.pair.pair import Pair
 from credo.inference.posterior.local_latents import Sources
-from credo.inference.posterior.row_batches import cut, cut_latent, find_batches
+from credo.inference.predictive.row_batches import cut, cut_latent, find_batches
 
 X, Y = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(-1.0, 1.0, 20)
 

@@ -10,12 +10,12 @@ from pyro import poutine
 from ..inputs.arguments import shown, whole_number
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
+from ..posterior.continued import ContinuedSites
+from ..posterior.local_latents import Sources
+from ..posterior.prediction import one_prediction
 from ..runtime.anew import Anew
 from ..runtime.sites import latent
 from ..runtime.vectorise import draw_each
-from .continued import ContinuedSites
-from .local_latents import Sources
-from .prediction import one_prediction
 from .reduced import Mean, Place, Reduce, Reduced, Values, Whole
 from .row_batches import RowBatches, cut, cut_latent, find_batches
 from .streamed import LARGE, RUNS, SMALL, streamed

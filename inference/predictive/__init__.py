@@ -1,0 +1,17 @@
+"""Predictions of any approximation in bounded memory, likelihoods of rows, and what ArviZ takes.
+
+Files, in the order in which to read them:
+
+    predict.py      posterior predictive draws
+    batched.py      n draws of a prediction, of all rows or batch by batch
+    row_batches.py  whether the rows of a prediction can be drawn batch by batch
+    streamed.py     draws of programs that share their latents, in pieces of bounded memory
+    reduced.py      what becomes of draws, piece by piece: all of them, their mean, a function of them
+    fresh_rows.py   rows for prior draws of a model that reads only their number
+    likelihood.py   log predictive density of each row
+    pointwise.py    draws with log p, log q and the log likelihood of each row
+    groups.py       draws, predictions and data by ArviZ's groups
+    arviz.py        a fit as ArviZ takes it
+
+Other rooms call: `predict`, `log_likelihood`, `to_arviz`.
+"""
