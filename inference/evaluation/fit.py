@@ -15,12 +15,13 @@ from ..inputs.datasets import batch_size_of
 from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
+from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.sites import latent
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.checkpoint import kept_of
 from ..variational.going_on import refuse_start
-from ..runtime.interrupts import CtrlC, interruptible
+from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.optimiser import LR, is_torchs
 from ..variational.prepare import begin
 from ..variational.result import STEPPED, Fit
@@ -53,6 +54,8 @@ def fit(
     progress: bool = True,
     callback: Callable[[SVI, int, float], Any] | None = None,
     callback_every: int = EVERY,
+    validation: Any = None,
+    patience: int = PATIENCE,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int | None = None,
     start: Fit | None = None,
@@ -63,10 +66,10 @@ def fit(
     model, guide: functions of the data with the same latent sites. guide=None: what suits the model, which `fit.method`
         says and `fit.why` explains: the posterior in closed form (`fit.exact`); else one normal of all latents in
         unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
-        and where one of steps, lr, clip, optim, particles, batch_size, plan, precision and callback is given. A word:
-        "mean_field", a normal for each latent; "full_rank" and "low_rank", one normal of all; "laplace", the normal at
-        the mode; "map" and "mle", point estimates with and without the prior. Normals are found without steps, by
-        Newton's method, natural gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal,
+        and where one of steps, lr, clip, optim, particles, batch_size, plan, precision, callback and validation is
+        given. A word: "mean_field", a normal for each latent; "full_rank" and "low_rank", one normal of all; "laplace",
+        the normal at the mode; "map" and "mle", point estimates with and without the prior. Normals are found without
+        steps, by Newton's method, natural gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal,
         AutoMultivariateNormal, AutoLowRankMultivariateNormal and AutoLaplaceApproximation are; by SVI where one of
         these options is given or the model needs it, as networks do.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
@@ -96,6 +99,9 @@ def fit(
         parameters and all that is asked of the fit stay in float32. None: as the data are.
     callback: callback(svi, step, loss) after every `callback_every` steps and the last; True ends the run. It may read
         `svi.params`, `svi.losses` and `svi.plan`; a compiled run costs no more between its calls.
+    validation: held-out data, (x_val, y_val), or a share of the rows to hold out, drawn with `seed`. Every
+        `callback_every` steps their log predictive density is measured; after `patience` looks without a gain the run
+        ends. The parameters are those under which they were likeliest, which `fit.stopped` says.
     checkpoint: a file from which the same call goes on exactly where the run was killed, interrupted by Ctrl-C, or had
         ended; with more `steps` it goes on from the end. every: steps from one writing to the next; None: ten seconds,
         or more, so that writing costs less than 1 %. Fits without steps write none: the same call finds them again.
@@ -130,8 +136,11 @@ def fit(
         **{"lr": lr, "clip": clip, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
         **{"device": device, "compile": compile, "precision": precision, "progress": progress},
     }
-    watching = {"callback": callback, "callback_every": callback_every}
-    kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, **options})
+    checked_validation(validation, patience)
+    data, held = parted(data, validation, seed)
+    watching = {"callback": callback, "callback_every": callback_every, "validation": held, "patience": patience}
+    looks = None if held is None else [held, patience, callback_every]
+    kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options})
     refuse_start(start)
     if seeds is not None:
         alone = functools.partial(
@@ -142,10 +151,9 @@ def fit(
             apart = callback is None  # which a process of its own would call in vain
             best.append(best_of(alone, seeds_of(seeds, seed), warned, apart))
         return best[0]
-    plain = (
-        all(option is None for option in (steps, optim, clip, particles, batch_size, plan, precision, callback))
-        and lr == LR
-    )
+    plain = all(
+        option is None for option in (steps, optim, clip, particles, batch_size, plan, precision, callback)
+    ) and (held is None and lr == LR)
     plain = plain and (start is None or start.method not in STEPPED)
     begun = time.process_time()
     with interruptible() as ctrl_c:

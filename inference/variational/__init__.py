@@ -16,6 +16,7 @@ Files, in the order in which to read them:
     checkpoint.py   the file from which a run goes on exactly where it was
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
+    held_out.py     rows that are held out, and end a run
     callback.py     the user's function that sees a run every so many steps
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite

@@ -39,7 +39,7 @@ class Callback:
         step = len(self.losses)
         if step % self.every and not last:
             return ""
-        with _undisturbed(self.steps), _watching(self.runner):
+        with undisturbed(self.steps), _watching(self.runner):
             answer = self.function(self.runner, step, self.losses[-1])
         return f"ended by the callback at step {step:,}" if _is_true(answer) else ""
 
@@ -52,16 +52,18 @@ def checked_callback(callback: Any, every: Any) -> int:
 
 
 @contextmanager
-def _undisturbed(steps: Steps) -> Iterator[None]:
+def undisturbed(steps: Steps) -> Iterator[None]:
     """What is computed inside takes no random number, batch or baseline from the steps that follow."""
     baselines = dict(steps.baselines)
     epoch = [] if steps.batches is None else list(steps.batches.epoch)
-    with generators_kept(), kept_in_place():
-        yield
-    steps.baselines.clear()
-    steps.baselines.update(baselines)
-    if steps.batches is not None:
-        steps.batches.epoch = epoch
+    try:
+        with generators_kept(), kept_in_place():
+            yield
+    finally:
+        steps.baselines.clear()
+        steps.baselines.update(baselines)
+        if steps.batches is not None:
+            steps.batches.epoch = epoch
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from ..convergence.recheck import jumps
 from ..pair.laplace import completed
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
+from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .checkpoint import Checkpoint, Kept, Place
 from .course import Course, ending_of, has_races, warmup_of
-from ..runtime.interrupts import CtrlC
+from .held_out import HeldOut, kept_by
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun
@@ -45,7 +46,8 @@ def run(
     """
     bad, ending, racing = BadSteps(), ending_of(course, steps), has_races(steps)
     course.steps.set_rate(1.0)
-    file = None if kept is None else Checkpoint(kept, course, ending, bad, steps)
+    held = next((watch for watch in watches if isinstance(watch, HeldOut)), None)
+    file = None if kept is None else Checkpoint(kept, course, ending, bad, steps, held)
     done, ended, warmup = Place(0, "", warmup_of(course, steps)) if file is None else file.open()
     begun = len(course.losses) - done
     watches = watches if file is None else [*watches, file]
@@ -86,6 +88,7 @@ def run(
         raise
     if file is not None and not ended:
         file.close(stopped, ctrl_c)
+    average, stopped = kept_by(watches, average, stopped)
     schedule = course.steps.schedule
     if schedule is not None and schedule.doubt and stopped.startswith("converged"):
         stopped = f"not converged: {schedule.doubt}"

@@ -15,17 +15,20 @@ from ..inputs.arguments import Arguments, shown, whole_number
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.check import check
+from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
 from .callback import EVERY, Callback, checked_callback
 from .checkpoint import Kept
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
-from ..runtime.interrupts import CtrlC
+from .held_out import PATIENCE, checked_validation, held_out, parted
+from .loop import Watch
 from .prepare import Prepared, begin, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned
-from .steps import StepBlock
+from .steps import EAGER, StepBlock
 
+OPTIONS = ("steps", "rows", "callback", "callback_every", "validation", "patience")  # of the calls of a runner
 FORMAT = 1  # of the dictionary of a runner
 
 
@@ -65,7 +68,7 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     return begun.given, prepared
 
 
-def steps_of(runner: Any, pair: Pair, most: int, patience: int, warmup: int) -> StepBlock:
+def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
     """The next steps, at most so many, whose losses the runner keeps."""
     plan: Plan = runner._current_plan
     block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
@@ -85,13 +88,16 @@ def run_of(
     *,
     callback: Any = None,
     callback_every: int = EVERY,
+    validation: Any = None,
+    patience: int = PATIENCE,
     kept: Kept | None = None,
 ) -> Fit:
     """A run on this data, whose caller raises the warnings collected and counts Ctrl-C.
 
     kept: the file from which it goes on, and to which it is written.
     """
-    every = checked_callback(callback, callback_every)
+    every, patience = checked_callback(callback, callback_every), checked_validation(validation, patience)
+    data, held = parted(data, validation, runner._settings.seed)
     steps, again = None if steps is None else whole_number("steps", steps, 0), runner.plan is not None
     try:
         ctrl_c.raises = True
@@ -102,15 +108,20 @@ def run_of(
             with entered(prepared.state):
                 check(runner.model, runner.guide, pair.data, given.names)
     except KeyboardInterrupt:
-        return without_steps(runner, data, NO_STEP)
+        return without_steps(runner, data)
     finally:
         ctrl_c.raises = False
     with entered(prepared.state):
-        watches = [] if callback is None else [Callback(callback, every, runner, runner.losses, runner._steps)]
-        return run(course_of(runner, pair, prepared, given), steps, ctrl_c, watches, kept)
+        watches: list[Watch] = (
+            [] if callback is None else [Callback(callback, every, runner, runner.losses, runner._steps)]
+        )
+        course = course_of(runner, pair, prepared, given)
+        if held is not None:
+            watches = [held_out(course, held, every, patience), *watches]
+        return run(course, steps, ctrl_c, watches, kept)
 
 
-def without_steps(runner: Any, data: tuple, why: str) -> Fit:
+def without_steps(runner: Any, data: tuple, why: str = NO_STEP) -> Fit:
     """The fit at the parameters as they are, without another step. why: the end of the run, in words."""
     if runner._prepared is None:
         begun = runner._begun or begin(runner.model, runner.guide, runner._settings, data)

@@ -14,27 +14,26 @@ import torch
 
 from ..capture.captures import captures_of
 from ..capture.same_form import Call
-from ..inputs.arguments import Arguments
 from ..inputs.call import by_name
 from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
-from ..pair.pair import Pair, Program
+from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..preflight.stream import Stream
+from ..runtime.interrupts import interruptible
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
-from ..runtime.interrupts import CtrlC, interruptible
+from .held_out import PATIENCE
 from .optimiser import LR, is_torchs, optimiser
 from .prepare import Begun, Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
-from .running import NO_STEP, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
+from .running import OPTIONS, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
 from .schedule import Rate
 from .settings import checked
-from .steps import EAGER, StepBlock
 
 
 class SVI:
@@ -155,14 +154,16 @@ class SVI:
         steps: int | None = None,
         callback: Callable[["SVI", int, float], Any] | None = None,
         callback_every: int = EVERY,
+        validation: Any = None,
+        patience: int = PATIENCE,
         **named: Any,
     ) -> Fit:
         """Goes on from the present parameters until converged, or for so many steps; options: as for `credo.fit`."""
         found: list[Fit] = []
         self._last = Call(data, named, None)
-        watching = {"callback": callback, "callback_every": callback_every}
+        looks = {"callback": callback, "callback_every": callback_every, "validation": validation, "patience": patience}
         with interruptible() as ctrl_c, self._called(found):
-            found.append(self._run(self._all(data, named), steps, ctrl_c, **watching))
+            found.append(self._run(self._all(data, named), steps, ctrl_c, **looks))
         return found[0]
 
     def fit(self, *data: Any, **named: Any) -> Fit:
@@ -218,14 +219,10 @@ class SVI:
 
     def _all(self, data: tuple, named: dict[str, Any]) -> tuple[Any, ...]:
         """The data, with the arguments of the model that were given by name at their places."""
-        return by_name(self._settings.model, data, named, ("steps", "rows", "callback", "callback_every"))
+        return by_name(self._settings.model, data, named, OPTIONS)
 
-    def _begin(self, data: tuple) -> tuple[Pair, Prepared, Arguments]:
-        """(the pair on the data as tensors, what the run knows, the data with its names)."""
-        return begun_on(self, data)
-
-    def _take_steps(self, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
-        return steps_of(self, pair, most, patience, warmup)
+    # Functions of the runner, see there.
+    _begin, _take_steps, _run, _without_steps = begun_on, steps_of, run_of, without_steps
 
     def _race(self, data: tuple) -> Plan:
         """`race`, whose caller raises the warnings collected."""
@@ -233,14 +230,6 @@ class SVI:
         with entered(prepared.state):
             self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
         return self._current_plan
-
-    def _run(self, data: tuple, steps: int | None, ctrl_c: CtrlC, **options: Any) -> Fit:
-        """`run`, whose caller raises the warnings collected and counts Ctrl-C."""
-        return run_of(self, data, steps, ctrl_c, **options)
-
-    def _without_steps(self, data: tuple) -> Fit:
-        """The fit of a run that Ctrl-C ended before its first step."""
-        return without_steps(self, data, NO_STEP)
 
 
 class _SVIOfPyro(PyroSVI, SVI):
