@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and what it says to bad input."""
 
+import io
 import os
 import zipfile
 from functools import partial
@@ -163,6 +164,37 @@ def test_out_is_refused_before_anything_is_computed_and_leaves_no_folder(monkeyp
         assert result.exit_code == 2 and "file is a file, wanted a folder" in result.output
     result = run("fit", "nosuch", "--out", tmp_path / "new" / "deep")
     assert result.exit_code == 2 and not (tmp_path / "new").exists()
+
+
+COUNTIES = """
+import pyro, torch, pyro.distributions as dist
+
+def model(county, x, y=None):
+    with pyro.plate("G", 2):
+        a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(a[county] + x, 1.0), obs=y)
+"""
+
+
+@pytest.mark.filterwarnings("default:column county")
+def test_a_fit_is_saved_and_predicts_new_rows_quietly(tmp_path: Path) -> None:
+    """Exact: a[v] ~ N(sum(y - x) / (n + .01), 1 / (n + .01)), y* ~ N(a[v] + x*, 1 + 1 / (n + .01))."""
+    pair = write(tmp_path, "counties.py", COUNTIES)
+    data = write(tmp_path, "x.csv", "county,x,y\nu,1,4\nv,2,-4\nu,0,4\nv,1,-3\n")
+    new = write(tmp_path, "new.csv", "x,county\n3,v\n0,u\n")
+    result = run("fit", pair, "--data", data, "--predict", new, "--save", tmp_path / "f", "--quiet")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(io.StringIO(result.stdout), index_col=0)  # and nothing else
+    assert abs(table["mean"][0] - (3 - 10 / 2.01)) < 0.15 and abs(table["mean"][1] - 7 / 2.01) < 0.15
+    assert ((table["high"] - table["low"]) / (2 * 1.645 * (1 + 1 / 2.01) ** 0.5) - 1).abs().max() < 0.1
+    loaded = credo.load_fit(tmp_path / "f", credo.pairs.load_alone(pair).model)
+    assert loaded.exact is not None and abs(loaded.summary()["mean"].iloc[1] + 10 / 2.01) < 1e-4
+    result = run("fit", pair, "--data", data, "--predict", new, "--out", tmp_path / "out", "--quiet")
+    assert result.exit_code == 0 and not result.stdout
+    assert list(pd.read_csv(tmp_path / "out" / "predictions.csv").columns)[1:] == ["mean", "sd", "low", "high"]
+    result = run("fit", pair, "--data", data, "--predict", write(tmp_path, "new.csv", "x,county\n3,w\n"))
+    assert result.exit_code == 2 and "has not seen the label 'w'" in result.output
 
 
 ALONE = OWN[: OWN.index("def guide")]

@@ -263,6 +263,30 @@ def test_coverage_is_the_metric():
     assert ax.get_title() == f"50%: {found[0.5]:.1%}, 90%: {found[0.9]:.1%}, 95%: {found[0.95]:.1%}"
 
 
+def test_exact_posteriors_and_references_have_data_too(line, exact):
+    closed = credo.exact(exact.model, *line)
+    assert list(plots.predictive(closed, 200, ax=axes()).lines[1].get_ydata()) == pytest.approx(line[1].tolist())
+    reference = credo.reference(exact.model, *line, draws=400, warmup=200, progress=False)
+    for of in (closed, reference):
+        ax = plots.ppc(of, ax=axes(), n=5)
+        data = ax.lines[-2]
+        assert data.get_ydata() == pytest.approx(density(line[1].double().numpy(), data.get_xdata()), rel=1e-4)
+    assert plots.pit(reference, ax=axes()).get_title() == "40 values"
+    assert plots.predictive(reference, 100, new=torch.zeros(3, 1), ax=axes()).get_xlim()[1] < 1
+    assert plots.chains(reference, "b", Figure()).axes[0].get_ylabel() == "b"
+
+
+def test_what_is_no_fit_is_named(exact):
+    with pytest.raises(ValueError, match="losses: fit 2: got float, wanted a Fit"):
+        plots.losses([exact, 1.0], axes())
+    with pytest.raises(ValueError, match="pairs: fit: got int, wanted a Fit"):
+        plots.pairs(3, figure=Figure())
+    with pytest.raises(ValueError, match="reference: got Fit, which has no chains"):
+        plots.chains(exact, figure=Figure())
+    with pytest.raises(ValueError, match="fit: got str, wanted a Fit"):
+        plots.predictive("fit", ax=axes())
+
+
 def test_predictions_need_data_once(exact):
     draws = exact.predict(20)["y"]
     with pytest.raises(ValueError, match="y: got None, wanted the data"):
