@@ -8,11 +8,11 @@ from typing import Protocol
 
 import torch
 
+from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import iterate
 from ..runtime.progress import advance, progress_bar
 from .bad_steps import SKIPPED, BadSteps
 from .endings import Ending
-from ..runtime.interrupts import CtrlC
 from .steps import StepBlock
 
 INTERRUPTED = "interrupted after"  # so many steps: how the reason of a run begins that Ctrl-C ended

@@ -19,13 +19,13 @@ from ..planning.plan import Plan
 from ..preflight.check import checked
 from ..preflight.stream import Stream
 from ..runtime.generators import generator_states, noise
+from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
 from .bad_steps import NotFinite
 from .caller import warning_caller
 from .endings import FixedSteps
-from ..runtime.interrupts import CtrlC, interruptible
 from .loop import loop
 from .result import Diverged, Fit, finished
 from .run import keep_fit
