@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
@@ -55,8 +56,8 @@ def pair_identity(pair: Pair, rows: Rows | None) -> Identity:
 
 
 def settings_identity(settings: Mapping[str, Any]) -> Identity:
-    """What the arguments of a call are, in words."""
-    return {f"{name}=": [_in_words(value), None] for name, value in settings.items()}
+    """What the arguments of a call are, in words; of data also a digest."""
+    return {f"{name}=": _argument(value) for name, value in settings.items()}
 
 
 def differences(now: Identity, then: Identity) -> list[str]:
@@ -89,8 +90,13 @@ def _argument(value: Any) -> list[Any]:
         return [f"{dtype} of shape {tuple(value.shape)}", digest([value])]
     if isinstance(value, nn.Module):  # its parameters and buffers are compared where they are put in place
         return [f"a {type(value).__name__}", None]
-    tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    arrays = [torch.as_tensor(leaf) if _is_array(leaf) else leaf for leaf in tree_leaves(value)]
+    tensors = [leaf for leaf in arrays if isinstance(leaf, torch.Tensor)]
     return [_in_words(value), digest(tensors) if tensors else None]
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:
@@ -115,8 +121,8 @@ def _in_words(value: Any) -> str:
     """A setting in words that are the same in another process."""
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_in_words(k)}: {_in_words(value[k])}" for k in sorted(value, key=str)) + "}"
     if isinstance(value, list | tuple | set | frozenset):
