@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 from ..inputs.arguments import shown, whole_number
 from ..pair.identity import FEW, data_identity, differences, pair_identity, settings_identity
+from ..runtime.interrupts import IMPATIENT, CtrlC
 from ..storage.container import read, write
 from ..storage.values import described, restored
 from .bad_steps import BadSteps
 from .course import Course, warmup_of
 from .endings import Ending, FixedSteps
 from .going_on import plain_fields, put_fields, put_runner_state, runner_state
-from ..runtime.interrupts import IMPATIENT, CtrlC
+from .held_out import HeldOut
 from .loop import INTERRUPTED
 from .steps import StepBlock
 
@@ -80,6 +81,7 @@ class Checkpoint:
     ending: Ending
     bad: BadSteps
     steps: int | None  # of the run; None: until converged
+    held: HeldOut | None = None  # the looks at held-out rows, if there are any
     identity: dict[str, Any] = field(default_factory=dict)
     warmup: int = 0
     begun: float = field(default_factory=time.process_time)
@@ -150,6 +152,7 @@ class Checkpoint:
             "ending": type(self.ending).__name__,
             "ending's": plain_fields(self.ending),
             "bad": plain_fields(self.bad),
+            "held out": None if self.held is None else plain_fields(self.held, {"losses"}),
             "warnings": list(course.warnings),
             "warmup": self.warmup,
             "seconds": self.asked.spent + time.process_time() - self.begun,
@@ -187,6 +190,8 @@ class Checkpoint:
         ):
             put_fields(self.ending.tail, state["ending's"]["tail"])
         put_fields(self.bad, state["bad"])
+        if self.held is not None:
+            put_fields(self.held, state["held out"])
         course.warnings.extend(warning for warning in state["warnings"] if warning not in course.warnings)
         self.asked.spent, self.warmup = state["seconds"], state["warmup"]
         return Place(state["done"], state["stopped"] if same else "", self.warmup)
