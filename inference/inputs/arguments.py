@@ -19,7 +19,7 @@ from .columns import LARGEST, as_numbers
 from .datasets import of_its_own, unpacked
 from .labels import Labels, coded
 from .rounding import digits_lost
-from .tables import as_table, by_column, in_order, paired_by_index
+from .tables import as_table, by_column, in_order, in_order_of_codes, paired_by_index
 
 MOST = 2**62  # of steps, draws, rows
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
@@ -67,7 +67,7 @@ def arguments(
     data = paired_by_index(names, in_order(names, data, columns))
     labelled = coded(names, data, codes)
     settings, found, values, notices = settings_of(model), {}, [], [*labelled.notices]
-    for name, value in zip(names, labelled.values, strict=True):
+    for name, value in zip(names, in_order_of_codes(names, labelled.values, labelled.codes), strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
             if (

@@ -140,7 +140,8 @@ def _column(key: Any, place: str, column: pd.Series, known: Labels | None) -> _C
         raise ValueError(
             f"{place}: the fit has not seen the label {column.astype(object).iloc[codes.argmin()]!r}; it knows "
             f"{listed(labels)}. Leave out its rows, or declare all labels when you fit: pandas.Categorical(values, "
-            f"categories=[...])"
+            f"categories=[...]). Where the model takes the number of groups from its data, a tensor of codes may have "
+            f"{len(labels)} for a new group, which is drawn from the model"
         )
     return _Column(key, place, labels, codes.astype(np.int64))
 
