@@ -201,3 +201,76 @@ def test_what_is_no_network_is_refused_by_name():
     fit = credo.fit(model, guide, X[:, 0], steps=5, progress=False, compile=False)
     with pytest.raises(ValueError, match=r"net: got .*function.*wanted a network.*fit.params"):
         fit.trained(guide)
+
+
+def test_networks_are_the_draws_and_their_mean_is_the_prediction(fit):
+    fit, net = fit
+    many, wanted = fit.networks(net, 5, seed=2), fit.sample(5, seed=2)
+    for i, one in enumerate(many):
+        assert not one.training and type(one) is nn.Linear
+        assert all(torch.equal(p, wanted[name][i]) for name, p in one.named_parameters())
+    assert torch.equal(fit.networks(net, 1, seed=3)[0].weight, fit.trained(net, draw=3).weight)
+    probs = torch.stack([one(X).softmax(-1) for one in fit.networks(net, 300)]).detach()
+    of_fit = fit.predict(300, net, X, seed=1)["probs"]
+    error = (probs.var(0) / 300 + of_fit.var(0) / 300).sqrt()
+    assert ((probs.mean(0) - of_fit.mean(0)) / error).abs().max() < 4.5
+    many[0].weight.data.zero_()
+    assert torch.equal(fit.networks(net, 5, seed=2)[0].weight, wanted["weight"][0])  # a change leaves the fit alone
+
+
+def test_networks_have_the_masks_of_dropout():
+    """Weights as points and masks as latents: each network leaves out its own inputs, and scales the others."""
+    pair, net = credo.load("bnn_dropout"), linear()
+    fit = credo.fit(pair.model, pair.guide, net, X, Y, steps=3, progress=False, compile=False)
+    draws = fit.sample(20, seed=0)
+    for one, weight, keep in zip(fit.networks(net, 20), draws["weight"], draws["weight.keep"], strict=True):
+        torch.testing.assert_close(one.weight.detach(), weight * keep / 0.9)
+    assert (draws["weight.keep"] == 0).any()
+    torch.testing.assert_close(fit.trained(net).weight, draws["weight"][0])
+
+
+def test_drawn_weights_of_other_names_are_found_where_the_model_uses_them():
+    net = linear()
+    fit = credo.fit(under_other_names, None, net, X, Y, steps=5, progress=False)
+    wanted = fit.sample(2, seed=1)
+    for i, one in enumerate(fit.networks(net, 2, seed=1)):
+        assert torch.equal(one.weight, wanted["w"][i]) and torch.equal(one.bias, wanted["b"][i])
+
+
+def test_two_networks_whose_parameters_have_one_name_get_their_own():
+    one, two = linear(), linear()
+    first, second = credo.nn.bayesian(one, name="one"), credo.nn.bayesian(two, name="two")
+
+    def model(x, y=None):
+        logits = first(x) + 3 * second(x**2)
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+    fit = credo.fit(model, "mean_field", X, Y, steps=20, progress=False, compile=False)
+    draws = fit.sample(2, seed=0)
+    for net, name in ((one, "one"), (two, "two")):
+        loc = fit.params[f"AutoNormal.locs.{name}.weight"]
+        sd = fit.params[f"AutoNormal.scales.{name}.weight"]
+        assert ((fit.trained(net).weight - loc).abs() < 5 * sd).all()
+        assert all(torch.equal(n.weight, draws[f"{name}.weight"][i]) for i, n in enumerate(fit.networks(net, 2)))
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, X, "weight"], ids=["none", "negative", "half", "data", "name"])
+def test_networks_are_counted(fit, n):
+    fit, net = fit
+    with pytest.raises(ValueError, match=r"n: got .*wanted"):
+        fit.networks(net, n)
+
+
+def test_a_network_without_latent_weights_has_one_copy():
+    net = linear()
+    fit = credo.fit(beside_a_latent, None, net, X, Y, steps=5, progress=False)
+    with pytest.raises(ValueError, match=r"no weight of this Linear is a latent.*fit.trained\(net\)"):
+        fit.networks(net, 3)
+    with pytest.raises(ValueError, match="is not the one of the first call"):
+        fit.networks(linear(), 3)
+    model = Slope()
+    fit = credo.fit(model, None, X[:, 0], 2 * X[:, 0], steps=5, progress=False)
+    with torch.no_grad():
+        slopes = [(one(X[:, 0]) / X[:, 0])[0].item() for one in fit.networks(model, 3)]
+    assert slopes == pytest.approx(fit.sample(3)["w"].tolist())
