@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from credo.inference.variational.result import Fit
 from credo.metrics.draws import CHUNK, pit_distribution, predictive
-from credo.plots.observations import observations
+from credo.plots.observations import Posterior, observations
 from credo.plots.smooth import density
 from credo.plots.style import FIT, PRIOR, SMALL, axes, legend
 
@@ -42,9 +41,10 @@ def ppc(
     sets in each bin; "bars", the same for each value of a count. None takes bars for few different counts, ecdf for
     many, and density for real numbers. The range of the data, and a little more, is shown.
 
-    draws: a `Fit`, or draws of shape (S, *shape of y), such as `fit.predict(50, x_new)["y"]`. y: the data; with a fit
-        they are its own. site: which observed site of the fit, if there are several. n: number of data sets that are
-        drawn, the first of `draws`. seed: of the draws of a fit. ax: Axes to draw on; None makes a figure.
+    draws: a `Fit`, an `Exact` or a `Reference`, or draws of shape (S, *shape of y), such as
+        `fit.predict(50, x_new)["y"]`. y: the data; with a fit they are its own. site: which observed site of the fit,
+        if there are several. n: number of data sets that are drawn, the first of `draws`. seed: of the draws of a fit.
+        ax: Axes to draw on; None makes a figure.
     Raises ValueError as `credo.metrics.coverage`, and for a site that is not observed.
     Source: Gelman, Meng and Stern 1996; Gabry et al. 2019.
 
@@ -160,7 +160,7 @@ def _predicted(
     draws: Any, y: Any, site: str | None, n: int, seed: int, fewest: int = 4
 ) -> tuple[str, torch.Tensor, torch.Tensor]:
     """(name, draws, data) of a fit, or of draws and data. Values that a fit has masked are left out."""
-    if not isinstance(draws, Fit):
+    if not isinstance(draws, Posterior):
         if y is None:
             raise ValueError(f"y: got None, wanted the data beside the draws ({type(draws).__name__}), or a Fit alone")
         return site or "y", *predictive(draws, y, fewest)

@@ -53,6 +53,9 @@ def pairs(
     3
     """
     given = side_by_side("pairs", fit)
+    for label, one in given.items():
+        if not hasattr(one, "sample"):
+            raise ValueError(f"pairs: {label}: got {type(one).__name__}, wanted a Fit, an Exact or a Reference")
     first = next(iter(given.values()))
     drawn = {label: one.sample(n, seed=seed) for label, one in given.items()}
     if corrected:
@@ -102,6 +105,10 @@ def chains(
     >>> len(credo.plots.chains(found, figure=Figure()).axes)
     2
     """
+    if not isinstance(reference, Reference):
+        raise ValueError(
+            f"reference: got {type(reference).__name__}, which has no chains; wanted what credo.reference returned"
+        )
     values = {site: v for site, v in (reference.draws | reference.deterministic).items() if site in reference.mixing}
     found = _scalars(reference, {site: v.shape[2:] for site, v in values.items()}, names)
     rhat = {name: reference.mixing[site].rhat[index].item() for name, (site, index) in found.items()}

@@ -8,9 +8,9 @@ import torch
 from torch.distributions import constraints
 
 from credo.inference.distributions.summaries import quantiles
-from credo.inference.variational.result import Fit
+from credo.inference.mcmc.result import Reference
 from credo.metrics.draws import numbers
-from credo.plots.observations import observations
+from credo.plots.observations import Posterior, observations
 from credo.plots.style import FIT, axes, legend
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ CROWD = 500  # points, above which they are paler
 
 
 def predictive(
-    fit: Fit, n: int = 4000, *, x: Any = None, new: Any = None, y: Any = None, ax: "Axes | None" = None
+    fit: Posterior, n: int = 4000, *, x: Any = None, new: Any = None, y: Any = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Posterior predictive mean and 90 % interval of a regression or of counts, with the data, along one axis.
 
     The legend says which share of the data lies inside. Predictions that depend on x alone are a line and a band;
     where several covariates matter, each row has a vertical interval.
 
-    fit: a `Fit`. n: number of posterior draws. new: other rows to predict: the arguments of `fit.predict` as a tuple,
-        or one argument, such as a table or X; None takes the rows of the fit. y: shape (N,), the data of the new rows;
-        None draws none. x: shape (N,), the horizontal axis; None takes the first argument if it is one column, else
-        the predicted mean. ax: Axes to draw on; None makes a figure.
+    fit: a `Fit`, an `Exact` or a `Reference`. n: number of draws. new: other rows to predict: the arguments of
+        `fit.predict` as a tuple, or one argument, such as a table or X; None takes the rows of the fit. y: shape (N,),
+        the data of the new rows; None draws none. x: shape (N,), the horizontal axis; None takes the first argument if
+        it is one column, else the predicted mean. ax: Axes to draw on; None makes a figure.
     Raises ValueError unless the model observes one site of real numbers or counts, with one number in each row, and for
         an x or y that has not one number for each row.
 
@@ -44,9 +44,12 @@ def predictive(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('x', 'y')
     """
+    if not isinstance(fit, Posterior):
+        raise ValueError(f"fit: got {type(fit).__name__}, wanted a Fit, an Exact or a Reference")
     name, own = _response(fit)
     truth: torch.Tensor | None = own
-    given = fit.data if new is None else new if isinstance(new, tuple) else (new,)
+    of = fit.approximation if isinstance(fit, Reference) else fit
+    given = of.data if new is None else new if isinstance(new, tuple) else (new,)
     if new is None and y is not None:
         raise ValueError("y: the data of the fit are drawn already; y belongs to new=")
     draws = fit.predict(n, *(() if new is None else given))[name].cpu().double()
@@ -73,13 +76,13 @@ def predictive(
         style = {"ms": 4, "alpha": 0.8} if len(at) <= CROWD else {"ms": 3, "alpha": 0.4}
         label = f"data ({inside:.0%} inside)"
         ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
-    words = "x" if fit.columns[:1] in ((), (None,)) or column is None else (fit.columns[0] or ["x"])[0]
+    words = "x" if of.columns[:1] in ((), (None,)) or column is None else (of.columns[0] or ["x"])[0]
     ax.set(xlabel=words if column is not None or x is not None else f"predicted mean of {name}", ylabel=name)
     legend(ax)
     return ax
 
 
-def _response(fit: Fit) -> tuple[str, torch.Tensor]:
+def _response(fit: Posterior) -> tuple[str, torch.Tensor]:
     """(name, values) of the observed site; ValueError unless it has a number in each row that is no class."""
     sites = observations(fit)
     name, (fn, values) = next(iter(sites.items()))

@@ -34,6 +34,11 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
     20
     """
     fits = side_by_side("losses", fit)
+    for label, one in fits.items():
+        if not isinstance(one, Fit):
+            raise ValueError(
+                f"losses: {label}: got {type(one).__name__}, wanted a Fit; of a runner, svi.run(...) returns one"
+            )
     ax = axes(ax)
     ranges, without = [], []
     for (label, one), color in zip(fits.items(), SERIES, strict=False):
