@@ -50,7 +50,9 @@ def run(
     file = None if kept is None else Checkpoint(kept, course, ending, bad, steps, held)
     done, ended, warmup = Place(0, "", warmup_of(course, steps)) if file is None else file.open()
     begun = len(course.losses) - done
-    watches = watches if file is None else [*watches, file]
+    if file is not None:  # before a callback, which may raise, and after what the file keeps
+        kept_first = [] if held is None else [held]
+        watches = [*kept_first, file, *(watch for watch in watches if watch is not held)]
     patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of some 40 steps save
 
     def take_steps(most: int) -> StepBlock:

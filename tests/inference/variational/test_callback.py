@@ -1,6 +1,7 @@
 """A callback sees the run as it is at its step, may end it, and changes nothing that it was not asked to."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pyro
@@ -168,3 +169,21 @@ def test_the_steps_of_a_second_run_are_counted_on():
 def test_what_cannot_be_a_callback_is_refused_before_the_first_step(options, words):
     with pytest.raises(ValueError, match=words):
         credo.SVI(model, guide, compile=False).run(Y, steps=3, **options)
+
+
+@pytest.mark.parametrize("more", [{}, {"clip": 1.0}, {"validation": (Y + 1.0,), "patience": 5}], ids=str)
+def test_a_watched_run_goes_on_from_its_checkpoint(more, tmp_path):
+    """Stopped by Ctrl-C in a callback: rates, clipping, held-out rows and callbacks are those of the whole run."""
+    cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=40)
+    options = {"lr": cosine, "callback_every": 10, "checkpoint": tmp_path / "run", "compile": False, **more}
+    whole = fit(**{**options, "checkpoint": None})
+
+    def interrupted(svi, step, loss):
+        if step == 30:
+            raise KeyboardInterrupt
+
+    assert "interrupted after 30 steps" in fit(interrupted, **options).stopped
+    seen = []
+    rest = fit(lambda svi, step, loss: seen.append(step), **options)
+    assert rest.losses == whole.losses and rest.stopped == whole.stopped and seen[0] == 40
+    assert torch.equal(rest.params["loc"], whole.params["loc"])
