@@ -54,7 +54,7 @@ def put_parameters(values: Mapping[str, torch.Tensor], known: Mapping[str, str])
     known: the constraint of each parameter, as text. Raises ValueError where names or shapes differ.
     """
     store = pyro.get_param_store()
-    present = store.get_state()["params"]
+    present, constraints_here = store.get_state().values()
     if more := [name for name in present if name not in values]:
         raise ValueError(
             f"parameter {more[0]!r} is here, and not there: {_listed(present)} here, {_listed(values)} there"
@@ -66,7 +66,7 @@ def put_parameters(values: Mapping[str, torch.Tensor], known: Mapping[str, str])
             raise ValueError(
                 f"parameter {name!r} has shape {tuple(present[name].shape)} here, and {tuple(value.shape)} there"
             )
-        elif name in known and repr(constraint := store.get_state()["constraints"][name]) != known[name]:
+        elif name in known and _kind(constraint := repr(constraints_here[name])) != _kind(known[name]):
             raise ValueError(f"parameter {name!r} has constraint {constraint} here, and {known[name]} there")
     with torch.no_grad():
         for name, value in values.items():
@@ -143,6 +143,11 @@ def _put_network(module: nn.Module, plain: Mapping[str, Any]) -> None:
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: t for name, t in {**module._parameters, **module._buffers}.items() if t is not None}
+
+
+def _kind(constraint: str) -> str:
+    """The class of a constraint; its bounds may follow the data."""
+    return constraint.split("(")[0]
 
 
 def _listed(names: Iterable[str]) -> str:
