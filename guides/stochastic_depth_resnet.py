@@ -13,7 +13,7 @@ from torch import nn
 
 
 def guide(
-    net: nn.ModuleDict,
+    net: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
@@ -21,10 +21,13 @@ def guide(
     chooser: nn.Module | None = None,
 ) -> torch.Tensor:
     """net: its number of blocks matters. x: shape (N, ...). chooser: as in the model. y, rate: not used. Returns z."""
-    if not isinstance(net, nn.ModuleDict) or "blocks" not in net:
-        got = sorted(net.keys()) if isinstance(net, nn.ModuleDict) else type(net).__name__
-        raise ValueError(f"net: got {got}, wanted a torch.nn.ModuleDict with stem, blocks, head")
-    depths = len(list(net["blocks"].children())) + 1
+    blocks = dict(net.named_children()).get("blocks") if isinstance(net, nn.Module) else None
+    if blocks is None:
+        raise ValueError(
+            f"net: got {type(net).__name__}, wanted a network with the modules stem, blocks, head, as attributes or as "
+            f"an nn.ModuleDict; it lacks blocks"
+        )
+    depths = len(list(blocks.children())) + 1
     if chooser is None:
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         logits = pyro.param("logits", torch.zeros(depths, dtype=dtype, device=x.device))

@@ -31,15 +31,16 @@ BLOCKS, WIDTH = 6, 24
 
 
 def model(
-    net: nn.ModuleDict,
+    net: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
     rate: float = RATE,
     chooser: nn.Module | None = None,
 ) -> torch.Tensor:
-    """net: has `stem`, `blocks` (a list) and `head`. x: shape (N, ...). y: shape (N,), or None to predict.
+    """net: a module with the parts `stem`, `blocks`, `head`. x: shape (N, ...). y: (N,), or None to predict.
 
+    net is an nn.ModuleDict, or a class of one's own with these attributes; blocks is a list. Its forward is not used.
     chooser: None gives the whole network one depth; a network from x to (N, L + 1) logits gives each input its own.
         The guide uses it; pass it to both with functools.partial. Returns probabilities, (N, C).
     The weights are points, trained with the guide. A prediction of one draw runs only the blocks that it needs.
@@ -58,17 +59,18 @@ def model(
     return categorical(logits, x, y, rows)
 
 
-def every_depth(net: nn.ModuleDict, x: torch.Tensor, deepest: int | None = None) -> torch.Tensor:
+def every_depth(net: nn.Module, x: torch.Tensor, deepest: int | None = None) -> torch.Tensor:
     """Logits after 0, 1, ..., `deepest` blocks (None: all), shape (deepest + 1, N, C), in one forward pass.
 
     Raises ValueError for rows of a shape that the net does not take.
     """
-    with taking(x, "net"):
-        h = net["stem"](x)
-        logits = [net["head"](h)]
+    with taking(x, "net", module=_part(net, "stem")):
+        head = _part(net, "head")
+        h = _part(net, "stem")(x)
+        logits = [head(h)]
         for block in _blocks(net)[:deepest]:
             h = block(h) + h
-            logits.append(net["head"](h))
+            logits.append(head(h))
     if logits[0].dim() != 2 or len(logits[0]) != len(x):
         raise ValueError(
             f"net: its head gives shape {tuple(logits[0].shape)} for x of shape {tuple(x.shape)}, wanted ({len(x)}, C) "
@@ -78,7 +80,7 @@ def every_depth(net: nn.ModuleDict, x: torch.Tensor, deepest: int | None = None)
 
 
 def posterior(
-    net: nn.ModuleDict,
+    net: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor,
     *,
@@ -105,13 +107,13 @@ def posterior(
     return Posterior({"z": dist.Categorical(logits=joint.movedim(0, -1))}, joint.logsumexp(0).sum().item(), predictive)
 
 
-def data(table: pd.DataFrame | None = None) -> tuple[nn.ModuleDict, torch.Tensor, torch.Tensor]:
+def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """(net, x, y): the training digits, x (1437, 64), or a table with the classes in column `y`."""
     x, y, classes = labelled(table)
     return residual(x.shape[1], classes), x, y
 
 
-def held_out(net: nn.ModuleDict, *_: torch.Tensor) -> tuple[nn.ModuleDict, torch.Tensor, torch.Tensor]:
+def held_out(net: nn.Module, *_: torch.Tensor) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """(net, x, y) for the 360 held-out digits."""
     return net, *digits()[2:]
 
@@ -128,17 +130,27 @@ def residual(inputs: int, classes: int, width: int = WIDTH, blocks: int = BLOCKS
         return nn.ModuleDict({**parts, "blocks": nn.ModuleList(block() for _ in range(blocks))})
 
 
-def _blocks(net: nn.ModuleDict) -> list[nn.Module]:
-    return list(net["blocks"].children())
+def _part(net: nn.Module, name: str) -> nn.Module:
+    """The part of this name: torch finds those of a ModuleDict as attributes too."""
+    part: nn.Module = getattr(net, name)
+    return part
 
 
-def _prior(net: nn.ModuleDict, x: torch.Tensor, rate: float) -> torch.Tensor:
+def _blocks(net: nn.Module) -> list[nn.Module]:
+    return list(_part(net, "blocks").children())
+
+
+def _prior(net: nn.Module, x: torch.Tensor, rate: float) -> torch.Tensor:
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     return -rate * torch.arange(len(_blocks(net)) + 1, dtype=dtype, device=x.device)
 
 
 def _check(net: nn.Module) -> None:
     parts = ("stem", "blocks", "head")
-    if not isinstance(net, nn.ModuleDict) or any(part not in net for part in parts):
-        got = sorted(net.keys()) if isinstance(net, nn.ModuleDict) else type(net).__name__
-        raise ValueError(f"net: got {got}, wanted a torch.nn.ModuleDict with {', '.join(parts)}")
+    have = dict(net.named_children()) if isinstance(net, nn.Module) else {}
+    if missing := [part for part in parts if part not in have]:
+        got = f"{type(net).__name__} with {sorted(have)}" if have else type(net).__name__
+        raise ValueError(
+            f"net: got {got}, wanted a network with the modules {', '.join(parts)}, as attributes or as an "
+            f"nn.ModuleDict; it lacks {', '.join(missing)} (a list of blocks must be an nn.ModuleList)"
+        )

@@ -270,7 +270,7 @@ def test_the_guide_per_input_reads_the_input_only():
 )
 def test_a_net_without_the_three_parts_is_refused(net):
     _, _, x, y = small()
-    with pytest.raises(ValueError, match=r"net: got .*wanted a torch.nn.ModuleDict with stem, blocks, head"):
+    with pytest.raises(ValueError, match=r"net: got .*wanted a network with the modules stem, blocks, head.*lacks"):
         credo.fit(PAIR.model, PAIR.guide, net, x, y, steps=1)
 
 
@@ -289,3 +289,36 @@ def test_the_built_in_digits_and_a_table():
     net, x, y = PAIR.data(pd.DataFrame({"b": [1.0, 2.0, 3.0], "y": [0, 2, 1]}))
     assert x.tolist() == [[1.0], [2.0], [3.0]] and y.tolist() == [0, 2, 1]
     assert every_depth(net, x).shape == (7, 3, 3)
+
+
+class Residual(nn.Module):
+    """A network of one's own with the three parts as attributes."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.stem, self.head = parts["stem"], parts["head"]
+        self.blocks = nn.Sequential(*parts["blocks"])
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)))  # without the shortcuts: the pair does not call it
+
+
+def test_a_network_of_ones_own_with_these_attributes_is_the_same():
+    (one, _, x, y), (parts, *_) = small(), small()
+    own = Residual(parts)
+    options = {"steps": 5, "progress": False, "compile": False}
+    fit, other = (credo.fit(*pair(), net, x, y, **options) for net in (one, own))
+    assert fit.losses == other.losses
+    assert torch.equal(fit.predict(20, one, x)["probs"], other.predict(20, own, x)["probs"])
+    assert torch.equal(every_depth(other.trained(own), x), every_depth(fit.trained(one), x))
+    torch.testing.assert_close(PAIR.posterior(own, x, y).log_evidence, PAIR.posterior(one, x, y).log_evidence)
+
+
+def test_blocks_in_a_plain_list_are_refused():
+    """torch does not see them, so they would not be trained."""
+    own = Residual(small()[0])
+    blocks = list(own.blocks)
+    del own.blocks
+    own.blocks = blocks
+    with pytest.raises(ValueError, match=r"got Residual with \['head', 'stem'\].*lacks blocks .*nn.ModuleList"):
+        PAIR.model(own, *small()[2:])
