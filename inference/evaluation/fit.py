@@ -148,8 +148,8 @@ def fit(
         )
         best: list[Fit] = []
         with warning_caller(warned := [], best):
-            apart = callback is None  # which a process of its own would call in vain
-            best.append(best_of(alone, seeds_of(seeds, seed), warned, apart))
+            how = {"apart": callback is None, "prior": guide != "mle"}  # a process of its own would call in vain
+            best.append(best_of(alone, seeds_of(seeds, seed), warned, **how))
         return best[0]
     plain = all(
         option is None for option in (steps, optim, clip, particles, batch_size, plan, precision, callback)

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import torch
 
 from ..inputs.arguments import shown, whole_number
+from ..pair.autoguide import with_guide
 from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.marginals import means_and_sds
 from ..runtime.generators import LARGEST_SEED
-from ..runtime.traced import first_line
 from ..runtime.interrupts import interruptible
+from ..runtime.traced import first_line
 from ..variational.result import Diverged, Fit
 from .evidence import log_weights_of
 from .processes import Failed, cores, in_processes
@@ -61,12 +62,15 @@ class Outcome(NamedTuple):
     error: Exception | None = None  # None of another process
 
 
-def best_of(fit: Callable[..., Fit], seeds: tuple[int, ...], warned: list[str], apart: bool = True) -> Fit:
+def best_of(
+    fit: Callable[..., Fit], seeds: tuple[int, ...], warned: list[str], *, apart: bool = True, prior: bool = True
+) -> Fit:
     """The fit with the largest ELBO among those of the seeds; `fit.seeds` compares it with the others.
 
     fit: fit(seed=...) is that of one seed, progress=False shows no progress. warned: gets the warnings of the best
     fit, and those of seeds that failed. apart: whether fits may run in processes of their own, which pays where one
-    takes seconds: the library that the first one compiled serves the others.
+    takes seconds: the library that the first one compiled serves the others. prior: False compares likelihoods, for
+    maximum likelihood.
     A closed form is the same for every seed, and is found once. A seed that fails is noted in the table. Ctrl-C ends
     with the fits so far. Raises what the first seed raises, unless it diverges and another does not.
     """
@@ -93,7 +97,7 @@ def best_of(fit: Callable[..., Fit], seeds: tuple[int, ...], warned: list[str], 
     if not fits and error is not None:
         raise error
     with interruptible():  # Ctrl-C waits: what is left is short
-        best, agreement = _compared(fits, failed, seeds)
+        best, agreement = _compared(fits, failed, seeds, prior)
     warned += found[best.seed].warnings + [f"seed {seed} failed: {each.words}" for seed, each in failed.items()]
     return _with_agreement(best, agreement)
 
@@ -141,9 +145,14 @@ def _with_agreement(best: Fit, agreement: Agreement) -> Fit:
     return dataclasses.replace(best, agreement=agreement, verdict=verdict)
 
 
-def _compared(fits: dict[int, Fit], failed: dict[int, Outcome], seeds: tuple[int, ...]) -> tuple[Fit, Agreement]:
+def _compared(
+    fits: dict[int, Fit], failed: dict[int, Outcome], seeds: tuple[int, ...], prior: bool
+) -> tuple[Fit, Agreement]:
     """(the best fit, all of them beside it)."""
-    weights = elbos(list(fits.values()))
+    trained = (
+        fit if prior else dataclasses.replace(fit, model=with_guide(fit.model, "mle")[0]) for fit in fits.values()
+    )
+    weights = elbos(list(trained))
     best = list(fits)[int(weights.mean(1).nan_to_num(nan=-math.inf).argmax())]
     moments = {s: means_and_sds(fit, MOMENTS, 0) for s, fit in fits.items()}
     runs = []

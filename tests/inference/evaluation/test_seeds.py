@@ -12,7 +12,7 @@ import torch
 
 import credo
 from credo.inference.evaluation.processes import cores
-from credo.inference.evaluation.seeds import elbos, seeds_of
+from credo.inference.evaluation.seeds import best_of, elbos, seeds_of
 
 FLIPS = torch.tensor([1.0, 0.0, 1.0, 1.0])
 ALONE = {"steps": 60, "compile": False, "progress": False}
@@ -79,6 +79,28 @@ def test_a_lower_mode_is_named_and_never_averaged():
     lower = [seed for seed in fit.seeds.index if below[seed] > 10]
     assert f"{6 - len(lower)} of 6 seeds found this" in repr(fit)
     assert "20 nats lower at another mode: z 3" in repr(fit.verdict) and f"seeds {lower[0]}, " in repr(fit.verdict)
+
+
+def test_maximum_likelihood_is_compared_by_its_likelihood():
+    """The prior makes z near 0 likelier by 800 nats, the likelihood z near 40 by 20."""
+
+    def turned(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        peaks = torch.stack([-0.5 * z.square() - 20, -0.5 * (z - 40).square()])
+        pyro.sample("x", dist.Normal(0.0, 1.0).mask(False), obs=x.sum())
+        pyro.factor("peaks", peaks.logsumexp(0))
+
+    def from_its_seed(x):
+        start = 40.0 * torch.bernoulli(torch.tensor(0.5))
+        pyro.sample("z", dist.Delta(pyro.param("m", start)))
+
+    alone = dict(ALONE, seeds=6)
+    assert abs(credo.fit(turned, from_its_seed, X, **alone).params["m"]) < 1  # MAP
+    fits = {seed: credo.fit(turned, from_its_seed, X, seed=seed, **ALONE) for seed in range(6)}
+    best = best_of(lambda seed: fits[seed], (0, 1, 2, 3, 4, 5), [], prior=False)
+    assert abs(best.params["m"] - 40) < 2 and 15 < best.seeds["below"].max() < 25
+    mle = credo.fit(turned, "mle", X, seeds=2, **ALONE)
+    assert abs(mle.seeds["ELBO"].max() + mle.final_loss) < 1e-3 * abs(mle.final_loss) + 1e-3
 
 
 def test_seeds_that_agree_are_said_to():
