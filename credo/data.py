@@ -57,44 +57,49 @@ FASHION_MNIST = OpenML(40996, 60_000, 0xF1793760)
 CIFAR10 = OpenML(40927, 50_000, 0x5B5D5001)
 
 
-def mnist() -> Split:
+def mnist(shape: str = "flat") -> Split:
     """MNIST, handwritten digits (LeCun et al. 1998).
 
-    Returns x: shape (60000, 784), pixels from 0 to 1, 28 by 28; y: shape (60000,), the digit; x_test, y_test: 10,000
-    held-out rows. Raises OSError if the data set is found nowhere, ValueError for a file that does not hold it.
+    shape: "flat" gives rows of 784 pixels for linear layers, "image" images for convolutions, (1, 28, 28).
+    Returns x: shape (60000, 784) or (60000, 1, 28, 28), pixels from 0 to 1; y: shape (60000,), the digit; x_test,
+    y_test: 10,000 held-out rows. Raises OSError if the data set is found nowhere, ValueError for a file that does not
+    hold it, and for another shape.
 
     >>> x, y, x_test, y_test = credo.data.mnist()  # doctest: +SKIP
     >>> x.shape, x_test.shape                      # doctest: +SKIP
     (torch.Size([60000, 784]), torch.Size([10000, 784]))
+    >>> credo.data.mnist(shape="image").x.shape    # doctest: +SKIP
+    torch.Size([60000, 1, 28, 28])
     """
-    return _images("mnist.npz", MNIST, (784,))
+    return _images("mnist.npz", MNIST, _shape(shape, 1, 28))
 
 
-def fashion_mnist() -> Split:
-    """Fashion-MNIST, images of ten kinds of clothes (Xiao et al. 2017); shapes and errors as for `mnist`.
+def fashion_mnist(shape: str = "flat") -> Split:
+    """Fashion-MNIST, images of ten kinds of clothes (Xiao et al. 2017); `shape`, shapes and errors as for `mnist`.
 
     A common out-of-distribution set for models of MNIST.
 
     >>> credo.data.fashion_mnist().x.shape  # doctest: +SKIP
     torch.Size([60000, 784])
     """
-    return _images("fashion_mnist.npz", FASHION_MNIST, (784,))
+    return _images("fashion_mnist.npz", FASHION_MNIST, _shape(shape, 1, 28))
 
 
-def cifar10() -> Split:
+def cifar10(shape: str = "image") -> Split:
     """CIFAR-10, photographs of ten kinds of things (Krizhevsky 2009).
 
+    shape: "image", (3, 32, 32), for convolutions, or "flat" for rows of 3,072 numbers, all of red first.
     Returns x: shape (50000, 3, 32, 32), red first, pixels from 0 to 1; y: shape (50000,), classes from 0 to 9; x_test,
     y_test: 10,000 held-out rows. `cifar10_jpeg.npz` holds lossy JPEGs, a few levels of 255 away from the originals;
     OpenML has the originals. All JPEGs share one header, jpeg_header (uint8); image i continues with
     scan_data[offsets[i]:offsets[i + 1]] (uint8; int, one more than images), training images first; y_train, y_test:
-    shape (N,). Raises OSError if the data set is found nowhere, ValueError for a file that does not hold it, and
-    ImportError without pillow.
+    shape (N,). Raises OSError if the data set is found nowhere, ValueError for a file that does not hold it or another
+    shape, and ImportError without pillow.
 
     >>> credo.data.cifar10().x.shape  # doctest: +SKIP
     torch.Size([50000, 3, 32, 32])
     """
-    return _images("cifar10_jpeg.npz", CIFAR10, (3, 32, 32))
+    return _images("cifar10_jpeg.npz", CIFAR10, _shape(shape, 3, 32))
 
 
 def uci(name: str, split: int = 0) -> Split:
@@ -131,6 +136,15 @@ def uci(name: str, split: int = 0) -> Split:
         raise ValueError(f"split: got {split!r}, wanted 0 to {len(train) - 1}: {name} has {len(train)} splits")
     rows = [torch.tensor(part, dtype=torch.get_default_dtype()) for part in (x, y)]
     return Split(*(part[torch.tensor(i[split], dtype=torch.int64)] for i in (train, test) for part in rows))
+
+
+def _shape(shape: str, channels: int, side: int) -> tuple[int, ...]:
+    """The shape of an image as a layer takes it."""
+    shapes: dict[Any, tuple[int, ...]] = {"flat": (channels * side**2,), "image": (channels, side, side)}
+    if not isinstance(shape, str) or shape not in shapes:
+        wanted = ", ".join(f"{name!r} for rows of shape {rows}" for name, rows in shapes.items())
+        raise ValueError(f"shape: got {shape!r}, wanted {wanted}")
+    return shapes[shape]
 
 
 def _images(file: str, openml: OpenML, shape: tuple[int, ...]) -> Split:

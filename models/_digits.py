@@ -11,7 +11,7 @@ TRAIN = 1437  # rows to learn from; the other 360 are held out
 
 
 class Digits(NamedTuple):
-    """x: shape (N, 64), pixels from 0 to 1. y: shape (N,), the digit. *_test: the held-out rows.
+    """x: shape (N, 64) or (N, 1, 8, 8), pixels from 0 to 1. y: shape (N,), the digit. *_test: the held-out rows.
 
     >>> credo.data.Digits._fields
     ('x', 'y', 'x_test', 'y_test')
@@ -23,8 +23,11 @@ class Digits(NamedTuple):
     y_test: torch.Tensor
 
 
-def digits() -> Digits:
+def digits(shape: str = "flat") -> Digits:
     """The data set, split by a shuffle that is the same on every machine (seed 0).
+
+    shape: "flat" gives rows of 64 pixels for linear layers, "image" images for convolutions, (1, 8, 8).
+    Raises ValueError for another shape.
 
     >>> x, y, x_test, y_test = credo.data.digits()
     >>> x.shape, x_test.shape
@@ -32,9 +35,12 @@ def digits() -> Digits:
     """
     from sklearn.datasets import load_digits
 
+    if shape not in ("flat", "image"):
+        raise ValueError(f"shape: got {shape!r}, wanted 'flat' for rows of shape (64,), 'image' for (1, 8, 8)")
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(pixels))
     x = torch.tensor(pixels[order] / 16, dtype=torch.get_default_dtype())
+    x = x.reshape(-1, 1, 8, 8) if shape == "image" else x
     y = torch.tensor(labels[order], dtype=torch.int64)
     return Digits(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:])
 

@@ -74,6 +74,32 @@ def test_digits_are_those_of_scikit_learn():
     assert sorted(zip(x.tolist(), y.tolist(), strict=True)) == rows
 
 
+@pytest.mark.parametrize(("load", "image"), [(data.mnist, (1, 28, 28)), (data.fashion_mnist, (1, 28, 28))])
+def test_rows_come_flat_or_as_images(folder, load, image):
+    np.savez(folder / f"{load.__name__}.npz", **arrays())
+    flat, images = load(shape="flat"), load(shape="image")
+    assert flat.x.shape == (5, 784) and images.x.shape == (5, *image) and images.x_test.shape == (3, *image)
+    for a, b in ((flat.x, images.x), (flat.x_test, images.x_test)):
+        assert torch.equal(a.reshape(b.shape), b)
+    assert torch.equal(load().x, flat.x) and torch.equal(flat.y, images.y)
+
+
+def test_photographs_and_digits_come_in_both_shapes_too(folder):
+    write_cifar(folder, [red_above_blue_left()] * 2)
+    flat, images = data.cifar10(shape="flat"), data.cifar10()
+    assert flat.x.shape == (1, 3072) and torch.equal(flat.x, images.x.flatten(1))
+    assert flat.x[0, :512].mean() > 0.9 and flat.x[0, 512:2048].mean() < 0.1  # red first, row by row
+    digits = data.digits(shape="image")
+    assert digits.x.shape == (1437, 1, 8, 8) and torch.equal(digits.x_test.flatten(1), data.digits().x_test)
+
+
+@pytest.mark.parametrize("load", [data.mnist, data.fashion_mnist, data.cifar10, data.digits])
+@pytest.mark.parametrize("shape", ["images", None, (28, 28)], ids=str)
+def test_another_shape_is_refused(load, shape):
+    with pytest.raises(ValueError, match=r"shape: got .*, wanted 'flat' for rows of shape \(\d+,\), 'image' for"):
+        load(shape=shape)
+
+
 # From a folder
 
 
