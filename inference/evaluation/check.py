@@ -12,10 +12,12 @@ import warnings
 
 import torch
 
+from ..distributions.summaries import EMPTY, Labels
 from ..gaussian.psis import Importance
 from ..importance.correct_fit import GOOD, Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import point_estimates
+from ..posterior.coords import labels_of
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
@@ -150,7 +152,7 @@ def judged(look: Look, fit: Fit) -> Verdict:
     if bad := not_finite(own_sites):
         return Verdict(NO, own.k_hat, (*ended, *bad), f"{richer}; {REFERENCE}")
     if correction is not None and correction.trusted:
-        return _compared(look, correction, own_sites, ended, richer)
+        return _compared(look, correction, own_sites, ended, richer, labels_of(fit))
     far = [f"{own.words}, wanted at most {own.limit:.2f}"] if _far(own) else []
     if correction is not None:
         return Verdict(NO, own.k_hat, (*ended, *far, correction.doubt), f"{richer}; {REFERENCE}")
@@ -161,7 +163,12 @@ def judged(look: Look, fit: Fit) -> Verdict:
 
 
 def _compared(
-    look: Look, correction: Correction, own_sites: dict[str, torch.Tensor], ended: list[str], richer: str
+    look: Look,
+    correction: Correction,
+    own_sites: dict[str, torch.Tensor],
+    ended: list[str],
+    richer: str,
+    named: Labels = EMPTY,
 ) -> Verdict:
     """The draws of the guide beside weighted draws of the posterior that can be trusted."""
     own = look.importance

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..distributions.summaries import scalars
+from ..distributions.summaries import EMPTY, Labels, scalars
 
 TOLERATED = 0.1  # error of a mean in sds, and of a log sd
 ROUNDED = 4.0  # times the rounding of a number, that a scalar which is the same in all draws may differ by
@@ -38,10 +38,15 @@ class Difference(NamedTuple):
 
 
 def differences(
-    q: dict[str, torch.Tensor], p: dict[str, torch.Tensor], log_weights: torch.Tensor, transforms: Mapping[str, Any]
+    q: dict[str, torch.Tensor],
+    p: dict[str, torch.Tensor],
+    log_weights: torch.Tensor,
+    transforms: Mapping[str, Any],
+    named: Labels = EMPTY,
 ) -> list[Difference]:
     """The differences, the largest first. q: {site: (n, *shape)}; p: {site: (S, *shape)} with normalised log weights.
 
+    named: the labels of the entries of each site, as for `scalars`.
     Each scalar is compared as it is, and in unconstrained space, where its draws differ from it.
     """
     found: list[Difference] = []
@@ -51,7 +56,7 @@ def differences(
         rounding = ROUNDED * max(
             (torch.finfo(v.dtype).eps for v in (q[name], p[name]) if v.is_floating_point()), default=0.0
         )
-        labels = [label for _, label in scalars(name, one.shape[1:])]
+        labels = [label for _, label in scalars(name, one.shape[1:], named.get(name))]
         flat, other = one.reshape(len(one), -1), two.reshape(len(two), -1)
         shared = one.shape == two.shape and torch.equal(one, two)
         found += _compared(labels, flat, other, weights, shared, rounding)

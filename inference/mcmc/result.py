@@ -3,14 +3,14 @@
 import math
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
 import pyro.distributions as dist
 import torch
 
-from ..distributions.summaries import LONGEST, QUANTILES, quantiles, scalars
+from ..distributions.summaries import LONGEST, QUANTILES, Labels, quantiles, scalars
 from ..inputs.arguments import number_of_draws
 from ..posterior.coords import labels_of
 from ..posterior.source import DrawsOfModel, Source, as_approximation
@@ -109,8 +109,9 @@ class Reference:
     def problems(self) -> tuple[str, ...]:
         """Why the draws are unreliable, in words; empty if they are reliable."""
         latents = {name: self.mixing[name] for name in self.draws}
-        rhat, name = max((_worst(name, m.rhat) for name, m in latents.items()), key=lambda pair: pair[0])
-        fewest = [_worst(name, -torch.minimum(m.ess, m.tail)) for name, m in latents.items()]
+        worst = partial(_worst, self._labels)
+        rhat, name = max((worst(name, m.rhat) for name, m in latents.items()), key=lambda pair: pair[0])
+        fewest = [worst(name, -torch.minimum(m.ess, m.tail)) for name, m in latents.items()]
         ess, scarce = max(fewest, key=lambda pair: pair[0])
         bad, count = sum(self.divergences), self.count
         return tuple(
@@ -167,15 +168,12 @@ class Reference:
 
         Deterministic sites with more than 20 scalars have no rows.
         """
-        rows, labels = {}, {}
-        if self.source is not None:
-            with default_dtype(self.approximation.dtype):
-                labels = labels_of(self.approximation)
+        rows = {}
         for name, m in self.mixing.items():
             values = (self.draws | self.deterministic)[name]
             drawn = EmpiricalMarginal(values.flatten(0, 1))
             marks = quantiles(drawn.draws.double(), QUANTILES)
-            for index, label in scalars(name, values.shape[2:], labels.get(name)):
+            for index, label in scalars(name, values.shape[2:], self._labels.get(name)):
                 shown = {f"{q:.0%}": marks[(i, *index)].item() for i, q in enumerate(QUANTILES)}
                 rows[label] = {
                     "mean": drawn.mean[index].item(),
@@ -189,6 +187,14 @@ class Reference:
         table = pd.DataFrame.from_dict(rows, orient="index")
         table.index.name = "site"
         return table
+
+    @cached_property
+    def _labels(self) -> Labels:
+        """{site: the labels of its entries}, where they have any: see `posterior/coords.py`."""
+        if self.source is None:
+            return {}
+        with default_dtype(self.approximation.dtype):
+            return labels_of(self.approximation)
 
     @property
     def count(self) -> int:
@@ -208,9 +214,9 @@ class Reference:
         )
 
 
-def _worst(site: str, values: torch.Tensor) -> tuple[float, str]:
+def _worst(named: Labels, site: str, values: torch.Tensor) -> tuple[float, str]:
     """(the largest scalar of a site, its label); NaN counts as infinite."""
     values = values.nan_to_num(math.inf, posinf=math.inf)
-    labels = scalars(site, values.shape)
+    labels = scalars(site, values.shape, named.get(site))
     i = int(values.argmax())
     return values.flatten()[i].item(), labels[i][1]

@@ -167,7 +167,9 @@ def _confirmed(axis: Axis, run: Run, watched: frozenset[str], places: frozenset[
 
 def _only(k: int, dim: int, slope: torch.Tensor, whole: torch.Tensor, outcome: bool) -> bool:
     """Whether entry k alone has no gradient; of an outcome, whether it alone has another one."""
-    sizes = (slope - whole if outcome else slope).abs().movedim(dim, 0).reshape(slope.shape[dim], -1).amax(1) / whole.abs().max()
+    sizes = (slope - whole if outcome else slope).abs().movedim(dim, 0).reshape(slope.shape[dim], -1).amax(
+        1
+    ) / whole.abs().max()
     here, others = sizes[k], torch.cat([sizes[:k], sizes[k + 1 :]])
     if outcome:
         return bool(here > LITTLE and (others < LITTLE).all())
@@ -191,11 +193,11 @@ def _with_and_without(axis: Axis, data: Data) -> tuple[Data, Data]:
 
 
 def _moved(axis: Axis, data: Data, k: int) -> Iterator[tuple[Data, torch.Tensor]]:
-    """(data, rows) with other values of column k."""
+    """(data, rows) with other values of column k, which occur in it: its first one."""
     values = list(data)
     for i, _ in axis.where:
         values[i] = data[i].clone()
-        values[i][:, k] = data[i][:, k].roll(1, 0)
+        values[i][:, k] = data[i][0, k]
     yield tuple(values), torch.arange(len(data[axis.where[0][0]]))
 
 

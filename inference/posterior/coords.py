@@ -69,13 +69,18 @@ def dims_and_coords(approximation: Approximation) -> tuple[dict[str, list[str]],
 def labels_of(approximation: Approximation) -> dict[str, list[list[str] | None]]:
     """{site: for each of its dimensions the labels of its entries as text, None where they have none}.
 
-    For the names of rows in tables and plots, e.g. by `distributions.summaries.scalars`.
+    For the names of rows in tables and plots, e.g. by `distributions.summaries.scalars`. None for all sites if the
+    model does not run: a table with numbers is better than none.
     """
     if not _axes(approximation):
         return {}
+    try:
+        dimensions = _dimensions(approximation)
+    except Exception:  # of the user's program
+        return {}
     return {
         site: [None if d.axis is None else [str(label) for label in d.axis.labels] for d in each]
-        for site, each in _dimensions(approximation).items()
+        for site, each in dimensions.items()
     }
 
 

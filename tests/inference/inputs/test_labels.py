@@ -315,7 +315,7 @@ def test_a_new_group_is_drawn_from_the_model_by_the_code_that_the_error_names():
             pyro.sample("y", dist.Normal(a[g], 0.1), obs=y)
 
     fit = credo.fit(model, "mean_field", pd.Series(list("abca")), torch.zeros(4), steps=0, progress=False)
-    with pytest.raises(ValueError, match="has not seen the label 'z'.*may have 3 for a new group"):
+    with pytest.raises(ValueError, match=r"has not seen the label 'z'.*may have 3 for a new group"):
         fit.predict(pd.Series(["a", "z"]))
     sds = fit.predict(4000, torch.tensor([0, 3]))["y"].std(0)
     assert abs(sds[1] - (9 + 0.01 + 0.01) ** 0.5) < 0.3  # the prior of a group, whatever the guide says of the others

@@ -142,3 +142,33 @@ def test_draws_of_a_reference_have_names():
     except credo.UnreliableReference as error:
         found = error.reference
     assert list(found.summary().index)[2:4] == ["z[Choate]", "z[Deerfield]"]
+
+
+def test_a_verdict_and_the_problems_of_a_reference_name_the_scalar():
+    def model(x, y=None):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0).expand([x.shape[1]]).to_event(1))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(x @ b, 0.3), obs=y)
+
+    x = inputs(["bmi", "bp"])
+    x["bp"] = x["bmi"] + 0.2 * x["bp"]  # correlated, so mean field has sds too small
+    fit = credo.fit(model, "mean_field", x, outputs(), progress=False)
+    assert fit.verdict.reasons[0].startswith(("b[bmi]: its sd", "b[bp]: its sd"))
+    with pytest.raises(credo.UnreliableReference, match=r"b\[(bmi|bp)\]: effective sample size"):
+        credo.reference(model, x, outputs(), draws=20, warmup=20, chains=2, progress=False)
+
+
+def test_no_table_is_lost_where_the_model_does_not_run_again():
+    calls = []
+
+    def model(x, y=None):
+        calls.append(1)
+        if len(calls) > limit:
+            raise RuntimeError("no more")
+        regression(x, y)
+
+    limit = 10**6
+    fit = fitted(model, inputs(["bmi", "bp"]), outputs())
+    assert labels_of(fit)["b"] == [["bmi", "bp"]]
+    limit = len(calls)
+    assert labels_of(fit) == {}
