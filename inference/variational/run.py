@@ -118,8 +118,9 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
     settings = course.settings
     pair = completed(course.pair, course.warnings)
     fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
-    rows = course.prepared.rows
-    return replace(fit, falls=tuple(course.steps.falls), batch_size=None if rows is None else rows.size)
+    rows, schedule = course.prepared.rows, course.steps.schedule
+    falls = tuple(sorted({*course.steps.falls, *([] if schedule is None else schedule.falls)}))
+    return replace(fit, falls=falls, batch_size=None if rows is None else rows.size)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:

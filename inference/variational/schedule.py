@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..inputs.arguments import shown
 
 Rate = float | Callable[..., Any]  # a number, a function of the step, or what makes a scheduler
+FALL = 0.7  # of the rate of the steps before, at most: a fall, which a plot of the losses marks
 STILL = 0.005  # of its largest rate: below, parameters hardly move, so that their rest says nothing
 WANTED = (
     "wanted a positive learning rate, a function of the step, or a scheduler like "
@@ -39,6 +40,8 @@ class Schedule:
     base: float
     largest: float = 0.0  # rate so far
     last: float = math.inf
+    flat: bool = False  # whether the last two rates were the same
+    falls: list[int] = field(default_factory=list)  # the numbers of updates after which a flat rate fell by FALL
 
     def rate(self, step: int) -> float:
         """The learning rate after so many updates. Raises NoRate if it is no number, negative or not finite."""
@@ -54,6 +57,9 @@ class Schedule:
             raise NoRate(f"lr: the schedule gave {shown(found)} at step {step:,}, wanted a number") from None
         if not 0 <= rate < math.inf:
             raise NoRate(f"lr: the schedule gave {rate} at step {step:,}, wanted a finite number, 0 or more")
+        if self.flat and rate < FALL * self.last and step not in self.falls:
+            self.falls.append(step)
+        self.flat = rate == self.last
         self.largest, self.last = max(self.largest, rate), rate
         return rate
 

@@ -183,3 +183,13 @@ def test_a_parameter_that_appears_at_the_first_step_has_its_rate():
         optimiser.add_param_group({"params": [torch.zeros(2)]})
         assert optimiser.param_groups[1]["lr"] == 0.0
     assert [group["lr"] for group in optimiser.param_groups] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+def test_a_fit_knows_where_a_flat_rate_fell(compile):
+    """By hand: after 20 and 40 updates of a rate that is cut to a tenth; a rate that always falls has no such place."""
+    settings = {"steps": 50, "compile": compile, "progress": False}
+    stepped = functools.partial(lr_scheduler.StepLR, step_size=20, gamma=0.1)
+    assert credo.fit(model, guide, Y, lr=stepped, **settings).falls == (20, 40)
+    assert credo.fit(model, guide, Y, lr=COSINE, **settings).falls == ()
+    assert credo.fit(model, guide, Y, lr=0.1, **settings).falls == ()
