@@ -172,9 +172,9 @@ def _compared(
 ) -> Verdict:
     """The draws of the guide beside weighted draws of the posterior that can be trusted."""
     own = look.importance
-    found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms)
+    found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms, named)
     finite = {name: value for name, value in own_sites.items() if name not in correction.values}
-    of_finite = differences(finite, finite, own.log_weights, {})  # the correction does not hold them
+    of_finite = differences(finite, finite, own.log_weights, {}, named)  # the correction does not hold them
     missed = _missed(own, correction.importance) if finite and own.reliable else ""
     if (wrong := [each for each in of_finite if each.size > TOLERATED]) or missed:
         reasons = [*([_worst(wrong)] if wrong else []), *([missed] if missed else []), *ended]

@@ -7,6 +7,7 @@ gradient of the rows in which an entry of the axis is absent (a column of zeros,
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     trace = poutine.trace(HeldSites(run.values)(run.model)).get_trace(*run.data)
     watched = frozenset(observed(trace))
     before = run.at(run.data, run.values)
-    candidates = [(n, d) for n in latent(trace) for d, size in enumerate(run.values[n].shape) if size == k]
+    candidates: list[Place] = [(n, d) for n in latent(trace) for d, size in enumerate(run.values[n].shape) if size == k]
     candidates += [
         (i, d)
         for i, value in enumerate(run.data)
@@ -69,20 +70,23 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     if k == 1:
         return _without_orders(axis, run, watched, candidates)
 
-    def error(places: Iterable[Place], sites: frozenset[str]) -> float:
+    def error(sites: frozenset[str], places: Iterable[Place]) -> float:
         return max(farthest(run.permuted(axis, places, order), before, order, sites) for order in permutations(k))
 
-    if not error((), watched) > CLEAR:
+    def holds(sites: frozenset[str], so_far: frozenset[Place], places: Iterable[Place]) -> bool:
+        return error(sites, so_far.union(places)) < 1
+
+    if not error(watched, ()) > CLEAR:
         return frozenset()
-    found = _fewest(candidates, lambda places: error(places, watched) < 1)
+    found = _fewest(candidates, partial(holds, watched, frozenset()))
     if not found or (k == 2 and not _confirmed(axis, run, watched, found)):
         return frozenset()
     while True:  # what the priors of the tied latents depend on is tied as well
         priors = watched | {key for key, _ in found if isinstance(key, str)}
-        if error(found, priors) < 1:
+        if holds(priors, found, ()):
             break
         rest = [place for place in candidates if place not in found]
-        more = _fewest(rest, lambda places, so_far=found, sites=priors: error(so_far | set(places), sites) < 1)
+        more = _fewest(rest, partial(holds, priors, found))
         if not more:
             break
         found |= more

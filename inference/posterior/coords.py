@@ -45,7 +45,9 @@ def dims_and_coords(approximation: Approximation) -> tuple[dict[str, list[str]],
     ({'b': ['x_column'], 'y': ['N']}, {'x_column': ['bmi', 'bp']})
     """
     dimensions = _dimensions(approximation)
-    plates = {d.axis: d.plate for each in dimensions.values() for d in each if d.axis and d.plate}
+    plates: dict[Axis | None, str] = {
+        d.axis: d.plate for each in dimensions.values() for d in each if d.axis and d.plate
+    }
     names: dict[_Dimension, str] = {}
     taken = set(dimensions)
     for dimension in dict.fromkeys(d for each in dimensions.values() for d in each if d.plate or d.axis):
