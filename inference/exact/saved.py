@@ -13,6 +13,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from ..inputs.arguments import gaps_of
 from ..inputs.call import argument_names
 from ..pair.identity import Identity, pair_identity
 from ..pair.pair import Pair
@@ -43,15 +44,15 @@ STORED = (
     *(Block, Coordinates, Variable, Newton, NormalGamma, Letters, Factors, Eliminated, Checked, Network, Parts),
     *TYPES,
 )
-FIELDS = ("marginals", "log_evidence", "columns", "codes", "narrow", "improper", "updated")
-SITES = "sites"
+FIELDS = ("marginals", "log_evidence", "columns", "codes", "row_labels", "narrow", "improper", "updated")
 DRAWS = 2
 
 
 def save(exact: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
     """Writes a posterior to one file; see `Exact.save`."""
     tensors: dict[str, torch.Tensor] = {}
-    write(path, "exact", exact_as_data(exact, tensors, with_data), tensors)
+    made = exact_as_data(exact, tensors, with_data)
+    write(path, "exact", made | {"kind": "exact"}, tensors)
 
 
 def exact_as_data(exact: Any, tensors: dict[str, torch.Tensor], with_data: bool, at: str = "") -> Described:
@@ -104,10 +105,10 @@ def _about_data(exact: Any, with_data: bool) -> dict[str, Any]:
         return dataclasses.replace(exact, data=data)
 
     asked: Mapping[str, Callable[[Any, Any], Any]] = {
-        SITES: lambda data, new: {site: found[0] for site, found in identity_of(of(data)).items()},
         "sample": lambda data, new: of(data).sample(DRAWS),
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
     names = argument_names(exact.model, len(exact.data))
-    about = about_data(exact.data, names, torch.device("cpu"), asked, with_data)
-    return about | {"pair": identity_of(exact)}
+    about = about_data(exact.data, names, torch.device("cpu"), lambda data: identity_of(of(data)), asked, with_data)
+    gaps = gaps_of(exact.model, exact.data)
+    return about | {"dtype": torch.float64, "gaps": gaps}

@@ -22,6 +22,7 @@ from ..distributions.unwrap import unwrapped
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
 from ..runtime.state import State, own_modules, reading
+from ..storage.values import flat_bytes
 from .batches import Rows, batch
 from .pair import Pair
 
@@ -105,9 +106,7 @@ def digest(tensors: Sequence[torch.Tensor]) -> str:
     for tensor in tensors:
         found.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
         plain = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
-        plain = plain.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-        if plain.numel():
-            found.update(plain.view(torch.uint8).numpy())
+        found.update(flat_bytes(plain.resolve_conj().resolve_neg().cpu()))
     return found.hexdigest()
 
 

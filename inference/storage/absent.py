@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .outline import ObjectOf, TensorOf, kept, outline
+from ..inputs.arguments import arguments
+from ..inputs.call import argument_names, refuse_wrong_number
+from .outline import ObjectOf, TensorOf, has, kept, outline, refuse_different
 
 RATIO = 0.6180339887498949  # stand-ins are multiples of it modulo 1: all different, and inside of most supports
 
@@ -23,10 +25,12 @@ Data = tuple[Any, ...]
 class Absent(tuple[Any, ...]):
     """Stand-ins for the data of a fit that was loaded without them.
 
-    free: what can be asked of the fit all the same. file: what the file says of the data, for another file.
+    free: what can be asked of the fit all the same. file: what the file says of the data, for another file. whole:
+    whether all tensors among the data are stand-ins.
     """
 
     free: frozenset[str] = frozenset()
+    whole: bool = True
     file: Mapping[str, Any] = MappingProxyType({})
 
     def __repr__(self) -> str:
@@ -62,12 +66,14 @@ def about_data(
     data: Data,
     names: Sequence[str],
     device: torch.device,
+    identity: Callable[[Data], dict[str, Any]],
     asked: Mapping[str, Callable[[Data, Data], Any]],
     with_data: bool,
 ) -> dict[str, Any]:
-    """What a file says of the data of a fit: their outlines, the data themselves if asked for, and what is `free`.
+    """What a file says of the data of a fit: outlines, the data themselves if asked for, and what is `free` of them.
 
-    asked: {what: its answer with this data of the fit and these new data}: a table, or a dictionary.
+    identity: of the pair on these data (`pair/identity.py`); the file has it of the data, and of stand-ins for them.
+    asked: {what: its answer with these data of the fit and these new data}: a table, or a dictionary.
     """
     outlines = tuple(outline(value) for value in data)
     values = tuple(kept(value) for value in data) if with_data else None
@@ -75,7 +81,49 @@ def about_data(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         free = frozenset(what for what, ask in asked.items() if not with_data and _same(ask, data, bare, new))
-    return {"outlines": outlines, "values": values, "free": free}
+        pair, without = identity(data), {} if with_data else identity(bare)
+    return {"outlines": outlines, "values": values, "free": free, "pair": pair, "pair without data": without}
+
+
+def data_of(
+    file: Mapping[str, Any],
+    model: Callable[..., Any],
+    given: Data,
+    columns: tuple[list[str] | None, ...],
+    codes: Mapping[Any, list[Any]],
+    device: torch.device,
+) -> Data:
+    """The data of a fit: those given, or those of the file; stand-ins, as `Absent`, where neither has them.
+
+    file: what `about_data` said. Raises ValueError for data that are not those of the fit, and for a network or an
+    object that has to be given.
+    """
+    outlines, stored = file["outlines"], file["values"]
+    known: Data = ()
+    if given:
+        known = arguments(model, given, file["dtype"], device, columns, codes, gaps=file["gaps"]).values
+    if len(known) > len(outlines):
+        raise ValueError(f"got {len(known)} arguments of data, and the fit has {len(outlines)}")
+    try:
+        refuse_wrong_number(model, outlines, all_of_them=False)
+    except ValueError as error:
+        raise ValueError(f"this is not the model of the fit: {error}") from error
+    values, missing = [], []
+    for i, (name, one) in enumerate(zip(argument_names(model, len(outlines)), outlines, strict=True)):
+        if i < len(known) and (known[i] is not None or one is None):
+            refuse_different(name, known[i], one)
+            values.append(known[i])
+        elif stored is not None and not has(one, ObjectOf):
+            values.append(stored[i])
+        else:
+            missing += [has(one, TensorOf)]
+            values.append(stand_in(name, one, device))
+    if not any(missing):
+        return tuple(values)
+    absent = Absent(values)
+    absent.free, absent.file = file["free"], file
+    absent.whole = sum(missing) == sum(has(one, TensorOf) for one in outlines)
+    return absent
 
 
 def _stand_ins(data: Data, outlines: Data, names: Sequence[str], device: torch.device, other: float) -> Data:

@@ -19,6 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .values import flat_bytes
+
 FORMAT = 1  # raised when files are written that older readers misread
 LEFT_OVER = 3600  # seconds after which a file that a killed process was writing is deleted
 Described = dict[str, Any]
@@ -50,8 +52,8 @@ def write(path: str | os.PathLike[str], kind: str, described: Described, tensors
     _clean(final)
 
 
-def read(path: str | os.PathLike[str], kind: str) -> tuple[Described, dict[str, torch.Tensor]]:
-    """(the description, the tensors) of a file that `write` wrote.
+def read(path: str | os.PathLike[str], kind: str | tuple[str, ...]) -> tuple[Described, dict[str, torch.Tensor]]:
+    """(the description, the tensors) of a file that `write` wrote. kind: what it has to hold, or one of these.
 
     Raises FileNotFoundError where there is no file, and ValueError, which names the path and the remedy, for a file
     that is damaged, holds something else, is of a newer credo, or was not written by credo.
@@ -71,8 +73,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[Described, dict[str, 
     found, text = metadata.get("kind", ""), metadata.get("described", "")
     if metadata.get("sha256") != _checksum(found, text, tensors):
         raise ValueError(f"{path}: the file is damaged: its checksum differs from that of its content; {AGAIN}")
-    if found != kind:
-        raise ValueError(f"{path}: this file holds a {found}, wanted a {kind}")
+    if found not in (kinds := (kind,) if isinstance(kind, str) else kind):
+        raise ValueError(f"{path}: this file holds a {found[:20]}, wanted a {' or a '.join(kinds)}")
     return json.loads(text), tensors
 
 
@@ -99,8 +101,7 @@ def _checksum(kind: str, text: str, tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        if tensor.numel():
-            found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(flat_bytes(tensor))
     return found.hexdigest()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .values import described
+from .values import described, flat_bytes
 
 
 class TensorOf(NamedTuple):
@@ -66,8 +66,7 @@ def has(wanted: Any, kind: type) -> bool:
 def digest(value: torch.Tensor) -> str:
     """The SHA-256 of the values of a tensor."""
     plain = value.detach().to_dense() if value.layout is not torch.strided else value.detach()
-    plain = plain.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(plain.view(torch.uint8).numpy() if len(plain) else b"").hexdigest()
+    return hashlib.sha256(flat_bytes(plain.resolve_conj().resolve_neg().cpu())).hexdigest()
 
 
 def refuse_different(name: str, value: Any, wanted: Any) -> None:

@@ -7,10 +7,12 @@ put in. They are recognised by their order, their class, and the names and shape
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from torch import nn
 
-from ..runtime.state import State
+from ..runtime.reachable import find_modules
+from ..runtime.state import State, own_modules, snapshot
 from .laws import law
 from .values import described
 
@@ -80,6 +82,13 @@ def place(parts: Parts, state: State) -> None:
         "params": {name: parts.tensors[key] for name, key in parts.params.items()},
         "constraints": {name: own[name] if c is None else c for name, c in parts.constraints.items()},
     }
+
+
+def placed(parts: Parts, programs: Any, device: torch.device) -> State:
+    """The state of programs that have run in the state that is entered, with the tensors of a file in their place."""
+    now = State(dict(pyro.get_param_store().get_state()), own_modules(find_modules(programs)), device=device)
+    place(parts, now)
+    return snapshot(now)
 
 
 def roots(state: State) -> list[nn.Module]:

@@ -170,8 +170,17 @@ def _kept(tensor: torch.Tensor, tensors: dict[str, torch.Tensor], at: str) -> st
     name, i = at or "value", 1
     while name in tensors:
         name, i = f"{at or 'value'} ({i})", i + 1
-    tensors[name] = tensor.detach().cpu().contiguous().clone()
+    tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     return name
+
+
+def flat_bytes(tensor: torch.Tensor) -> np.ndarray:
+    """The bytes of a dense tensor on the CPU, row by row, shape (bytes,)."""
+    dense = tensor.detach().contiguous()
+    if not dense.numel():
+        return np.empty(0, np.uint8)
+    # A tensor of one number may have any stride, which `view` refuses.
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 def _read(json: JSON, tensors: Mapping[str, torch.Tensor], types: Mapping[str, type]) -> Any:

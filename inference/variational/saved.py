@@ -68,14 +68,14 @@ WORDS = {
 }  # of the autoguides that credo makes
 OWN, EXACT, WEIGHTED, NORMAL, LAPLACE = "own", "exact", "weighted", "normal", "laplace completed"  # other guides
 APART = ("model", "guide", "data", "state", "plan", "exact")  # fields that are more than a value
-SITES = "sites"  # what a file without data may say of the pair all the same
 DRAWS = 2  # that tell whether answers depend on the data
 
 
 def save(fit: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
     """Writes a fit to one file; see `Fit.save`."""
     tensors: dict[str, torch.Tensor] = {}
-    write(path, "fit", fit_as_data(fit, tensors, with_data), tensors)
+    made = fit_as_data(fit, tensors, with_data)
+    write(path, "fit", made | {"kind": "fit"}, tensors)
 
 
 def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> Described:
@@ -103,17 +103,15 @@ def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
         return dataclasses.replace(fit, data=data)
 
     asked: dict[str, Callable[[Any, Any], Any]] = {
-        SITES: lambda data, new: words_of(identity_of(of(data))),
         "guide": lambda data, new: guide_draws(of(data), DRAWS),
         "sample": lambda data, new: of(data).sample(DRAWS),
         "summary": lambda data, new: of(data).summary(DRAWS),
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
     names = argument_names(fit.model, len(fit.data))
-    return about_data(fit.data, names, fit.state.device, asked, with_data) | {
+    return about_data(fit.data, names, fit.state.device, lambda data: identity_of(of(data)), asked, with_data) | {
         "dtype": torch.get_default_dtype() if tensor is None else tensor.dtype,
         "gaps": gaps_of(fit.model, fit.data),
-        "pair": identity_of(fit),
     }
 
 
@@ -121,11 +119,6 @@ def identity_of(fit: Approximation) -> Identity:
     """The sites of the pair of a fit on its data, at one draw of the guide."""
     with reading(fit.state, 0):
         return pair_identity(pair_of(fit), None)
-
-
-def words_of(identity: Identity) -> dict[str, Any]:
-    """The families and shapes of the sites, without their densities."""
-    return {site: found[0] for site, found in identity.items()}
 
 
 def _is_floating(value: Any) -> bool:

@@ -16,7 +16,12 @@ DESCRIBED = {"losses": [1.0, 2.5], "text": "ü", "deep": {"a": [None, True]}}
 
 
 def tensors():
-    return {"loc": torch.arange(6.0).reshape(2, 3) / 7, "empty": torch.empty(0), "codes": torch.tensor([1, -2])}
+    return {
+        "loc": torch.arange(6.0).reshape(2, 3) / 7,
+        "empty": torch.empty(0),
+        "codes": torch.tensor([1, -2]),
+        "one": torch.ones(1, 2)[:, :1],
+    }
 
 
 @pytest.fixture
