@@ -112,7 +112,9 @@ class PyroSVI(pyro.infer.SVI):
             "pyro.get_param_store().save(path), and the optimiser by optim.save(path)"
         )
 
-    load_state_dict = state_dict
+    def load_state_dict(self, state: Any) -> NoReturn:
+        """Raises TypeError, as `state_dict` does."""
+        self.state_dict()
 
     def _loop(self, data: tuple, steps: int, ctrl_c: CtrlC) -> Fit:
         def take_step(most: int) -> StepBlock:

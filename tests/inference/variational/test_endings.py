@@ -1,11 +1,8 @@
 """When a run ends and which iterates it averages, beside iterates whose averages are known."""
 
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 
-import credo
 from credo.inference.convergence.convergence import ANNEAL
 from credo.inference.variational.endings import MAX_STEPS, FixedSteps, UntilConverged
 from credo.inference.variational.steps import StepBlock
@@ -86,21 +83,3 @@ def test_the_steps_of_the_warm_up_do_not_count():
 def test_the_limit_is_not_overrun():
     ending = UntilConverged(Stages(*["go on"] * 5), lambda rate: None, limit=60)
     assert to_the_end(ending, 1000) == [25, 50, 60]
-
-
-def test_a_run_that_ends_at_its_longest_stages_warns_once_and_says_how_to_go_on(monkeypatch):
-    """200 means of 100, from 0, at steps of 0.001: five stages of 300 steps do not get there."""
-    monkeypatch.setattr("credo.inference.variational.course.LONGEST", 300)
-    monkeypatch.setattr("credo.inference.variational.course.WORK", 1.0)
-    monkeypatch.setattr("credo.inference.convergence.newton.MANY", 0)  # as for a network, whose steps Newton leaves be
-
-    def model():
-        z = pyro.sample("z", dist.Normal(torch.zeros(200), 100.0).to_event(1))
-        pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=torch.full((200,), 100.0))
-
-    def guide():
-        pyro.sample("z", dist.Normal(pyro.param("loc", torch.zeros(200)), 1.0).to_event(1))
-
-    with pytest.warns(UserWarning, match=r"not converged.*Go on: `fit = svi.run") as caught:
-        fit = credo.SVI(model, guide, lr=0.001, progress=False).run()
-    assert len(caught) == 1 and not fit.converged and "still gaining" in fit.stopped

@@ -11,9 +11,8 @@ import credo
 from credo.inference.objective.elbo import differentiable_loss
 from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
-from credo.inference.runtime.parameters import iterate, unconstrained
+from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.course import LONGEST, MANY, MOST
 from credo.inference.variational.prepare import WARMUP
 from credo.inference.variational.steps import Steps
 
@@ -159,18 +158,3 @@ def test_the_weight_of_the_divergence_rises_to_one_and_stays(steps, monkeypatch)
     assert set(seen[warmup:]) == {1.0}
     runner.run(Y, steps=10)
     assert seen[-10:] == [1.0] * 10
-
-
-@pytest.mark.parametrize(
-    ("numbers", "least", "most"), [(MANY, float("inf"), float("inf")), (MANY + 1, LONGEST, MOST * LONGEST)]
-)
-def test_with_many_parameters_a_stage_has_a_longest_length(numbers, least, most, monkeypatch):
-    given = []
-
-    def loop(take_steps, ending, **options):
-        given.append(ending.convergence.longest())
-        return iterate(), "stopped"
-
-    monkeypatch.setattr("credo.inference.variational.run.loop", loop)
-    credo.fit(lambda y: flat_model(y, numbers), lambda y: flat_guide(y, numbers), Y)
-    assert len(given) == 1 and least <= given[0] <= most

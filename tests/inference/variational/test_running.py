@@ -1,0 +1,126 @@
+"""What the runner does beside single steps: the fit of the present parameters, and states that do not fit it."""
+
+import pyro
+import pyro.distributions as dist
+import pyro.optim
+import pytest
+import torch
+
+import credo
+from credo.inference.variational.running import FORMAT
+
+Y = torch.tensor([1.3, 0.2, 2.0, 0.7])
+
+
+def model(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def guide(y):
+    pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)), 0.5))
+
+
+def runner(**options):
+    return credo.SVI(model, guide, **{"compile": False, "progress": False, "plan": "fast"} | options)
+
+
+def test_the_fit_after_a_loop_of_ones_own_takes_no_step():
+    svi = runner()
+    for _ in range(5):
+        svi.step(Y)
+    before = svi.params["loc"].clone()
+    fit = svi.fit()
+    assert fit.params["loc"] == before == svi.params["loc"] and len(svi.losses) == len(fit.losses) == 5
+    assert fit.predict(2)["y"].shape == (2, 4) and fit.sample(3)["z"].shape == (3,)
+    assert fit.stopped == "after the 5 steps of a loop of one's own" and not fit.converged
+    svi.step(Y)
+    assert fit.params["loc"] == before, "later steps leave the fit as it is"
+
+
+def test_the_fit_is_of_the_data_given_or_of_those_of_the_last_call():
+    svi = runner()
+    svi.step(Y[:2], rows=4)
+    assert svi.fit().data[0].shape == (2,)
+    assert svi.fit(Y).data[0].shape == svi.fit(y=Y).data[0].shape == (4,)
+    svi.run(Y, steps=1)
+    assert svi.fit().data[0].shape == (4,)
+
+
+def test_before_the_first_step_the_fit_is_the_guide_as_it_starts():
+    with pytest.raises(ValueError, match="fit: the runner has seen no data yet"):
+        runner().fit()
+    assert runner().fit(Y).params["loc"] == torch.tensor(0.3)
+    svi = runner()
+    svi.prepare(Y)
+    assert svi.fit().params["loc"] == torch.tensor(0.3)
+
+
+def test_after_a_loop_over_batches_the_fit_is_of_the_last_one():
+    svi = credo.SVI(model, guide, progress=False, plan="fast")
+    for k in range(60):
+        svi.step(Y + k % 2, rows=4)
+    assert torch.equal(svi.fit().data[0], Y + 1)
+
+
+def test_a_callback_may_take_the_fit_and_the_state_of_the_moment():
+    seen = []
+    svi = runner()
+    whole = svi.run(
+        Y, steps=40, callback=lambda svi, step, loss: seen.append((svi.fit(), svi.state_dict())), callback_every=20
+    )
+    assert whole.losses == runner().run(Y, steps=40).losses, "looking changes nothing"
+    fit, state = seen[0]
+    assert len(fit.losses) == 20 and not torch.equal(fit.params["loc"], seen[1][0].params["loc"])
+    other = runner()
+    other.load_state_dict(state)
+    assert [other.step(Y) for _ in range(20)] == list(whole.losses[20:])
+
+
+def test_there_is_no_state_before_the_data_but_one_that_waits_is_handed_on():
+    with pytest.raises(ValueError, match="state_dict: the runner has no parameters before its first data"):
+        runner().state_dict()
+    svi, other, third = runner(), runner(), runner()
+    svi.step(Y)
+    other.load_state_dict(svi.state_dict())
+    third.load_state_dict(other.state_dict())
+    assert third.losses == svi.losses and third.step(Y) == svi.step(Y)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({}, "got {}, wanted the dictionary that svi.state_dict"),
+        (3, "got 3, wanted the dictionary"),
+        ({"credo.SVI": FORMAT + 1}, f"a newer credo made this dictionary, in format {FORMAT + 1}"),
+    ],
+    ids=["empty", "a number", "newer"],
+)
+def test_what_is_no_state_is_refused(state, words):
+    svi = runner()
+    with pytest.raises(ValueError, match=words):
+        svi.load_state_dict(state)
+    svi.step(Y)
+
+
+def test_a_state_that_lacks_a_part_is_refused():
+    svi = runner()
+    svi.step(Y)
+    state = {name: value for name, value in svi.state_dict().items() if name != "optimiser"}
+    with pytest.raises(ValueError, match="of another runner: 'optimiser' is missing"):
+        svi.load_state_dict(state)
+
+
+def test_a_runner_of_pyros_gives_its_fit_and_says_where_its_state_is():
+    svi = credo.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}))
+    with pyro.get_param_store().scope():
+        with pytest.raises(ValueError, match="no data yet"):
+            svi.fit()
+        svi.step(Y)
+        fit = svi.fit()
+        assert fit.params["loc"] == pyro.param("loc") and len(fit.losses) == 1
+        assert svi.fit(Y[:2]).data[0].shape == (2,)
+        for call in (svi.state_dict, lambda: svi.load_state_dict({})):
+            with pytest.raises(TypeError, match="get_param_store"):
+                call()
