@@ -8,14 +8,14 @@ goes on as it would have without it: random numbers that it draws, and batches, 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..inputs.arguments import shown, whole_number
-from ..runtime.generators import generators_kept
+from ..runtime.generators import generator_states, set_generator_states, set_torch_states, torch_states
 from ..runtime.parameters import constrained, kept_in_place
 from .steps import StepBlock, Steps
 
@@ -31,6 +31,7 @@ class Callback:
     runner: Any  # the SVI
     losses: list[float]  # of the runner so far: their number is that of the steps
     steps: Steps
+    generators: dict[str, Any] = field(default_factory=dict)  # after the last call: the next one draws on
 
     def pause(self, done: int) -> int:
         return done + self.every - len(self.losses) % self.every
@@ -39,9 +40,27 @@ class Callback:
         step = len(self.losses)
         if step % self.every and not last:
             return ""
-        with undisturbed(self.steps), _watching(self.runner):
+        with self._own_generators(), undisturbed(self.steps), _watching(self.runner):
             answer = self.function(self.runner, step, self.losses[-1])
         return f"ended by the callback at step {step:,}" if _is_true(answer) else ""
+
+    @contextmanager
+    def _own_generators(self) -> Iterator[None]:
+        """Inside, random numbers go on where the last call ended; the run finds its generators as they were.
+
+        Compiled steps draw from torch's generators alone, and NumPy's and Python's take longer to copy than such steps.
+        """
+        get, put, kind = generator_states, set_generator_states, "all"
+        if self.steps.compiled is not None:
+            get, put, kind = torch_states, set_torch_states, "torch"
+        of_run = get()
+        if kind in self.generators:
+            put(self.generators[kind])
+        try:
+            yield
+        finally:
+            self.generators[kind] = get()
+            put(of_run)
 
 
 def checked_callback(callback: Any, every: Any) -> int:
@@ -53,11 +72,11 @@ def checked_callback(callback: Any, every: Any) -> int:
 
 @contextmanager
 def undisturbed(steps: Steps) -> Iterator[None]:
-    """What is computed inside takes no random number, batch or baseline from the steps that follow."""
+    """What is computed inside takes no batch or baseline from the steps that follow, and replaces no parameter."""
     baselines = dict(steps.baselines)
     epoch = [] if steps.batches is None else list(steps.batches.epoch)
     try:
-        with generators_kept(), kept_in_place():
+        with kept_in_place():
             yield
     finally:
         steps.baselines.clear()

@@ -17,6 +17,7 @@ import torch
 from ..inputs.arguments import shown, whole_number
 from ..inputs.split import complete, split
 from ..predictive.likelihood import log_likelihood
+from ..runtime.generators import generators_kept
 from ..runtime.parameters import flat_parameters, place_parameters, unconstrained
 from .callback import undisturbed
 from .course import Course
@@ -97,7 +98,7 @@ def held_out(course: Course, held: tuple[Any, ...], every: int, patience: int) -
     def values(point: torch.Tensor) -> torch.Tensor:
         leaves, settings = list(unconstrained().values()), course.settings
         now = flat_parameters(leaves)
-        with undisturbed(course.steps):
+        with generators_kept(), undisturbed(course.steps):
             try:
                 place_parameters(point, leaves)
                 fit = finished(settings.model, course.pair, [], course.plans.now(), "", settings.seed, course.given)

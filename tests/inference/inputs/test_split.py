@@ -56,5 +56,5 @@ def test_held_out_data_may_leave_out_what_has_no_rows():
     assert complete((net, ROWS, ROWS), (x, x)) == (net, x, x) == complete((net, ROWS, ROWS), [net, x, x])
     frame = pd.DataFrame({"a": [1.0]})
     assert complete((CONTAINERS["frame"],), frame)[0] is frame
-    with pytest.raises(ValueError, match="got 1 arguments, wanted .* 2 as in the data"):
+    with pytest.raises(ValueError, match=r"got 1 arguments, wanted .* 2 as in the data"):
         complete((net, ROWS, ROWS), x)

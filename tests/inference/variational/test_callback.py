@@ -93,6 +93,18 @@ def test_what_a_callback_draws_and_computes_leaves_the_run_as_it_is(unchanged):
         assert batches(callback).losses == batches().losses
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_callback_draws_other_numbers_each_time(compile):
+    """They go on from call to call, as in a loop of one's own."""
+    seen = []
+
+    def callback(svi, step, loss):
+        seen.append((torch.randn(()).item(), np.random.randn(), random.random()))
+
+    fit(callback, callback_every=10, compile=compile)
+    assert all(len(set(numbers)) == 25 for numbers in zip(*seen, strict=True))
+
+
 def test_an_error_in_a_callback_ends_the_run_with_the_fit_so_far():
     def callback(svi, step, loss):
         raise OSError("no space left")
@@ -113,7 +125,7 @@ def test_ctrl_c_in_a_callback_returns_the_fit():
 
 def test_a_copy_of_the_parameters_cannot_be_changed_in_vain():
     for change in (lambda p: p["loc"].fill_(3.0), lambda p: p.update(loc=torch.tensor(3.0)), lambda p: p.pop("loc")):
-        with pytest.raises(ValueError, match="svi.params\\['loc'\\], which is a copy"):
+        with pytest.raises(ValueError, match=r"svi.params\['loc'\], which is a copy"):
             fit(lambda svi, step, loss, change=change: change(svi.params))
     fit(lambda svi, step, loss: svi.params["loc"] + 1)  # to read it is fine
 
@@ -171,7 +183,10 @@ def test_what_cannot_be_a_callback_is_refused_before_the_first_step(options, wor
         credo.SVI(model, guide, compile=False).run(Y, steps=3, **options)
 
 
-@pytest.mark.parametrize("more", [{}, {"clip": 1.0}, {"validation": (Y + 1.0,), "patience": 5}], ids=str)
+MORE = {"plain": {}, "clipped": {"clip": 1.0}, "held out": {"validation": (Y + 1.0,), "patience": 5}}
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
 def test_a_watched_run_goes_on_from_its_checkpoint(more, tmp_path):
     """Stopped by Ctrl-C in a callback: rates, clipping, held-out rows and callbacks are those of the whole run."""
     cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=40)

@@ -63,5 +63,5 @@ def test_a_clipped_run_is_a_loop_of_torch_that_clips(compile, optim):
 
 @pytest.mark.parametrize("clip", [0, -1.0, float("inf"), True, "no"])
 def test_what_is_no_norm_is_refused(clip):
-    with pytest.raises(ValueError, match="clip: got .* wanted a positive number"):
+    with pytest.raises(ValueError, match=r"clip: got .* wanted a positive number"):
         credo.SVI(lambda: None, lambda: None, clip=clip)
