@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from ..inputs.arguments import shown, whole_number
 from ..pair.identity import FEW, data_identity, differences, pair_identity, settings_identity
-from ..runtime.interrupts import IMPATIENT, CtrlC
 from ..storage.container import read, write
 from ..storage.values import described, restored
 from .bad_steps import BadSteps
@@ -86,6 +85,7 @@ class Checkpoint:
     warmup: int = 0
     begun: float = field(default_factory=time.process_time)
     done: int = 0
+    torn: bool = False  # whether a step, or what follows it, was interrupted
     written: int = -1  # the number of steps done in the file
     at: float = 0.0  # when it was written
     cost: float = 0.0  # seconds that took
@@ -107,16 +107,14 @@ class Checkpoint:
         self.at = time.monotonic()
         return place
 
-    def close(self, stopped: str, ctrl_c: CtrlC) -> None:
+    def close(self, stopped: str) -> None:
         """Writes where and why the run ended, or where Ctrl-C interrupted it, so that it goes on with the next call.
 
-        Impatient Ctrl-C interrupts a step, from whose middle nothing can go on: the file of before stays.
+        From the middle of a step nothing can go on: the file of before stays.
         """
-        if stopped.startswith(INTERRUPTED):
-            if ctrl_c.presses < IMPATIENT and self.done != self.written:
-                self._try_to_write("")
-        else:
-            self._try_to_write(stopped)
+        interrupted = stopped.startswith(INTERRUPTED)
+        if not interrupted or (not self.torn and self.done != self.written):
+            self._try_to_write("" if interrupted else stopped)
         if self.failed:
             self.course.warnings.append(
                 f"checkpoint: {self.asked.path} could not be written ({self.failed}); it holds the run after "
@@ -127,7 +125,6 @@ class Checkpoint:
         return sys.maxsize if self.asked.every is None else done + self.asked.every - done % self.asked.every
 
     def after(self, block: StepBlock, done: int, last: bool) -> str:
-        self.done = done
         every = self.asked.every
         due = time.monotonic() - self.at >= max(SECONDS, COST * self.cost) if every is None else done % every == 0
         if due and not last:
@@ -203,6 +200,20 @@ class Checkpoint:
                 f"checkpoint: {self.asked.path} is of another run: {'; '.join(differences[:FEW])}{more}. Call as "
                 f"before to go on with it, or pass another path, or delete the file, to begin anew"
             )
+
+
+@dataclass
+class Whole:
+    """Notes the steps that are done, before callbacks, which may change the run, see, or interrupt it."""
+
+    file: Checkpoint
+
+    def pause(self, done: int) -> int:
+        return sys.maxsize
+
+    def after(self, block: StepBlock, done: int, last: bool) -> str:
+        self.file.done, self.file.torn = done, False
+        return ""
 
 
 def course_device(course: Course) -> str:

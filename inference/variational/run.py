@@ -20,7 +20,7 @@ from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .checkpoint import Checkpoint, Kept, Place
+from .checkpoint import Checkpoint, Kept, Place, Whole
 from .course import Course, ending_of, has_races, warmup_of
 from .held_out import HeldOut, kept_by
 from .loop import Watch, loop
@@ -50,9 +50,9 @@ def run(
     file = None if kept is None else Checkpoint(kept, course, ending, bad, steps, held)
     done, ended, warmup = Place(0, "", warmup_of(course, steps)) if file is None else file.open()
     begun = len(course.losses) - done
-    if file is not None:  # before a callback, which may raise, and after what the file keeps
-        kept_first = [] if held is None else [held]
-        watches = [*kept_first, file, *(watch for watch in watches if watch is not held)]
+    if file is not None:  # what a callback changes is kept, and an interruption in it loses no step
+        callbacks = [watch for watch in watches if watch is not held]
+        watches = [*([] if held is None else [held]), Whole(file), *callbacks, file]
     patience = 1 if steps is None or steps >= LONG else steps  # a recording costs what replays of some 40 steps save
 
     def take_steps(most: int) -> StepBlock:
@@ -61,6 +61,8 @@ def run(
                 part = course.steps.batch(course.pair)
                 course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
         finite = False
+        if file is not None:
+            file.torn = True
         if course.steps.captures is not None and steps is not None:
             course.steps.captures.left = begun + steps - len(course.losses)
         try:
@@ -89,7 +91,7 @@ def run(
             )
         raise
     if file is not None and not ended:
-        file.close(stopped, ctrl_c)
+        file.close(stopped)
     average, stopped = kept_by(watches, average, stopped)
     schedule = course.steps.schedule
     if schedule is not None and schedule.doubt and stopped.startswith("converged"):

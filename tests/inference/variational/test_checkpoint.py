@@ -14,7 +14,7 @@ import credo
 from credo.inference.storage.container import read
 from credo.inference.variational import checkpoint as module
 from credo.inference.variational.checkpoint import Checkpoint
-from tests.cases.interruptions import Armed
+from tests.cases.interruptions import Armed, interrupting
 
 Y = torch.tensor([1.3, 0.2, 2.0, 0.7, -0.4, 1.1, 0.9, 0.3])
 
@@ -280,3 +280,24 @@ def test_bad_steps_are_counted_over_both_processes(tmp_path, monkeypatch):
         later = fitted(checkpoint=tmp_path / "run.credo", every=20, **options)
     assert later.losses == whole.losses
     assert [str(w.message) for w in found] == [str(w.message) for w in wanted]
+
+
+def test_a_callback_that_changes_the_run_is_kept_with_it(tmp_path, monkeypatch):
+    def moved(svi, step, loss):
+        if step == 20:
+            pyro.get_param_store()["loc"] = torch.tensor(3.0)
+
+    options = {"steps": 60, "callback": moved, "callback_every": 20}
+    whole = fitted(**options)
+    killed_after(monkeypatch, 2, checkpoint=tmp_path / "run.credo", every=20, **options)
+    assert same(fitted(checkpoint=tmp_path / "run.credo", every=20, **options), whole)
+
+
+@pytest.mark.parametrize("call", [20, 21, 22, 23])
+def test_a_step_that_is_interrupted_in_the_middle_is_taken_again(tmp_path, call):
+    path, whole = tmp_path / "run.credo", fitted(steps=30)
+    armed = Armed(model, interrupting(call))
+    armed.calls = 0
+    first = fitted(model=armed, steps=30, checkpoint=path, every=7)
+    assert first.stopped.startswith("interrupted") and len(first.losses) < 30
+    assert same(fitted(steps=30, checkpoint=path, every=7), whole)
