@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch.utils._pytree import tree_leaves
 
+from ..inputs.arguments import whole_number
 from ..pair.batches import rows_of, scaled
 from ..pair.pair import Pair
 from ..runtime.generators import noise
@@ -43,6 +44,7 @@ class Stream:
             self._look(pair, warnings)
             return pair
         _, size = rows_of(pair.data)
+        rows = None if rows is None else whole_number("rows", rows, 1)
         if rows is None or rows < size or self.rows not in (None, rows):
             raise ValueError(
                 f"rows: got {rows} for a batch of {size} rows, wanted the number of rows of the whole data set"

@@ -1,5 +1,6 @@
 """`svi.step(batch, rows=N)` scales a batch to all rows; batches without a scale are warned of where it matters."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -83,3 +84,27 @@ def test_a_wrong_number_of_rows_is_refused(rows, words):
         svi.step(X[:10], rows=40)
     with pytest.raises(ValueError, match=words):
         svi.step(X[:10], rows=rows)
+
+
+@pytest.mark.parametrize("rows", [40.5, "40", True, -1, 0, torch.tensor([40, 40])])
+def test_what_is_no_number_of_rows_is_refused(rows):
+    with pytest.raises(ValueError, match="^rows: got"):
+        credo.SVI(world, belief).step(X[:10], rows=rows)
+    assert credo.SVI(world, belief).step(X[:10], rows=np.int64(40)) > 0
+
+
+def test_the_steps_of_all_batches_add_up_to_a_step_on_all_rows():
+    """Of plain gradient descent at a point, where there is no noise: the mean over batches is the whole step."""
+
+    def point(x):
+        pyro.sample("mu", dist.Delta(pyro.param("m", torch.tensor(0.5))))
+
+    def moved(batch, rows=None):
+        svi = credo.SVI(world, point, torch.optim.SGD, lr=1e-3, particles=1)
+        loss = svi.step(batch, rows=rows)
+        return loss, svi.params["m"].item() - 0.5
+
+    loss, step = moved(X)
+    parts = [moved(batch, 40) for batch in X.split(10)]
+    assert sum(part for part, _ in parts) / 4 == pytest.approx(loss, rel=1e-5)
+    assert sum(part for _, part in parts) / 4 == pytest.approx(step, rel=1e-4)
