@@ -20,6 +20,16 @@ class Axis(NamedTuple):
     name: str  # of the dimension
     labels: tuple[Any, ...]  # K, all different
     where: tuple[tuple[int, int | None], ...]  # (argument, its column, or None for all of it)
+    used: tuple[int, ...]  # the entries that the data has: all but the categories of no row
+
+    @property
+    def orders(self) -> list[torch.Tensor]:
+        """Orders of the entries that the data has, from which all others can be composed: a swap, and all one on."""
+        used = torch.tensor(self.used)
+        swap, cycle = torch.arange(len(self.labels)), torch.arange(len(self.labels))
+        swap[used[:2]] = used[:2].flip(0)
+        cycle[used] = used.roll(-1)
+        return [swap, cycle] if len(used) > 2 else [swap]
 
     def permuted(self, data: Data, order: torch.Tensor) -> Data:
         """The data with entry order[k] of the axis in place k."""
@@ -79,7 +89,8 @@ def _columns(names: Sequence[str], data: Data, columns: Mapping[int, Any]) -> It
             together.setdefault(tuple(labels), []).append(i)
     for labels, places in together.items():
         if _different(labels):
-            yield Axis("columns", f"{names[places[0]]}_column", labels, tuple((i, None) for i in places))
+            where = tuple((i, None) for i in places)
+            yield Axis("columns", f"{names[places[0]]}_column", labels, where, tuple(range(len(labels))))
 
 
 def _codes(
@@ -90,8 +101,15 @@ def _codes(
         if (place := _place(key, names, columns)) is not None and isinstance(data[place[0]], torch.Tensor):
             together.setdefault(tuple(labels), []).append((key, *place))
     for labels, places in together.items():
-        if _different(labels):
-            yield Axis("codes", str(places[0][0]), labels, tuple((i, column) for _, i, column in places))
+        if not _different(labels):
+            continue
+        where = tuple((i, column) for _, i, column in places)
+        seen = torch.cat([(data[i] if column is None else data[i][:, column]).flatten().long() for i, column in where])
+        used = tuple(seen.unique().tolist())
+        for k in dict.fromkeys(
+            (len(labels), used[-1] + 1)
+        ):  # a model may have an entry for each label, or up to the last
+            yield Axis("codes", str(places[0][0]), labels[:k], where, used)
 
 
 def _place(key: Any, names: Sequence[str], columns: Mapping[int, Any]) -> tuple[int, int | None] | None:
@@ -115,7 +133,7 @@ def _rows(data: Data, row_labels: Sequence[Any]) -> Iterable[Axis]:
             if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(labels)
         ]
         if len(others) == 1 and places and _different(labels):
-            yield Axis("rows", "row", labels, tuple(places))
+            yield Axis("rows", "row", labels, tuple(places), tuple(range(len(labels))))
 
 
 def _different(labels: Sequence[Any]) -> bool:
@@ -127,10 +145,3 @@ def _with_column(matrix: torch.Tensor, column: int, values: torch.Tensor) -> tor
     matrix = matrix.clone()
     matrix[:, column] = values
     return matrix
-
-
-def permutations(k: int) -> list[torch.Tensor]:
-    """Two orders of K entries from which all others can be composed: a swap of two, and all one place on."""
-    swap, cycle = torch.arange(k), torch.arange(k).roll(-1)
-    swap[:2] = swap[:2].flip(0)
-    return [swap, cycle] if k > 2 else [swap]

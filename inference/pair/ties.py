@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
-from ..inputs.axes import Axis, Data, permutations
+from ..inputs.axes import Axis, Data
 from ..runtime.held import HeldSites
 from ..runtime.sites import deterministic, latent, observed
 
@@ -67,11 +67,11 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     ]
     if not candidates or not watched:
         return frozenset()
-    if k == 1:
+    if len(axis.used) == 1:
         return _without_orders(axis, run, watched, candidates)
 
     def error(sites: frozenset[str], places: Iterable[Place]) -> float:
-        return max(farthest(run.permuted(axis, places, order), before, order, sites) for order in permutations(k))
+        return max(farthest(run.permuted(axis, places, order), before, order, sites) for order in axis.orders)
 
     def holds(sites: frozenset[str], so_far: frozenset[Place], places: Iterable[Place]) -> bool:
         return error(sites, so_far.union(places)) < 1
@@ -79,7 +79,7 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     if not error(watched, ()) > CLEAR:
         return frozenset()
     found = _fewest(candidates, partial(holds, watched, frozenset()))
-    if not found or (k == 2 and not _confirmed(axis, run, watched, found)):
+    if not found or (len(axis.used) == 2 and not _confirmed(axis, run, watched, found)):
         return frozenset()
     while True:  # what the priors of the tied latents depend on is tied as well
         priors = watched | {key for key, _ in found if isinstance(key, str)}
@@ -137,7 +137,7 @@ def _least(places: frozenset[Place], holds: Callable[[Iterable[Place]], bool]) -
 
 def _without_orders(axis: Axis, run: Run, watched: frozenset[str], candidates: Sequence[Place]) -> frozenset[Place]:
     """The places of an axis with one entry: of each site the only dimension that is confirmed."""
-    if axis.kind != "columns":
+    if axis.kind != "columns" or len(axis.labels) > 1:
         return frozenset()
     sites = {key for key, _ in candidates if isinstance(key, str)}
     confirmed = {p for p in candidates if p[0] in sites and _confirmed(axis, run, watched, frozenset({p}))}
@@ -159,22 +159,22 @@ def _confirmed(axis: Axis, run: Run, watched: frozenset[str], places: frozenset[
     outcome = _is_outcome(axis, run)
     if outcome and axis.kind == "codes":  # the classes of a softmax, where the gradient says nothing
         return False
-    for k in range(len(axis.labels)):
+    for k in axis.used:
         alone = False
         for data, chosen in _moved(axis, run.data, k) if outcome else _absences(axis, run.data, k, rows):
             slopes = _slopes(run, data, chosen, watched, names, rows)
-            alone |= all(_only(k, dim, slopes[name], whole[name], outcome) for name, dim in own)
+            alone |= all(_only(k, axis.used, dim, slopes[name], whole[name], outcome) for name, dim in own)
         if not alone:
             return False
     return True
 
 
-def _only(k: int, dim: int, slope: torch.Tensor, whole: torch.Tensor, outcome: bool) -> bool:
-    """Whether entry k alone has no gradient; of an outcome, whether it alone has another one."""
+def _only(k: int, used: Sequence[int], dim: int, slope: torch.Tensor, whole: torch.Tensor, outcome: bool) -> bool:
+    """Whether entry k alone of those used has no gradient; of an outcome, whether it alone has another one."""
     sizes = (slope - whole if outcome else slope).abs().movedim(dim, 0).reshape(slope.shape[dim], -1).amax(
         1
     ) / whole.abs().max()
-    here, others = sizes[k], torch.cat([sizes[:k], sizes[k + 1 :]])
+    here, others = sizes[k], sizes[[other for other in used if other != k]]
     if outcome:
         return bool(here > LITTLE and (others < LITTLE).all())
     return bool(whole.select(dim, k).abs().max() > 0 and here < LITTLE and (others > LITTLE).all())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
-from ..inputs.axes import Axis, axes_of, permutations
+from ..inputs.axes import Axis, axes_of
 from ..inputs.call import argument_names
 from ..pair.ties import Place, Run, moves, tied
 from ..runtime.held import HeldSites
@@ -164,7 +164,7 @@ def _over(
         held = {plate for name in values for plate in plates[name].values()}  # whose entries are rows of the data
         return {plates[name][dim] for name, dim in found if dim in plates.get(name, {})} - held
     over: set[str] = set()
-    for order in permutations(len(axis.labels)):
+    for order in axis.orders:
         after = _observations(run, axis.permuted(run.data, order))
         for name, value in values.items():
             dims = [d for d, error in moves(after[name], value, order) if error == 0]
@@ -183,7 +183,7 @@ def _moved(axis: Axis, run: Run, places: set[Place], sizes: Mapping[str, Sequenc
     latents = [(name, dim) for name, dim in places if name in run.values]
     now = run.at(run.data, run.values) | _observations(run, run.data)
     named: set[Place] | None = None
-    for order in permutations(len(axis.labels)):
+    for order in axis.orders:
         then = run.permuted(axis, latents, order) | _observations(run, axis.permuted(run.data, order))
         found: set[Place] = set()
         for name in now.keys() - run.values.keys():
@@ -191,24 +191,26 @@ def _moved(axis: Axis, run: Run, places: set[Place], sizes: Mapping[str, Sequenc
                 dims = [d for d, error in moves(then[name], now[name], order) if error < 1]
                 found |= {(name, d) for d in dims if d is not None and len(dims) == 1}
         named = found if named is None else named & found
-    if len(axis.labels) == 2 and axis.kind != "rows":  # which a swap does not tell from the other way round
+    if len(axis.used) == 2 and axis.kind != "rows":  # which a swap does not tell from the other way round
         return {place for place in named or set() if _follows(axis, run, latents, now, place)}
     return named or set()
 
 
 def _follows(axis: Axis, run: Run, latents: Sequence[Place], now: Mapping[str, torch.Tensor], place: Place) -> bool:
-    """Whether the first of two entries of a value changes, and not the other one, with the first entries of latents.
+    """Whether the first of two used entries of a value changes, and no other one, with the first entries of latents.
 
     Of an observation, with the first column of the data.
     """
-    values, second = dict(run.values), torch.tensor([1, 1])
+    first, second = axis.used
+    values, both = dict(run.values), torch.arange(len(axis.labels))
+    both[first] = second
     for name, dim in latents:
-        values[name] = values[name].index_select(dim, second.to(values[name].device))
+        values[name] = values[name].index_select(dim, both.to(values[name].device))
     name, dim = place
-    data = axis.permuted(run.data, second) if axis.kind == "columns" else run.data
+    data = axis.permuted(run.data, both) if axis.kind == "columns" else run.data
     then = (run.at(run.data, values) | _observations(run, data))[name]
-    same = [torch.equal(then.select(dim, i), now[name].select(dim, i)) for i in (0, 1)]
-    return same == [False, True]
+    changed = [i for i in range(len(both)) if not torch.equal(then.select(dim, i), now[name].select(dim, i))]
+    return changed == [first]
 
 
 def _free(dimension: _Dimension, taken: set[str]) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from credo.inference.inputs.axes import MOST, axes_of, labels_of_rows, permutations
+from credo.inference.inputs.axes import MOST, axes_of, labels_of_rows
 
 X = torch.arange(12.0).reshape(4, 3)
 CODES = torch.tensor([0, 2, 1, 2])
@@ -34,7 +34,7 @@ def test_categories_in_a_matrix_are_found_by_their_column(key):
 
 
 def test_two_columns_with_the_same_labels_are_one_axis():
-    teams = {"home": ["A", "B"], "away": ["A", "B"]}
+    teams = {"home": ["A", "B", "C"], "away": ["A", "B", "C"]}
     (axis,) = axes_of(["home", "away"], (CODES, CODES), (None, None), teams, ())
     assert axis.where == ((0, None), (1, None))
 
@@ -76,6 +76,15 @@ def test_labels_that_do_not_differ_are_no_axis():
 
 
 @pytest.mark.parametrize("k", [3, 4, 5])
-def test_nothing_but_the_identity_commutes_with_both_orders(k):
-    for moved in (torch.arange(k).flip(0), torch.arange(k).roll(1), *permutations(k)):
-        assert any(not torch.equal(moved[order], order[moved]) for order in permutations(k))
+def test_nothing_but_the_identity_commutes_with_all_orders(k):
+    orders = axes_of(["x"], (torch.zeros(2, k),), ([*"abcdef"][:k],), {}, ())[0].orders
+    for moved in (torch.arange(k).flip(0), torch.arange(k).roll(1), *orders):
+        assert any(not torch.equal(moved[order], order[moved]) for order in orders)
+
+
+def test_categories_of_no_row_stay_where_they_are():
+    full, short = axes_of(["g"], (torch.tensor([1, 3, 4, 1]),), (), {"g": [*"abcdefg"]}, ())
+    assert full.labels == tuple("abcdefg") and short.labels == tuple("abcde") and full.used == short.used == (1, 3, 4)
+    for order in (*full.orders, *short.orders):
+        assert order[0] == 0 and order[2] == 2 and set(order[[1, 3, 4]].tolist()) == {1, 3, 4}
+    assert [len(order) for order in short.orders] == [5, 5]

@@ -15,7 +15,7 @@ COLUMNS = ["bmi", "bp", "age", "sex"]
 
 
 def labels(model, *data):
-    fit = credo.fit(model, "mean_field", *data, steps=0, progress=False, compile=False)
+    fit = credo.fit(model, "mean_field", *data, steps=0, plan="fast", progress=False, compile=False)
     return {name: found for name, found in labels_of(fit).items() if any(found)}
 
 
@@ -99,6 +99,25 @@ def test_groups_have_the_labels_that_are_their_codes(k):
         radon(k - 1 - county, floor, y)
 
     assert labels(crossed, table) == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*became the codes")
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("place", [0, 1, 5], ids=["first", "second", "last"])
+def test_labels_of_no_row_have_their_place(k, place):
+    table, known = houses(k), COUNTIES[:k]
+    known.insert(place, "COOK")
+    table["county"] = pd.Categorical(table["county"], categories=known)
+    last = len(known) - (known[-1] == "COOK")  # radon has no group behind the last code
+    assert labels(radon, table) == ({} if k == 1 else {"a": [known[:last]]})
+
+    def whole(county, floor, y=None):
+        with pyro.plate("counties", len(known)):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(county)):
+            pyro.sample("y", dist.Normal(a[county] + floor, 1.0), obs=y)
+
+    assert labels(whole, table) == ({} if k == 1 else {"a": [known]})
 
 
 @pytest.mark.filterwarnings("ignore:.*became the codes")

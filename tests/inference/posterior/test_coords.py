@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*became the codes")
 
 
 def fitted(model, *data):
-    return credo.fit(model, "mean_field", *data, steps=0, progress=False, compile=False)
+    return credo.fit(model, "mean_field", *data, steps=0, plan="fast", progress=False, compile=False)
 
 
 def test_columns_rows_and_plates():
