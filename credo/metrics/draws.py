@@ -18,7 +18,7 @@ import torch
 
 LEVELS = (0.5, 0.9, 0.95)
 FEWEST = 4  # draws: the variance of the estimated nll is infinite with fewer
-CHUNK = 2**22  # draws in memory at once, in double precision
+CHUNK = 2**20  # draws in memory at once, in double precision
 
 
 def regression(draws: Any, y: Any, *, log_likelihood: Any = None) -> pd.Series:
@@ -170,7 +170,9 @@ def numbers(name: str, values: Any) -> torch.Tensor:
         raise ValueError(f"{name}: got {type(values).__name__}, wanted an array of numbers") from None
     if found.is_complex():
         raise ValueError(f"{name}: got complex numbers, wanted real ones")
-    if bad := int((~found.isfinite()).sum()):
+    rows = max(1, CHUNK * len(found) // max(1, found.numel())) if found.dim() else 1
+    parts = found.split(rows) if found.dim() else (found,)
+    if bad := sum(int((~part.isfinite()).sum()) for part in parts):
         remedy = "; leave these rows out: draws[:, y.isfinite()], y[y.isfinite()]" if name == "y" else ""
         raise ValueError(
             f"{name}: {bad:,} of {found.numel():,} numbers are NaN or infinite, wanted finite ones{remedy}"

@@ -109,22 +109,24 @@ def chains(
         raise ValueError(
             f"reference: got {type(reference).__name__}, which has no chains; wanted what credo.reference returned"
         )
-    values = {site: v for site, v in (reference.draws | reference.deterministic).items() if site in reference.mixing}
+    values = reference.draws | reference.deterministic
+    if names is None:
+        values = {site: v for site, v in values.items() if site in reference.mixing}
     found = _scalars(reference, {site: v.shape[2:] for site, v in values.items()}, names)
-    rhat = {name: reference.mixing[site].rhat[index].item() for name, (site, index) in found.items()}
-    shown = sorted(found, key=lambda name: -np.nan_to_num(rhat[name], nan=-1.0))[: at_least_one("most", most)]
+    mixed = _mixed(reference, found) if names is None else _mixed_again(values, found)
+    shown = sorted(found, key=lambda name: -np.nan_to_num(mixed[name][0], nan=-1.0))[: at_least_one("most", most)]
     figure = empty_figure(figure, (9, 0.6 + 2.0 * len(shown)))
     grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
     for (left, right), name in zip(grid, shown, strict=True):
         site, index = found[name]
         of_chains = _column(values, site, (slice(None), *index))
-        ess = reference.mixing[site].ess[index].item()
+        rhat, ess = mixed[name]
         _ranks(right, of_chains)
         for draws, color in zip(of_chains, _colors(len(of_chains)), strict=True):
             left.plot(draws, color=color, lw=0.5, alpha=0.8)
         left.margins(x=0)
         left.set_ylabel(shortened(name, LETTERS))
-        right.set_title(f"R-hat {rhat[name]:.3f}, ESS {ess:,.0f}", fontsize=SMALL + 1)
+        right.set_title(f"R-hat {rhat:.3f}, ESS {ess:,.0f}", fontsize=SMALL + 1)
     grid[-1, 0].set_xlabel("draw")
     grid[-1, 1].set_xlabel("rank")
     count, n = next(iter(values.values())).shape[:2]
@@ -132,6 +134,19 @@ def chains(
     words = f"{count} chains of {n:,} draws, {sum(reference.divergences):,} divergences{few}"
     figure.suptitle(words, fontsize=SMALL + 2)
     return figure
+
+
+def _mixed(reference: Reference, found: Scalars) -> dict[str, tuple[float, float]]:
+    """{scalar: (R-hat, effective sample size)}, of what the reference knows already."""
+    known = reference.mixing
+    return {name: (known[site].rhat[at].item(), known[site].ess[at].item()) for name, (site, at) in found.items()}
+
+
+def _mixed_again(values: Mapping[str, torch.Tensor], found: Scalars) -> dict[str, tuple[float, float]]:
+    """The same, of these scalars alone."""
+    every = np.stack([_column(values, site, (slice(None), *at)) for site, at in found.values()], -1)
+    some = mixing(torch.as_tensor(every))
+    return dict(zip(found, zip(some.rhat.tolist(), some.ess.tolist(), strict=True), strict=True))
 
 
 def _scalars(of: Any, shapes: Mapping[str, torch.Size], names: str | Sequence[str] | None) -> Scalars:

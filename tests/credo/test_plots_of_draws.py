@@ -400,7 +400,10 @@ def test_chains_draw_each_chain_and_its_ranks():
     assert figure.get_suptitle() == "4 chains of 500 draws, 3 divergences"
     few = plots.chains(reference, most=1, figure=Figure())
     assert few.get_suptitle().endswith("1 of 2 scalars") and len(few.axes) == 2
-    assert plots.chains(reference, "z[0]", Figure()).axes[0].get_ylabel() == "z[0]"
+    named = plots.chains(reference, "z[1]", Figure()).axes
+    assert named[0].get_ylabel() == "z[1]" and named[1].get_title() == ranks.get_title()
+    rhat = reference.mixing["z"].rhat[1].item()
+    assert ranks.get_title().startswith(f"R-hat {rhat:.3f}, ESS ")
 
 
 def test_chains_without_movement_and_with_finite_latents():
