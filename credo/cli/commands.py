@@ -106,6 +106,7 @@ def _run(given: dict[str, Any], compared: bool) -> None:
             refuse_no_oracle(pair, data)
         with redirect_stdout(io.StringIO()) if quiet else nullcontext():
             fitted = fit_pair(pair, section, data, **options)
+            click.echo(fitted.verdict)
             if given["save"] is not None:
                 given["save"].absolute().parent.mkdir(parents=True, exist_ok=True)
                 fitted.save(given["save"])

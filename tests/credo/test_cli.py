@@ -205,7 +205,7 @@ def test_a_file_with_a_model_alone_is_fitted_planned_and_compared(tmp_path: Path
     pair, data = write(tmp_path, "alone.py", ALONE), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
     result = run("fit", pair, "--data", data, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "Fit by closed form" in result.output
+    assert "Fit by closed form" in result.output and "trust: yes" in result.output
     row = pd.read_csv(tmp_path / "summary.csv").iloc[0]
     assert abs(row["mean"] - 6.5 / 3.01) < 1e-5 and abs(row["sd"] - 3.01**-0.5) < 1e-5
     assert run("plan", pair, "--data", data).exit_code == 0
