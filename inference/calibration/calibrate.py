@@ -19,7 +19,7 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.defaults import CPU
 from ..runtime.generators import LARGEST_SEED, noise
-from ..runtime.parameters import unconstrained
+from ..runtime.parameters import constrained, unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent
 from ..runtime.state import entered, new_state
@@ -93,7 +93,9 @@ def calibrate(
     L, seed = whole_number("draws", draws, 9), whole_number("seed", seed, 0, LARGEST_SEED)
     first: Fit | None = None
     data = by_name(model, data, named, (*OWN, *OPTIONS))
-    given, simulated = _simulated(model, guide, data, simulator, S, observed, seed)
+    given, simulated, constants = _simulated(model, guide, data, simulator, S, observed, seed)
+    if constants:  # of the user's data: simulated data would give others, and so another model
+        model = poutine.substitute(model, data=constants)
 
     def fitted(values: tuple[Any, ...], s: int) -> Any:
         if first is not None and first.method == NO_PARAMETERS:
@@ -159,8 +161,8 @@ def _simulated(
     S: int,
     observed: str | Mapping[str, str] | None,
     seed: int,
-) -> tuple[Arguments, Simulated]:
-    """(The user's data as tensors, data sets from the model) in the precision that the model takes."""
+) -> tuple[Arguments, Simulated, dict[str, torch.Tensor]]:
+    """(The user's data as tensors, data sets from the model, its constants) in the precision that the model takes."""
     double = works_in_double(find_modules((model, guide, data)))
     program = model if simulator is None else simulator
     for dtype in (torch.float64,) if double else (torch.float32, torch.float64):
@@ -177,7 +179,7 @@ def _simulated(
                     )
                 if simulator is not None:
                     _refuse_other_latents(model, given.values, simulated)
-                return given, simulated
+                return given, simulated, constrained()
         except RuntimeError as error:
             if dtype == torch.float64 or "dtype" not in str(error):
                 raise

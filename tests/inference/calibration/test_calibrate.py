@@ -124,3 +124,26 @@ def test_500_simulations_of_small_pairs_take_at_most_a_minute_of_cpu():
         found = credo.calibrate(model, guide, *data, simulations=500, progress=False)
         assert time.process_time() - before < 60
         assert found.calibrated and len(found.ranks) == 500, found
+
+
+def around(centre, y):
+    z = pyro.sample("z", dist.Normal(centre, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def test_constants_of_the_users_data_hold_for_the_simulated_data():
+    """A prior around the mean of the data is a prior if that mean stays; a new mean for each data set is none."""
+
+    def kept(y):
+        centre = pyro.param("centre", lambda: y.mean())
+        if centre.requires_grad:
+            centre.requires_grad_(False)
+        around(centre, y)
+
+    y = torch.tensor([3.0])
+    found = credo.calibrate(kept, None, y, simulations=200)
+    assert found.calibrated
+    assert found.table["sd_ratio"]["z"] == pytest.approx(1.0, abs=0.25)
+    with pytest.raises(ValueError, match=r"computes 'y' from|depends on"):
+        credo.calibrate(lambda y: around(y.mean(), y), None, y, simulations=200)
