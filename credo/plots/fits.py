@@ -10,6 +10,7 @@ from credo.inference.distributions.unwrap import unwrapped
 from credo.inference.importance.guide_draws import in_double
 from credo.inference.posterior.marginals import marginals, priors
 from credo.inference.posterior.sample import guide_draws
+from credo.plots.scalars import located
 from credo.plots.smooth import density
 from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes, legend
 
@@ -31,7 +32,8 @@ def belief(
 ) -> "Axes":
     """Density of one scalar of a latent under prior, fit and exact posterior; point estimates as vertical lines.
 
-    fit: a `Fit`. site: a latent. index: which scalar of the site, such as (0,); () for a scalar site.
+    fit: a `Fit`. site: a latent, or one of its scalars as the summary names it, such as "b[bmi]".
+    index: which scalar of the site, such as (0,); () for a scalar site.
     exact: an exact posterior with `.marginals`, from `credo.exact`, `credo.reference` or the pair's `posterior`.
     points: {label: value}, such as the MAP and MLE estimates. prior: whether to draw the prior.
     ax: Axes to draw on; None makes a figure.
@@ -45,9 +47,15 @@ def belief(
     >>> [line.get_label() for line in ax.lines]
     ['prior', 'fit', 'MLE 0.6667']
     """
-    fit = in_double(fit)
+    of, fit = fit, in_double(fit)
     draws = guide_draws(fit, 4000)
-    if site not in draws:
+    name = site + (str(list(index)) if index else "")
+    if site in draws:
+        every = located(of, {site: draws[site].shape[1:]}, site)
+        name = next((label for label, at in every.items() if at == (site, index)), name)
+    elif site.split("[")[0] in draws:
+        ((site, index),) = located(of, {key: value.shape[1:] for key, value in draws.items()}, [site]).values()
+    else:
         raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")
     ax = axes(ax)
     values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]  # mypy: tuple of slices and ints
@@ -65,7 +73,7 @@ def belief(
     for (label, value), color in zip((points or {}).items(), POINTS, strict=False):
         ax.axvline(value, color=color, label=f"{label} {value:.4g}", lw=1.5)
     ax.margins(x=0)
-    ax.set(xlabel=site + (str(list(index)) if index else ""), ylabel="density", ylim=(0, None))
+    ax.set(xlabel=name, ylabel="density", ylim=(0, None))
     legend(ax)
     return ax
 

@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from credo.inference.distributions.summaries import scalars
 from credo.inference.mcmc.diagnostics import mixing
 from credo.inference.mcmc.result import Reference
-from credo.inference.posterior.coords import labels_of
-from credo.inference.runtime.defaults import default_dtype
-from credo.plots.scalars import at_least_one, chosen
+from credo.plots.scalars import Scalars, at_least_one, located
 from credo.plots.smooth import density
 from credo.plots.style import EXACT, POINTS, PRIOR, SERIES, SMALL, empty_figure, shortened, side_by_side
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 PANEL, LETTERS = 1.9, 20  # inches of a panel; characters of the name beside it
 OUTER = 0.005  # of the draws, on each side, that do not set the range of an axis
 BINS = 20  # of ranks
-Scalars = dict[str, tuple[str, tuple[int, ...]]]  # {name of a scalar: (its site, its index)}
 
 
 def pairs(
@@ -63,7 +59,7 @@ def pairs(
             raise ValueError("corrected: got several fits, wanted one, whose corrected draws are compared with its own")
         drawn["corrected"] = first.corrected(corrected, seed=seed)
     sample = next(iter(drawn.values()))
-    found = _scalars(first, {site: v.shape[1:] for site, v in sample.items()}, names)
+    found = located(first, {site: v.shape[1:] for site, v in sample.items()}, names)
     if names is None:
         found = {name: at for name, at in found.items() if _moves(_column(sample, *at))} or found
     elif len(found) > most:
@@ -112,7 +108,7 @@ def chains(
     values = reference.draws | reference.deterministic
     if names is None:
         values = {site: v for site, v in values.items() if site in reference.mixing}
-    found = _scalars(reference, {site: v.shape[2:] for site, v in values.items()}, names)
+    found = located(reference, {site: v.shape[2:] for site, v in values.items()}, names)
     mixed = _mixed(reference, found) if names is None else _mixed_again(values, found)
     shown = sorted(found, key=lambda name: -np.nan_to_num(mixed[name][0], nan=-1.0))[: at_least_one("most", most)]
     figure = empty_figure(figure, (9, 0.6 + 2.0 * len(shown)))
@@ -147,31 +143,6 @@ def _mixed_again(values: Mapping[str, torch.Tensor], found: Scalars) -> dict[str
     every = np.stack([_column(values, site, (slice(None), *at)) for site, at in found.values()], -1)
     some = mixing(torch.as_tensor(every))
     return dict(zip(found, zip(some.rhat.tolist(), some.ess.tolist(), strict=True), strict=True))
-
-
-def _scalars(of: Any, shapes: Mapping[str, torch.Size], names: str | Sequence[str] | None) -> Scalars:
-    """The scalars that the names choose; of the sites that the names do not begin with, none is looked at."""
-    labels = _labels(of)
-    asked = [names] if isinstance(names, str) else names
-    wanted = shapes if asked is None else {name.split("[")[0] for name in asked} & shapes.keys()
-    every = {
-        label: (site, index)
-        for site, shape in shapes.items()
-        if site in wanted
-        for index, label in scalars(site, shape, labels.get(site))
-    }
-    others = [site for site in shapes if site not in wanted]
-    return {name: every[name] for name in chosen([*every, *others], asked)}
-
-
-def _labels(of: Any) -> dict[str, Any]:
-    """{site: the labels of its entries}, from the columns, categories and index of the data."""
-    if not isinstance(of, Reference):
-        return dict(labels_of(of))
-    if of.source is None:
-        return {}
-    with default_dtype(of.approximation.dtype):
-        return dict(labels_of(of.approximation))
 
 
 def _column(draws: Mapping[str, torch.Tensor], site: str, index: tuple[Any, ...]) -> np.ndarray:

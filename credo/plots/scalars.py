@@ -1,15 +1,22 @@
 """A forest plot of many scalars, and how scalars are chosen by name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
+from credo.inference.distributions.summaries import scalars
+from credo.inference.mcmc.result import Reference
+from credo.inference.posterior.coords import labels_of
+from credo.inference.runtime.defaults import default_dtype
 from credo.plots.style import EXACT, PRIOR, SERIES, axes, legend, shortened, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Scalars = dict[str, tuple[str, tuple[int, ...]]]  # {name of a scalar: (its site, its index)}
 
 COLUMNS = ["5%", "50%", "95%"]
 SPREAD = 0.6  # of the distance of two rows, for the intervals of several fits
@@ -84,6 +91,31 @@ def chosen(every: Sequence[str], names: str | Iterable[str] | None) -> list[str]
             raise ValueError(f"names: {name!r} is no site and no scalar{hint} The sites are {', '.join(known[:20])}")
         found |= dict.fromkeys(some)
     return list(found)
+
+
+def located(of: Any, shapes: Mapping[str, torch.Size], names: str | Sequence[str] | None) -> Scalars:
+    """The scalars that the names choose; of the sites that the names do not begin with, none is looked at."""
+    labels = _labels(of)
+    asked = [names] if isinstance(names, str) else names
+    wanted = shapes if asked is None else {name.split("[")[0] for name in asked} & shapes.keys()
+    every = {
+        label: (site, index)
+        for site, shape in shapes.items()
+        if site in wanted
+        for index, label in scalars(site, shape, labels.get(site))
+    }
+    others = [site for site in shapes if site not in wanted]
+    return {name: every[name] for name in chosen([*every, *others], asked)}
+
+
+def _labels(of: Any) -> dict[str, Any]:
+    """{site: the labels of its entries}, from the columns, categories and index of the data."""
+    if not isinstance(of, Reference):
+        return dict(labels_of(of))
+    if of.source is None:
+        return {}
+    with default_dtype(of.approximation.dtype):
+        return dict(labels_of(of.approximation))
 
 
 def _table(label: str, one: Any) -> pd.DataFrame:

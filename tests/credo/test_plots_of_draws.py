@@ -144,6 +144,12 @@ def test_rows_have_the_names_of_columns(line):
     assert names_of(plots.forest(fit, "theta", axes())) == ["theta[dose]", "theta[age]"]
     assert plots.pairs(fit, ["theta[dose]", "b"], Figure()).axes[-1].get_xlabel() == "b"
     assert plots.pairs(fit, "theta", Figure()).axes[1].get_ylabel() == "theta[age]"
+    for ax in (plots.belief(fit, "theta[age]", ax=axes()), plots.belief(fit, "theta", (1,), ax=axes())):
+        assert (
+            ax.get_xlabel() == "theta[age]" and ax.get_xlim() == plots.belief(fit, "theta", (1,), ax=axes()).get_xlim()
+        )
+    with pytest.raises(ValueError, match=r"did you mean 'theta\[age\]'"):
+        plots.belief(fit, "theta[ages]", ax=axes())
 
 
 # --- predictions beside data ------------------------------------------------------------------------------------------
