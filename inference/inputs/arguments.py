@@ -17,7 +17,7 @@ from .axes import labels_of_rows
 from .call import argument_names, by_name, parameters, refuse_other_keys, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
 from .datasets import of_its_own, unpacked
-from .labels import Labels, coded
+from .labels import Labels, coded, lists_as_arrays
 from .rounding import digits_lost
 from .tables import as_table, by_column, in_order, in_order_of_codes, paired_by_index
 
@@ -65,8 +65,9 @@ def arguments(
     refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
     data = paired_by_index(names, in_order(names, data, columns))
-    labelled = coded(names, data, codes)
-    settings, found, values, notices = settings_of(model), {}, [], [*labelled.notices]
+    settings, found, values = settings_of(model), {}, []
+    labelled = coded(names, lists_as_arrays(names, data, settings, codes), codes)
+    notices = [*labelled.notices]
     for name, value in zip(names, in_order_of_codes(names, labelled.values, labelled.codes), strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):

@@ -4,7 +4,8 @@ Categories keep their order; the labels of text are sorted. Text that reads as n
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ Labels = Mapping[Any, list[Any]]  # {argument, or column of a matrix: its labels
 NUMBER = re.compile(r"[-+]?[\d.,' ]*\d[\d.,' ]*(e[-+]?\d+)?%?", re.IGNORECASE)  # 1.5, and also 1,5 or 1'000 or 12 %
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}.*|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*")
 NO_LABELS = ("", "nan", "<NA>", "NaT")  # missing values in files, or those that NumPy or str() has made text of
+HAVE_ROWS = (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame)
 SHOWN = 5  # labels in a message, and messages
 READ = 1000  # distinct values, at most
 
@@ -69,6 +71,28 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
         more = ", ".join(str(column.key) for column in found[SHOWN:])
         notices[SHOWN:] = [f"labels became codes in {len(found) - SHOWN} more columns, see fit.codes: {more}"]
     return Coded(tuple(values), {column.key: column.labels for column in found}, tuple(notices))
+
+
+def lists_as_arrays(
+    names: Sequence[str], data: tuple[Any, ...], settings: Collection[str], known: Labels | None = None
+) -> tuple[Any, ...]:
+    """The data with arrays in the place of lists that hold the labels of rows.
+
+    They are lists for which the fit has labels; in a fit, lists of text with an entry for each row of another argument.
+    Other lists of text are the model's own business: names of its sites, say. settings: arguments that keep lists.
+    """
+    rows = {len(v) for v in data if isinstance(v, HAVE_ROWS) and np.ndim(v)}
+    rows |= {len(v) for v in data if isinstance(v, (list, tuple)) and v and all(type(e) in (int, float) for e in v)}
+
+    def labelled(name: str, value: Any) -> bool:
+        if not isinstance(value, (list, tuple, deque)) or name in settings or hasattr(value, "_fields") or not value:
+            return False
+        if known is not None:
+            return name in known and all(isinstance(entry, (str, int, float, np.generic)) for entry in value)
+        return len(value) in rows and all(isinstance(entry, str) for entry in value)
+
+    pairs = zip(names, data, strict=True)
+    return tuple(pd.Series(list(v)).to_numpy(object) if labelled(name, v) else v for name, v in pairs)
 
 
 def reads_as(text: pd.Series) -> str | None:

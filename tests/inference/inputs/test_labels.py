@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.inputs.labels import coded, listed, reads_as
+from credo.inference.inputs.labels import coded, listed, lists_as_arrays, reads_as
 
 SIZES = pd.CategoricalDtype(["S", "M", "L"], ordered=True)
 LABELS = {
@@ -319,3 +319,30 @@ def test_a_new_group_is_drawn_from_the_model_by_the_code_that_the_error_names():
         fit.predict(pd.Series(["a", "z"]))
     sds = fit.predict(4000, torch.tensor([0, 3]))["y"].std(0)
     assert abs(sds[1] - (9 + 0.01 + 0.01) ** 0.5) < 0.3  # the prior of a group, whatever the guide says of the others
+
+
+@pytest.mark.filterwarnings("ignore:.*became the codes")
+@pytest.mark.parametrize("kind", [list, tuple, np.array], ids=["list", "tuple", "array"])
+def test_lists_of_labels_are_labels(kind):
+    fit = credo.fit(groups, "mean_field", kind(list("abca")), Y[:4], steps=0, progress=False)
+    assert fit.codes == {"g": ["a", "b", "c"]} and fit.data[0].tolist() == [0, 1, 2, 0]
+    assert torch.equal(fit.predict(9, kind(["c", "a"]))["y"], fit.predict(9, torch.tensor([2, 0]))["y"])
+    with pytest.raises(ValueError, match="has not seen the label 'z'"):
+        fit.predict(kind(["c", "z"]))
+
+
+def test_other_lists_of_text_stay_as_they_are():
+    def model(names, y, words=("a", "b", "c")): ...
+
+    for names in (["u", "v"], ["u", "v", 3.0], [], [["u"], ["v"], ["w"]]):
+        assert lists_as_arrays(["names", "y"], (names, np.zeros(3)), ())[0] is names
+    words = ["a", "b", "c"]
+    assert lists_as_arrays(["y", "words"], (np.zeros(3), words), {"words"})[1] is words
+    assert lists_as_arrays(["names", "y"], (words, np.zeros(3)), ())[0].tolist() == words
+    assert lists_as_arrays(["names", "y"], (words, [1.0, 2.0, 3.0]), ())[0].tolist() == words
+    assert lists_as_arrays(["names"], (words,), (), {"other": ["a"]})[0] is words
+
+
+def test_lists_of_numbers_that_are_labels_of_the_fit_get_its_codes():
+    years = lists_as_arrays(["year"], ([1990, 1992],), (), {"year": [1990, 1991, 1992]})
+    assert coded(["year"], years, {"year": [1990, 1991, 1992]}).values[0].tolist() == [0, 2]
