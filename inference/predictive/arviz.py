@@ -23,6 +23,7 @@ from ..posterior.approximation import Approximation
 from ..posterior.coords import Coords, dims_and_coords
 from ..posterior.sample import Values
 from ..runtime.state import reading
+from ..runtime.traced import first_line
 from .groups import data_groups, posterior_groups, prior_groups, with_rows
 from .pointwise import Points, guide_points
 
@@ -49,7 +50,8 @@ def to_arviz(
     groups: of `GROUPS`; None: all. points: draws of the latents that were made elsewhere, in the place of n draws of
         the guide. log_evidence: log p(data), nats, where the guide is the posterior itself: log q follows from it.
     The likelihood of a row is conditional on the latents of the guide, those of the row too, as in PyMC; finite latents
-    that were summed out are summed out of it. Predictions with more than 67 million numbers have fewer draws.
+    that were summed out are summed out of it. Predictions and likelihoods of
+    more than 67 million numbers have fewer draws.
     Arguments that are no numbers (networks, text) are left out; `constant_data.attrs["left_out"]` names them.
     Raises ModuleNotFoundError without ArviZ; ValueError for a group or a site that there is not. Warns where the prior
     cannot be drawn.
@@ -73,10 +75,9 @@ def to_arviz(
         try:
             found |= prior_groups(fit, points.count, seed)
         except NotImplementedError as error:
+            why = f"the prior cannot be drawn ({first_line(error)})"
             warnings.warn(
-                f"to_arviz: no groups prior and prior_predictive, since the prior cannot be drawn ({error}); leave "
-                f"them out by groups=",
-                stacklevel=3,
+                f"to_arviz: no groups prior and prior_predictive: {why}; leave them out by groups=", stacklevel=3
             )
     data, left_out = data_groups(fit, seed)
     found |= data

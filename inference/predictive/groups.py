@@ -1,7 +1,7 @@
 """What ArviZ asks of a fit, group by group, as tensors: draws with what belongs to them, predictions, data."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -21,25 +21,26 @@ Groups = dict[str, Values]
 def posterior_groups(fit: Approximation, points: Points, seed: int, predictive: bool) -> Groups:
     """posterior, log_likelihood, sample_stats, and if wanted posterior_predictive: {name: (chains, draws, *shape)}.
 
-    points: draws of the latents of the guide. All groups belong to these draws; predictions with more than 67 million
-    numbers to the first ones of each chain.
+    points: draws of the latents of the guide. All groups belong to these draws; predictions and likelihoods with more
+    than 67 million numbers belong to the first draws of each chain.
     """
     beyond = wanted_beyond(fit, points.count, seed) if points.others is None else frozenset()
     with reading(fit.state, seed), torch.no_grad():
-        found = at_points(fit, points.values, beyond)
+        few = max(1, _few(fit, points.count) // points.chains)
+        first = points if few * points.chains == points.count else _first(points, few)
+        found = at_points(fit, points, beyond, rows=first is points)
+        rows = found if first is points else at_points(fit, first, frozenset())
         latents = points.values | found.values | (points.others or {})
         stats = {"lp": found.log_joint, **points.stats}
         if points.log_q is not None:
             stats["log_q"] = points.log_q
         elif points.log_evidence is not None:
             stats["log_q"] = found.log_joint - points.log_evidence
-        groups = {"posterior": latents, "log_likelihood": found.log_likelihood, "sample_stats": stats}
+        groups = {"posterior": latents, "log_likelihood": rows.log_likelihood, "sample_stats": stats}
         apart = {group: _chains(values, points.chains) for group, values in groups.items()}
         if predictive:
-            few = max(1, _few(fit, points.count) // points.chains)
             kept = {name: value[:, :few].flatten(0, 1) for name, value in apart["posterior"].items()}
-            predicted = _predicted(fit, kept, few * points.chains, seed)
-            apart["posterior_predictive"] = _chains(predicted, points.chains)
+            apart["posterior_predictive"] = _chains(_predicted(fit, kept, first.count, seed), points.chains)
     return apart
 
 
@@ -110,5 +111,11 @@ def _few(fit: Approximation, n: int) -> int:
     return min(n, max(FEWEST, MOST // max(1, numbers)))
 
 
-def _chains(values: Values, chains: int) -> dict[str, Any]:
+def _first(points: Points, few: int) -> Points:
+    """The first draws of each chain."""
+    values = {name: value[:, :few].flatten(0, 1) for name, value in _chains(points.values, points.chains).items()}
+    return Points(values, few * points.chains, chains=points.chains)
+
+
+def _chains(values: Mapping[str, torch.Tensor], chains: int) -> Values:
     return {name: value.unflatten(0, (chains, -1)) for name, value in values.items()}

@@ -22,6 +22,7 @@ from ..posterior.weighted_guide import held_points
 from ..runtime.sites import Site, is_factor, is_index, latent, observed, refuse_subsampled
 from ..runtime.traced import traced
 from ..runtime.vectorise import draw, draw_each
+from .streamed import RUNS
 
 LOG_Q = ""  # the name of log q among the draws of a guide
 
@@ -63,31 +64,33 @@ def guide_points(fit: Approximation, n: int) -> Points:
     return Points({name: value for name, value in drawn.items() if name != LOG_Q}, n, drawn[LOG_Q])
 
 
-def at_points(fit: Approximation, points: Values, wanted: Set[str]) -> AtPoints:
+def at_points(fit: Approximation, points: Points, wanted: Set[str], rows: bool = True) -> AtPoints:
     """What belongs to draws of the latents of the guide. The state of the fit has been entered.
 
-    wanted: the sites of the model to compute besides, of those `beyond_the_guide`.
+    wanted: the sites of the model to compute besides, of those `beyond_the_guide`. rows: whether the likelihood of each
+    row is wanted.
     """
     pair = pair_of(fit)._replace(followers=frozenset())
     program = poutine.replay(fit.model, trace=traced(fit.guide, fit.data))
     nodes: dict[str, Site] = dict(poutine.trace(program).get_trace(*fit.data).nodes)
 
     def one(values: Values) -> AtPoints:
+        values = {name: value for name, value in values.items() if name != RUNS}
         others = {name: value for name, value in values.items() if name not in fit.followers}
         with MaskedSites({name: values[name] for name in fit.followers}):
             found = determined(fit.model, fit.data, fit.summed, others, wanted | fit.followers)
         held = {name: found.get(name, value) for name, value in values.items()}
         scored = run(pair._replace(guide=held_points(held)))
-        costs = {key: cost.double() for key, cost in scored.costs.items() if key[0] in (DATA, PRIOR)}
-        total = sum((cost.sum() for cost in costs.values()), torch.zeros((), dtype=torch.float64))
-        rows = {
+        costs = {key: cost for key, cost in scored.costs.items() if key[0] in (DATA, PRIOR)}
+        total = sum((cost.double().sum() for cost in costs.values()), torch.zeros((), dtype=torch.float64))
+        each = {
             name: _of_plates(cost, scored.dims[side, name], nodes[name])
             for (side, name), cost in costs.items()
-            if side == DATA and not is_factor(nodes[name])
+            if rows and side == DATA and not is_factor(nodes[name])
         }
-        return AtPoints(found, total, rows)
+        return AtPoints(found, total, each)
 
-    return draw_each(one, points)
+    return draw_each(one, {**points.values, RUNS: torch.zeros(points.count)})
 
 
 def points_of(found: DrawsOfModel, sites: Values, stats: Values) -> Points:

@@ -22,6 +22,7 @@ from ..posterior.prediction import draws_of_kept, one_prediction
 from ..runtime.generators import noise
 from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
+from ..storage.absent import refuse_without_data
 from .batched import memory, predictions
 from .fresh_rows import with_rows
 from .reduced import Reduce, Values
@@ -84,6 +85,7 @@ def predict(
     """
     (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
     fit = fit.reweighted if corrected else fit
+    refuse_without_data(fit.data, "predict" if new or named or rows is not None else "rows")
     given = new_arguments(fit, by_name(fit.model, new, named, OPTIONS))
     values, pair = to_predict(given, fit.data), pair_of(fit)
     names = argument_names(fit.model, len(values))
