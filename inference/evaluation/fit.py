@@ -91,6 +91,7 @@ def fit(
         work, before the first step and at times during the run. force: a biased override warns instead of raising.
     seed: of all randomness in the run. seeds: a number of fits, from `seed` and the seeds that follow it, or a list of
         seeds: returns the fit with the largest ELBO, and `fit.seeds` compares the others with it, a row for each seed.
+        Fits that take seconds run in processes of their own, on Linux without an accelerator and without a callback.
     device: where the run computes; None: on the accelerator (CUDA) if the data are there or a step has enough
         arithmetic for it (counted, and said in the plan), else on the CPU.
     compile: records the step once, replays it, and compiles it in the background of a long run; `fit.plan.compiled`
@@ -138,7 +139,12 @@ def fit(
     }
     checked_validation(validation, patience)
     data, held = parted(data, validation, seed)
-    watching = {"callback": callback, "callback_every": callback_every, "validation": held, "patience": patience}
+    watching: dict[str, Any] = {
+        "callback": callback,
+        "callback_every": callback_every,
+        "validation": held,
+        "patience": patience,
+    }
     looks = None if held is None else [held, patience, callback_every]
     kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options})
     refuse_start(start)

@@ -50,7 +50,9 @@ class Callback:
 
         Compiled steps draw from torch's generators alone, and NumPy's and Python's take longer to copy than such steps.
         """
-        get, put, kind = generator_states, set_generator_states, "all"
+        get: Callable[[], Any] = generator_states
+        put: Callable[[Any], None] = set_generator_states
+        kind = "all"
         if self.steps.compiled is not None:
             get, put, kind = torch_states, set_torch_states, "torch"
         of_run = get()
@@ -88,7 +90,8 @@ def undisturbed(steps: Steps) -> Iterator[None]:
 @contextmanager
 def _watching(runner: Any) -> Iterator[None]:
     """Inside, the runner refuses to train. Raises ValueError if what it handed out as its parameters was changed."""
-    runner._handed_out = seen = []
+    seen: list[Any] = []
+    runner._handed_out = seen
     runner._steps.kept = []  # or a step would be taken again before it is refused
     try:
         yield

@@ -86,4 +86,4 @@ def checked(
 
 
 def _is_positive(number: Any) -> bool:
-    return not isinstance(number, bool) and isinstance(number, Real) and 0 < number < math.inf
+    return not isinstance(number, bool) and isinstance(number, Real) and 0 < float(number) < math.inf

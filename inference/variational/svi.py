@@ -34,6 +34,7 @@ from .result import Fit
 from .running import OPTIONS, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
 from .schedule import Rate
 from .settings import checked
+from .steps import Steps
 
 
 class SVI:
@@ -92,6 +93,7 @@ class SVI:
         self._begun: Begun | None = None
         self._looked: Begun | None = None  # what the choice of a method found out about the data of the next call
         self._prepared: Prepared | None = None
+        self._steps: Steps  # of the run, once it is prepared
         self._warnings: list[str] = []
         self._stream = Stream()
         self._last: Call | None = None  # the data of the last call
