@@ -4,6 +4,7 @@ import ast
 import inspect
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,7 @@ def _refuse_unwritable(folder: Path) -> None:
         raise click.BadParameter(f"{folder}: no file can be written there ({reason})") from None
     finally:
         for path in made:
-            if path.is_dir():
+            with suppress(OSError):  # it was not made, or another program has written into it
                 path.rmdir()
 
 

@@ -43,7 +43,8 @@ def new_rows(pair: Pair, training: Path | None, path: Path) -> NewRows:
     known = read_table(training)
     filled = table.assign(**{name: known[name].iloc[0] for name in known.columns if name not in table.columns})
     both = pd.concat([known, filled[list(known.columns)]], ignore_index=True)
-    n, found = len(known), []
+    n = len(known)
+    found: list[torch.Tensor | None] = []
     for one, two, parameter in zip(
         pair.data(table=known), pair.data(table=both), positional_parameters(pair.model), strict=False
     ):

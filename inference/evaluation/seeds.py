@@ -39,7 +39,7 @@ def seeds_of(seeds: Any, seed: int) -> tuple[int, ...]:
 
     Raises ValueError for no seed, for one that occurs twice or is no whole number, and for more than a thousand.
     """
-    if isinstance(seeds, str | bytes | bool) or not (isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1)):
+    if isinstance(seeds, str | bytes | bool) or not isinstance(seeds, Iterable) or getattr(seeds, "ndim", None) == 0:
         first = whole_number("seed", seed, 0, LARGEST_SEED)
         found = tuple(range(first, first + whole_number("seeds", seeds, 1, MOST)))
     else:
