@@ -22,6 +22,7 @@ from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
+from ..storage.absent import refuse_without_data
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
@@ -63,6 +64,7 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     >>> credo.check(fit).trust
     'yes'
     """
+    refuse_without_data(fit.data, "rows")
     try:
         verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
     except Exception as error:  # of the user's program, at draws that it has not met before

@@ -25,6 +25,7 @@ from ..posterior.sample import beyond_the_guide, draws_of
 from ..runtime.generators import noise
 from ..runtime.sites import latent
 from ..runtime.state import reading
+from ..storage.absent import refuse_without_data
 from ..variational.result import Fit
 from .comparison import Comparison
 from .evidence import DRAWS, evidence_gap, of_weighted_draws
@@ -69,6 +70,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
     >>> bool(abs(table.loc["p", "error in sds"]) < 0.2), table.attrs["evidence_gap"] < 0.1
     (True, True)
     """
+    refuse_without_data(fit.data, "rows")
     against = name_of(exact)
     if exact is None:
         exact, against = find_oracle(fit, seed)

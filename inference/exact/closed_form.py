@@ -32,6 +32,7 @@ from ..preflight.given import checking_model
 from ..runtime.generators import noise
 from ..runtime.sites import quoted
 from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
+from ..storage.absent import refuse_without_data
 from .block_posterior import Draws
 from .coordinates import Values
 from .inspection import Inspection, improper_priors, inspect_model
@@ -88,6 +89,7 @@ class Exact:
     def sample(self, n: int = 1000, *, seed: int = 0) -> Draws:
         """n joint draws z ~ p(z | data), with the deterministic sites: {site: shape (n, *shape of the site)}."""
         draws = self._latents(number_of_draws("sample", n), seed)
+        refuse_without_data(self.data, "sample")
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
             return draws | deterministic_at(self.model, self.data, draws)
 
@@ -114,6 +116,7 @@ class Exact:
         (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
         new = by_name(self.model, new, named, ("n", "seed", "batch", "reduce"))
         refuse_unknown(self.state, new)
+        refuse_without_data(self.data, "predict" if new else "rows")
         values = to_predict(self._tensors(new) if new else self.data, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
             return predict(self.model, self.data, values, self._drawn, n, seed, options)

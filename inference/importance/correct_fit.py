@@ -28,6 +28,7 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
+from ..storage.absent import refuse_without_data
 from .budget import Deadline, OutOfTime, clock, deadline, price
 from .chart import Chart
 from .correction import SEARCHED, Correction, alike, correction, disagreement
@@ -175,6 +176,7 @@ def reweighted(fit: Any) -> Any:
     if found is None and fit.verdict is not None and fit.verdict.trust == YES:  # a right guide needs no weights
         return fit
     if found is None:
+        refuse_without_data(fit.data, "rows")
         look = look_at(fit, seconds=LONG, seed=fit.seed)
         found = None if look is None else look.correction
         why = "draws of the guide take too long" if look is None else look.unseen if found is None else found.doubt

@@ -3,7 +3,7 @@
 theta ~ q(theta),   z ~ p(z | data, theta),   f(theta, z)
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,8 @@ from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, is_subsampled, latent, refuse_subsampled
 from ..runtime.state import reading
 from ..runtime.traced import traced
-from ..runtime.vectorise import draw, draw_each
+from ..runtime.vectorise import draw, draw_each, pieces, ready_to_draw, refusing_too_many
+from ..storage.absent import refuse_without_data
 from .approximation import Approximation
 
 Values = dict[str, torch.Tensor]
@@ -34,6 +35,7 @@ def sample(fit: Approximation, n: int, *, seed: int = 0) -> Values:
     Raises ValueError for n below 1, and for a latent of the guide in a subsampled plate.
     """
     refuse_none(n)
+    refuse_without_data(fit.data, "sample")
     wanted = {name for name, site in beyond_the_guide(fit, seed).items() if n * site["value"].numel() <= MOST}
     return draws_of(fit, n, wanted, seed=seed)
 
@@ -41,6 +43,7 @@ def sample(fit: Approximation, n: int, *, seed: int = 0) -> Values:
 def guide_draws(fit: Approximation, n: int, *, seed: int = 0) -> Values:
     """n draws z ~ q of the latents of the guide alone, {site: (n, *shape of the site)}: the model does not run."""
     refuse_none(n)
+    refuse_without_data(fit.data, "guide")
     return draws_of(fit, n, frozenset(), seed=seed)
 
 
@@ -67,16 +70,21 @@ def joint_draws(
     return draw_each(one, many(n))
 
 
-def draw_with_guide(fit: Approximation, n: int, program: Callable[[Program], T]) -> T:
-    """n draws of a program of the guide. The state of the fit has been entered.
+def pieces_with_guide(fit: Approximation, n: int, program: Callable[[Program], T], elements: int) -> Iterator[T]:
+    """n draws of a program of the guide, in pieces. The state of the fit has been entered.
 
-    A guide with a method `joint_draws` makes the draws of its latents at once; the program then gets `guide.holding` a
-    draw, which has no density at the sites that it draws together.
+    elements: numbers of the largest tensor of a piece. A guide with a method `joint_draws` makes the draws of its
+    latents at once; the program then gets `guide.holding` a draw, which has no density at the sites that it draws
+    together.
     """
     many = getattr(fit.guide, "joint_draws", None)
-    if many is None:
-        return draw(lambda: program(fit.guide), n)
-    return draw_each(lambda values: program(fit.guide.holding(values)), many(n))  # type: ignore[attr-defined]
+    runs = {"": torch.zeros(n)} if many is None else many(n)
+
+    def one(values: Values) -> T:
+        return program(fit.guide if many is None else fit.guide.holding(values))  # type: ignore[attr-defined]
+
+    with refusing_too_many(n):
+        yield from pieces(*ready_to_draw(one, runs, elements), runs)
 
 
 def joint_draw(fit: Approximation, wanted: Set[str]) -> Values:

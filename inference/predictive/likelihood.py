@@ -21,14 +21,16 @@ from ..pair.costs import DATA, GUIDE, PRIOR, run
 from ..pair.pair import Pair, Program
 from ..posterior.approximation import Approximation, pair_of
 from ..posterior.explained import naming_arguments
-from ..posterior.sample import draw_with_guide
+from ..posterior.sample import pieces_with_guide
 from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
+from ..runtime.defaults import default_dtype
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, is_index, latent, plates
 from ..runtime.state import reading
 from ..storage.absent import refuse_without_data
 from .predict import new_arguments
+from .streamed import LARGE
 
 
 class LogLikelihood(NamedTuple):
@@ -58,6 +60,9 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
     >>> found.values.shape, bool((found.errors < 0.1).all())
     (torch.Size([4]), True)
     """
+    if (approximation := getattr(fit, "approximation", None)) is not None:  # of a reference
+        with default_dtype(approximation.dtype):
+            return log_likelihood(approximation, *new, n=n, seed=seed, **named)
     n, new = draws_and_data("log_likelihood", new, n, least=2)
     new = by_name(fit.model, new, named, ("n", "seed"))
     refuse_without_data(fit.data, "predict" if new else "rows")
@@ -92,10 +97,13 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
                     total = total + sign * cost.double()
             return total
 
-        log_weights = draw_with_guide(fit, n, one)  # (n, N)
-    values = log_weights.logsumexp(0) - math.log(n)
-    weights = (log_weights - values).exp()  # mean 1
-    return LogLikelihood(values, weights.std(0) / math.sqrt(n))
+        weights, squares = (torch.tensor(-math.inf, dtype=torch.float64),) * 2  # logarithms of their sums
+        for log_weights in pieces_with_guide(fit, n, one, LARGE):  # (draws, N)
+            weights = weights.logaddexp(log_weights.logsumexp(0))
+            squares = squares.logaddexp((2 * log_weights).logsumexp(0))
+    values = weights - math.log(n)
+    variance = ((squares - math.log(n) - 2 * values).exp() - 1).clamp(min=0.0) * n / (n - 1)  # of weights with mean 1
+    return LogLikelihood(values, (variance / n).sqrt())
 
 
 def _observed_all(pair: Pair, names: list[str]) -> None:

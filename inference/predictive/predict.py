@@ -46,6 +46,7 @@ def predict(
     """p(y* | x*, data) = E_q[p(y* | x*, z)]: n draws of the observed sites, {site: shape (n, *shape of the site)}.
 
     A draw has one row for each row of the new data. The deterministic sites of the model are returned too.
+    fit: what `credo.fit`, `credo.exact` or `credo.reference` returned.
     new: the model's arguments, as for `credo.fit`; the observations, left out at the end, are None. If nothing is
         given, the observations of the fit are drawn anew. Columns of a table are matched by name, labels get the codes
         of the fit. named: arguments of the model by name.
@@ -83,6 +84,12 @@ def predict(
     >>> credo.predict(fit, 100, flips, batch=2, reduce="mean")["flips"].shape
     torch.Size([4])
     """
+    if not hasattr(fit, "guide"):  # of a closed form or a reference, which have a method of their own
+        asked = {"seed": seed, "batch": batch, "reduce": reduce} | ({"prior": True} if prior else {})
+        asked |= ({"corrected": True} if corrected else {}) | ({} if rows is None else {"rows": rows})
+        other: Any = fit
+        found: Values = other.predict(*new, n=n, **asked, **named)
+        return found
     (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
     fit = fit.reweighted if corrected else fit
     refuse_without_data(fit.data, "predict" if new or named or rows is not None else "rows")
@@ -94,8 +101,8 @@ def predict(
         with noise(seed):
             if rows is not None:
                 values = with_rows(pair, values, given if new or named else (), rows, prior, names)
-            found = Sources(values) if prior else sources(pair, values)
-            refuse_missing(fit, values, lambda: list(one_prediction(pair, values, found).drawn.values()))
+            where = Sources(values) if prior else sources(pair, values)
+            refuse_missing(fit, values, lambda: list(one_prediction(pair, values, where).drawn.values()))
         own = fit.data if same_rows(values, fit.data) else None
 
         def finite(held: poutine.Trace, here: tuple[Any, ...], batches: RowBatches, at: slice) -> Values:
@@ -103,10 +110,10 @@ def predict(
             data = own if own is None or len(batches.slices) < 2 else cut(own, batches.arguments, at)
             return finite_given(fit.model, fit.summed, data, held, here, trained.keys())
 
-        latents = partial(draws_of_kept, fit, found)
-        summed = None if prior or fit.summed is None or found.first else finite
-        drawn = predictions(pair, values, found, n, seed, latents, options, names, summed)
-    if not found.first:
+        latents = partial(draws_of_kept, fit, where)
+        summed = None if prior or fit.summed is None or where.first else finite
+        drawn = predictions(pair, values, where, n, seed, latents, options, names, summed)
+    if not where.first:
         refuse_other_lengths(fit, values, trained, drawn, reduced=reduce is not None)
     return drawn
 

@@ -37,7 +37,7 @@ SEQUENCES: dict[str, Callable[[list], Any]] = {
 DTYPES = {str(each).removeprefix("torch."): each for each in vars(torch).values() if isinstance(each, torch.dtype)}
 # Kinds that a text describes: their type, how it is written, how it is read.
 TEXTS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
-    "float": (float, repr, float),  # infinite and NaN, which JSON does not have
+    "float": (float, repr, lambda text: math.nan if text == "nan" else float(text)),  # which JSON does not have
     "complex": (complex, lambda x: f"{x.real!r} {x.imag!r}", lambda text: complex(*map(float, text.split()))),
     "bytes": (bytes, bytes.hex, bytes.fromhex),
     "dtype": (torch.dtype, lambda x: str(x).removeprefix("torch."), lambda text: DTYPES[text]),

@@ -17,6 +17,7 @@ from ..posterior.sample import Values, beyond_the_guide, guide_draws, joint_draw
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import Site
 from ..runtime.state import reading
+from ..storage.absent import refuse_without_data
 
 MOST = 2**25  # numbers of the largest site of the model in all draws; there may be 100 draws in any case
 
@@ -33,6 +34,7 @@ def summary(fit: Approximation, n: int, seed: int) -> pd.DataFrame:
     mean by the effective number of draws.
     """
     n = number_of_draws("summary", n)
+    refuse_without_data(fit.data, "summary")
     labels = labels_of(fit)
     table = as_table(means_and_sds(fit, n, seed), guide_draws(fit, n, seed=seed), labels)
     if isinstance(fit.guide, WeightedGuide) and not fit.followers:
