@@ -27,6 +27,8 @@ def as_table(value: Any) -> Any:
         return pd.DataFrame({field: value[field] for field in value.dtype.names})
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
         return value
+    if hasattr(value, "dims"):  # of xarray: arrays are arrays, and variables over one dimension are columns
+        return value.to_dataframe() if hasattr(value, "data_vars") and len(value.dims) == 1 else value
     if hasattr(type(value), "__arrow_c_stream__"):
         return from_arrow(value)
     if type(value).__name__ == "LazyFrame":

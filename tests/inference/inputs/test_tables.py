@@ -195,3 +195,15 @@ def test_rows_with_the_labels_as_their_index_stay_with_their_observations():
     rows = pd.Series([1.0, 2.0, 3.0], index=["c", "a", "b"])
     codes = np.array([2, 0, 1])
     assert in_order_of_codes(["g", "y"], (codes, rows), {"g": ["a", "b", "c"]})[1] is rows
+
+
+def test_arrays_of_xarray_are_arrays_and_variables_of_one_dimension_columns():
+    xarray = pytest.importorskip("xarray")
+    array = xarray.DataArray(np.zeros((2, 3)), dims=("N", "D"))
+    assert as_table(array) is array
+    data = xarray.Dataset({"x": ("N", [1.0, 2.0]), "g": ("N", ["a", "b"])}, coords={"N": ["r", "s"]})
+    assert as_table(data).to_dict("list") == {"x": [1.0, 2.0], "g": ["a", "b"]} and list(as_table(data).index) == [
+        "r",
+        "s",
+    ]
+    assert as_table(xarray.Dataset({"x": array})) is not None
