@@ -1,6 +1,7 @@
 """Plots of a fit. Every function takes `ax=` (a matplotlib Axes; None makes a figure) and returns the Axes.
 
-`pairs` and `chains` have several axes: they take `figure=` and return the Figure.
+`pairs` and `chains` have several axes: they take `figure=` and return the Figure (in a notebook, end the line with `;`,
+or it is shown twice).
 
 training.py: losses. scalars.py: a forest of intervals. fits.py: belief, intervals, lesson. joint.py: pairs, chains.
 regression.py: predictive. checks.py: posterior predictive check, PIT, coverage. classes.py: calibration and

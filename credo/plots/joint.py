@@ -38,7 +38,7 @@ def pairs(
     names: sites ("b"), or scalars as the summary names them ("b[0]"); None takes the first that are not constant.
     n: number of draws of each. corrected: number of draws of `fit.corrected`, drawn over those of one fit: where they
         lie elsewhere, the guide is wrong. most: scalars that are drawn. seed: of the draws.
-    figure: a Figure or SubFigure to draw in; None makes one. Returns the Figure.
+    figure: a Figure or SubFigure to draw in; None makes one. Returns the Figure; in a notebook end the line with `;`.
     Raises ValueError for a name that is no site and no scalar, for more names than `most`, and as `fit.corrected`.
 
     >>> import torch
@@ -90,7 +90,7 @@ def chains(
 
     reference: what `credo.reference` returned, or `error.reference`. names: sites ("b"), or scalars as the summary
         names them ("b[0]"). most: scalars that are drawn.
-    figure: a Figure or SubFigure to draw in; None makes one. Returns the Figure.
+    figure: a Figure or SubFigure to draw in; None makes one. Returns the Figure; in a notebook end the line with `;`.
     Raises ValueError for a name that is no site and no scalar.
     Source: Vehtari et al. 2021, section 4.
 

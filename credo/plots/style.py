@@ -14,18 +14,29 @@ WIDEST = 36  # characters of a name that an axis shows
 
 
 def axes(ax: "Axes | None", size: tuple[float, float] = (6, 4)) -> "Axes":
-    """The Axes that the caller gave, or the Axes of a new figure of this size in inches."""
-    if ax is not None:
+    """The Axes that the caller gave, or those of a new figure of this size in inches; ValueError for anything else."""
+    from matplotlib.axes import Axes
+
+    if isinstance(ax, Axes):
         return ax
+    if ax is not None:
+        raise ValueError(
+            f"ax: got {type(ax).__name__}, wanted one matplotlib Axes, such as matplotlib.pyplot.subplots()[1]; "
+            f"several things to draw side by side go into one list or dictionary"
+        )
     from matplotlib import pyplot
 
     return pyplot.subplots(figsize=size, layout="constrained")[1]
 
 
 def empty_figure(figure: "Figure | None", size: tuple[float, float]) -> "Figure":
-    """The Figure (or SubFigure) that the caller gave, or a new one of this size in inches."""
-    if figure is not None:
+    """The Figure (or SubFigure) that the caller gave, or a new one of this size in inches; ValueError otherwise."""
+    from matplotlib.figure import FigureBase
+
+    if isinstance(figure, FigureBase):
         return figure
+    if figure is not None:
+        raise ValueError(f"figure: got {type(figure).__name__}, wanted a matplotlib Figure or SubFigure")
     from matplotlib import pyplot
 
     return pyplot.figure(figsize=size, layout="constrained")

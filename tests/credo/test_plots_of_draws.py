@@ -291,6 +291,13 @@ def test_what_is_no_fit_is_named(exact):
         plots.chains(exact, figure=Figure())
     with pytest.raises(ValueError, match="fit: got str, wanted a Fit"):
         plots.predictive("fit", ax=axes())
+    for ax in (exact, Figure(), np.array([axes()])):
+        with pytest.raises(ValueError, match=f"ax: got {type(ax).__name__}, wanted one matplotlib Axes"):
+            plots.losses(exact, ax)
+    with pytest.raises(ValueError, match="figure: got Axes, wanted a matplotlib Figure"):
+        plots.pairs(exact, figure=axes())
+    halves = Figure(figsize=(9, 4)).subfigures(1, 2)
+    assert plots.pairs(exact, figure=halves[0]) is halves[0] and len(halves[0].axes) == 3
 
 
 def test_predictions_need_data_once(exact):
