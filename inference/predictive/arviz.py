@@ -24,6 +24,7 @@ from ..posterior.coords import Coords, dims_and_coords
 from ..posterior.sample import Values
 from ..runtime.state import reading
 from ..runtime.traced import first_line
+from ..storage.absent import refuse_without_data
 from .groups import data_groups, posterior_groups, prior_groups, with_rows
 from .pointwise import Points, guide_points
 
@@ -63,6 +64,7 @@ def to_arviz(
     Frozen({'chain': 1, 'draw': 200, 'N': 4})
     """
     module = imported()
+    refuse_without_data(fit.data, "rows")
     wanted = _chosen("groups", groups, GROUPS)
     if points is None:
         n = number_of_draws("to_arviz", n)

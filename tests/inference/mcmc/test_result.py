@@ -59,16 +59,6 @@ def test_independent_draws_have_no_problem_and_each_problem_is_named(independent
     assert reference(independent, (0, 10, 0, 0)).problems == ()
 
 
-def test_the_remedy_is_that_of_the_problem(independent):
-    def remedy(*reference_of):
-        return str(credo.UnreliableReference(reference(*reference_of)))
-
-    assert "z = mean + sd * e" in remedy(independent, (0, 30, 0, 0)) and "narrows" in remedy(independent, (0, 30, 0, 0))
-    apart = independent + torch.tensor([-5.0, 5.0, -5.0, 5.0])[:, None, None]
-    assert "modes" in remedy(apart) and "narrows" not in remedy(apart)
-    assert remedy(independent[:, :20]).count("More draws") == 1
-
-
 def test_a_sample_takes_each_draw_once_before_any_twice():
     z = torch.arange(40.0).reshape(4, 10)
     found = reference(z)

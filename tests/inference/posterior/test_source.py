@@ -80,6 +80,21 @@ def test_each_draw_has_its_diagnostics(drawn):
     assert drawn.stats["acceptance_rate"].mean().item() == pytest.approx(0.8, abs=0.15)
 
 
+def test_the_functions_of_a_fit_take_a_reference(drawn):
+    new = pd.DataFrame({"county": ["CARVER", "AITKIN"]})
+    assert torch.equal(credo.predict(drawn, 5, new)["y"], drawn.predict(5, new)["y"])
+    assert credo.predict(drawn, 5, prior=True)["a"].shape == (5, 3)
+    y = torch.tensor(TABLE["y"].tolist())
+    found = credo.log_likelihood(drawn, 1600)
+    a = drawn.draws["a"].flatten(0, 1)[:, torch.tensor(pd.Categorical(TABLE["county"]).codes.tolist())]
+    by_hand = dist.Normal(a, 0.5).log_prob(y).logsumexp(0) - math.log(1600)
+    assert ((found.values - by_hand).abs() < 5 * found.errors + 0.01).all()
+    exact = credo.exact(radon, torch.tensor([0, 1, 2]), y[:3])
+    assert torch.equal(credo.predict(exact, 5, batch=2)["y"], exact.predict(5, batch=2)["y"])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rows'"):
+        credo.predict(exact, 5, rows=3)
+
+
 def test_draws_without_a_model_say_so():
     with pytest.raises(ValueError, match="come without their model"):
         credo.Reference({"z": torch.zeros(4, 5)}, (0,) * 4, "", seed=0, finite={}).predict(3)
