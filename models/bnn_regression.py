@@ -48,9 +48,9 @@ def model(
     y: shape (N,), in any units, or None to predict. noise: the sd of the noise in the units of y, where it is known;
     None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
     """
+    net_at_draws = bayesian(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)
     mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
-    f = bayesian(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)(_standardised(x))
-    f = _checked_output(f, x, noise)
+    f = _checked_output(net_at_draws(_standardised(x)), x, noise)
     mean = pyro.deterministic("mean", mean_y + sd_y * f[:, 0])
     if f.shape[1] == 2:
         sd = pyro.deterministic("sd", sd_y * (functional.softplus(f[:, 1]) + LEAST_SD))

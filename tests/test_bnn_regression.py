@@ -173,6 +173,10 @@ def test_a_constant_column_and_whole_numbers():
     assert all(draws.isfinite().all() for draws in fit.predict(5, net, x).values())
 
 
+def normed():
+    return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+
 @pytest.mark.parametrize(
     ("net", "x", "y", "settings", "words"),
     [
@@ -181,13 +185,16 @@ def test_a_constant_column_and_whole_numbers():
         (mlp(3), X, Y, {}, r"net: its output has shape \(30, 3\) .*wanted \(30, 1\), the mean of y, or \(30, 2\)"),
         (mlp(2), X, Y, {"noise": 1.0}, r"noise: got 1.0 for an output of shape \(30, 2\)"),
         (mlp(), X, Y, {"noise": 0.0}, r"noise: got 0.0 for an output of shape \(30, 1\), wanted .*positive"),
+        (X, mlp(), Y, {}, r"net: got Tensor, wanted a torch.nn.Module"),
+        (normed(), X, Y, {}, r"layer '1' is BatchNorm1d, .*use LayerNorm or GroupNorm"),
+        (mlp(), X[:, 0], Y, {}, r"x: got shape \(30,\), which the net does not take"),
         (mlp(), X[:, :1], Y, {}, r"x: got shape \(30, 1\), which the net does not take.*rows of 2 numbers"),
     ],
-    ids=["column", "rows", "outputs", "two noises", "no noise", "inputs"],
+    ids=["column", "rows", "outputs", "two noises", "no noise", "swapped", "batch norm", "vector", "inputs"],
 )
 def test_data_that_do_not_fit_are_refused(net, x, y, settings, words):
     with pytest.raises(ValueError, match=words):
-        pair(**settings)[0](net, x, y)
+        credo.fit(*pair(**settings), net, x, y, steps=1, progress=False)
     with pyro.get_param_store().scope():
         PAIR.model(mlp(), X, Y)
 
