@@ -56,15 +56,12 @@ def plan(
 ) -> None:
     """Show which gradient estimator each latent site gets, and why."""
     from credo.report.analysis import arguments
-    from credo.report.tables import save, show, show_row
+    from credo.report.tables import save, show_rows
 
     with mistakes(name):
         pair = _pair(name, guide, settings)
         table = credo.plan(pair.model, pair.guide, *arguments(pair, data), seed=seed, device=device).frame
-        if len(table) == 1:
-            show_row(table)
-        else:
-            show(table)
+        show_rows(table)  # whose reasons are long
         save(table, out, "plan")
 
 

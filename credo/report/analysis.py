@@ -3,6 +3,7 @@
 import inspect
 import math
 import time
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -95,7 +96,9 @@ def refuse_no_oracle(pair: Pair, data: tuple[Any, ...]) -> None:
     """Raises ValueError, before a fit, for a pair with which no exact posterior is known."""
     if pair.posterior is None:
         try:
-            credo.exact(pair.model, *data)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the fit warns of the data
+                credo.exact(pair.model, *data)
         except (credo.NoClosedForm, NotImplementedError) as error:
             first = (str(error) or "the model cannot be drawn from its prior").splitlines()[0]
             raise ValueError(

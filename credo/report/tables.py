@@ -23,15 +23,17 @@ def show(table: pd.DataFrame) -> None:
         click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40))
 
 
-def show_row(table: pd.DataFrame) -> None:
-    """Prints a table of one row down the page, a line for each column that says something."""
-    row = table.reset_index().iloc[0]
-    said = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in row.items()}
-    wide = max(len(str(name)) for name in said) + 2
-    for name, words in said.items():
-        if words not in ("-", ""):
-            lines = textwrap.wrap(words, WIDTH - wide, break_long_words=False) or [""]
-            click.echo(str(name).ljust(wide) + ("\n" + " " * wide).join(lines))
+def show_rows(table: pd.DataFrame) -> None:
+    """Prints the rows of a table one below the other, a line for each column that says something."""
+    for number in range(len(table)):
+        row = table.reset_index().iloc[number]
+        said = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        wide = max(len(str(name)) for name in said) + 2
+        click.echo("" if not number else "\n", nl=False)
+        for name, words in said.items():
+            if words not in ("-", ""):
+                lines = textwrap.wrap(words, WIDTH - wide, break_long_words=False) or [""]
+                click.echo(str(name).ljust(wide) + ("\n" + " " * wide).join(lines))
 
 
 def save(table: pd.DataFrame, out: Path | None, name: str) -> None:

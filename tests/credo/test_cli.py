@@ -189,7 +189,7 @@ def test_a_fit_is_saved_and_predicts_new_rows_quietly(tmp_path: Path) -> None:
     assert abs(table["mean"][0] - (3 - 10 / 2.01)) < 0.15 and abs(table["mean"][1] - 7 / 2.01) < 0.15
     assert ((table["high"] - table["low"]) / (2 * 1.645 * (1 + 1 / 2.01) ** 0.5) - 1).abs().max() < 0.1
     loaded = credo.load_fit(tmp_path / "f", credo.pairs.load_alone(pair).model)
-    assert loaded.exact is not None and abs(loaded.summary()["mean"].iloc[1] + 10 / 2.01) < 1e-4
+    assert loaded.exact is not None and abs(loaded.exact.marginals["a"].mean[1] + 10 / 2.01) < 1e-4
     result = run("fit", pair, "--data", data, "--predict", new, "--out", tmp_path / "out", "--quiet")
     assert result.exit_code == 0 and not result.stdout
     assert list(pd.read_csv(tmp_path / "out" / "predictions.csv").columns)[1:] == ["mean", "sd", "low", "high"]
@@ -282,10 +282,15 @@ def test_a_site_that_is_a_formula_is_quoted_in_the_summary(tmp_path: Path) -> No
     assert pd.read_csv(tmp_path / "summary.csv")["site"].item() == '\'=HYPERLINK("http://a")'
 
 
-def test_a_plan_of_one_site_is_read_down_the_page(tmp_path: Path) -> None:
+def test_a_plan_is_read_down_the_page(tmp_path: Path) -> None:
     lines = run("plan", "coin_toss", "--data", write(tmp_path, "x.csv", "flips\n1\n0\n")).output.splitlines()
     assert lines[0].split() == ["site", "p"] and max(map(len, lines)) <= 100
     assert [line.split()[1] for line in lines if line.startswith("distribution")] == ["Beta"]
+    lines = run(
+        "plan", "linear_regression", "--data", write(tmp_path, "x.csv", "a,y\n1,2\n2,5\n4,4\n")
+    ).output.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("site")] == ["theta", "b"]
+    assert max(map(len, lines)) <= 100 and lines.count("") == 1
 
 
 def test_the_cache_is_shown_and_cleared(monkeypatch, tmp_path: Path) -> None:
