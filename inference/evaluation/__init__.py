@@ -20,6 +20,9 @@ Files, in the order in which to read them:
     oracle.py       where the exact posterior comes from
     evidence.py     the evidence gap, KL(q || p)
     beside.py       the other functions in the file of a function
+    load.py         the call `credo.load_fit`
+    loaded_fit.py   a fit from its file, put into the programs that are given
+    loaded_posterior.py closed forms and draws of references from their files
 
-Other rooms call: `fit`, `plan`, `check`, `compare`.
+Other rooms call: `fit`, `plan`, `check`, `compare`, `load_fit`.
 """

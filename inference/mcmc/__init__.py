@@ -12,6 +12,7 @@ Files, in the order in which to read them:
     diagnostics.py R-hat, effective sample size, Monte Carlo errors
     result.py      the draws
     unreliable.py  the error of chains that disagree
+    saved.py       draws as data for a file
 
 Other rooms call: `reference`, `Reference`, `UnreliableReference`.
 """

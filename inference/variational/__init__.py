@@ -22,6 +22,7 @@ Files, in the order in which to read them:
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     result.py       the result: Fit, and the error Diverged
+    saved.py        a fit as data for a file
     pyro_svi.py     the runner for programs written for Pyro's SVI
     caller.py       warnings at the caller's line, and what to lower if memory is too small
 

@@ -34,11 +34,12 @@ from ..pair.pair import Summed
 from ..planning.table import Entry
 from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.approximation import Approximation, pair_of
+from ..posterior.marginals import model_trace
 from ..posterior.sample import guide_draws
 from ..posterior.verdict import Verdict
 from ..posterior.weighted_guide import WeightedGuide
-from ..runtime.reachable import reachable
-from ..runtime.state import reading
+from ..runtime.reachable import find_modules, reachable
+from ..runtime.state import State, reading
 from ..storage.absent import Absent, about_data
 from ..storage.container import Described, write
 from ..storage.outline import TYPES
@@ -84,7 +85,7 @@ def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> 
         "fields": {f.name: getattr(fit, f.name) for f in dataclasses.fields(fit) if f.name not in APART},
         "plan": {name: value for name, value in fit.plan._asdict().items() if name != "recipe"},
         "guide": _guide(fit),
-        "parts": parts_of(fit.state),
+        "parts": parts_of(_state(fit)),
         "device": fit.state.device,
         "data": fit.data.file if isinstance(fit.data, Absent) else data_as_data(fit, with_data),
     }
@@ -119,6 +120,18 @@ def identity_of(fit: Approximation) -> Identity:
     """The sites of the pair of a fit on its data, at one draw of the guide."""
     with reading(fit.state, 0):
         return pair_identity(pair_of(fit), None)
+
+
+def _state(fit: Any) -> State:
+    """The state of the fit; of weighted draws without what belongs to the guide that they replaced."""
+    if not isinstance(fit.guide, WeightedGuide):
+        state: State = fit.state
+        return state
+    used = {name for name, site in model_trace(fit).nodes.items() if site["type"] == "param"}
+    store = {kind: {k: v for k, v in held.items() if k in used} for kind, held in fit.state.store.items()}
+    parts = {part for network in find_modules((fit.model, fit.data)) for part in network.modules()}
+    modules = {module: held for module, held in fit.state.modules.items() if module in parts}
+    return dataclasses.replace(fit.state, store=store, modules=modules)
 
 
 def _is_floating(value: Any) -> bool:
