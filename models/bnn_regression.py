@@ -7,7 +7,8 @@
     two outputs   y_n ~ N(mean y + sd y f_n1, sd_n^2),   sd_n = sd y (softplus(f_n2) + 0.001)   heteroscedastic
 
 The means and sds of the columns are those of the data of the first call, kept beside the parameters, so the net sees
-standardised numbers, whatever the units; `y`, `mean`, `sd` and `sigma` are in the units of y.
+standardised numbers, whatever the units; `y`, `mean`, `sd` and `sigma` are in the units of y. They are `fit.params`
+"x.mean", "x.sd", "y.mean", "y.sd": `fit.networks(net)` and `fit.trained(net)` by themselves take (x - x.mean) / x.sd.
 
 Sources: Neal 1996 (Bayesian Learning for Neural Networks, section 2.1) for the prior; Nix and Weigend 1994 and
 Lakshminarayanan, Pritzel and Blundell 2017 (section 2.2.1) for the output that is the noise.
@@ -15,6 +16,8 @@ Lakshminarayanan, Pritzel and Blundell 2017 (section 2.2.1) for the output that 
 Data: diabetes progression of 442 patients from 10 measurements (Efron, Hastie, Johnstone and Tibshirani 2004), which
 ships with scikit-learn; a net with one hidden layer of 50 ReLUs.
 """
+
+import functools
 
 import numpy as np
 import pandas as pd
@@ -107,7 +110,7 @@ def _units(name: str, rows: torch.Tensor, known: bool) -> tuple[torch.Tensor, to
         return rows.new_zeros(()), rows.new_ones(())
     found = []
     for part, compute in (("mean", _mean), ("sd", _sd)):
-        value = pyro.param(f"{name}.{part}", lambda compute=compute: compute(rows.detach().double()).to(rows.dtype))
+        value = pyro.param(f"{name}.{part}", functools.partial(compute, rows.detach()))
         if value.requires_grad and value.is_leaf:
             value.requires_grad_(False)
         found.append(value.detach())
@@ -115,13 +118,14 @@ def _units(name: str, rows: torch.Tensor, known: bool) -> tuple[torch.Tensor, to
 
 
 def _mean(rows: torch.Tensor) -> torch.Tensor:
-    return rows.mean(0)
+    """The mean of each column, summed in double precision: years and prices have few digits to lose."""
+    return rows.double().mean(0).to(rows.dtype)
 
 
 def _sd(rows: torch.Tensor) -> torch.Tensor:
     """The sd of each column; 1 for a constant column, which no unit can change."""
-    sd = rows.std(0, correction=0)
-    return torch.where(sd > 1e-12 * rows.abs().amax(0), sd, 1.0)
+    sd = rows.double().std(0, correction=0)
+    return torch.where(sd > 1e-12 * rows.double().abs().amax(0), sd, 1.0).to(rows.dtype)
 
 
 def _checked(y: torch.Tensor, n: int) -> torch.Tensor:
