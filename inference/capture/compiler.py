@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,13 +142,15 @@ def opened(library: Path) -> Loop:
     run.argtypes = [place, number, number, place, text, number, place, place]
 
     def steps(inputs: list[torch.Tensor], stacked: int, count: int, rates: Rates | None = None) -> list[float]:
-        places = (ctypes.c_void_p * len(inputs))(*[t._cdata for t in inputs])  # `inputs` keeps the tensors alive
-        losses, message = (ctypes.c_double * count)(), ctypes.create_string_buffer(MESSAGE)
-        scheduled = (None, None) if rates is None else (rates[0].data_ptr(), (ctypes.c_double * count)(*rates[1]))
-        taken = run(places, stacked, count, losses, message, MESSAGE, *scheduled)
+        # Arrays, since ctypes makes a class for each number of entries, which takes as long as a few steps.
+        places = array("Q", [t._cdata for t in inputs])  # `inputs` keeps the tensors alive
+        losses, message = array("d", bytes(8 * count)), ctypes.create_string_buffer(MESSAGE)
+        each = None if rates is None else array("d", rates[1])
+        scheduled = (None, None) if rates is None or each is None else (rates[0].data_ptr(), each.buffer_info()[0])
+        taken = run(places.buffer_info()[0], stacked, count, losses.buffer_info()[0], message, MESSAGE, *scheduled)
         if taken < 0:
             raise RuntimeError(message.value.decode(errors="replace"))
-        return losses[:taken]
+        return losses[:taken].tolist()
 
     return steps
 

@@ -19,7 +19,7 @@ from .cache import UnsafeFolder
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
 from .fused import fused
-from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, write_state
+from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, updated_tensors, write_state
 from .replay import ROUNDING, RecordedStep, Replay
 
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
@@ -128,14 +128,19 @@ def many_steps(replay: Replay, count: int, rates: list[float] | None = None) -> 
     A loss that is not finite ends the call early; that step updates nothing.
     """
     recorded, native = replay.recorded, replay.recorded.native
-    x = read_state(replay, native.flat)
+    tensors = updated_tensors(replay)
+    x = read_state(replay, native.flat, tensors)
     begun = time.perf_counter()
     scheduled = [] if rates is None else [(x.clock[0], rates)]
     losses = native.loop([t for part in x for t in part], len(x.per_step), count, *scheduled)
     native.pace = (time.perf_counter() - begun) / len(losses)
     recorded.taken += len(losses)
     recorded.seconds += native.pace * len(losses)
-    write_state(replay, x, native.flat, sum(map(math.isfinite, losses)))
+    write_state(replay, x, native.flat, sum(map(math.isfinite, losses)), tensors)
+    if native.flat and len(recorded.used) == len(
+        replay.inputs.leaves
+    ):  # at once: a callback cuts a run into many calls
+        return losses, x.totals[0]
     shapes = (p.shape for p in replay.updated)
     totals = iter(split_flat(x.totals[0], shapes) if native.flat else x.totals)
     leaves = enumerate(replay.inputs.leaves)

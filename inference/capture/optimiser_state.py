@@ -47,10 +47,13 @@ def is_evenly_updated(replay: Replay) -> bool:
     return len({float(state.get("step", 0)) for state in states}) == 1
 
 
-def read_state(replay: Replay, flat: bool) -> CompiledInputs:
-    """The inputs of a compiled step. flat: parameters, and each moment, as one copied tensor; else the run's own."""
+def read_state(replay: Replay, flat: bool, tensors: list[list[torch.Tensor]] | None = None) -> CompiledInputs:
+    """The inputs of a compiled step. flat: parameters, and each moment, as one copied tensor; else the run's own.
+
+    tensors: what `updated_tensors` returns, if it is known.
+    """
     recorded, inputs, _ = replay
-    parts, used = updated_tensors(replay), replay.updated
+    parts, used = tensors or updated_tensors(replay), replay.updated
     if flat:
         parts = [[_flatten_dense_tensors(part)] for part in parts]
     parts += [[]] * (3 - len(parts))
@@ -76,12 +79,14 @@ def clock(replay: Replay) -> list[float]:
     return [*(beta**age for beta in group.get("betas", (1.0, 1.0))), group["lr"]]
 
 
-def write_state(replay: Replay, x: CompiledInputs, flat: bool, steps: int) -> None:
+def write_state(
+    replay: Replay, x: CompiledInputs, flat: bool, steps: int, tensors: list[list[torch.Tensor]] | None = None
+) -> None:
     """Writes parameters and moments after `steps` updates of what `read_state` returned, and counts the steps."""
     optimiser, used = replay.optimiser, replay.updated
     if flat:
         now = filter(None, (x.leaves, x.first, x.second))
-        for part, (new,) in zip(updated_tensors(replay), now, strict=True):
+        for part, (new,) in zip(tensors or updated_tensors(replay), now, strict=True):
             torch._foreach_copy_(part, _unflatten_dense_tensors(new, part))
     states = [optimiser.state[p] for p in used]
     ages = [state["step"] for state in states if isinstance(state.get("step"), torch.Tensor)]
