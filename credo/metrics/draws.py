@@ -74,7 +74,7 @@ def regression(draws: Any, y: Any, *, log_likelihood: Any = None) -> pd.Series:
     )
 
 
-def coverage(draws: Any, y: Any, levels: Sequence[float] = LEVELS) -> pd.Series:
+def coverage(draws: Any, y: Any, levels: float | Sequence[float] = LEVELS) -> pd.Series:
     """The share of the true values inside of the central predictive intervals of these probabilities.
 
         share of (1 - p) / 2 ≤ pit ≤ (1 + p) / 2,   averaged over the u of `pit`
@@ -82,7 +82,7 @@ def coverage(draws: Any, y: Any, levels: Sequence[float] = LEVELS) -> pd.Series:
     If y is one more draw from the same distribution, it is inside with probability p, whatever the number of draws; so
     are counts, which are inside in part at the edge of their interval (a closed interval of counts holds more than p).
 
-    draws, y: as for `regression`, with its errors. levels: probabilities p between 0 and 1.
+    draws, y: as for `regression`, with its errors. levels: probabilities p between 0 and 1, or one.
     Returns a Series: the index holds the levels.
 
     >>> import torch
@@ -90,11 +90,12 @@ def coverage(draws: Any, y: Any, levels: Sequence[float] = LEVELS) -> pd.Series:
     >>> credo.metrics.coverage(draws, torch.tensor([50.0, 10.0, 97.0]), [0.5, 0.9]).round(3).to_dict()
     {0.5: 0.333, 0.9: 0.667}
     """
-    for level in levels:
-        if isinstance(level, bool) or not 0 < level < 1:
+    every: list[Any] = np.atleast_1d(np.array(levels, dtype=object)).tolist()
+    for level in every:
+        if not isinstance(level, float) or not 0 < level < 1:
             raise ValueError(f"levels: got {level!r}, wanted probabilities between 0 and 1, such as 0.9")
-    shares = _inside(*pit_distribution(draws, y), levels)
-    return pd.Series(shares, index=pd.Index(levels, name="level"), name="coverage")
+    shares = _inside(*pit_distribution(draws, y), every)
+    return pd.Series(shares, index=pd.Index(every, name="level"), name="coverage", dtype=float)
 
 
 def pit(draws: Any, y: Any, *, seed: int = 0) -> torch.Tensor:
@@ -148,8 +149,12 @@ def predictive(draws: Any, y: Any, fewest: int = FEWEST) -> tuple[torch.Tensor, 
         remedy = ""
         if x.numel() and x.dim() > 1 and x.squeeze(-1).shape[1:] == truth.squeeze(-1).shape:
             remedy = "; use .squeeze(-1) on the one that has a dimension of size 1 more"
-        elif x.dim() and x.shape[:-1] == truth.shape:
+        elif x.dim() > 1 and x.shape[:-1] == truth.shape:
             remedy = "; the draws come first: use draws.T"
+        elif x.shape == truth.shape:
+            remedy = "; a point prediction is not enough, pass all draws"
+        elif truth.shape[1:] == x.shape:
+            remedy = "; give the draws first, then y"
         raise ValueError(
             f"draws: got shape {tuple(x.shape)} for y of shape {tuple(truth.shape)}, wanted (S, *shape of y): "
             f"S predictive draws of each number{remedy}"
@@ -164,6 +169,8 @@ def numbers(name: str, values: Any) -> torch.Tensor:
     if isinstance(values, Mapping):
         keys = ", ".join(repr(key) for key in values)
         raise ValueError(f"{name}: got a dictionary of {keys or 'nothing'}, wanted an array: one of its entries")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(float), np.nan)
     try:
         found = values.detach().cpu() if isinstance(values, torch.Tensor) else torch.as_tensor(np.array(values))
     except (TypeError, ValueError):
@@ -209,7 +216,7 @@ def _median(ordered: torch.Tensor) -> torch.Tensor:
 
 
 def _whole(values: torch.Tensor) -> bool:
-    return bool((values == values.round()).all())
+    return not values.is_floating_point() or bool((values == values.round()).all())
 
 
 def _of_rows(log_likelihood: Any, rows: int) -> torch.Tensor:

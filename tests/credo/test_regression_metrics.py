@@ -141,6 +141,10 @@ DRAWS, Y = torch.rand(10, 3), torch.rand(3)
 @pytest.mark.parametrize(("draws", "y", "words"), [
     (DRAWS, Y[:, None], r"draws: got shape \(10, 3\) for y of shape \(3, 1\).*squeeze"),
     (DRAWS.T, Y, r"draws: got shape \(3, 10\).*use draws.T"),
+    (Y, DRAWS, r"draws: got shape \(3,\).*give the draws first"),
+    (Y, Y, "a point prediction is not enough"),
+    (np.ma.array(DRAWS.numpy(), mask=DRAWS.numpy() > 2, fill_value=0.5), Y / 0, "y: 3 of 3"),
+    (DRAWS, np.ma.array(Y.numpy(), mask=[True, False, False]), "y: 1 of 3 numbers are NaN"),
     (DRAWS[:3], Y, "draws: got 3 of each number, wanted at least 4"),
     (Y, Y, r"draws: got shape \(3,\)"),
     ({"y": DRAWS}, Y, "draws: got a dictionary of 'y', wanted an array"),
@@ -159,6 +163,14 @@ def test_what_is_wrong_is_named(draws, y, words):
 
 
 def test_levels_are_probabilities():
-    for level in (0, 1, 1.5, True):
-        with pytest.raises(ValueError, match="levels: got"):
-            metrics.coverage(DRAWS, Y, [level])
+    for level in (0, 1, 1.5, True, "90%"):
+        for levels in ([level], level):
+            with pytest.raises(ValueError, match="levels: got"):
+                metrics.coverage(DRAWS, Y, levels)
+    assert metrics.coverage(DRAWS, Y, 0.9).equals(metrics.coverage(DRAWS, Y, np.array([0.9])))
+
+
+def test_numbers_may_have_any_dtype():
+    wanted = metrics.regression((DRAWS < 0.5).double(), (Y < 0.5).double())
+    assert metrics.regression(DRAWS < 0.5, Y < 0.5).equals(wanted)
+    assert metrics.regression((DRAWS < 0.5).int(), (Y < 0.5).numpy()).equals(wanted)
