@@ -19,6 +19,7 @@ from ..runtime.held import HeldSites
 from ..runtime.sites import deterministic, latent, observed
 
 Place = tuple[Any, int]  # (site, or the position of an argument; dimension)
+FACTOR = -1  # in the place of a dimension: rows and columns of the covariance whose Cholesky factor the site is
 Values = Mapping[str, torch.Tensor]
 MOST = 60  # sets of places that are tried for an axis
 EXACT = 200  # times the rounding of a number, that equal densities may differ by
@@ -47,8 +48,15 @@ class Run(NamedTuple):
         data, values = list(axis.permuted(self.data, order)), dict(self.values)
         for key, dim in places:
             holder: Any = data if isinstance(key, int) else values
-            holder[key] = holder[key].index_select(dim, order.to(holder[key].device))
+            holder[key] = _reordered(holder[key], dim, order.to(holder[key].device))
         return self.at(tuple(data), values)
+
+
+def _reordered(value: torch.Tensor, dim: int, order: torch.Tensor) -> torch.Tensor:
+    if dim != FACTOR:
+        return value.index_select(dim, order)
+    covariance = value @ value.mT
+    return torch.linalg.cholesky(covariance[order][:, order])
 
 
 def tied(axis: Axis, run: Run) -> frozenset[Place]:
@@ -58,6 +66,8 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     watched = frozenset(observed(trace))
     before = run.at(run.data, run.values)
     candidates: list[Place] = [(n, d) for n in latent(trace) for d, size in enumerate(run.values[n].shape) if size == k]
+    factors = [n for n, v in run.values.items() if v.dim() == 2 and v.is_floating_point() and torch.equal(v, v.tril())]
+    candidates += [(n, FACTOR) for n in factors if len(run.values[n]) == k > 1]
     candidates += [
         (i, d)
         for i, value in enumerate(run.data)
@@ -90,7 +100,7 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
         if not more:
             break
         found |= more
-    return frozenset(place for place in found if isinstance(place[0], str))
+    return frozenset((key, max(dim, 0)) for key, dim in found if isinstance(key, str))
 
 
 def farthest(
@@ -117,8 +127,9 @@ def _fewest(candidates: Sequence[Place], holds: Callable[[Iterable[Place]], bool
     for places in tries:
         if holds(places):
             return places
-    if len(candidates) > 2 and holds(candidates):
-        return _least(frozenset(candidates), holds)
+    everything = frozenset(place for place in candidates if place[1] != FACTOR)
+    if len(everything) > 2 and holds(everything):
+        return _least(everything, holds)
     for places in [frozenset(c) for c in combinations(candidates, 3)][: MOST - len(tries)]:
         if holds(places):
             return places
@@ -182,18 +193,14 @@ def _only(k: int, used: Sequence[int], dim: int, slope: torch.Tensor, whole: tor
 
 def _is_outcome(axis: Axis, run: Run) -> bool:
     """Whether the model observes what the axis belongs to."""
-    traces = [poutine.trace(HeldSites(run.values)(run.model)).get_trace(*d) for d in _with_and_without(axis, run.data)]
-    before, after = (observed(trace) for trace in traces)
-    return any(not torch.equal(before[name]["value"], after[name]["value"]) for name in before)
-
-
-def _with_and_without(axis: Axis, data: Data) -> tuple[Data, Data]:
-    values = list(data)
+    other = list(run.data)
     for i, column in axis.where:
-        values[i] = values[i].clone()
-        part = values[i] if column is None else values[i][:, column]
+        other[i] = other[i].clone()
+        part = other[i] if column is None else other[i][:, column]
         part.copy_(part.roll(1, 0) if axis.kind == "codes" else part + 1)
-    return data, tuple(values)
+    held = HeldSites(run.values)(run.model)
+    before, after = (observed(poutine.trace(held).get_trace(*data)) for data in (run.data, other))
+    return any(not torch.equal(before[name]["value"], after[name]["value"]) for name in before)
 
 
 def _moved(axis: Axis, data: Data, k: int) -> Iterator[tuple[Data, torch.Tensor]]:

@@ -156,6 +156,26 @@ def test_varying_slopes_have_both_names_and_their_factors_none():
 
 
 @pytest.mark.filterwarnings("ignore:.*became the codes")
+@pytest.mark.parametrize("k", [2, 3])
+def test_means_and_scales_of_varying_slopes_are_those_of_their_columns(k):
+    table = houses()
+
+    def model(x, county, y=None):
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0).expand([k]).to_event(1))
+        scale = pyro.sample("scale", dist.HalfNormal(1.0).expand([k]).to_event(1))
+        factor = pyro.sample("factor", dist.LKJCholesky(k, 2.0))
+        with pyro.plate("counties", 5):
+            b = pyro.sample("b", dist.MultivariateNormal(mean, scale_tril=scale[:, None] * factor))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal((x * b[county]).sum(-1), 1.0), obs=y)
+
+    found = labels(model, inputs(COLUMNS[:k], len(table)), table["county"], table["y"])
+    known = [COLUMNS[:k]]
+    assert found["mean"] == found["scale"] == known and found["b"] == [COUNTIES, *known]
+    assert found.get("factor") == (None if k == 2 else [*known, None])  # of two there is one correlation
+
+
+@pytest.mark.filterwarnings("ignore:.*became the codes")
 def test_two_columns_may_index_the_same_latents():
     def model(home, away, d=None):
         with pyro.plate("team", 5):
