@@ -49,7 +49,7 @@ def load_fit(
         raise ValueError(f"{path}: this file needs the model that was fitted: credo.load_fit(path, model, guide)")
     given = () if model is None else by_name(model, data, named, ("guide",))
     try:
-        if kind == "reference":
+        if kind == "reference" or model is None:
             return reference_of(saved, tensors, model, given)
         if kind == "fit":
             return fit_of(saved, tensors, model, guide, given)

@@ -41,6 +41,8 @@ def fit_of(saved: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], model:
     about, fields, device = found["data"], found["fields"], device_here(found["device"])
     values = data_of(about, model, data, fields["columns"], fields["codes"], device)
     exact = None if saved["exact"] is None else exact_of(saved["exact"], tensors, model, data)
+    trained: Program
+    program: Program
     if found["guide"]["kind"] == EXACT:
         trained, program = model, ExactGuide(exact=exact, **found["guide"]["fields"])  # type: ignore[arg-type]
         if guide is not None:

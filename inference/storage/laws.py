@@ -71,7 +71,7 @@ def lawful(name: str, fields: dict[str, Any]) -> Any:
     """The distribution, transform or constraint of a class by its name, with these fields. Raises KeyError."""
     if name == "single":
         return SINGLE[fields["name"]]
-    kind = CLASSES[name]
+    kind: Any = CLASSES[name]
     made = kind.__new__(kind)
     made.__dict__.update((COMPUTED if isinstance(made, Transform) else {}) | fields)
     return made

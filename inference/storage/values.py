@@ -138,7 +138,7 @@ def _tensor(value: torch.Tensor, tensors: dict[str, torch.Tensor], at: str) -> J
         return {"sparse": [*parts, list(sparse.shape), str(value.layout)]}
     plain = value.detach().resolve_conj().resolve_neg()
     # The order in memory is kept: sums in another order end in other digits.
-    order = sorted(range(plain.dim()), key=lambda i: -plain.stride(i))
+    order = sorted(range(plain.dim()), key=plain.stride, reverse=True)
     order = order if plain.permute(order).is_contiguous() else list(range(plain.dim()))
     dense = plain.permute(order)
     made = {"tensor": _kept(torch.view_as_real(dense) if dense.is_complex() else dense, tensors, at)}
@@ -174,7 +174,7 @@ def _kept(tensor: torch.Tensor, tensors: dict[str, torch.Tensor], at: str) -> st
     return name
 
 
-def flat_bytes(tensor: torch.Tensor) -> np.ndarray:
+def flat_bytes(tensor: torch.Tensor) -> Any:
     """The bytes of a dense tensor on the CPU, row by row, shape (bytes,)."""
     dense = tensor.detach().contiguous()
     if not dense.numel():
@@ -196,7 +196,7 @@ def _read(json: JSON, tensors: Mapping[str, torch.Tensor], types: Mapping[str, t
     if kind == "floats":
         return {"list": list, "tuple": tuple}[held[0]](tensors[held[1]].tolist())
     if kind == "array":
-        return _read_array(*held, tensors)
+        return _read_array(held, tensors)
     if kind == "sparse":
         indices, values, shape, layout = held
         read = torch.sparse_coo_tensor(
@@ -225,7 +225,8 @@ def _read_tensor(json: JSON, tensors: Mapping[str, torch.Tensor]) -> torch.Tenso
     return read.requires_grad_(bool(json.get("grad")))
 
 
-def _read_array(held: JSON, dtype: str, shape: list[int], scalar: bool, tensors: Mapping[str, torch.Tensor]) -> Any:
+def _read_array(json: JSON, tensors: Mapping[str, torch.Tensor]) -> Any:
+    held, dtype, shape, scalar = json
     if isinstance(held, list):
         flat = np.empty(len(held), dtype=object)
         flat[:] = [_read(each, tensors, {}) for each in held]

@@ -60,7 +60,7 @@ STORED = (
     Parts,
     *TYPES,
 )
-WORDS = {
+WORDS: dict[Any, str] = {
     MeanField: "mean_field",
     AutoDelta: "map",
     AutoMultivariateNormal: "full_rank",

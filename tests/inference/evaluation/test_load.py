@@ -16,6 +16,7 @@ from torch import nn
 
 import credo
 from tests.cases.tree import ROOT
+from tests.inference.storage.test_container import mutated
 
 X = torch.linspace(-1.0, 1.0, 12)
 Y = 2 * X + torch.tensor([0.1, -0.2, 0.3, 0.0, -0.1, 0.2] * 2)
@@ -361,3 +362,16 @@ def test_a_name_that_is_no_argument_of_the_model_is_refused(path):
     with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
         credo.load_fit(path, line, by_hand, z=X)
     assert credo.load_fit(path, line, by_hand, x=X, y=Y).data[0].shape == (12,)
+
+
+@pytest.mark.slow
+def test_500_changed_files_are_refused_by_their_path_or_read_as_they_were(fit, path):
+    content = path.read_bytes()
+    for seed in range(500):
+        path.write_bytes(mutated(content, seed))
+        try:
+            again = credo.load_fit(path, line, by_hand)
+        except ValueError as error:
+            assert str(path) in str(error), seed
+        else:
+            assert same(again.sample(3), fit.sample(3)), seed
