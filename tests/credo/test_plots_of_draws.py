@@ -219,7 +219,7 @@ def test_ppc_of_hard_data_can_be_drawn(name, kind):
     draws, y = HARD[name]
     if kind == "bars" and name in ("far away", "huge"):
         kind = "histogram"
-    figure = Figure(layout="constrained")
+    figure = Figure()
     ax = plots.ppc(draws, y, figure.subplots(), kind=kind)
     figure.draw_without_rendering()
     low, high = ax.get_xlim()
