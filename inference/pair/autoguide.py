@@ -102,8 +102,11 @@ def latents_alone(guide: Program) -> Program:
     """
     if not isinstance(guide, GuideMessenger):
         return guide
-    hidden: Program = poutine.block(guide, hide_fn=_is_observed)
-    return hidden
+    return partial(_without_observations, guide)  # of functions of this file: a fit must pickle
+
+
+def _without_observations(guide: Program, *args: Any, **kwargs: Any) -> Any:
+    return poutine.block(guide, hide_fn=_is_observed)(*args, **kwargs)
 
 
 def _is_observed(msg: Any) -> bool:

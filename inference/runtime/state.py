@@ -12,7 +12,9 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from .defaults import CPU, Moved, default_device
 from .generators import generator_states, refuse_no_seed, set_generator_states
@@ -133,8 +135,12 @@ def refuse_unknown(state: State, data: tuple) -> None:
 
 def _own(value: Any, copies: dict[int, torch.Tensor]) -> Any:
     """A module's attribute in the run: its tensors replaced by copies, its containers by containers of their own."""
-    if isinstance(value, torch.Tensor):
-        return copies.get(id(value), value)
+    if isinstance(value, torch.Tensor):  # one that `vmap` left behind, in the cache of a transform, is of no use
+        return copies.get(id(value), None if is_functorch_wrapped_tensor(value) else value)
+    if type(value) is tuple and any(isinstance(v, torch.Tensor) for v in value):
+        return tuple(_own(v, copies) for v in value)
+    if isinstance(value, poutine.Trace) and "_INPUT" not in value.nodes:  # what a guide that is a messenger saw last
+        return poutine.Trace()
     if isinstance(value, dict):
         own = value.copy()
         own.update({k: _own(v, copies) for k, v in value.items()})

@@ -1,11 +1,15 @@
 """A fit as data: what the description of a fit says, and what it leaves out."""
 
+import copy
 import json
+import pickle
 
+import cloudpickle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoIAFNormal, AutoNormalMessenger, AutoStructured
 from torch import nn
 
 import credo
@@ -52,3 +56,43 @@ def test_an_object_among_the_data_is_passed_again(tmp_path):
     again = credo.load_fit(tmp_path / "fit", model, guide, X, Graph())
     assert torch.equal(again.predict(3)["x"], fit.predict(3)["x"])
     assert credo.load_fit(tmp_path / "fit", model, guide, settings=Graph(), x=X).data[0].shape == (8,)
+
+
+def line(x, y=None):
+    b = pyro.sample("b", dist.Normal(0.0, 2.0))
+    s = pyro.sample("s", dist.LogNormal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(b * x, s), obs=y)
+
+
+LINE = torch.tensor([-2.1, -1.2, -0.9, -0.1, 0.4, 0.7, 1.6, 1.9])
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "pickle": lambda fit: pickle.loads(pickle.dumps(fit)),
+    "cloudpickle": lambda fit: pickle.loads(cloudpickle.dumps(fit)),
+}
+GUIDES = {
+    "None": lambda: None,
+    "iaf": lambda: AutoIAFNormal(line),  # a transform keeps what it saw under vmap
+    "messenger": lambda: AutoNormalMessenger(line),  # it keeps the last trace
+    "structured": lambda: AutoStructured(line, conditionals="normal", dependencies={}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of a short run, or a posterior that is no normal
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_fit_is_copied_and_pickled(guide):
+    options = {} if guide == "None" else {"steps": 10, "compile": False}
+    fit = credo.fit(line, GUIDES[guide](), torch.linspace(-1.0, 1.0, 8), LINE, progress=False, **options)
+    for how, copied in COPIES.items():
+        again = copied(fit)
+        assert torch.equal(again.sample(3)["b"], fit.sample(3)["b"]), how
+        assert torch.equal(again.predict(3)["y"], fit.predict(3)["y"]) and repr(again.plan) == repr(fit.plan), how
+
+
+def test_a_fit_of_a_lambda_is_cloudpickled():
+    fit = credo.fit(lambda x: model(x), None, X, progress=False)
+    assert torch.equal(COPIES["cloudpickle"](fit).sample(3)["m"], fit.sample(3)["m"])
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(fit)
