@@ -31,7 +31,8 @@ from .result import Diverged, Fit, finished
 from .run import keep_fit
 from .steps import StepBlock
 
-OWN = {"lr", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "progress"}  # credo's, not Pyro's
+# Credo's options, not Pyro's.
+OWN = {"lr", "clip", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "precision", "progress"}
 
 ELBOS = (pyro.infer.Trace_ELBO, pyro.infer.TraceGraph_ELBO, pyro.infer.TraceEnum_ELBO)  # the losses of sound pairs
 
