@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import credo
+from credo.inference.pair.batches import rows_of
 from credo.inference.predictive import arviz as module
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -128,23 +129,21 @@ def test_the_plots_of_arviz_run(idata, plot):
     matplotlib.pyplot.close("all")
 
 
-SMALL = {"bnn_classifier", "bnn_dropout", "bnn_regression", "bnn_sparse", "vae", "stochastic_depth_resnet"}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", credo.names())
 def test_every_pair(name):
     matplotlib.use("Agg")
     pair = credo.load(name)
-    options = {"steps": 5} if name in SMALL else {}
-    fit = quiet(lambda: credo.fit(pair.model, pair.guide, *pair.data(), progress=False, compile=False, **options))
+    whole = pair.data()
+    data = tuple(v[:40] if i in rows_of(whole)[0] else v for i, v in enumerate(whole))
+    fit = quiet(lambda: credo.fit(pair.model, pair.guide, *data, steps=3, progress=False, compile=False))
     found = quiet(lambda: fit.to_arviz(100))
     smallest = min(found.posterior, key=lambda site: found.posterior[site].size)
     quiet(lambda: az.summary(found, var_names=[smallest]))
     quiet(lambda: az.plot_forest(found, var_names=[smallest]))
     quiet(lambda: az.plot_ppc(found, num_pp_samples=5))
     (site,) = found.log_likelihood
-    assert found.log_likelihood[site].sizes["draw"] == 100 or found.log_likelihood[site].size > 2**25
+    assert found.log_likelihood[site].shape == (1, 100, 40)
     quiet(lambda: az.loo(found))
     matplotlib.pyplot.close("all")
 

@@ -178,7 +178,7 @@ def test_options_that_cannot_be_meant(fit, options, message):
 PEAK = """
 import sys, torch, pyro, pyro.distributions as dist, credo
 torch.set_num_threads(1)
-from tests.inference.posterior.test_batched import linear, X, Y
+from tests.inference.predictive.test_batched import linear, X, Y
 
 def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) / 1024
