@@ -48,8 +48,8 @@ def mean_field(net: nn.Module, sd: float = START, *, name: str = "") -> Callable
     draws, {parameter: value}, so that a guide over more latents can call it: `credo.nn.mean_field(net)()`. Parameters
     are `0.weight.loc` and `0.weight.scale` for the parameter `0.weight`, both of its shape.
 
-    net: as for `credo.nn.bayesian`. sd: positive, before the first step; with few rows wide noise can hide the data, and
-    0.01 finds the better optimum. name: as for `credo.nn.bayesian`.
+    net, name: as for `credo.nn.bayesian`. sd: positive, before the first step; with few rows wide noise can hide the
+        data, and 0.01 may find a better optimum.
     Raises ValueError for what is no network with parameters to draw, and for another sd.
     Source: Blundell et al. 2015 (Weight Uncertainty in Neural Networks, section 3.2).
 
