@@ -153,7 +153,8 @@ def fit(
             fit, model, guide, *data, steps=steps, optim=optim, start=start, **options, **watching
         )
         best: list[Fit] = []
-        with warning_caller(warned := [], best):
+        warned: list[str] = []
+        with warning_caller(warned, best):
             how = {"apart": callback is None, "prior": guide != "mle"}  # a process of its own would call in vain
             best.append(best_of(alone, seeds_of(seeds, seed), warned, **how))
         return best[0]

@@ -84,9 +84,7 @@ def eliminate(f: LogJoint, inspection: Inspection) -> tuple[BlockPosterior, floa
     except ValueError as error:
         raise NoClosedForm(str(error)) from error
     if not log_evidence.isfinite():
-        raise NoClosedForm(
-            f"{quoted(summed.sites)}: the data is impossible for all of their values: log p(data) is -inf"
-        )
+        raise NoClosedForm(f"{quoted(summed.sites)}: the data is impossible for all of their values: log p is -inf")
     order = list(tables.phi)
     gradients = torch.autograd.grad(log_evidence, [tables.phi[name] for name in order])
     values, marginals = {}, {}

@@ -69,5 +69,6 @@ def _taken(value: Any, index: np.ndarray) -> Any:
     if isinstance(value, torch.Tensor):
         return value[torch.as_tensor(index, device=value.device)]
     if isinstance(value, Sequence):
-        return type(value)(value[i] for i in index)
+        kind: Any = type(value)
+        return kind(value[i] for i in index)
     return value[index]

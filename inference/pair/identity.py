@@ -66,7 +66,7 @@ def differences(now: Identity, then: Identity) -> list[str]:
     found = []
     for what in [*now, *(what for what in then if what not in now)]:
         if what not in then or what not in now:
-            words = now.get(what, then.get(what))[0]
+            words = (now if what in now else then)[what][0]
             found.append(f"{what} ({words}) is {'new' if what in now else 'gone'}")
             continue
         (words, number), (before, known) = now[what], then[what]

@@ -10,25 +10,18 @@ from ..pair.pair import Pair, Summed
 from ..runtime.state import State
 
 
-class Approximation(Protocol):
-    """A guide q(z) with its parameters, the model it belongs to, and the data that it was fitted to.
+class Drawn(Protocol):
+    """Draws of the latents of a model, and the data that it was given with their names.
 
-    data: the arguments of model and guide, as tensors. params: {name: constrained value}. columns: the column names of
-    each argument that came as a table, None for the others. codes: the labels of each column that held labels.
-    row_labels: the index of each argument that came with one of its own. state: the parameters and networks that
-    `reading` puts in place. summed: the finite latents of the model that the guide does not have. followers: latents
-    with masked entries, whose draws come from the model. reweighted: the same with weighted draws of the posterior in
-    the place of the guide.
+    data: the arguments of the model, as tensors. columns: the column names of each argument that came as a table, None
+    for the others. codes: the labels of each column that held labels. row_labels: the index of each argument that came
+    with one of its own. state: the parameters and networks that `reading` puts in place.
     """
 
     @property
     def model(self) -> Callable[..., Any]: ...
     @property
-    def guide(self) -> Callable[..., Any]: ...
-    @property
     def data(self) -> tuple[Any, ...]: ...
-    @property
-    def params(self) -> dict[str, torch.Tensor]: ...
     @property
     def columns(self) -> tuple[list[str] | None, ...]: ...
     @property
@@ -37,6 +30,24 @@ class Approximation(Protocol):
     def row_labels(self) -> tuple[list[Any] | None, ...]: ...
     @property
     def state(self) -> State: ...
+
+    def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+        """n draws of the latents: {site: shape (n, *shape of the site)}."""
+        ...
+
+
+class Approximation(Drawn, Protocol):
+    """A guide q(z) with its parameters, the model it belongs to, and the data that it was fitted to.
+
+    params: {name: constrained value}. summed: the finite latents of the model that the guide does not have. followers:
+    latents with masked entries, whose draws come from the model. reweighted: the same with weighted draws of the
+    posterior in the place of the guide.
+    """
+
+    @property
+    def guide(self) -> Callable[..., Any]: ...
+    @property
+    def params(self) -> dict[str, torch.Tensor]: ...
     @property
     def summed(self) -> Summed | None: ...
     @property
@@ -44,10 +55,6 @@ class Approximation(Protocol):
 
     @property
     def reweighted(self) -> "Approximation": ...
-
-    def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
-        """n draws z ~ q: {site: shape (n, *shape of the site)}."""
-        ...
 
 
 def pair_of(fit: Approximation) -> Pair:

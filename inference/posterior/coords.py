@@ -12,7 +12,7 @@ from ..pair.ties import Place, Run, moves, tied
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, latent, observed
 from ..runtime.state import reading
-from .approximation import Approximation
+from .approximation import Drawn
 
 Coords = dict[str, list[Any]]  # {dimension: its labels}
 SEEDS = (1, 2)  # of the draws at which ties are looked for
@@ -25,7 +25,7 @@ class _Dimension(NamedTuple):
     axis: Axis | None
 
 
-def dims_and_coords(approximation: Approximation) -> tuple[dict[str, list[str]], Coords]:
+def dims_and_coords(approximation: Drawn) -> tuple[dict[str, list[str]], Coords]:
     """({site: the names of its dimensions}, {dimension: the labels of its entries}), as ArviZ and xarray want them.
 
     Sites are the latents, the deterministic and the observed ones. A dimension in a plate is called as the plate; one
@@ -68,7 +68,7 @@ def dims_and_coords(approximation: Approximation) -> tuple[dict[str, list[str]],
     return dims, coords
 
 
-def labels_of(approximation: Approximation) -> dict[str, list[list[str] | None]]:
+def labels_of(approximation: Drawn) -> dict[str, list[list[str] | None]]:
     """{site: for each of its dimensions the labels of its entries as text, None where they have none}.
 
     For the names of rows in tables and plots, e.g. by `distributions.summaries.scalars`. None for all sites if the
@@ -86,7 +86,7 @@ def labels_of(approximation: Approximation) -> dict[str, list[list[str] | None]]
     }
 
 
-def _dimensions(fit: Approximation) -> dict[str, list[_Dimension]]:
+def _dimensions(fit: Drawn) -> dict[str, list[_Dimension]]:
     """{site: its dimensions}."""
     with reading(fit.state, SEEDS[0]), torch.no_grad():
         sites, _ = _traced(fit, SEEDS[0])
@@ -104,12 +104,12 @@ def _dimensions(fit: Approximation) -> dict[str, list[_Dimension]]:
     }
 
 
-def _axes(fit: Approximation) -> list[Axis]:
+def _axes(fit: Drawn) -> list[Axis]:
     names = argument_names(fit.model, len(fit.data))
     return axes_of(names, fit.data, fit.columns, fit.codes, fit.row_labels)
 
 
-def _traced(fit: Approximation, seed: int) -> tuple[dict[str, Site], Run]:
+def _traced(fit: Drawn, seed: int) -> tuple[dict[str, Site], Run]:
     """The sites of the model at one draw of the fit, and the run that holds its latents there."""
     drawn = {name: value[0] for name, value in fit.sample(1, seed=seed).items()}
     trace = poutine.trace(HeldSites(drawn)(fit.model)).get_trace(*fit.data)
@@ -132,7 +132,7 @@ def _plates(site: Site) -> dict[int, str]:
 
 
 def _labelled(
-    fit: Approximation, axis: Axis, plates: Mapping[str, dict[int, str]], sizes: Mapping[str, Sequence[int]]
+    fit: Drawn, axis: Axis, plates: Mapping[str, dict[int, str]], sizes: Mapping[str, Sequence[int]]
 ) -> list[Place]:
     """The places of the sites that this axis labels."""
     found: set[Place] = set()

@@ -75,7 +75,7 @@ def to_arviz(
         found |= posterior_groups(fit, points, seed, "posterior_predictive" in wanted)
     if wanted & {"prior", "prior_predictive"}:
         try:
-            found |= prior_groups(fit, points.count, seed)
+            found |= prior_groups(fit, points.size, seed)
         except NotImplementedError as error:
             why = f"the prior cannot be drawn ({first_line(error)})"
             warnings.warn(

@@ -24,10 +24,10 @@ def posterior_groups(fit: Approximation, points: Points, seed: int, predictive: 
     points: draws of the latents of the guide. All groups belong to these draws; predictions and likelihoods with more
     than 67 million numbers belong to the first draws of each chain.
     """
-    beyond = wanted_beyond(fit, points.count, seed) if points.others is None else frozenset()
+    beyond = wanted_beyond(fit, points.size, seed) if points.others is None else frozenset()
     with reading(fit.state, seed), torch.no_grad():
-        few = max(1, _few(fit, points.count) // points.chains)
-        first = points if few * points.chains == points.count else _first(points, few)
+        few = max(1, _few(fit, points.size) // points.chains)
+        first = points if few * points.chains == points.size else _first(points, few)
         found = at_points(fit, points, beyond, rows=first is points)
         rows = found if first is points else at_points(fit, first, frozenset())
         latents = points.values | found.values | (points.others or {})
@@ -40,7 +40,7 @@ def posterior_groups(fit: Approximation, points: Points, seed: int, predictive: 
         apart = {group: _chains(values, points.chains) for group, values in groups.items()}
         if predictive:
             kept = {name: value[:, :few].flatten(0, 1) for name, value in apart["posterior"].items()}
-            apart["posterior_predictive"] = _chains(_predicted(fit, kept, first.count, seed), points.chains)
+            apart["posterior_predictive"] = _chains(_predicted(fit, kept, first.size, seed), points.chains)
     return apart
 
 

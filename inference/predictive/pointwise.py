@@ -31,7 +31,7 @@ class Points(NamedTuple):
     """Draws of the latents of a guide."""
 
     values: Values  # {site: (n, *shape of the site)}
-    count: int  # n
+    size: int  # n
     log_q: torch.Tensor | None = None  # log q(z), nats (n,); None for a guide whose draws have no density at hand
     log_evidence: float | None = None  # log p(data), nats, where q is the posterior
     others: Values | None = None  # the other sites at these draws, if they are known
@@ -90,7 +90,7 @@ def at_points(fit: Approximation, points: Points, wanted: Set[str], rows: bool =
         }
         return AtPoints(found, total, each)
 
-    return draw_each(one, {**points.values, RUNS: torch.zeros(points.count)})
+    return draw_each(one, {**points.values, RUNS: torch.zeros(points.size)})
 
 
 def points_of(found: DrawsOfModel, sites: Values, stats: Values) -> Points:

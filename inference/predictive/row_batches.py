@@ -123,7 +123,8 @@ def _run(
     grown: "_Grown | None" = None,
 ) -> dict[str, Site]:
     """The sites of one prediction on some of the rows, those of the guide first."""
-    held, sites = dict(kept), {}
+    held: dict[str, Any] = dict(kept)
+    sites: dict[str, Site] = {}
     try:
         if found.computed:
             with grown or _Grown({}, 0):

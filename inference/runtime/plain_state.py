@@ -54,7 +54,7 @@ def put_parameters(values: Mapping[str, torch.Tensor], known: Mapping[str, str])
     known: the constraint of each parameter, as text. Raises ValueError where names or shapes differ.
     """
     store = pyro.get_param_store()
-    present, constraints_here = store.get_state().values()
+    present, constraints_here = store.get_state()["params"], store.get_state()["constraints"]
     if more := [name for name in present if name not in values]:
         raise ValueError(
             f"parameter {more[0]!r} is here, and not there: {_listed(present)} here, {_listed(values)} there"

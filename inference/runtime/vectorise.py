@@ -72,7 +72,7 @@ def draw_each(program: Callable[[R], T], runs: R) -> T:
 
 
 def ready_to_draw(program: Callable[[R], T], runs: R, elements: int = _ELEMENTS) -> tuple[Callable[[R], T], int, bool]:
-    """(the program as `vmap` takes it if it does, how many draws at once by numbers of a tensor, whether `vmap` does)."""
+    """(the program as `vmap` takes it, if it does; how many draws at once by numbers of a tensor; whether it does)."""
     with torch.no_grad():
         most = at_once(lambda: program(tree_map(operator.itemgetter(0), runs)), elements)
         chunk = min(len(tree_leaves(runs)[0]), most)

@@ -88,7 +88,7 @@ def test_a_wrong_number_of_rows_is_refused(rows, words):
 
 @pytest.mark.parametrize("rows", [40.5, "40", True, -1, 0, torch.tensor([40, 40])])
 def test_what_is_no_number_of_rows_is_refused(rows):
-    with pytest.raises(ValueError, match="^rows: got"):
+    with pytest.raises(ValueError, match=r"^rows: got"):
         credo.SVI(world, belief).step(X[:10], rows=rows)
     assert credo.SVI(world, belief).step(X[:10], rows=np.int64(40)) > 0
 
