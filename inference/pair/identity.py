@@ -9,9 +9,11 @@ each site at one draw of the guide, whose noise is seeded. Another prior, anothe
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 from pyro import poutine
@@ -57,8 +59,8 @@ def pair_identity(pair: Pair, rows: Rows | None) -> Identity:
 
 
 def settings_identity(settings: Mapping[str, Any]) -> Identity:
-    """What the arguments of a call are, in words; of data also a digest."""
-    return {f"{name}=": _argument(value) for name, value in settings.items()}
+    """What the arguments of a call are, in words; of data also a digest. Numbers: 1 is 1.0."""
+    return {f"{name}=": _argument(_plain_number(value)) for name, value in settings.items()}
 
 
 def differences(now: Identity, then: Identity) -> list[str]:
@@ -85,19 +87,36 @@ def _close(one: float, two: float) -> bool:
     return abs(one - two) <= CLOSE * max(1.0, abs(one), abs(two))
 
 
+def _plain_number(value: Any) -> Any:
+    """A number as an int if it is whole, else as a float; anything else as it came."""
+    value = value.item() if isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0 else value
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        return value
+    return int(value) if value == int(value) else float(value)
+
+
 def _argument(value: Any) -> list[Any]:
     if isinstance(value, torch.Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return [f"{dtype} of shape {tuple(value.shape)}", digest([value])]
     if isinstance(value, nn.Module):  # its parameters and buffers are compared where they are put in place
         return [f"a {type(value).__name__}", None]
-    arrays = [torch.as_tensor(leaf) if _is_array(leaf) else leaf for leaf in tree_leaves(value)]
-    tensors = [leaf for leaf in arrays if isinstance(leaf, torch.Tensor)]
+    tensors = [found for leaf in tree_leaves(value) if (found := _values(leaf)) is not None]
     return [_in_words(value), digest(tensors) if tensors else None]
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+def _values(leaf: Any) -> torch.Tensor | None:
+    """The values of an array or a table as a tensor, of text and dates their hashes; None for anything else."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf
+    if isinstance(leaf, pd.DataFrame | pd.Series | pd.Index):
+        return torch.from_numpy(np.array(pd.util.hash_pandas_object(leaf)).view(np.int64))
+    if not isinstance(leaf, np.ndarray):
+        return None
+    if leaf.dtype.kind in "biuf" and leaf.dtype.itemsize <= 8:
+        return torch.as_tensor(leaf)
+    text = leaf.astype(object) if leaf.dtype.kind in "USTV" or leaf.dtype.itemsize > 16 else leaf
+    return torch.from_numpy(pd.util.hash_array(text.ravel()).view(np.int64))
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:
@@ -118,9 +137,10 @@ def _site(site: Any) -> list[Any]:
 
 def _in_words(value: Any) -> str:
     """A setting in words that are the same in another process."""
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
-    if isinstance(value, torch.Tensor | np.ndarray):
+    if isinstance(value, torch.Tensor | np.ndarray | pd.DataFrame | pd.Series):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_in_words(k)}: {_in_words(value[k])}" for k in sorted(value, key=str)) + "}"
@@ -131,4 +151,7 @@ def _in_words(value: Any) -> str:
     if inner is not None and hasattr(value, "keywords"):  # a functools.partial
         return f"{_in_words(inner)} with {_in_words([value.args, value.keywords])}"
     name = getattr(value, "__qualname__", None)
-    return name if isinstance(name, str) and "<lambda>" not in name else f"a {type(value).__name__}"
+    if isinstance(name, str) and "<lambda>" not in name:
+        return name
+    words = "" if callable(value) or isinstance(value, pd.Index) else repr(value)
+    return words if words and " at 0x" not in words else f"a {type(value).__name__}"

@@ -97,6 +97,8 @@ class Checkpoint:
         Raises ValueError for a file that holds another run, or none, and OSError where no file can be written.
         """
         course, options = self.course, {**self.asked.options, "device": course_device(self.course)}
+        if course.settings.schedule is not None:
+            options |= {"lr at steps 0, 1, 10, 100 and 1000": course.settings.schedule.some_rates()}
         self.identity = settings_identity(options) | data_identity(course.pair.data, course.given.names)
         self.warmup = warmup_of(course, self.steps)
         if not Path(self.asked.path).expanduser().exists():

@@ -63,6 +63,13 @@ class Schedule:
         self.largest, self.last = max(self.largest, rate), rate
         return rate
 
+    def some_rates(self) -> list[float]:
+        """Learning rates at steps 0, 1, 10, 100 and 1000, as far as there are any: they tell schedules apart."""
+        rates: list[float] = []
+        with suppress(Exception):  # a schedule may be as short as its run
+            rates += (float(self.function(step)) for step in (0, 1, 10, 100, 1000))
+        return rates
+
     @property
     def doubt(self) -> str:
         """Why a run that came to rest may be on its way still; empty if the rate is large enough to tell."""

@@ -1,8 +1,10 @@
 """What tells a pair on its data from another. Each difference is found, and the same written anew is the same."""
 
 import functools
+from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -86,6 +88,16 @@ SETTINGS = {
     "data": ([(np.ones(3), np.zeros(3)), 5], [(np.ones(3), np.ones(3)), 5]),
     "tensor": (torch.ones(2), torch.zeros(2)),
     "set": ({"b", "a"}, {"b"}),
+    "NumPy integer": (np.int64(1), np.int64(2)),
+    "NumPy float": (np.float32(0.1), np.float32(0.2)),
+    "NumPy bool": (np.bool_(True), np.bool_(False)),
+    "number in a list": ([np.int64(1)], [np.int64(2)]),
+    "table": (pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"a": [1.0, 3.0]})),
+    "column": (pd.Series(["a", "b"]), pd.Series(["a", "c"])),
+    "array of text": (np.array(["a", "b"]), np.array(["a", "c"])),
+    "array of objects": (np.array(["a", None], object), np.array(["b", None], object)),
+    "dates": (np.array(["2020-01-01"], "M8[D]"), np.array(["2020-01-02"], "M8[D]")),
+    "object that shows its value": (Fraction(1, 3), Fraction(2, 3)),
 }
 
 
@@ -95,6 +107,17 @@ def test_settings_are_compared_by_value(kind):
     assert not differences(settings_identity(one), settings_identity(dict(one)))
     (found,) = differences(settings_identity(one), settings_identity(other))
     assert found.startswith("option=")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [(1, 1.0, np.int64(1), np.float32(1), torch.tensor(1), np.array(1.0)), (0.5, np.float64(0.5), np.float32(0.5))],
+    ids=["whole", "half"],
+)
+def test_a_number_is_the_same_in_every_type(same):
+    first, *others = ({"option": number} for number in same)
+    assert not any(differences(settings_identity(first), settings_identity(other)) for other in others)
+    assert differences(settings_identity(first), settings_identity({"option": True}))
 
 
 def test_networks_and_functions_are_not_compared_by_value():

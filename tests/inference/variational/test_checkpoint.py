@@ -4,6 +4,8 @@ import functools
 import itertools
 import signal
 
+import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -162,6 +164,39 @@ def test_another_run_is_refused_and_told_what_differs(case, tmp_path):
     with pytest.raises(ValueError, match=f"run.credo is of another run: {words}.*Call as before"):
         fitted(**{"steps": 5, "checkpoint": path} | options)
     assert path.read_bytes() == before
+
+
+LAMBDAS = {
+    "schedule": ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.2}, "lr at steps 0, 1, 10, 100 and 1000="),
+    "schedule shorter than 1000 steps": (
+        {"lr": lambda t: [0.1, 0.1, 0.1, 0.1, 0.1][t]},
+        {"lr": lambda t: [0.1, 0.2, 0.1, 0.1, 0.1][t]},
+        "lr at steps 0, 1, 10, 100 and 1000=",
+    ),
+    "held-out table": (
+        {"validation": (pd.Series(Y.numpy()),)},
+        {"validation": (pd.Series(Y.numpy() + 1),)},
+        "validation=",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAMBDAS)
+def test_functions_without_a_name_and_tables_are_told_apart(case, tmp_path):
+    path = tmp_path / "run.credo"
+    first, other, words = LAMBDAS[case]
+    fitted(steps=5, checkpoint=path, **first)
+    fitted(steps=5, checkpoint=path, **first)
+    with pytest.raises(ValueError, match=f"run.credo is of another run: {words}"):
+        fitted(steps=5, checkpoint=path, **other)
+
+
+def test_a_seed_of_numpy_is_that_seed_and_no_other(tmp_path):
+    path = tmp_path / "run.credo"
+    fitted(steps=5, checkpoint=path, seed=np.int64(1))
+    assert fitted(steps=5, checkpoint=path, seed=1).losses == fitted(steps=5, seed=np.int64(1)).losses
+    with pytest.raises(ValueError, match="seed= is 2, and was 1"):
+        fitted(steps=5, checkpoint=path, seed=np.int64(2))
 
 
 def test_another_prior_is_refused(tmp_path):
