@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     fit.py          the calls `credo.fit` and `credo.plan`
     seeds.py        fits from several seeds: the best by its ELBO, and whether the others agree
+    valley.py       whether two point estimates are at one mode: how far log p falls between them
     processes.py    calls in forked processes, whose results come back
     method.py       what `guide=None` chooses for a model, and why
     exact_guide.py  a guide that draws from a closed form

@@ -15,16 +15,20 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..importance.guide_draws import point_estimates
 from ..inputs.arguments import shown, whole_number
 from ..pair.autoguide import with_guide
 from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.marginals import means_and_sds
+from ..posterior.verdict import UNKNOWN
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.interrupts import interruptible
 from ..runtime.traced import first_line
 from ..variational.result import Diverged, Fit
+from .check import LEAST, with_verdict
 from .evidence import log_weights_of
 from .processes import Failed, cores, in_processes
+from .valley import valley
 
 MOST = 1000  # seeds
 LONG = 3.0  # seconds of CPU of the first fit, from which the others run in processes of their own
@@ -97,7 +101,7 @@ def best_of(
     if not fits and error is not None:
         raise error
     with interruptible():  # Ctrl-C waits: what is left is short
-        best, agreement = _compared(fits, failed, seeds, prior)
+        best, agreement = _compared(fits, failed, seeds, prior, time.process_time() - begun)
     warned += found[best.seed].warnings + [f"seed {seed} failed: {each.words}" for seed, each in failed.items()]
     return _with_agreement(best, agreement)
 
@@ -146,14 +150,16 @@ def _with_agreement(best: Fit, agreement: Agreement) -> Fit:
 
 
 def _compared(
-    fits: dict[int, Fit], failed: dict[int, Outcome], seeds: tuple[int, ...], prior: bool
+    fits: dict[int, Fit], failed: dict[int, Outcome], seeds: tuple[int, ...], prior: bool, spent: float
 ) -> tuple[Fit, Agreement]:
-    """(the best fit, all of them beside it)."""
-    trained = (
-        fit if prior else dataclasses.replace(fit, model=with_guide(fit.model, "mle")[0]) for fit in fits.values()
-    )
-    weights = elbos(list(trained))
+    """(the best fit, all of them beside it). spent: seconds of CPU on all fits."""
+    trained = {
+        s: fit if prior else dataclasses.replace(fit, model=with_guide(fit.model, "mle")[0]) for s, fit in fits.items()
+    }
+    weights = elbos(list(trained.values()))
     best = list(fits)[int(weights.mean(1).nan_to_num(nan=-math.inf).argmax())]
+    fits[best] = _looked_at(fits[best], spent)
+    points = len(fits) > 1 and point_estimates(fits[best])
     moments = {s: means_and_sds(fit, MOMENTS, 0) for s, fit in fits.items()}
     runs = []
     for s, (row, fit) in zip(fits, zip(weights, fits.values(), strict=True), strict=True):
@@ -170,6 +176,7 @@ def _compared(
                 trust="" if fit.verdict is None else fit.verdict.trust,
                 stopped=fit.stopped,
                 distances=_distances(moments[s], moments[best]),
+                valley=valley(trained[best], trained[s]) if points else math.nan,
             )
         )
     same = [runs[0]._replace(seed=s) for s in seeds if fits[best].method == "exact" and s not in fits]
@@ -178,6 +185,13 @@ def _compared(
     place = {s: i for i, s in enumerate(seeds)}
     latents = sum(mean.numel() for mean, _ in moments[best].values())
     return fits[best], Agreement(tuple(sorted([*runs, *same, *lost], key=lambda r: place[r.seed])), best, latents)
+
+
+def _looked_at(best: Fit, spent: float) -> Fit:
+    """The best fit with a verdict, which the time of its own run alone may not have paid for."""
+    if best.verdict is None or best.verdict.trust != UNKNOWN:
+        return best
+    return with_verdict(dataclasses.replace(best, verdict=None), max(spent, 10 * LEAST))
 
 
 def elbos(fits: list[Fit]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
     below_s = ELBO(best) - ELBO(s)                          nats, from draws of both that share their noise
     distance_s(site) = max |E_s[z] - E_best[z]| / sd_best[z]    over the scalars of a site
+    valley_s = min(f(0), f(1)) - min_h f(h)                 of point estimates: how far log p falls between them, nats
 
 Runs are compared by their ELBO first: labels of a mixture that change places move every mean, and are no other answer.
 """
@@ -31,6 +32,7 @@ class SeedRun(NamedTuple):
     trust: str  # of the verdict
     stopped: str
     distances: dict[str, float]  # {site: the largest distance of its means from those of the best run, in sds}
+    valley: float = math.nan  # of point estimates: how far log p falls between the best run and this one, nats
 
 
 class Agreement(NamedTuple):
@@ -42,16 +44,27 @@ class Agreement(NamedTuple):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each seed; the columns `|site|` have the distances of means from the best run, in its sds."""
+        """A row for each seed; the columns `|site|` have the distances of means from the best run, in its sds.
+
+        Point estimates have the column `valley` instead: how far log p falls between the best run and this one, nats.
+        """
         names = ("ELBO", "error", "below", "below error", "steps", "converged", "trust", "stopped")
         sites = list(dict.fromkeys(site for run in self.runs for site in run.distances))
+        points = any(not math.isnan(run.valley) for run in self.runs)
         rows = [
-            dict(zip(names, run[1:9], strict=True)) | {f"|{site}|": run.distances.get(site, math.nan) for site in sites}
+            dict(zip(names, run[1:9], strict=True))
+            | {f"|{site}|": run.distances.get(site, math.nan) for site in sites}
+            | ({"valley": run.valley} if points else {})
             for run in self.runs
         ]
         table = pd.DataFrame(rows, index=pd.Index([run.seed for run in self.runs], name="seed"))
         table.attrs = {"best": self.best, "agreement": self.words}
         return table
+
+    @property
+    def same(self) -> float:
+        """Nats that two runs may differ by, or lie apart, and have found the same."""
+        return max(SAME, EACH * self.latents)
 
     @property
     def words(self) -> str:
@@ -62,19 +75,19 @@ class Agreement(NamedTuple):
         for run in self.runs:
             if math.isnan(run.below):
                 failed.append(run)
-            elif run.below > max(SAME, EACH * self.latents, SURE * run.below_error):
+            elif run.below > max(self.same, SURE * run.below_error):
                 lower.append(run)
-            elif _far([run]):
+            elif _far([run], self.same):
                 elsewhere.append(run)
         same = len(self.runs) - len(lower) - len(elsewhere) - len(failed)
         parts = [f"{same} of {len(self.runs)} seeds found this"]
         if elsewhere:
             words = "found the same ELBO elsewhere, as where labels change places"
-            parts.append(f"{_seeds(elsewhere)} {words}: {_far(elsewhere)}")
+            parts.append(f"{_seeds(elsewhere)} {words}: {_far(elsewhere, self.same)}")
         if lower:
             least, most = (f"{pick(run.below for run in lower):.2g}" for pick in (min, max))
             nats = least if least == most else f"{least} to {most}"
-            where = f" at another mode: {_far(lower)}" if _far(lower) else ""
+            where = f" at another mode: {_far(lower, self.same)}" if _far(lower, self.same) else ""
             parts.append(f"{_seeds(lower)} ended {nats} nats lower{where}")
         return "; ".join([*parts, *(f"{_seeds([run])} failed: {run.stopped}" for run in failed[:SHOWN])])
 
@@ -84,8 +97,10 @@ def _seeds(runs: list[SeedRun]) -> str:
     return f"seed{'s' if len(runs) > 1 else ''} {named}"
 
 
-def _far(runs: list[SeedRun]) -> str:
-    """The sites whose means are far from those of the best run, the farthest first; empty if there are none."""
+def _far(runs: list[SeedRun], same: float) -> str:
+    """The sites whose means are far from those of the best run, the farthest first, and the valley between points that
+    is deeper than `same` nats; empty if there are none.
+    """
     far: dict[str, float] = {}
     for run in runs:
         for site, distance in run.distances.items():
@@ -93,4 +108,7 @@ def _far(runs: list[SeedRun]) -> str:
                 far[site] = distance
     names = sorted(far, key=lambda site: -far[site])
     words = ", ".join(f"{site} {far[site]:.2g} sds away" for site in names[:SHOWN])
-    return words + (f" and {len(names) - SHOWN} more sites" if len(names) > SHOWN else "")
+    words += f" and {len(names) - SHOWN} more sites" if len(names) > SHOWN else ""
+    deep = [run.valley for run in runs if run.valley > same]
+    fall = f"log p falls by {min(deep):,.1f} nats or more on the way" if deep else ""
+    return ", ".join(part for part in (words, fall) if part)

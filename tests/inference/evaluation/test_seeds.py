@@ -1,5 +1,6 @@
 """Fits from several seeds. Oracles: the fits of each seed alone, ELBOs in closed form, modes placed by hand."""
 
+import dataclasses
 import math
 import signal
 import warnings
@@ -227,3 +228,36 @@ def test_other_seeds_are_refused_by_name(seeds, words):
 def test_the_process_is_left_as_it_was(unchanged):
     with unchanged():
         credo.fit(mixture, "map", X, seeds=2, **ALONE)
+
+
+def squared(x):
+    """t and -t are equally likely."""
+    t = pyro.sample("t", dist.Normal(0.0, 3.0))
+    pyro.sample("x", dist.Normal(t**2, 0.5).expand([len(x)]).to_event(1), obs=x)
+
+
+def test_points_at_two_modes_of_one_height_are_told_apart():
+    alone = dict(ALONE, steps=300)
+    fit = credo.fit(squared, "map", 4 + FLIPS, seeds=6, **alone)
+    signs = [credo.fit(squared, "map", 4 + FLIPS, seed=s, **alone).params["AutoDelta.t"].sign() for s in range(6)]
+    across = [sign != signs[fit.seed] for sign in signs]
+    assert any(across) and list(fit.seeds["valley"] > 50) == across
+    assert f"{6 - sum(across)} of 6 seeds found this" in repr(fit) and "log p falls by" in repr(fit)
+    same = credo.fit(squared, "map", 4 + FLIPS, seeds=[s for s in range(6) if not across[s]], **alone)
+    assert same.agreement.words.endswith(" seeds found this") and (same.seeds["valley"] < 1e-3).all()
+
+
+def test_the_best_gets_its_look_however_short_its_run_was(monkeypatch):
+    """Each run alone is too short to be looked at."""
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 1e-9)
+    alone = credo.fit(model, "mean_field", X[:4], lr=0.021, **ALONE)
+    assert alone.verdict.reasons == ("not looked at",)
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 0.1)
+    short = lambda seed: credo.fit(model, "mean_field", X[:4], seed=seed, lr=0.021, **ALONE)  # noqa: E731
+    fits = {seed: short(seed) for seed in (0, 1)}
+    unseen = {s: dataclasses.replace(f, verdict=alone.verdict) for s, f in fits.items()}
+    best = best_of(lambda seed: unseen[seed], (0, 1), [])
+    assert best.verdict.trust != "unknown" and best.seeds["trust"][best.seed] == best.verdict.trust
+    assert best.seeds["trust"][1 - best.seed] == "unknown"
+    decided = {s: dataclasses.replace(f, verdict=alone.verdict._replace(trust="no")) for s, f in fits.items()}
+    assert best_of(lambda seed: decided[seed], (0, 1), []).verdict.trust == "no"  # has been looked at

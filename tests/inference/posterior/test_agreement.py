@@ -49,3 +49,14 @@ def test_the_table_has_a_row_for_each_seed_in_their_order() -> None:
     table = Agreement((other(7, 1.0), BEST), 0).table
     assert list(table.index) == [7, 0] and table.index.name == "seed" and table.attrs["best"] == 0
     assert list(table["below"]) == [1.0, 0.0] and list(table["|mu|"]) == [0.1, 0.0]
+
+
+def test_points_are_elsewhere_where_a_valley_lies_between() -> None:
+    point = BEST._replace(distances={"t": math.nan}, valley=0.0)
+    across, lower = (point._replace(seed=1, below=below, valley=5.3) for below in (0.0, 2.0))
+    said = Agreement((point, point._replace(seed=2, valley=0.05), across), 0)
+    assert said.words.startswith("2 of 3 seeds found this; seed 1 found the same ELBO elsewhere")
+    assert "log p falls by 5.3 nats" in said.words and list(said.table["valley"]) == [0.0, 0.05, 5.3]
+    assert "2 nats lower at another mode: log p falls" in Agreement((point, lower), 0).words
+    assert Agreement((point, point._replace(seed=2)), 0).words == "2 of 2 seeds found this"
+    assert "valley" not in Agreement((BEST, other(1, 0.0)), 0).table  # of distributions
