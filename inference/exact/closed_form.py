@@ -33,6 +33,7 @@ from ..runtime.generators import noise
 from ..runtime.sites import quoted
 from ..runtime.state import State, entered, new_state, reading, refuse_unknown, snapshot
 from ..storage.absent import refuse_without_data
+from ..tables.intervals import intervals
 from .block_posterior import Draws
 from .coordinates import Values
 from .inspection import Inspection, improper_priors, inspect_model
@@ -106,20 +107,22 @@ class Exact:
     ) -> Draws:
         """n draws of the observed sites: {site: shape (n, *shape of the site)}, one row for each row of the new data.
 
-        n: in the first place or by name, as for `credo.predict`; 1,000 if it is left out.
-        new: the model's arguments; those left out at the end (the values to predict) become None. Without arguments,
-        the observations of the posterior's own data are drawn again. Latents of other rows are drawn from the model
-        given the others, and returned; batch, reduce: see `credo.predict`. Networks are in evaluation mode.
-        Deterministic sites are returned as well.
+        n, batch, reduce: as for `credo.predict`. new: the model's arguments; those left out at the end (the values to
+        predict) become None. Without arguments, the observations of the posterior's own data are drawn again. Latents
+        of other rows are drawn from the model given the others, and returned, as are deterministic sites.
         Raises ValueError for data that `credo.exact` refuses, and for a subsampled plate.
         """
-        (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
+        (n, new), options = draws_and_data("predict", new, n, fitted=self.data), memory(batch, reduce)
         new = by_name(self.model, new, named, ("n", "seed", "batch", "reduce"))
-        refuse_unknown(self.state, new)
         refuse_without_data(self.data, "predict" if new else "rows")
-        values = to_predict(self._tensors(new) if new else self.data, self.data)
+        values = to_predict(self._tensors(new, predicted=True) if new else self.data, self.data)
         with reading(self.state, seed), in_double(self.narrow), torch.no_grad():
             return predict(self.model, self.data, values, self._drawn, n, seed, options)
+
+    def intervals(self, *new: Any, prob: float = 0.9, n: int | None = None, **options: Any) -> pd.DataFrame:
+        """Mean, sd, low and high of the predictive draws of each new row, as `Fit.intervals` returns them."""
+        with in_double(self.narrow):
+            return intervals(self, *new, prob=prob, n=n, **options)  # type: ignore[arg-type]
 
     def to_arviz(self, n: int = 1000, *, seed: int = 0, **options: Any) -> Any:
         """An arviz.InferenceData with one chain of n draws; the likelihood of a row is conditional on all latents.
@@ -146,7 +149,6 @@ class Exact:
         are the same, so a model with one latent for each row cannot be updated with other rows.
         Raises NoClosedForm as `exact` does; ValueError for a latent that has another shape with this data.
         """
-        refuse_unknown(self.state, more)
         values = self._tensors(more)
         with entered(snapshot(self.state), seed=0), in_double(self.narrow):
             inspection = inspect_model(self.model, values)
@@ -169,17 +171,15 @@ class Exact:
             found = _exact(f, inspection, self.columns, self.state, self.narrow, self.improper)
             return dataclasses.replace(found, codes=self.codes, updated=True)
 
-    def _tensors(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
-        gaps = gaps_of(self.model, self.data)
-        return arguments(self.model, data, torch.float64, CPU, self.columns, self.codes, gaps=gaps).values
+    def _tensors(self, data: tuple[Any, ...], predicted: bool = False) -> tuple[Any, ...]:
+        refuse_unknown(self.state, data)
+        asked: dict[str, Any] = {"gaps": gaps_of(self.model, self.data), "fitted": self.data, "predicted": predicted}
+        return arguments(self.model, data, torch.float64, CPU, self.columns, self.codes, **asked).values
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{name}: {kind(fn)}" for name, fn in self.marginals.items()) or "no latents"
-        constant = (
-            f", up to an arbitrary constant: the prior of {quoted(self.improper)} does not integrate to 1"
-            if self.improper
-            else ""
-        )
+        constant = f", up to an arbitrary constant: the prior of {quoted(self.improper)} does not integrate to 1"
+        constant = constant if self.improper else ""
         checked = f"; {self.checked}" if self.checked else ""
         return f"Exact: log evidence {self.log_evidence:,.4f} nats{constant}; {sites}{checked}"
 

@@ -17,9 +17,11 @@ from .axes import labels_of_rows
 from .call import argument_names, by_name, parameters, refuse_other_keys, refuse_wrong_number, required, settings_of
 from .columns import LARGEST, as_numbers
 from .datasets import of_its_own, unpacked
+from .group_tables import group_tables, in_order_of_codes
 from .labels import Labels, coded, lists_as_arrays
+from .missing import not_finite, to_be_predicted
 from .rounding import digits_lost
-from .tables import as_table, by_column, in_order, in_order_of_codes, paired_by_index
+from .tables import as_table, by_column, in_order, paired_by_index
 
 MOST = 2**62  # of steps, draws, rows
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch's functions do not take them
@@ -47,6 +49,8 @@ def arguments(
     *,
     gaps: Collection[str] | None = (),
     whole: bool = False,
+    fitted: tuple[Any, ...] = (),
+    predicted: bool = False,
 ) -> Arguments:
     """Converts the user's data into the arguments of the model: the one conversion from data to tensors.
 
@@ -57,6 +61,8 @@ def arguments(
     codes: those of the fit, which the labels of new data get; None: the labels that the data holds get codes.
     gaps: the arguments that may hold NaN or infinity; None: all of them, for the caller to check.
     whole: this begins a run: the model gets all that it wants, and tensors that the user does not share.
+    fitted: the data of the fit, if these are new: their shapes tell which arguments describe groups.
+    predicted: observations that are all missing (NaN) are None, for they are to be predicted.
     Raises ValueError naming the argument: empty, not finite, not numeric, missing, or a column that is missing.
     """
     data = _apart(model, data, whole)
@@ -64,11 +70,12 @@ def arguments(
         refuse_other_keys(model, data)
     refuse_wrong_number(model, data, all_of_them=whole)
     names = argument_names(model, len(data))
-    data = paired_by_index(names, in_order(names, data, columns))
     settings, found, values = settings_of(model), {}, []
-    labelled = coded(names, lists_as_arrays(names, data, settings, codes), codes)
+    labelled = coded(names, lists_as_arrays(names, in_order(names, data, columns), settings, codes), codes)
+    groups = group_tables(names, labelled.values, labelled.codes, fitted)
+    paired = paired_by_index(names, labelled.values, apart=groups)
     notices = [*labelled.notices]
-    for name, value in zip(names, in_order_of_codes(names, labelled.values, labelled.codes), strict=True):
+    for name, value in zip(names, in_order_of_codes(names, paired, labelled.codes, groups), strict=True):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
             if (
@@ -77,16 +84,20 @@ def arguments(
                 and (warning := digits_lost(name, given))
             ):
                 notices.append(warning)
-            if message := _not_finite(name, given):
+            if message := not_finite(name, given):
                 found[name] = message
             given = _placed(given, dtype, device, copy=whole and isinstance(value, torch.Tensor))
         else:
             given = of_its_own(given, tensors=whole)
         values.append(given)
+    if predicted:
+        for i in to_be_predicted(model, tuple(values)):
+            values[i], _ = None, found.pop(names[i], None)
     refused = [message for name, message in found.items() if gaps is not None and name not in gaps]
     if refused:
         raise ValueError(refused[0])
-    row_labels = tuple(labels_of_rows(value) for value in data)
+    rows = zip(names, paired, strict=True)
+    row_labels = tuple(None if name in groups else labels_of_rows(value) for name, value in rows)
     return Arguments(tuple(values), names, _columns(data), found, labelled.codes, tuple(notices), row_labels)
 
 
@@ -183,7 +194,7 @@ def to_predict(values: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...
 def gaps_of(model: Callable[..., Any], values: tuple[Any, ...]) -> frozenset[str]:
     """The names of the model's arguments that hold NaN or infinity, as these tensors do."""
     pairs = zip(argument_names(model, len(values)), values, strict=True)
-    return frozenset(name for name, v in pairs if isinstance(v, torch.Tensor) and _not_finite(name, v))
+    return frozenset(name for name, v in pairs if isinstance(v, torch.Tensor) and not_finite(name, v))
 
 
 def _apart(model: Callable[..., Any], data: tuple[Any, ...], whole: bool = True) -> tuple[Any, ...]:
@@ -224,21 +235,3 @@ def _placed(value: torch.Tensor, dtype: torch.dtype, device: torch.device, copy:
     elif not value.is_floating_point():
         dtype = value.dtype
     return value.to(device, dtype, copy=copy)
-
-
-def _not_finite(name: str, value: torch.Tensor) -> str | None:
-    """The message that refuses values that are NaN or infinite; None where all are finite."""
-    if not (value.is_floating_point() or value.is_complex()):
-        return None
-    if value.layout is torch.sparse_coo:
-        value = value.coalesce().values()
-    elif value.layout is not torch.strided:
-        value = value.values()
-    bad = ~torch.isfinite(value)
-    if not bad.any():
-        return None
-    where = tuple(bad.nonzero()[0].tolist())
-    return (
-        f"{name}: {int(bad.sum())} of {value.numel()} values are not finite, the first is {value[where].item()} at "
-        f"index {where}; drop or fill those rows first"
-    )

@@ -61,7 +61,10 @@ def by_name(
     values = list(data)
     for p in positional[len(data) : last + 1]:
         if p.name not in named and p.default is p.empty:
-            raise TypeError(f"{p.name}: this argument of the model is missing; pass it before {', '.join(named)}")
+            place = f"before {', '.join(named)}"
+            how = f"{p.name}= is also an option of this call, so pass it by position, {place}"
+            how = how if p.name in options else f"pass it {place}"
+            raise TypeError(f"{p.name}: this argument of the model is missing; {how}")
         values.append(named.get(p.name, p.default))
     return tuple(values)
 

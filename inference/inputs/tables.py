@@ -5,7 +5,7 @@ Rows are paired by their position, so tables whose index says otherwise are put 
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import pandas as pd
 
 from .arrow import from_arrow
 from .call import parameters
-from .labels import Labels
 
 NEAR = 0.8  # the similarity of two names from which one is taken for a slip of the other
 
@@ -140,16 +139,16 @@ def in_order(names: list[str], data: tuple[Any, ...], columns: tuple[list[str] |
     return tuple(v[wanted] if isinstance(v, pd.DataFrame) and wanted is not None else v for v, wanted in ordered)
 
 
-def paired_by_index(names: list[str], data: tuple[Any, ...]) -> tuple[Any, ...]:
+def paired_by_index(names: list[str], data: tuple[Any, ...], apart: Collection[str] = ()) -> tuple[Any, ...]:
     """The data with the rows of its Series and DataFrames in the order of the first one's index.
 
-    Those of equal length are taken to have the same rows. Raises ValueError, which names both, where their indexes
-    do not say which rows belong together.
+    Those of equal length are taken to have the same rows, except those with a name in `apart`. Raises ValueError, which
+    names both, where their indexes do not say which rows belong together.
     """
     first: dict[int, tuple[str, pd.Index]] = {}
     paired = list(data)
     for i, (name, value) in enumerate(zip(names, data, strict=True)):
-        if not isinstance(value, (pd.DataFrame, pd.Series)):
+        if name in apart or not isinstance(value, (pd.DataFrame, pd.Series)):
             continue
         other, index = first.setdefault(len(value), (name, value.index))
         if value.index.equals(index):
@@ -166,34 +165,6 @@ def paired_by_index(names: list[str], data: tuple[Any, ...]) -> tuple[Any, ...]:
             )
         paired[i] = value.loc[index]
     return tuple(paired)
-
-
-def in_order_of_codes(names: list[str], data: tuple[Any, ...], codes: Labels) -> tuple[Any, ...]:
-    """The data with the rows of tables that describe groups in the order of the codes of these groups.
-
-    Such a table has an index of the labels that the codes stand for, and another number of rows than the observations:
-    `uranium[county]` is read by the codes. Labels that no row of the data has are left out.
-    Raises ValueError, which names them, for labels of the data that are missing in the index.
-    """
-    ordered = list(data)
-    for key, labels in codes.items():
-        if key not in names or len(labels) < 2:
-            continue
-        rows = np.shape(data[names.index(key)])[:1]
-        for i, (name, value) in enumerate(zip(names, data, strict=True)):
-            if not isinstance(value, (pd.DataFrame, pd.Series)) or np.shape(value)[:1] == rows:
-                continue
-            index = value.index
-            missing = [label for label in labels if label not in index]
-            if len(missing) == len(labels) or isinstance(index, (pd.RangeIndex, pd.MultiIndex)) or not index.is_unique:
-                continue
-            if missing:
-                raise ValueError(
-                    f"{name}: its index holds labels of {key}, but not {missing[0]!r}; add a row for each of the "
-                    f"{len(labels)} labels, or pass it with .to_numpy() if it does not describe them"
-                )
-            ordered[i] = value.loc[labels]
-    return tuple(ordered)
 
 
 def _labels(index: pd.Index) -> str:

@@ -18,6 +18,7 @@ from ..predictive.arviz import to_arviz
 from ..predictive.pointwise import points_of
 from ..predictive.predict import predict
 from ..runtime.defaults import default_dtype
+from ..tables.intervals import intervals
 from .diagnostics import Mixing, mixing
 from .saved import save
 
@@ -141,6 +142,12 @@ class Reference:
         found = self.approximation
         with default_dtype(found.dtype):
             return predict(found, *new, n=n, **options)
+
+    def intervals(self, *new: Any, prob: float = 0.9, n: int | None = None, **options: Any) -> pd.DataFrame:
+        """Mean, sd, low and high of the predictive draws of each new row, as `Fit.intervals` returns them."""
+        found = self.approximation
+        with default_dtype(found.dtype):
+            return intervals(found, *new, prob=prob, n=n, **options)
 
     def to_arviz(self, **options: Any) -> Any:
         """An arviz.InferenceData with the chains kept apart and the diagnostics of each draw.

@@ -90,10 +90,10 @@ def predict(
         other: Any = fit
         found: Values = other.predict(*new, n=n, **asked, **named)
         return found
-    (n, new), options = draws_and_data("predict", new, n), memory(batch, reduce)
+    (n, new), options = draws_and_data("predict", new, n, fitted=fit.data), memory(batch, reduce)
     fit = fit.reweighted if corrected else fit
     refuse_without_data(fit.data, "predict" if new or named or rows is not None else "rows")
-    given = new_arguments(fit, by_name(fit.model, new, named, OPTIONS))
+    given = new_arguments(fit, by_name(fit.model, new, named, OPTIONS), predicted=True)
     values, pair = to_predict(given, fit.data), pair_of(fit)
     names = argument_names(fit.model, len(values))
     trained = observed(model_trace(fit))
@@ -118,10 +118,11 @@ def predict(
     return drawn
 
 
-def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
+def new_arguments(fit: Approximation, new: tuple[Any, ...], predicted: bool = False) -> tuple[Any, ...]:
     """New data as tensors on the device of the fit, in its precision, tables in its order of columns.
 
-    If nothing is given, the data of the fit. Raises ValueError for a network that the run has not trained.
+    If nothing is given, the data of the fit. predicted: observations that are all missing are None.
+    Raises ValueError for a network that the run has not trained.
     """
     refuse_unknown(fit.state, new)
     tensor = next(
@@ -132,7 +133,8 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...]) -> tuple[Any, ...]:
     if not new:
         return fit.data
     gaps = gaps_of(fit.model, fit.data)
-    given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, gaps=gaps)
+    asked: dict[str, Any] = {"gaps": gaps, "fitted": fit.data, "predicted": predicted}
+    given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, **asked)
     for name, value, old in zip(given.names, given.values, fit.data, strict=False):
         if value is None or not isinstance(old, torch.Tensor):
             continue

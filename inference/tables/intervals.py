@@ -10,18 +10,23 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pyro import poutine
 
 from ..distributions.summaries import quantiles
 from ..distributions.unwrap import kind
 from ..inputs.arguments import shown
-from ..inputs.call import argument_names, by_name
+from ..inputs.call import argument_names, by_name, settings_of
 from ..inputs.draws import draws_and_data
+from ..inputs.group_tables import group_tables
+from ..inputs.labels import coded, lists_as_arrays
 from ..inputs.tables import as_table
 from ..posterior.approximation import Approximation
 from ..posterior.coords import labels_of
 from ..posterior.marginals import model_trace
 from ..predictive.predict import OPTIONS, predict
+from ..runtime.held import HeldSites
 from ..runtime.sites import Site, is_factor, observed
+from ..runtime.state import reading
 
 CLASSES = ("Bernoulli", "Categorical", "OneHotCategorical", "OneHotCategoricalStraightThrough", "OrderedLogistic")
 COLUMNS = ("mean", "sd", "low", "high")
@@ -57,9 +62,9 @@ def intervals(
     ['mean', 'sd', 'low', 'high']
     """
     prob = probability("prob", prob)
-    n, new = draws_and_data("intervals", new, n)
+    n, new = draws_and_data("intervals", new, n, least=2, fitted=fit.data)
     new = by_name(fit.model, new, named, ("prob", *OPTIONS))
-    sites = {name: site for name, site in observed(model_trace(fit)).items() if not is_factor(site)}
+    sites = {name: site for name, site in observed(_trace(fit)).items() if not is_factor(site)}
     if not sites:
         raise ValueError("intervals: the model observes nothing, so there is nothing to predict")
     most = max((_classes(site) for site in sites.values()), default=0)
@@ -69,16 +74,26 @@ def intervals(
         y = (draws.real if draws.is_complex() else draws).double()
         low, high = quantiles(y, ((1 - prob) / 2, (1 + prob) / 2))
         shares = [(y == k).double().mean(0) for k in range(most)]
-        return torch.stack([y.mean(0), y.std(0, correction=int(n > 1)), low, high, *shares], -1)
+        return torch.stack([y.mean(0), y.std(0), low, high, *shares], -1)
 
     found = predict(fit, *new, n=n, seed=seed, corrected=corrected, batch=batch, reduce=reduced)
-    rows, labels = _index(fit, new), labels_of(fit)
+    indices, labels = _indices(fit, new), labels_of(fit)
     tables = {
-        name: _table(fit, name, site, found[name].cpu(), rows, labels.get(name))
+        name: _table(fit, name, site, found[name].cpu(), _of_rows(fit, indices, site), labels.get(name))
         for name, site in sites.items()
         if name in found
     }
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["site"])
+
+
+def _trace(fit: Approximation) -> poutine.Trace:
+    """The model on the data of the fit, at one draw: of the guide, or of a posterior that has none."""
+    if hasattr(fit, "guide"):
+        return model_trace(fit)
+    drawn: dict[str, torch.Tensor] = fit.sample(1)
+    with reading(fit.state, 0), torch.no_grad():
+        held = HeldSites({name: value[0] for name, value in drawn.items()})
+        return poutine.trace(held(fit.model)).get_trace(*fit.data)
 
 
 def probability(name: str, value: Any) -> float:
@@ -101,13 +116,33 @@ def _classes(site: Site) -> int:
     return 2 if name == "Bernoulli" else int(site["fn"].enumerate_support(expand=False).shape[0])
 
 
-def _index(fit: Approximation, new: tuple[Any, ...]) -> list[pd.Index]:
-    """The indices of the new data; those with labels of their own come first."""
-    given = [as_table(value) for value in new]
-    own = [value.index for value in given if isinstance(value, (pd.DataFrame, pd.Series))]
+def _indices(fit: Approximation, new: tuple[Any, ...]) -> list[tuple[int | None, pd.Index]]:
+    """(argument, its index) of the new data, None for a table of all arguments; without new data, of the fit's.
+
+    Tables that describe groups have none. Indices with labels of their own come first.
+    """
     if not new:
-        own = [pd.Index(labels) for labels in fit.row_labels if labels is not None]
-    return sorted(own, key=lambda rows: isinstance(rows, pd.RangeIndex))
+        return [(i, pd.Index(labels)) for i, labels in enumerate(fit.row_labels) if labels is not None]
+    given = tuple(as_table(value) for value in new)
+    if len(given) == 1:
+        return [(None, value.index) for value in given if isinstance(value, (pd.DataFrame, pd.Series))]
+    names = argument_names(fit.model, len(given))
+    coded_data = coded(names, lists_as_arrays(names, given, settings_of(fit.model), fit.codes), fit.codes).values
+    groups = group_tables(names, coded_data, fit.codes, fit.data)
+    own = [
+        (i, value.index)
+        for i, (name, value) in enumerate(zip(names, given, strict=True))
+        if isinstance(value, (pd.DataFrame, pd.Series)) and name not in groups
+    ]
+    return sorted(own, key=lambda pair: isinstance(pair[1], pd.RangeIndex))
+
+
+def _of_rows(fit: Approximation, indices: Sequence[tuple[int | None, pd.Index]], site: Site) -> list[pd.Index]:
+    """The indices of the arguments that had as many rows in the fit as the observations of this site."""
+    rows = tuple(site["value"].shape[:1])
+    lengths = [tuple(getattr(value, "shape", ()))[:1] for value in fit.data]
+    some = any(length == rows for length in lengths)
+    return [index for i, index in indices if i is None or not some or lengths[i] == rows]
 
 
 def _table(

@@ -117,3 +117,34 @@ def test_predict_and_log_likelihood_of_the_namespace_too(results):
 def test_the_number_of_draws_behind_the_data_is_pointed_out(results):
     with pytest.raises(ValueError, match=r"y: got 100, wanted a tensor .*; the number of draws comes first, or as n="):
         results["fit"].predict(X, 100)
+
+
+@pytest.mark.parametrize("kind", ["fit", "exact", "reference"])
+def test_two_numbers_of_draws_are_refused_and_a_tensor_in_their_place(results, kind):
+    with pytest.raises(ValueError, match="n: got two numbers of draws, 5 in the first place and n=6; leave one of"):
+        results[kind].predict(5, X, n=6)
+    for wrong in (torch.tensor(5), np.array(5)):
+        with pytest.raises(ValueError, match=r"n: got a \w+ of shape \(\), .*pass int\(n\), as in predict\(5\)"):
+            results[kind].predict(wrong, X)
+    assert len(results[kind].predict(5, X)["y"]) == 5
+
+
+def test_a_number_is_data_of_a_model_that_takes_one():
+    def binomial(total, k=None):
+        p = pyro.sample("p", dist.Beta(1.0, 1.0))
+        pyro.sample("k", dist.Binomial(total, p), obs=k)
+
+    fit = credo.fit(binomial, None, 20, torch.tensor(7.0), progress=False)
+    assert fit.predict(3, n=50)["k"].shape == (50,) and fit.predict(3, n=50)["k"].max() <= 3
+    assert fit.predict(torch.tensor(3), n=50)["k"].max() <= 3
+
+
+def test_a_model_with_an_argument_n_is_told_how_to_pass_it():
+    def binomial(n, k=None):
+        p = pyro.sample("p", dist.Beta(1.0, 1.0))
+        pyro.sample("k", dist.Binomial(n, p), obs=k)
+
+    fit = credo.fit(binomial, None, 20, torch.tensor(7.0), progress=False)
+    with pytest.raises(TypeError, match=r"n: .* also an option of this call.*pass it by position, before k"):
+        fit.predict(k=None, n=5)
+    assert fit.predict(5, n=50)["k"].max() <= 5

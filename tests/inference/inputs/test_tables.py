@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from credo.inference.inputs.tables import as_table, by_column, in_order, in_order_of_codes, paired_by_index
+from credo.inference.inputs.tables import as_table, by_column, in_order, paired_by_index
 
 
 def model(inputs, weight=None, y=None, *, scale=1.0):
@@ -157,44 +157,6 @@ def test_the_table_of_a_prediction_may_lack_what_is_predicted():
         by_column(both, table("x"))
     with pytest.raises(ValueError, match="no column 'x'"):  # y is there, so what comes before it must be
         by_column(both, table("y"), whole=False)
-
-
-GROUPS = pd.Series([1.0, 2.0, 3.0], index=["c", "a", "b"])
-CODES = np.array([0, 1, 2, 2, 0])
-
-
-@pytest.mark.parametrize("table", [GROUPS, GROUPS.to_frame("u")], ids=["column", "table"])
-def test_what_describes_groups_is_put_in_the_order_of_their_codes(table):
-    _, found = in_order_of_codes(["g", "u"], (CODES, table), {"g": ["a", "b", "c"]})
-    assert np.ravel(found).tolist() == [2.0, 3.0, 1.0]
-    more = pd.concat([table, table.set_axis(["x", "y", "z"])])
-    _, found = in_order_of_codes(["g", "u"], (CODES, more), {"g": ["a", "b", "c"]})
-    assert np.ravel(found).tolist() == [2.0, 3.0, 1.0]
-
-
-def test_labels_that_a_table_of_groups_lacks_are_named():
-    with pytest.raises(ValueError, match="u: its index holds labels of g, but not 'b'; add a row for each of the 3"):
-        in_order_of_codes(["g", "u"], (CODES, GROUPS.drop("b")), {"g": ["a", "b", "c"]})
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        GROUPS.reset_index(drop=True),
-        GROUPS.set_axis(["x", "y", "z"]),
-        GROUPS.to_numpy(),
-        GROUPS.set_axis(["c", "a", "a"]),
-    ],
-    ids=["no index", "other labels", "an array", "labels twice"],
-)
-def test_what_has_no_labels_of_the_groups_stays_as_it_is(other):
-    assert in_order_of_codes(["g", "u"], (CODES, other), {"g": ["a", "b", "c"]})[1] is other
-
-
-def test_rows_with_the_labels_as_their_index_stay_with_their_observations():
-    rows = pd.Series([1.0, 2.0, 3.0], index=["c", "a", "b"])
-    codes = np.array([2, 0, 1])
-    assert in_order_of_codes(["g", "y"], (codes, rows), {"g": ["a", "b", "c"]})[1] is rows
 
 
 def test_arrays_of_xarray_are_arrays_and_variables_of_one_dimension_columns():

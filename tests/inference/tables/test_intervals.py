@@ -175,3 +175,53 @@ def test_a_regression_on_named_columns():
     table = fit.intervals(x[["bp", "bmi"]].tail(2), prob=0.5)
     assert list(table.index) == ["p28", "p29"] and table.index.name == "patient"
     assert list(fit.summary(100).index) == ["a", "b[bmi]", "b[bp]"]
+
+
+def test_exact_and_reference_have_the_same_intervals():
+    exact, new = credo.exact(slope, LINE), pd.DataFrame({"x": [0.0, -4.0]}, index=["near", "far"])
+    fit = credo.fit(slope, None, LINE).intervals(new, n=20_000)
+    reference = credo.reference(slope, LINE, draws=600, warmup=200, chains=2, progress=False)
+    for other in (exact.intervals(new, n=20_000), reference.intervals(new, n=20_000)):
+        assert list(other.index) == ["near", "far"] and list(other.columns) == list(fit.columns)
+        assert ((other - fit).abs().max(axis=1) / fit["sd"]).max() < 0.1
+    assert list(exact.intervals(n=2).index) == list(reference.intervals(n=2).index) == ["a", "b", "c"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pob'"):
+        exact.intervals(new, pob=0.5)
+
+
+def test_one_draw_has_no_interval():
+    fit = credo.fit(slope, None, LINE)
+    with pytest.raises(ValueError, match="n: got 1, wanted at least 2 draws"):
+        fit.intervals(1, LINE)
+    assert fit.intervals(2, LINE)["sd"].gt(0).all()
+
+
+def test_the_labels_are_those_of_the_rows_and_not_of_another_table():
+    """Four knots with labels of their own, and four new rows without."""
+
+    def splines(x, knots, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0).expand([len(knots)]).to_event(1))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal((x[:, None] - knots).relu() @ w, 1.0), obs=y)
+
+    knots = pd.Series([0.0, 1.0, 2.0, 3.0], index=list("abcd"))
+    fit = credo.fit(splines, None, torch.linspace(0, 4, 9), knots, torch.linspace(0, 4, 9), progress=False)
+    assert list(fit.intervals([0.5, 1.5, 2.5, 3.5], knots).index) == [0, 1, 2, 3]
+    rows = pd.Series([0.5, 1.5, 2.5, 3.5], index=list("pqrs"))
+    assert list(fit.intervals(rows, knots.to_numpy()).index) == list("pqrs")
+
+
+def test_observations_that_are_all_missing_are_predicted():
+    def offset(x, y=None):
+        return slope(x, y)
+
+    fit = credo.fit(slope, None, LINE)
+    for other in (fit, credo.exact(slope, LINE), credo.fit(offset, None, LINE)):
+        missing = other.intervals(LINE.assign(y=math.nan))
+        pd.testing.assert_frame_equal(missing, other.intervals(LINE))
+    pd.testing.assert_frame_equal(fit.intervals(LINE["x"], LINE["y"] * math.nan), fit.intervals(LINE))
+    for wrong in (LINE.assign(x=math.nan), LINE.assign(y=[1.0, math.nan, 2.0])):
+        with pytest.raises(ValueError, match="values are not finite"):
+            fit.intervals(wrong)
+    with pytest.raises(ValueError, match="y: 3 of 3 values are not finite"):
+        credo.log_likelihood(fit, LINE.assign(y=math.nan))
