@@ -38,9 +38,22 @@ MAY_BE = {"map": ("map", "mle"), "full_rank": ("full_rank", "laplace"), NORMAL: 
 def fit_of(saved: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], model: Program, guide: Any, data: Any) -> Fit:
     """The fit. saved, tensors: what the file holds. data: those that the user gives."""
     found = {key: restored(json, tensors, STORED) for key, json in saved.items() if key not in ("exact", "kind")}
+    with default_dtype(found["data"].get("default", torch.get_default_dtype())):
+        return _fit_of(found, saved["exact"], tensors, model, guide, data)
+
+
+def _fit_of(
+    found: Mapping[str, Any],
+    closed: Mapping[str, Any] | None,
+    tensors: Mapping[str, torch.Tensor],
+    model: Program,
+    guide: Any,
+    data: Any,
+) -> Fit:
+    """`fit_of` in the default dtype of the fit. found: the parts of the file. closed: what it says of `Fit.exact`."""
     about, fields, device = found["data"], found["fields"], device_here(found["device"])
     values = data_of(about, model, data, fields["columns"], fields["codes"], device)
-    exact = None if saved["exact"] is None else exact_of(saved["exact"], tensors, model, data)
+    exact = None if closed is None else exact_of(closed, tensors, model, data)
     trained: Program
     program: Program
     if found["guide"]["kind"] == EXACT:
@@ -54,7 +67,15 @@ def fit_of(saved: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], model:
         _run(trained, program, values)
         if found["guide"]["kind"] == LAPLACE:
             program = _completed(program, values)
-        now = placed(found["parts"], (model, program, values), device)
+        try:
+            now = placed(found["parts"], (model, program, values), device)
+        except ValueError as error:
+            if not isinstance(values, Absent):
+                raise
+            raise ValueError(
+                f"{error}. The data are not in the file, and stand-ins of their shapes took their place; if these "
+                f"programs are right, pass the data: credo.load_fit(path, model, guide, *data)"
+            ) from error
     plan = found["plan"]
     recipe = recipe_of(plan["entries"], plan["facts"], plan["antithetic"])
     known = {name: value for name, value in fields.items() if name in Fit.__dataclass_fields__}

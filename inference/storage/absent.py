@@ -5,6 +5,7 @@ plates and shapes are those of the fit. When a fit is saved, its answers are com
 depends on the values of the data is refused afterwards.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -40,6 +41,8 @@ class Absent(tuple[Any, ...]):
 def stand_in(name: str, wanted: Any, device: torch.device, other: float = 0.0) -> Any:
     """An argument of this outline: other values in the tensors, the same settings. other: changes the values.
 
+    Whole numbers lie between the smallest and the largest of the data, which are among them, as codes of groups do.
+
     Raises ValueError for a network or an object, which has to be passed.
     """
     if isinstance(wanted, ObjectOf):
@@ -54,12 +57,28 @@ def stand_in(name: str, wanted: Any, device: torch.device, other: float = 0.0) -
         if dtype.is_floating_point and made.numel():
             numbers = torch.arange(made.numel(), dtype=torch.float64) * RATIO + 0.5 + other
             made = numbers.remainder(1.0).reshape(wanted.shape).to(dtype)
+        elif wanted.levels:
+            made = _whole_numbers(wanted, reverse=other != 0.0).to(dtype)
         return made.numpy() if wanted.array else made.to(device)
     if type(wanted) in (list, tuple):
         return type(wanted)(stand_in(f"{name}[{i}]", part, device, other) for i, part in enumerate(wanted))
     if type(wanted) is dict:
         return {key: stand_in(f"{name}[{key!r}]", part, device, other) for key, part in wanted.items()}
     return wanted
+
+
+def _whole_numbers(wanted: TensorOf, reverse: bool) -> torch.Tensor:
+    """All numbers from the smallest to the largest in turn, so that there are as many groups as in the data."""
+    columns = []
+    rows = math.prod(wanted.shape) // len(wanted.levels)
+    for low, high in wanted.levels:
+        if wanted.dtype == "bool":
+            column = torch.arange(rows) >= low
+        else:
+            column = low + torch.arange(rows) % min(high - low + 1, rows)
+            column[-1] = high
+        columns.append(column.flip(0) if reverse else column)
+    return torch.stack(columns, -1).reshape(wanted.shape)
 
 
 def about_data(

@@ -11,12 +11,17 @@ from .values import described, flat_bytes
 
 
 class TensorOf(NamedTuple):
-    """A tensor, or an array of NumPy's. sha256: of its bytes."""
+    """A tensor, or an array of NumPy's. sha256: of its bytes.
+
+    levels: of whole numbers the smallest and the largest, in each column of a matrix, since models take numbers of
+    groups from them; of booleans how many are False and True.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     sha256: str
     array: bool = False
+    levels: tuple[tuple[int, int], ...] = ()
 
 
 class ObjectOf(NamedTuple):
@@ -32,7 +37,9 @@ TYPES = (TensorOf, ObjectOf)
 def outline(value: Any) -> Any:
     """The outline of an argument. Containers keep their form; text and numbers are settings, and stand as they are."""
     if isinstance(value, torch.Tensor):
-        return TensorOf(tuple(value.shape), str(value.dtype).removeprefix("torch."), digest(value))
+        return TensorOf(
+            tuple(value.shape), str(value.dtype).removeprefix("torch."), digest(value), levels=_levels(value)
+        )
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return outline(torch.from_numpy(value.copy()))._replace(array=True)
     if type(value) in (list, tuple):
@@ -44,6 +51,17 @@ def outline(value: Any) -> Any:
     except TypeError:
         return ObjectOf(type(value).__name__, isinstance(value, nn.Module))
     return value
+
+
+def _levels(value: torch.Tensor) -> tuple[tuple[int, int], ...]:
+    if value.is_floating_point() or value.is_complex() or value.layout is not torch.strided or not value.numel():
+        return ()
+    numbers = value.detach().cpu().numpy()
+    if numbers.dtype.kind == "b":
+        return ((int((~numbers).sum()), int(numbers.sum())),)
+    axis = 0 if numbers.ndim == 2 else None
+    found = np.stack([numbers.min(axis), numbers.max(axis)], -1).reshape(-1, 2).tolist()
+    return tuple((low, high) for low, high in found) if max(high for _, high in found) < 2**63 else ()
 
 
 def kept(value: Any) -> Any:

@@ -38,6 +38,7 @@ from ..posterior.marginals import model_trace
 from ..posterior.sample import guide_draws
 from ..posterior.verdict import Verdict
 from ..posterior.weighted_guide import WeightedGuide
+from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules, reachable
 from ..runtime.state import State, reading
 from ..storage.absent import Absent, about_data
@@ -99,6 +100,7 @@ def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> 
 def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
     """What a file says of the data of a fit. with_data: the data themselves, too."""
     tensor = next((v for v in (*fit.params.values(), *fit.data) if _is_floating(v)), None)
+    dtype = torch.get_default_dtype() if tensor is None else tensor.dtype
 
     def of(data: tuple[Any, ...]) -> Any:
         return dataclasses.replace(fit, data=data)
@@ -110,10 +112,18 @@ def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
     names = argument_names(fit.model, len(fit.data))
-    return about_data(fit.data, names, fit.state.device, lambda data: identity_of(of(data)), asked, with_data) | {
-        "dtype": torch.get_default_dtype() if tensor is None else tensor.dtype,
-        "gaps": gaps_of(fit.model, fit.data),
-    }
+    with default_dtype(default := _default_of(fit, dtype)):
+        about = about_data(fit.data, names, fit.state.device, lambda data: identity_of(of(data)), asked, with_data)
+    return about | {"dtype": dtype, "default": default, "gaps": gaps_of(fit.model, fit.data)}
+
+
+def _default_of(fit: Any, dtype: torch.dtype) -> torch.dtype:
+    """torch's default dtype in which the pair runs: that of the tensors of the fit, or else the present one."""
+    for default in (dtype, torch.get_default_dtype()):
+        with default_dtype(default):
+            if identity_of(fit):
+                return default
+    return dtype
 
 
 def identity_of(fit: Approximation) -> Identity:

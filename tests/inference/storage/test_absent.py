@@ -30,6 +30,31 @@ def test_a_stand_in_has_the_form_and_other_values():
         stand_in("x", outline(nn.Linear(1, 1)), CPU)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([3, 1, 5, 1]),
+        torch.tensor([[0, 7], [2, 9], [1, 7]]),
+        torch.tensor([200, 3], dtype=torch.uint8),
+        torch.tensor([-(2**63), 2**63 - 1, 0]),
+        torch.tensor(4),
+        torch.zeros(0, 2, dtype=torch.int64),
+        torch.tensor([True, False, True]),
+    ],
+    ids=["codes", "matrix of codes", "bytes", "extreme", "number", "empty", "mask"],
+)
+@pytest.mark.parametrize("other", [0.0, 0.3])
+def test_whole_numbers_stay_between_those_of_the_data(value, other):
+    made = stand_in("x", outline(value), CPU, other)
+    assert made.dtype == value.dtype and made.shape == value.shape
+    if value.numel():
+        axis = 0 if value.ndim == 2 else None
+        assert (made.numpy().max(axis) == value.numpy().max(axis)).all()
+        assert (made.numpy().min(axis) >= value.numpy().min(axis)).all()
+    if value.dtype == torch.bool:
+        assert made.sum() == value.sum()
+
+
 def test_what_depends_on_the_data_is_not_free():
     asked = {
         "sample": lambda data, new: {"z": torch.ones(2)},
