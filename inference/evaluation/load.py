@@ -12,7 +12,12 @@ from ..variational.result import Fit
 from .loaded_fit import fit_of
 from .loaded_posterior import exact_of, reference_of
 
-KINDS = ("fit", "exact", "reference")
+PARTS = {
+    "fit": {"fields", "plan", "guide", "parts", "device", "data", "exact"},
+    "exact": {"fields", "components", "parts", "data"},
+    "reference": {"fields", "source"},
+}  # of each kind of file
+KINDS = tuple(PARTS)
 
 
 def load_fit(
@@ -44,7 +49,10 @@ def load_fit(
     True
     """
     saved, tensors = read(path, KINDS)
-    kind = saved["kind"]
+    kind = saved.get("kind", "fit")
+    if kind not in PARTS or (missing := sorted(PARTS[kind] - saved.keys())):
+        what = f"without {missing[0]!r}" if kind in PARTS else f"of kind {kind!r}"
+        raise ValueError(f"{path}: another version of credo wrote this file ({what}); load it with that version")
     if model is None and kind != "reference":
         raise ValueError(f"{path}: this file needs the model that was fitted: credo.load_fit(path, model, guide)")
     given = () if model is None else by_name(model, data, named, ("guide",))

@@ -18,7 +18,7 @@ from ..inputs.call import argument_names
 from ..pair.identity import Identity, pair_identity
 from ..pair.pair import Pair
 from ..runtime.state import reading
-from ..storage.absent import Absent, about_data
+from ..storage.absent import Absent, about_data, refuse_to_save
 from ..storage.container import Described, write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
@@ -50,6 +50,7 @@ DRAWS = 2
 
 def save(exact: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
     """Writes a posterior to one file; see `Exact.save`."""
+    refuse_to_save(exact.data, with_data)
     tensors: dict[str, torch.Tensor] = {}
     made = exact_as_data(exact, tensors, with_data)
     write(path, "exact", made | {"kind": "exact"}, tensors)

@@ -14,7 +14,7 @@ from ..pair.pair import Summed
 from ..posterior.approximation import pair_of
 from ..runtime.defaults import CPU, default_dtype
 from ..runtime.state import reading
-from ..storage.absent import Absent, about_data
+from ..storage.absent import Absent, about_data, refuse_to_save
 from ..storage.container import write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
@@ -26,6 +26,7 @@ DRAWS = 2
 
 def save(reference: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
     """Writes draws to one file; see `Reference.save`."""
+    refuse_to_save(() if reference.source is None else reference.source.data, with_data)
     tensors: dict[str, torch.Tensor] = {}
     fields = {f.name: getattr(reference, f.name) for f in dataclasses.fields(reference) if f.name != "source"}
     made: dict[str, Any] = {"fields": fields, "source": None}

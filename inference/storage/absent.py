@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..inputs.arguments import arguments
+from ..inputs.arguments import arguments, yes_or_no
 from ..inputs.call import argument_names, refuse_wrong_number
 from .outline import ObjectOf, TensorOf, has, kept, outline, refuse_different
 
@@ -185,4 +185,13 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
         raise ValueError(
             f"this fit was loaded without its data, and {words[what]} on them; pass them, credo.load_fit(path, model, "
             f"guide, *data), or save the fit with them, fit.save(path, with_data=True)"
+        )
+
+
+def refuse_to_save(data: tuple[Any, ...], with_data: bool) -> None:
+    """Raises ValueError where a file would not get the data that it is asked to hold."""
+    if yes_or_no("with_data", with_data) and isinstance(data, Absent):
+        raise ValueError(
+            "with_data: this fit was loaded without its data, so that no file can get them; load it with them, "
+            "credo.load_fit(path, model, guide, *data), and save that"
         )

@@ -8,6 +8,7 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors.
 import hashlib
 import json
 import os
+import stat
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from .values import flat_bytes
 
@@ -41,9 +42,15 @@ def write(path: str | os.PathLike[str], kind: str, described: Described, tensors
     metadata = {"credo": str(FORMAT), "kind": kind, "described": text, "sha256": _checksum(kind, text, tensors)}
     part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
     try:
-        save_file(dict(tensors), part, metadata)
-        with part.open("rb+") as file:
+        content = to_bytes(
+            dict(tensors), metadata
+        )  # save_file has temporary files of its own, which a kill would leave
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
+        if final.exists():
+            part.chmod(stat.S_IMODE(final.stat().st_mode))
         os.replace(part, final)
     except (OSError, SafetensorError) as error:
         raise OSError(f"{path}: the file cannot be written: {error}") from error

@@ -68,7 +68,8 @@ def kept_of(path: Any, every: Any, options: Mapping[str, Any]) -> Kept | None:
     if options.get("seeds") is not None:
         raise ValueError("checkpoint: one file cannot keep the runs of several seeds; pass one seed=, or no checkpoint")
     every = None if every is None else whole_number("every", every, 1)
-    return Kept(os.fsdecode(path), every, {name: v for name, v in options.items() if name not in PASSING})
+    place = os.path.abspath(os.path.expanduser(os.fsdecode(path)))  # the program may change its folder meanwhile
+    return Kept(place, every, {name: v for name, v in options.items() if name not in PASSING})
 
 
 @dataclass

@@ -41,7 +41,7 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules, reachable
 from ..runtime.state import State, reading
-from ..storage.absent import Absent, about_data
+from ..storage.absent import Absent, about_data, refuse_to_save
 from ..storage.container import Described, write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
@@ -75,6 +75,7 @@ DRAWS = 2  # that tell whether answers depend on the data
 
 def save(fit: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
     """Writes a fit to one file; see `Fit.save`."""
+    refuse_to_save(fit.data, with_data)
     tensors: dict[str, torch.Tensor] = {}
     made = fit_as_data(fit, tensors, with_data)
     write(path, "fit", made | {"kind": "fit"}, tensors)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import credo
+from credo.inference.storage.container import read, write
 
 X = torch.linspace(-1.0, 1.0, 12)
 Y = 2 * X + torch.tensor([0.1, -0.2, 0.3, 0.0, -0.1, 0.2] * 2)
@@ -51,3 +52,32 @@ def test_another_model_is_refused(tmp_path):
             ValueError, match=r"these are not the model and the guide of the fit: site 'b' of the model"
         ):
             credo.load_fit(tmp_path / "exact", lambda x, y=None: conjugate(x, y, 3.0), None, *data)
+
+
+@pytest.mark.parametrize("kind", ["fit", "exact", "reference"])
+def test_what_was_loaded_without_data_is_saved_without_them_or_not_at_all(kind, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = {
+        "fit": lambda: credo.fit(conjugate, None, X, Y, progress=False),
+        "exact": lambda: credo.exact(conjugate, X, Y),
+        "reference": lambda: credo.reference(conjugate, X, Y, draws=400, warmup=100, progress=False),
+    }[kind]()
+    made.save(first)
+    loaded = credo.load_fit(first, conjugate)
+    with pytest.raises(ValueError, match="with_data: this fit was loaded without its data"):
+        loaded.save(second, with_data=True)
+    loaded.save(second)
+    assert same(credo.load_fit(second, conjugate).sample(3), made.sample(3))
+    whole = credo.load_fit(second, conjugate, None, X, Y)
+    whole.save(second, with_data=True)
+    assert same(credo.load_fit(second, conjugate).predict(3), made.predict(3))
+
+
+def test_a_file_of_another_version_is_refused_by_its_path(tmp_path):
+    credo.exact(conjugate, X, Y).save(tmp_path / "exact")
+    described, tensors = read(tmp_path / "exact", "exact")
+    for other, words in (({"fields": 1}, "without"), ({"kind": "table"}, "of kind 'table'")):
+        kept = {k: v for k, v in described.items() if k not in other}
+        write(tmp_path / "other", "exact", kept | {"kind": other.get("kind", "exact")}, tensors)
+        with pytest.raises(ValueError, match=f"other: another version of credo wrote this file .{words}"):
+            credo.load_fit(tmp_path / "other", conjugate)

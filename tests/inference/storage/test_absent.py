@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from credo.inference.storage.absent import Absent, about_data, data_of, refuse_without_data, stand_in
+from credo.inference.storage.absent import Absent, about_data, data_of, refuse_to_save, refuse_without_data, stand_in
 from credo.inference.storage.outline import outline
 
 X, CPU = torch.arange(6.0).reshape(2, 3), torch.device("cpu")
@@ -83,3 +83,13 @@ def test_data_come_from_the_user_or_from_the_file():
     with pytest.raises(ValueError, match="net: no file holds the network"):
         data_of(two, model, (), (), {}, CPU)
     assert data_of(two, model, (X, net), (), {}, CPU)[1] is net
+
+
+def test_a_file_is_not_asked_for_data_that_are_absent():
+    absent = data_of(about({}), model, (), (), {}, CPU)
+    refuse_to_save(absent, False)
+    refuse_to_save((X,), True)
+    with pytest.raises(ValueError, match="with_data: this fit was loaded without its data"):
+        refuse_to_save(absent, True)
+    with pytest.raises(ValueError, match="with_data: got 'yes', wanted True or False"):
+        refuse_to_save((X,), "yes")

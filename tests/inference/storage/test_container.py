@@ -58,6 +58,26 @@ def test_what_a_killed_process_left_is_deleted_after_an_hour(path):
     assert young.exists() and not old.exists()
 
 
+def test_nothing_else_is_written_beside_a_file(path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(os.listdir(path.parent)))
+    write(path, "fit", {}, tensors())
+    ((one, other),) = seen  # a process that is killed now leaves the file of before, and a part that is cleaned
+    assert path.name in (one, other) and {one, other} - {path.name} <= {p for p in (one, other) if p.endswith(".part")}
+
+
+def test_others_may_read_a_file_as_far_as_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "fit", "fit", {}, tensors())
+        assert (tmp_path / "fit").stat().st_mode & 0o777 == 0o640
+        (tmp_path / "fit").chmod(0o604)
+        write(tmp_path / "fit", "fit", {}, tensors())
+        assert (tmp_path / "fit").stat().st_mode & 0o777 == 0o604
+    finally:
+        os.umask(before)
+
+
 def test_links_and_home_are_followed(path, tmp_path, monkeypatch):
     link = tmp_path / "latest"
     link.symlink_to(path)
