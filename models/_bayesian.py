@@ -100,7 +100,7 @@ def prior_sds(net: nn.Module, prior_sd: PriorSd) -> dict[str, tuple[torch.Tensor
         else:
             sd = prior_sd(name, w) if callable(prior_sd) else prior_sd
         sd = inputs_of(net, name) ** -0.5 if sd is None else sd
-        found[name] = (w, _checked(name, sd))
+        found[name] = (w, _checked(name, w, sd))
     return found
 
 
@@ -133,9 +133,15 @@ def _output(net: nn.Module, prior_sd: PriorSd, name: str, /, *inputs: Any, **nam
         return functional_call(net, weights, inputs, named)
 
 
-def _checked(name: str, sd: Any) -> Sd:
-    """The sd of a parameter. A tensor may be a latent, whose values its own prior keeps positive."""
+def _checked(name: str, w: torch.Tensor, sd: Any) -> Sd:
+    """The sd of a parameter w. A tensor may be a latent, whose values its own prior keeps positive."""
     if isinstance(sd, torch.Tensor):
+        pairs = zip(reversed(sd.shape), reversed(w.shape), strict=False)
+        if not all(one in (1, size) or size == 1 for one, size in pairs):
+            raise ValueError(
+                f"prior_sd: got shape {tuple(sd.shape)} for parameter {name!r} of shape {tuple(w.shape)}, wanted one "
+                f"number, or a shape that expands to that of the parameter"
+            )
         return sd
     try:
         number = float(sd)

@@ -11,6 +11,7 @@ import torch
 
 from credo.metrics.draws import CHUNK, pit_distribution, predictive
 from credo.plots.observations import Posterior, observations
+from credo.plots.scalars import at_least_one
 from credo.plots.smooth import density
 from credo.plots.style import FIT, PRIOR, SMALL, axes, legend
 
@@ -54,7 +55,7 @@ def ppc(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['data', '20 predicted']
     """
-    name, predicted, data = _predicted(draws, y, site, n, seed, fewest=1)
+    name, predicted, data = _predicted(draws, y, site, at_least_one("n", n), seed, fewest=1)
     x, truth = (
         np.asarray(values.double()) for values in (predicted[:n].reshape(len(predicted[:n]), -1), data.flatten())
     )

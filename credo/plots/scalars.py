@@ -87,7 +87,7 @@ def chosen(every: Sequence[str], names: str | Iterable[str] | None) -> list[str]
         if not some:
             known = list(dict.fromkeys(row.split("[")[0] for row in every))
             close = get_close_matches(str(name), [*known, *every], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(f"names: {name!r} is no site and no scalar{hint} The sites are {', '.join(known[:20])}")
         found |= dict.fromkeys(some)
     return list(found)

@@ -149,15 +149,31 @@ class Reference:
         with default_dtype(found.dtype):
             return intervals(found, *new, prob=prob, n=n, **options)
 
-    def to_arviz(self, **options: Any) -> Any:
+    def to_arviz(self, n: int | None = None, **options: Any) -> Any:
         """An arviz.InferenceData with the chains kept apart and the diagnostics of each draw.
 
-        options: seed, sites, groups; see `inference/predictive/arviz.py`.
+        n: how many draws of all chains together, at even distances, as many of each chain; None: all.
+        options: seed, sites, groups; see `inference/predictive/arviz.py`. Raises ValueError for more draws than there
+        are.
         """
-        found = self.approximation
-        points = points_of(found, self.draws | self.deterministic, self.stats)
+        found, kept = self.approximation, self._thinned(n)
+        points = points_of(
+            found,
+            {name: values[:, kept] for name, values in (self.draws | self.deterministic).items()},
+            {name: values[:, kept] for name, values in self.stats.items()},
+        )
         with default_dtype(found.dtype):
             return to_arviz(found, points=points, **options)
+
+    def _thinned(self, n: int | None) -> torch.Tensor:
+        """Which draws of each chain are n at even distances, rounded up to as many of each chain."""
+        chains, most = next(iter(self.draws.values())).shape[:2]
+        if n is None:
+            return torch.arange(most)
+        few = -(-number_of_draws("to_arviz", n) // chains)
+        if few > most:
+            raise ValueError(f"n: got {n} draws, but the chains have {self.count:,} together; leave out n for all")
+        return torch.arange(few) * most // few
 
     @cached_property
     def approximation(self) -> DrawsOfModel:

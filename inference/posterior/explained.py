@@ -1,12 +1,16 @@
 """Errors of a model on new data, in words that name the argument: torch and Pyro name a dimension at best."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
+from ..inputs.arguments import shown
 from ..inputs.call import argument_names
+from ..pair.batches import rows_of
 from ..preflight.whole_numbers import last_entries
 
 
@@ -20,6 +24,7 @@ class Fitted(Protocol):
 
 
 _OUT_OF_RANGE = ("out of bounds", "out of range", "smaller than num_classes")
+_TABLE = "Trace Shapes:"  # the beginning of Pyro's table behind the words of an error
 _SHAPES = ("must match", "Shape mismatch", "hapes cannot be multiplied", "hape mismatch", "size mismatch", "broadcast")
 
 
@@ -27,17 +32,19 @@ _SHAPES = ("must match", "Shape mismatch", "hapes cannot be multiplied", "hape m
 def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
     """Raises ValueError naming the arguments of the new data that the model cannot take: an index, a shape, None.
 
-    values: the arguments of the prediction. Other errors pass as they are.
+    values: the arguments of the prediction. Other errors pass as they are, without Pyro's table of shapes.
     """
     try:
         yield
     except (IndexError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        words = str(error).strip().split("\n")[0]
+        whole = str(error).strip()
+        words = whole.split("\n")[0]
         names = argument_names(fit.model, len(values))
         if words.startswith(("site '", "batch: ", "rows: ")):  # credo's, perhaps followed by Pyro's table of shapes
             raise ValueError(words) from error
         missing = [name for name, value in zip(names, values, strict=False) if value is None]
-        if missing and "None" in words:
+        of_another = words.startswith(tuple(f"{name}: " for name in names if name not in missing))
+        if missing and "None" in re.sub(r"\[.*?\]", "", words) and not of_another:  # x[:, None] is no value None
             raise ValueError(
                 f"{', '.join(missing)}: left out of the prediction, so it is None, which the model cannot take "
                 f"({words}); let it be None in the model, as in obs=y, or pass values of the same kind: observations "
@@ -59,7 +66,39 @@ def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
             )
             if shapes:
                 raise ValueError(f"the model cannot take the new data ({shapes}): {words}") from error
+        if _TABLE in whole:
+            error.args = (whole.split(_TABLE)[0].strip(),)
         raise
+
+
+def refuse_other_kinds(fit: Fitted, new: tuple[Any, ...]) -> None:
+    """Raises ValueError for new data in the place of a network: the network was left out, and all the rest is shifted.
+
+    new: as the user gave it.
+    """
+    names = argument_names(fit.model, len(fit.data))
+    for i, (name, value, old) in enumerate(zip(names, new, fit.data, strict=False)):
+        if isinstance(old, nn.Module) and not (value is None or callable(value) or isinstance(value, Mapping)):
+            raise ValueError(
+                f"{name}: got {shown(value)}, wanted the network of the fit, {type(old).__name__}; pass all arguments "
+                f"as for credo.fit: predict({', '.join(names[: i + 1])}, ...)"
+            )
+
+
+def refuse_one_row(fit: Fitted, values: tuple[Any, ...]) -> None:
+    """Raises ValueError for one row of an argument whose rows have dimensions of their own, given without that of rows.
+
+    A model takes its columns for rows, or fails.
+    """
+    if not any(isinstance(v, torch.Tensor) and v.dim() > 0 for v in fit.data):
+        return
+    rows = rows_of(fit.data)[0]
+    for i, (name, new, old) in enumerate(zip(argument_names(fit.model, len(values)), values, fit.data, strict=False)):
+        if i in rows and isinstance(new, torch.Tensor) and 0 < new.dim() and new.shape == old.shape[1:]:
+            raise ValueError(
+                f"{name}: got shape {tuple(new.shape)}, one row alone, wanted rows as in the fit, where it has shape "
+                f"{tuple(old.shape)}; pass {name}[None], of a table {name}.iloc[[0]]"
+            )
 
 
 def refuse_missing(fit: Fitted, values: tuple[Any, ...], program: Callable[[], list[torch.Tensor]]) -> None:

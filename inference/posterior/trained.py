@@ -64,6 +64,8 @@ def networks(fit: Approximation, net: nn.Module, n: int = 10, seed: int = 0) -> 
     disagree about is its epistemic uncertainty; `trained` gives one network, at the means of the weights.
     Raises ValueError for n below 1, for a network that the run has not trained, and for one without latent weights.
     """
+    if isinstance(n, str):
+        raise ValueError(f"n: got {n!r}, wanted the number of networks; the mean one is fit.trained(net)")
     n, base, found = number_of_draws("networks", n), _base(fit, net), []
     for weights in _each(guide_draws(fit, n, seed=seed)):
         one = copy.deepcopy(base.net)

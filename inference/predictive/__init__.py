@@ -7,6 +7,7 @@ Files, in the order in which to read them:
     row_batches.py  whether the rows of a prediction can be drawn batch by batch
     streamed.py     draws of programs that share their latents, in pieces of bounded memory
     reduced.py      what becomes of draws, piece by piece: all of them, their mean, a function of them
+    derived.py      which values a program computes from the numbers of an argument
     fresh_rows.py   rows for prior draws of a model that reads only their number
     likelihood.py   log predictive density of each row
     pointwise.py    draws with log p, log q and the log likelihood of each row

@@ -25,13 +25,14 @@ from ..posterior.sample import Values
 from ..runtime.state import reading
 from ..runtime.traced import first_line
 from ..storage.absent import refuse_without_data
-from .groups import data_groups, posterior_groups, prior_groups, with_rows
+from .groups import Groups, data_groups, posterior_groups, prior_groups, with_rows
 from .pointwise import Points, guide_points
 
 GROUPS = (
     *("posterior", "posterior_predictive", "log_likelihood", "sample_stats"),
     *("prior", "prior_predictive", "observed_data", "constant_data"),
 )
+LEADING = {"chain", "draw"}  # the dimensions that ArviZ puts first
 Dims = dict[str, list[str]]
 
 
@@ -53,6 +54,7 @@ def to_arviz(
     The likelihood of a row is conditional on the latents of the guide, those of the row too, as in PyMC; finite latents
     that were summed out are summed out of it. Predictions and likelihoods of
     more than 67 million numbers have fewer draws.
+    A plate, a site or an argument that is called "chain" or "draw" has another name there: "draw_dim", "draw_site".
     Arguments that are no numbers (networks, text) are left out; `constant_data.attrs["left_out"]` names them.
     Raises ModuleNotFoundError without ArviZ; ValueError for a group or a site that there is not. Warns where the prior
     cannot be drawn.
@@ -70,7 +72,7 @@ def to_arviz(
         n = number_of_draws("to_arviz", n)
         with reading(fit.state, seed), torch.no_grad():
             points = guide_points(fit, n)._replace(log_evidence=log_evidence)
-    found: dict[str, Values] = {}
+    found: Groups = {}
     if wanted & {"posterior", "posterior_predictive", "log_likelihood", "sample_stats"}:
         found |= posterior_groups(fit, points, seed, "posterior_predictive" in wanted)
     if wanted & {"prior", "prior_predictive"}:
@@ -89,6 +91,7 @@ def to_arviz(
     dims, coords = dims_and_coords(fit)
     dims |= _dims_of_arguments(fit, found["constant_data"], found["observed_data"], dims, coords)
     xarray = importlib.import_module("xarray")
+    found, dims, coords = _beside_chains_and_draws(found, dims, coords)
     datasets = {
         group: _dataset(xarray, found[group], dims, coords, drawn="data" not in group)
         for group in GROUPS
@@ -125,6 +128,27 @@ def _chosen(what: str, names: Collection[str] | None, known: Iterable[str]) -> f
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{what}: got {name!r}, wanted some of {', '.join(known)}{hint}")
     return frozenset(names)
+
+
+def _beside_chains_and_draws(found: Groups, dims: Dims, coords: Coords) -> tuple[Groups, Dims, Coords]:
+    """The same with other names for sites and dimensions that are called as ArviZ calls those of chains and draws."""
+    sites = _renamed([name for values in found.values() for name in values], "site")
+    plates = _renamed([dim for each in dims.values() for dim in each], "dim")
+    return (
+        {group: {sites.get(name, name): value for name, value in values.items()} for group, values in found.items()},
+        {sites.get(name, name): [plates.get(dim, dim) for dim in each] for name, each in dims.items()},
+        {plates.get(dim, dim): labels for dim, labels in coords.items()},
+    )
+
+
+def _renamed(names: Collection[str], ending: str) -> dict[str, str]:
+    """{name: another one} of those that ArviZ calls its own dimensions by: a plate "draw" becomes "draw_dim"."""
+    found = {}
+    for name in sorted(LEADING & set(names)):
+        found[name] = f"{name}_{ending}"
+        while found[name] in names:
+            found[name] += "_"
+    return found
 
 
 def _dims_of_arguments(fit: Approximation, constant: Values, observed: Values, dims: Dims, coords: Coords) -> Dims:

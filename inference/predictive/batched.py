@@ -17,7 +17,7 @@ from ..runtime.anew import Anew
 from ..runtime.sites import latent
 from ..runtime.vectorise import draw_each
 from .reduced import Mean, Place, Reduce, Reduced, Values, Whole
-from .row_batches import RowBatches, cut, cut_latent, find_batches
+from .row_batches import RowBatches, cut, cut_latent, find_batches, one_batch
 from .streamed import LARGE, RUNS, SMALL, streamed
 
 Finite = Callable[[poutine.Trace, tuple[Any, ...], RowBatches, slice], Values]
@@ -67,6 +67,8 @@ def predictions(
     rows = RowBatches((), (slice(0, 0),))
     if options.batch is not None:
         rows = find_batches(pair, values, found, options.batch, names)
+    elif callable(options.reduce):
+        rows = one_batch(pair, values, found, names)
     if rows.shared:
         latents = partial(_continued, pair, values, found, rows, latents)
 

@@ -1,10 +1,11 @@
 """Rows for prior predictive draws where a model reads nothing but their number from its data.
 
-The rows of the fit are repeated to the number wanted. Whether their values matter is seen by a run with other values:
-the same noise must give the same draws.
+The rows of the fit are repeated to the number wanted. Their values must not matter: at many draws of the latents,
+nothing that is drawn is computed from them, and other values with the same noise give the same draws.
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from ..pair.pair import Pair
 from ..posterior.local_latents import Sources
 from ..posterior.prediction import one_prediction
 from ..runtime.generators import noise
+from .derived import derived
+
+TRIES, FEW = 20, 3  # draws of the latents at which values are followed, and replaced
 
 
 def with_rows(
@@ -55,15 +59,30 @@ def _rows(value: Any) -> int | None:
 
 
 def _matters(pair: Pair, values: tuple[Any, ...], i: int) -> bool:
-    """Whether a prior predictive draw depends on the values of this argument, or on their order."""
+    """Whether a prior predictive draw depends on the values of this argument, or on their order, at some latents."""
+
+    def drawn(value: torch.Tensor) -> dict[str, torch.Tensor]:
+        here = tuple(value if k == i else v for k, v in enumerate(values))
+        return one_prediction(pair, here, Sources(here)).drawn
+
+    for seed in range(TRIES):
+        with noise(seed):
+            found, marks = derived(drawn, values[i])
+        if marks.holds(found.values()):
+            return True
     moved = values[i].roll(1, 0)
     others = [moved, 1.5 * moved + 0.5 if moved.is_floating_point() else moved.flip(0)]
-    drawn = []
-    for value in (values[i], *others):
-        here = tuple(value if k == i else v for k, v in enumerate(values))
-        with noise(0):
-            drawn.append(one_prediction(pair, here, Sources(here)).drawn)
-    return any(not _equal(drawn[0], other) for other in drawn[1:])
+    for seed, other in product(range(FEW), others):
+        with noise(seed):
+            before = drawn(values[i])
+        try:
+            with noise(seed):
+                after = drawn(other)
+        except Exception:  # of the user's program, which does not take these values
+            return True
+        if not _equal(before, after):
+            return True
+    return False
 
 
 def _equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from ..posterior.local_latents import Sources, sources
 from ..posterior.sample import MOST, Values
 from ..runtime.state import reading
 from .batched import Memory, predictions
+from .derived import derived
 from .pointwise import Points, at_points, observations, wanted_beyond
 
 FEWEST = 100  # draws of a prediction, however many numbers it has
@@ -62,15 +64,29 @@ def data_groups(fit: Approximation, seed: int) -> tuple[Groups, list[str]]:
     with reading(fit.state, seed), torch.no_grad():
         seen = {name: site["value"] for name, site in observations(fit).items()}
     constant, left_out = {}, []
-    for name, value in zip(argument_names(fit.model, len(fit.data)), fit.data, strict=True):
+    for i, (name, value) in enumerate(zip(argument_names(fit.model, len(fit.data)), fit.data, strict=True)):
         if isinstance(value, torch.Tensor | bool | int | float):
             tensor = torch.as_tensor(value)
             tensor = tensor.to_dense() if tensor.layout is not torch.strided else tensor
-            if not any(_same_numbers(tensor, v) for v in seen.values()):
+            if not _is_observed(fit, i, tensor, seen, seed):
                 constant[name] = tensor
         elif value is not None:
             left_out.append(name)
     return {"observed_data": seen, "constant_data": constant}, left_out
+
+
+def _is_observed(fit: Approximation, i: int, tensor: torch.Tensor, seen: Values, seed: int) -> bool:
+    """Whether an argument is an observed site: it has the same numbers, and the site has them from this argument."""
+    same = [name for name, value in seen.items() if _same_numbers(tensor, value)]
+    if not same or not isinstance(fit.data[i], torch.Tensor):
+        return False
+
+    def observed_with(value: torch.Tensor) -> dict[str, Any]:
+        return observations(fit, (*fit.data[:i], value, *fit.data[i + 1 :]))
+
+    with reading(fit.state, seed), torch.no_grad():
+        sites, marks = derived(observed_with, fit.data[i])
+    return marks.holds(sites[name]["value"] for name in same if name in sites)
 
 
 def _same_numbers(one: torch.Tensor, two: torch.Tensor) -> bool:

@@ -112,10 +112,14 @@ def wanted_beyond(fit: Approximation, n: int, seed: int) -> frozenset[str]:
     return frozenset(name for name, site in beyond_the_guide(fit, seed).items() if n * site["value"].numel() <= MOST)
 
 
-def observations(fit: Approximation) -> dict[str, Site]:
-    """The observed sites of the model at a draw of the guide. The state of the fit has been entered."""
-    guide = traced(fit.guide, fit.data)
-    sites = observed(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data))
+def observations(fit: Approximation, data: tuple[Any, ...] | None = None) -> dict[str, Site]:
+    """The observed sites of the model at a draw of the guide. The state of the fit has been entered.
+
+    data: in the place of the data of the fit.
+    """
+    data = fit.data if data is None else data
+    guide = traced(fit.guide, data)
+    sites = observed(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*data))
     return {name: site for name, site in sites.items() if not is_factor(site)}
 
 

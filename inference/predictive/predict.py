@@ -14,7 +14,13 @@ from ..inputs.arguments import arguments, gaps_of, shown, to_predict
 from ..inputs.call import argument_names, by_name
 from ..inputs.draws import draws_and_data
 from ..posterior.approximation import Approximation, pair_of
-from ..posterior.explained import naming_arguments, refuse_missing, refuse_other_lengths
+from ..posterior.explained import (
+    naming_arguments,
+    refuse_missing,
+    refuse_one_row,
+    refuse_other_kinds,
+    refuse_other_lengths,
+)
 from ..posterior.finite_latents import finite_given, same_rows
 from ..posterior.local_latents import Sources, sources
 from ..posterior.marginals import model_trace
@@ -132,6 +138,7 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...], predicted: bool = Fa
     dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
     if not new:
         return fit.data
+    refuse_other_kinds(fit, new)
     gaps = gaps_of(fit.model, fit.data)
     asked: dict[str, Any] = {"gaps": gaps, "fitted": fit.data, "predicted": predicted}
     given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, **asked)
@@ -145,4 +152,5 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...], predicted: bool = Fa
             raise ValueError(
                 f"{name}: got {shown(value)}, wanted a tensor as in the fit, where it has shape {shape}{place}"
             )
+    refuse_one_row(fit, given.values)
     return given.values

@@ -47,7 +47,7 @@ def find_batches(pair: Pair, values: tuple[Any, ...], found: Sources, size: int,
     """
     arguments, n = _arguments(pair, values, names)
     if size >= n:
-        return RowBatches(arguments, (slice(0, n),), n)
+        return one_batch(pair, values, found, names)
     own = _row_sites(pair) if found.kept else RowSites()
     for name in sorted(found.first.keys() | (own.joint & found.kept)):
         raise ValueError(f"site {name!r}: one joint draw of all rows, {REMEDY}")
@@ -69,6 +69,32 @@ def find_batches(pair: Pair, values: tuple[Any, ...], found: Sources, size: int,
     shared = {name for name, site in traces[0].items() if name not in dims and _is_drawn(site, kept.get(name))}
     slices = tuple(slice(begin, min(begin + size, n)) for begin in range(0, n, size))
     return RowBatches(arguments, slices, n, dims, frozenset(shared), own.inside & found.kept)
+
+
+def one_batch(pair: Pair, values: tuple[Any, ...], found: Sources, names: list[str]) -> RowBatches:
+    """All rows at once, with the dimensions of the rows, where a run with one more row shows them; see `find_batches`.
+
+    The last row is repeated. Sites have no such dimension where the model does not run so.
+    """
+    try:
+        arguments, n = _arguments(pair, values, names)
+    except ValueError:  # no argument has rows
+        return RowBatches((), (slice(0, 0),))
+    whole = RowBatches(arguments, (slice(0, n),), n)
+    if found.first or n == 0:
+        return whole
+    try:
+        own = _row_sites(pair) if found.kept else RowSites()
+        found = found._replace(along=own.along)
+        kept = {name: value for name, value in kept_latents(pair, found).items() if name not in own.inside}
+        one, more = (
+            _run(pair, cut(values, arguments, index), found, kept, len(index), n)
+            for index in ([*range(n)], [*range(n), n - 1])
+        )
+    except Exception:  # of the user's program
+        return whole
+    sites = {name: _rows_dim(site["value"], more[name]["value"]) for name, site in one.items() if name in more}
+    return whole._replace(dims={name: dim for name, dim in sites.items() if dim is not None})
 
 
 def _row_sites(pair: Pair) -> RowSites:

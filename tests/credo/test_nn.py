@@ -353,3 +353,18 @@ def test_the_remedies_work():
     assert convolution(torch.zeros(5, 64).reshape(-1, 1, 8, 8)).shape == (5, 2)
     assert convolution(torch.zeros(5, 8, 8)[:, None]).shape == (5, 2)
     assert convolution(torch.zeros(5, 8, 8, 1).movedim(-1, 1)).shape == (5, 2)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5)], ids=["another number", "other columns"])
+def test_a_prior_sd_of_another_shape_is_refused(shape):
+    net = nn.Linear(3, 2)
+    for prior in ({"weight": torch.ones(shape)}, lambda name, w: torch.ones(shape)):
+        with pytest.raises(ValueError, match=r"prior_sd: got shape .* for parameter 'weight' of shape \(2, 3\)"):
+            credo.nn.bayesian(net, prior_sd=prior)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (2, 3), (1, 1)], ids=str)
+def test_a_prior_sd_that_expands_is_taken(shape):
+    net = nn.Linear(3, 2)
+    weights = credo.nn.draw_weights(net, {"weight": torch.full(shape, 2.0)})
+    assert weights["weight"].shape == (2, 3)

@@ -123,7 +123,7 @@ def test_a_forest_is_sorted_chosen_and_cut():
     assert "40 of 60 scalars" in ax.get_xlabel() and len(ax.lines) == 1  # zero is not in the range
     assert names_of(plots.forest(table, ["b", "a[3]"], axes())) == ["b", "a[3]"]
     assert len(names_of(plots.forest(table, "a", axes(), most=100))) == 59
-    with pytest.raises(ValueError, match="names: 'c' is no site and no scalar"):
+    with pytest.raises(ValueError, match=r"names: 'c' is no site and no scalar\. The sites are a, b"):
         plots.forest(table, "c", axes())
     with pytest.raises(ValueError, match=r"did you mean 'a\[5\]'"):
         plots.forest(table, "a[5", axes())
@@ -280,6 +280,15 @@ def test_exact_posteriors_and_references_have_data_too(line, exact):
     assert plots.pit(reference, ax=axes()).get_title() == "40 values"
     assert plots.predictive(reference, 100, new=torch.zeros(3, 1), ax=axes()).get_xlim()[1] < 1
     assert plots.chains(reference, "b", Figure()).axes[0].get_ylabel() == "b"
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_a_number_of_data_sets_is_at_least_one(n):
+    with pytest.raises(ValueError, match=f"n: got {n}, wanted a whole number, at least 1"):
+        plots.ppc(torch.randn(9, 5), torch.randn(5), axes(), n=n)
+    assert [
+        text.get_text() for text in plots.ppc(torch.randn(9, 5), torch.randn(5), axes(), n=1).get_legend().get_texts()
+    ] == ["data", "1 predicted"]
 
 
 def test_what_is_no_fit_is_named(exact):

@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
 import credo
 
@@ -103,3 +104,50 @@ def test_a_category_that_is_not_known_is_no_index_of_the_last_one(new):
     for model in (zeroed, covariate):
         assert fitted(model, GROUPS, Y).predict(3, new)["y"].shape == (3, len(new))
     assert credo.exact(zeroed, GROUPS, Y).predict(3, new)["y"].shape == (3, len(new))
+
+
+def network(net, x, y=None):
+    mean = credo.nn.bayesian(net)(x).squeeze(-1)
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
+
+
+def checks(x, y=None):
+    """Says in its own words which shape it wants, with an index by None."""
+    if x.shape[1] != 3:
+        raise ValueError(f"x: got {x.shape[1]} columns, wanted 3; pass x[:, None] or three columns\nmore of it")
+    linear(x, y)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return nn.Linear(3, 1)
+
+
+@pytest.fixture(scope="module")
+def of_network(net):
+    return fitted(network, net, X, Y)
+
+
+def test_a_network_that_was_left_out(net, of_network):
+    with pytest.raises(ValueError, match=r"^net: got a Tensor of shape \(12, 3\), wanted the network.*predict\(net, "):
+        of_network.predict(3, X)
+    with pytest.raises(ValueError, match=r"^n: got two numbers of draws, 3 .* n=5"):
+        of_network.predict(3, net, X, n=5)
+    assert of_network.predict(3, net, X[:2])["y"].shape == of_network.predict(net, X[:2], n=3)["y"].shape == (3, 2)
+
+
+def test_one_row_without_its_dimension(net, of_network):
+    words = r"^x: got shape \(3,\), one row alone, wanted rows as in the fit.*\(12, 3\); pass x\[None\]"
+    for fit, new in ((of_network, (net, X[0])), (fitted(linear, X, Y), (X[0],))):
+        with pytest.raises(ValueError, match=words):
+            fit.predict(3, *new)
+        assert fit.predict(3, *new[:-1], X[0][None])["y"].shape == (3, 1)
+
+
+def test_words_of_the_model_have_no_table_and_blame_the_right_argument(net, of_network):
+    with pytest.raises(ValueError, match=r"^x: got 2 columns.*three columns\nmore of it$"):
+        fitted(checks, X, Y).predict(3, X[:, :2])
+    with pytest.raises(ValueError, match=r"x: shape \(12, 2\), in the fit.*the net does not take") as caught:
+        of_network.predict(3, net, X[:, :2])
+    assert "Trace Shapes" not in str(caught.value)

@@ -218,6 +218,13 @@ def test_networks_are_the_draws_and_their_mean_is_the_prediction(fit):
     assert torch.equal(fit.networks(net, 5, seed=2)[0].weight, wanted["weight"][0])  # a change leaves the fit alone
 
 
+def test_the_mean_network_is_another_call(fit):
+    fit, net = fit
+    with pytest.raises(ValueError, match=r"n: got 'mean', wanted the number of networks; the mean one is fit.trained"):
+        fit.networks(net, "mean")
+    assert len(fit.networks(net, 2)) == 2
+
+
 def test_networks_have_the_masks_of_dropout():
     """Weights as points and masks as latents: each network leaves out its own inputs, and scales the others."""
     pair, net = credo.load("bnn_dropout"), linear()

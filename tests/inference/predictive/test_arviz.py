@@ -114,6 +114,13 @@ def test_chains_of_a_reference_are_kept_apart():
     loo = quiet(lambda: az.loo(found))
     assert loo.n_samples == 1200 and loo.n_data_points == 60
     assert found.posterior_predictive["y"].shape == (4, 300, 60)
+    few = drawn.to_arviz(99, groups=["posterior", "sample_stats"])
+    assert few.posterior["w"].shape == (4, 25, 3)
+    assert torch.equal(torch.tensor(few.posterior["w"].values), drawn.draws["w"][:, ::12])
+    lp = torch.tensor(found.sample_stats["lp"].values)[:, ::12]
+    torch.testing.assert_close(torch.tensor(few.sample_stats["lp"].values), lp)
+    with pytest.raises(ValueError, match="n: got 5000 draws, but the chains have 1,200 together"):
+        drawn.to_arviz(n=5000)
 
 
 @pytest.mark.parametrize("plot", ["forest", "ppc", "prior ppc", "posterior"])
@@ -197,6 +204,39 @@ def test_a_site_with_the_name_of_a_plate_keeps_its_own_dimensions():
 
     found = credo.fit(model, "mean_field", X[:, 0], Y, steps=2, progress=False).to_arviz(5)
     assert found.constant_data["N"].dims == ("N_dim_0",) and found.posterior["w"].dims == ("chain", "draw", "N")
+
+
+@pytest.mark.parametrize("name", ["draw", "chain"])
+def test_names_that_arviz_uses_itself(name):
+    def plate(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate(name, len(x)):
+            pyro.sample("y", dist.Normal(x @ w, 0.7), obs=y)
+
+    def site(x, y=None):
+        w = pyro.sample(name, dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(x @ w, 0.7), obs=y)
+
+    found = credo.fit(plate, None, X, Y, progress=False).to_arviz(50)
+    rows = f"{name}_dim"
+    for group in ("posterior_predictive", "log_likelihood", "prior_predictive"):
+        assert found[group]["y"].dims == ("chain", "draw", rows)
+    assert found.observed_data["y"].dims == (rows,) and found.constant_data["x"].dims == (rows, "x_dim_1")
+    assert quiet(lambda: az.loo(found)).n_data_points == 60
+    found = credo.fit(site, None, X, Y, progress=False).to_arviz(50, sites=[name])
+    assert found.posterior[f"{name}_site"].shape == (1, 50, 3)
+
+
+def test_an_argument_with_the_numbers_of_the_observations_stays():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(w * x, 0.7), obs=y)
+
+    for y in (Y, Y.clone()):
+        found = credo.fit(model, None, Y, y, progress=False).to_arviz(5, groups=["constant_data", "observed_data"])
+        assert list(found.constant_data) == ["x"] and list(found.observed_data) == ["y"]
 
 
 def test_without_arviz_the_way_to_install_it_is_said(fit, monkeypatch):

@@ -197,3 +197,39 @@ print(status("VmHWM") - before)
 def test_5000_draws_of_20000_rows_take_less_than_100_megabytes():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(PEAK)], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 100  # all draws of y and their mean take 763
+
+
+def by_component(x, y=None):
+    """Sites with their rows last."""
+    b = pyro.sample("b", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    pyro.deterministic("mean", b[:, None] * x)
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(b.sum() * x, 0.5), obs=y)
+
+
+@pytest.mark.parametrize("batch", [None, 3, 8, 100], ids=str)
+@pytest.mark.parametrize("program", [credo.fit, credo.exact])
+def test_a_function_gets_the_rows_first_whatever_the_batch(program, batch):
+    x = torch.linspace(-1.0, 1.0, 8)
+    found = program(by_component, None, x, x) if program is credo.fit else program(by_component, x, x)
+    whole = found.predict(30, x)["mean"]
+    reduced = found.predict(30, x, batch=batch, reduce=lambda draws: draws.std(0))
+    assert reduced["mean"].shape == (8, 2) and reduced["y"].shape == (8,)
+    torch.testing.assert_close(reduced["mean"], whole.std(0).T)
+    with pytest.raises(ValueError, match=r"returned shape \(\); wanted \d rows first"):
+        found.predict(30, x, batch=batch, reduce=torch.median)
+    one = found.predict(30, x[:1], batch=batch, reduce=lambda draws: draws.std(0))
+    assert one["mean"].shape == (1, 2)
+
+
+def test_rows_that_depend_on_each_other_are_reduced_all_at_once():
+    def centred(x, y=None):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(b * (x - x.mean()), 0.5), obs=y)
+
+    x = torch.linspace(-1.0, 1.0, 8)
+    fit = credo.fit(centred, None, x, x, progress=False)
+    assert fit.predict(30, x, reduce=lambda draws: draws.std(0))["y"].shape == (8,)
+    with pytest.raises(ValueError, match="a row depends on the other rows"):
+        fit.predict(30, x, batch=3, reduce=lambda draws: draws.std(0))

@@ -79,3 +79,48 @@ def test_data_without_rows():
 
     with pytest.raises(ValueError, match="no argument of the fit has rows"):
         fitted(model, torch.tensor(1.0)).predict(3, prior=True, rows=5)
+
+
+def switched(x, y=None):
+    """Reads x at a tenth of the draws."""
+    z = pyro.sample("z", dist.Bernoulli(0.1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(z * x, 1.0), obs=y)
+
+
+def beyond(x, y=None):
+    """Reads whether x is beyond ten, where no row of the fit is."""
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(a * (x > 10.0), 1.0), obs=y)
+
+
+def branched(x, y=None):
+    """Reads x at three of ten draws, by a branch."""
+    z = pyro.sample("z", dist.Bernoulli(0.3))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(x if z > 0.5 else torch.zeros(()), 1.0), obs=y)
+
+
+def counted(x, y=None):
+    """Reads the shape of x in several ways."""
+    z = pyro.sample("z", dist.Bernoulli(0.3))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(z * torch.ones_like(x) + torch.zeros(x.shape[0]), 1.0), obs=y)
+
+
+def coin(x, y=None):
+    p = pyro.param("p", torch.tensor(0.5), constraint=dist.constraints.unit_interval)
+    pyro.sample("z", dist.Bernoulli(p))
+
+
+@pytest.mark.parametrize("model", [switched, beyond, branched])
+def test_inputs_that_matter_at_some_latents_only_must_be_passed(model):
+    fit = credo.fit(model, "mean_field" if model is beyond else coin, X[:, 0], Y, steps=2, progress=False)
+    with pytest.raises(ValueError, match="rows: the model computes with the values of x"):
+        fit.predict(3, prior=True, rows=9)
+
+
+def test_inputs_whose_shape_alone_is_read_are_made():
+    fit = credo.fit(counted, coin, X[:, 0], Y, steps=2, progress=False)
+    assert fit.predict(3, prior=True, rows=9)["y"].shape == (3, 9)

@@ -57,7 +57,7 @@ def test_finite_latents_are_summed_out_of_the_likelihood_of_a_row(fit):
     torch.testing.assert_close(points.log_q.float(), log_q)
     torch.testing.assert_close(found.values["gap"], loc[:, 1] - loc[:, 0])
     assert found.values["k"].shape == (50, 4) and (found.values["k"] == (X > 0)).float().mean() > 0.9
-    assert seen.keys() == {"x"} and points.count == 50
+    assert seen.keys() == {"x"} and points.size == 50
 
 
 def test_latents_of_rows_that_the_guide_draws_are_held():
