@@ -24,8 +24,8 @@ def guide(
     blocks = dict(net.named_children()).get("blocks") if isinstance(net, nn.Module) else None
     if blocks is None:
         raise ValueError(
-            f"net: got {type(net).__name__}, wanted a network with the modules stem, blocks, head, as attributes or as "
-            f"an nn.ModuleDict; it lacks blocks"
+            f"net: got {type(net).__name__}, wanted a torch.nn.Module with the modules stem, blocks, head, as "
+            f"attributes or as an nn.ModuleDict; it lacks blocks"
         )
     depths = len(list(blocks.children())) + 1
     if chooser is None:

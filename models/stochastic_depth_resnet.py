@@ -151,6 +151,6 @@ def _check(net: nn.Module) -> None:
     if missing := [part for part in parts if part not in have]:
         got = f"{type(net).__name__} with {sorted(have)}" if have else type(net).__name__
         raise ValueError(
-            f"net: got {got}, wanted a network with the modules {', '.join(parts)}, as attributes or as an "
-            f"nn.ModuleDict; it lacks {', '.join(missing)} (a list of blocks must be an nn.ModuleList)"
+            f"net: got {got}, wanted a torch.nn.Module with the modules {', '.join(parts)}, as attributes or as "
+            f"an nn.ModuleDict; it lacks {', '.join(missing)} (a list of blocks must be an nn.ModuleList)"
         )

@@ -64,7 +64,7 @@ def checked(
     yes_or_no("compile", compile)
     schedule = schedule_of(lr, getattr(optim, "keywords", {}).get("lr", LR))
     if schedule is None and not _is_positive(lr):
-        raise ValueError(f"lr: got {shown(lr)}; {WANTED}")
+        raise ValueError(f"lr: got {shown(lr)}, {WANTED}")
     if clip is not None and not _is_positive(clip):
         raise ValueError(f"clip: got {shown(clip)}, wanted a positive number, the largest norm of the whole gradient")
     if precision is not None and precision not in PRECISIONS:

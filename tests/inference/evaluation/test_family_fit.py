@@ -42,7 +42,7 @@ def apart(y):
 def run_of(steps):
     """The runner, for a few steps where it would run until converged."""
     run = credo.SVI._run
-    return lambda self, data, _, ctrl_c: run(self, data, steps, ctrl_c)
+    return lambda self, data, _, ctrl_c, **options: run(self, data, steps, ctrl_c, **options)
 
 
 @pytest.mark.parametrize("kind", GUIDES)

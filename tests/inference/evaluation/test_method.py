@@ -119,7 +119,7 @@ def test_a_network_is_fitted_by_mean_field_and_a_regression_by_one_layer_is_not(
 def run_of(steps):
     """The runner, for a few steps where it would run until converged."""
     run = credo.SVI._run
-    return lambda self, data, _, ctrl_c: run(self, data, steps, ctrl_c)
+    return lambda self, data, _, ctrl_c, **options: run(self, data, steps, ctrl_c, **options)
 
 
 def test_what_ends_as_svi_loses_little_time_to_the_choice(monkeypatch):

@@ -21,7 +21,7 @@ def fit() -> credo.Fit:
 
 
 def test_a_fit_has_all_that_the_protocol_names(fit):
-    names = [name for name in vars(Approximation) if not name.startswith("_")]
+    names = [name for name in dir(Approximation) if not name.startswith("_")]
     assert {"model", "guide", "data", "state", "sample"} <= set(names)
     assert all(hasattr(fit, name) for name in names)
     assert inspect.signature(fit.sample).parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
