@@ -75,14 +75,14 @@ def arguments(
     groups = group_tables(names, labelled.values, labelled.codes, fitted)
     paired = paired_by_index(names, labelled.values, apart=groups)
     notices = [*labelled.notices]
-    for name, value in zip(names, in_order_of_codes(names, paired, labelled.codes, groups), strict=True):
+    for i, (name, value) in enumerate(
+        zip(names, in_order_of_codes(names, paired, labelled.codes, groups), strict=True)
+    ):
         given = _tensor(name, as_numbers(name, value, name in settings))
         if isinstance(given, torch.Tensor):
-            if (
-                whole
-                and (dtype, given.dtype) == (torch.float32, torch.float64)
-                and (warning := digits_lost(name, given))
-            ):
+            given = _as_fitted(given, fitted[i]) if i < len(fitted) else given
+            narrowed = whole and (dtype, given.dtype) == (torch.float32, torch.float64)
+            if narrowed and (warning := digits_lost(name, given)):
                 notices.append(warning)
             if message := not_finite(name, given):
                 found[name] = message
@@ -227,6 +227,16 @@ def _tensor(name: str, value: Any) -> Any:
             raise ValueError(f"{name}: got {value.dtype} above {LARGEST}, wanted integers that int64 holds")
         value = value.to(torch.int64)
     return value.detach() if value.requires_grad else value
+
+
+def _as_fitted(value: torch.Tensor, fitted: Any) -> torch.Tensor:
+    """Booleans as whole numbers where the fit had these, and 0 and 1 as booleans where it had those."""
+    kinds = (value.dtype, fitted.dtype if isinstance(fitted, torch.Tensor) else None)
+    if kinds == (torch.bool, torch.int64) or (
+        kinds == (torch.int64, torch.bool) and ((value == 0) | (value == 1)).all()
+    ):
+        return value.to(fitted.dtype)
+    return value
 
 
 def _placed(value: torch.Tensor, dtype: torch.dtype, device: torch.device, copy: bool) -> torch.Tensor:

@@ -23,6 +23,7 @@ from ..inputs.arguments import Arguments, shown
 ROWS = "wanted data with rows: a tensor, an array, a column, or a list of numbers"
 _INDEX = re.compile(r"out of bounds|out of range|smaller than num_classes|must be non-negative")
 _WANTS_CODES = re.compile(r"used as indices must be|'indices' .*Long|dtype int64 for index|applicable to index tensor")
+_MASKS = re.compile(r"shape of the mask|int32 or int64 for index|'indices' .*Long")
 _LIKE_A_TABLE = re.compile(r"'Tensor' object has no attribute|got str\)|data type 'str'|'builtin_function_or_method'")
 _SIZE = re.compile(r"index -?\d+ is out of bounds for dimension \d+ with size (\d+)")
 _NO_ROWS = re.compile(
@@ -151,6 +152,9 @@ def _of_tensor(name: str, value: torch.Tensor, error: BaseException, words: str)
     if _WANTS_CODES.search(words) and value.is_floating_point():
         remedy = f"pass whole numbers, {name}.long() or {name}.astype(int)"
         return Misused(f": got {_plain(value)} as an index", remedy)
+    if value.dtype == torch.bool and _MASKS.search(words):
+        remedy = f"they select rows: pass {name}.long(), {name}.astype(int), or pandas.Categorical({name}) with names"
+        return Misused(": got True and False as an index", remedy)
     if not value.is_floating_point():
         if _INDEX.search(words) and _is_whole(value):
             return _of_index(name, value, words)

@@ -33,9 +33,11 @@ def refuse_unscored(name: str, site: Site) -> None:
             site["fn"].log_prob(value.to(torch.get_default_dtype()))
         except (RuntimeError, ValueError):  # the dtype is not the reason
             return
+        codes = "" if value.dtype == torch.bool else ", as the codes of labels are"
         raise ValueError(
-            f"site {name!r}: got observed values of type {value.dtype}, which {type(unwrapped(site['fn'])).__name__} "
-            f"does not take ({str(error).splitlines()[0]}); pass them as floats, or write obs=x.float() in the model"
+            f"site {name!r}: got observed values of type {value.dtype}{codes}, which "
+            f"{type(unwrapped(site['fn'])).__name__} does not take ({str(error).splitlines()[0]}); pass them as "
+            f"floats, of text (x == 'yes').astype(float) say, or write obs=x if x is None else x.float() in the model"
         ) from error
 
 

@@ -145,3 +145,23 @@ def test_two_tables_of_as_many_groups_do_not_have_to_agree():
     y = HOUSES["g"].map(U) + h.map(v)
     fit = credo.fit(both, None, HOUSES["g"], h, U, v, y, progress=False)
     assert abs(fit.exact.marginals["w"].mean.item() - 1.0) < 0.05
+
+
+def test_booleans_of_new_data_are_the_whole_numbers_that_the_fit_had_and_back():
+    def levels(g, y=None):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with pyro.plate("N", len(g)):
+            pyro.sample("y", dist.Normal(a[g], 0.1), obs=y)
+
+    def masked(g, y=None):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(g)):
+            pyro.sample("y", dist.Normal(torch.where(g, a, 0.0 * a), 0.1), obs=y)
+
+    g, y = HOUSES["g"] > "B", (HOUSES["g"] > "B") * 2.0
+    for model, given in ((levels, g.astype(int)), (masked, g)):
+        fit = credo.fit(model, None, given, y, progress=False)
+        one, two = fit.predict(9, g.to_numpy())["y"], fit.predict(9, g.astype(int))["y"]
+        assert torch.equal(one, two) and (one.mean(0) - torch.tensor(y)).abs().max() < 0.3
+    with pytest.raises((TypeError, RuntimeError)):
+        fit.predict(9, g.astype(int) + 1)

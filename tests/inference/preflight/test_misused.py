@@ -135,6 +135,8 @@ WRONG = [
     (line, (torch.nn.Linear(1, 1), Y), "^x: got the network Linear"),
     (line, (dist.Normal(0.0, 1.0), Y), "^x: got an object of the type Normal"),
     (line, (["1", "2"] * 6, Y), "^x holds str, wanted numbers"),
+    (groups, (Y > 0, Y), r"^g: got True and False as an index.*select rows: pass g.long\(\), g.astype\(int\)"),
+    (embedded, (Y > 0, Y), r"^g: got True and False as an index.*select rows"),
     (embedded, (torch.tensor([0.0, 1.0, 2.0] * 4), Y), r"^g: got float(32|64) numbers as an index.*g.long\(\)"),
     (embedded, (torch.tensor([1, 2, 3] * 4), Y), "^g: got whole numbers from 1 to 3 as an index.*pass g - 1"),
     (of_fields, (Parts(X, Y),), r"^d: got a Parts with the fields \['a', 'b'\]"),
