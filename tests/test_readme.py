@@ -1,5 +1,6 @@
 """The code of the README runs as it is shown, and does what its comments say."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -19,13 +20,14 @@ def scope() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def fits(scope) -> list[credo.Fit]:
-    """The fits of these blocks."""
+def fits(scope, tmp_path_factory) -> list[credo.Fit]:
+    """The fits of these blocks, which run in a folder of their own."""
     found: list[credo.Fit] = []
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
-        exec(block, scope)
-        if isinstance(scope.get("fit"), credo.Fit) and (not found or scope["fit"] is not found[-1]):
-            found.append(scope["fit"])  # type: ignore[arg-type]  # just looked at
+    with contextlib.chdir(tmp_path_factory.mktemp("readme")):
+        for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+            exec(block, scope)
+            if isinstance(scope.get("fit"), credo.Fit) and (not found or scope["fit"] is not found[-1]):
+                found.append(scope["fit"])  # type: ignore[arg-type]  # just looked at
     return found
 
 
@@ -49,6 +51,12 @@ def test_the_network_tells_the_moons_apart(fits) -> None:
     probs = of_site(fits, "0.weight").predict(100, net, x)["probs"]
     assert probs.shape == (100, 300, 2)
     assert credo.metrics.classification(probs, y).accuracy > 0.95  # a line between them gets 0.87
+
+
+def test_the_saved_fit_is_the_fit(fits, scope) -> None:
+    net, x, _ = of_site(fits, "0.weight").data
+    assert torch.equal(scope["same"].predict(3, net, x)["probs"], of_site(fits, "0.weight").predict(3, net, x)["probs"])
+    assert len(scope["five"]) == 5
 
 
 def test_the_posterior_of_the_calls_is_the_one_in_the_comment(fits, scope) -> None:
