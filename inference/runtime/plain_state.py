@@ -59,15 +59,21 @@ def put_parameters(values: Mapping[str, torch.Tensor], known: Mapping[str, str])
         raise ValueError(
             f"parameter {more[0]!r} is here, and not there: {_listed(present)} here, {_listed(values)} there"
         )
+    later = [name for name in values if name not in present]
+    for name in later:
+        if known.get(name, "") not in KNOWN:
+            raise ValueError(f"parameter {name!r} is there, and not here")
     for name, value in values.items():
-        if name not in present:
-            _create(store, name, value, known.get(name, ""))
-        elif present[name].shape != value.shape:
+        if name in later:
+            continue
+        if present[name].shape != value.shape:
             raise ValueError(
                 f"parameter {name!r} has shape {tuple(present[name].shape)} here, and {tuple(value.shape)} there"
             )
-        elif name in known and _kind(constraint := repr(constraints_here[name])) != _kind(known[name]):
+        if name in known and _kind(constraint := repr(constraints_here[name])) != _kind(known[name]):
             raise ValueError(f"parameter {name!r} has constraint {constraint} here, and {known[name]} there")
+    for name in later:  # once all has been found to fit
+        _create(store, name, values[name], known[name])
     with torch.no_grad():
         for name, value in values.items():
             if name in present:
@@ -111,8 +117,6 @@ def put_generators(plain: Mapping[str, Any]) -> None:
 
 def _create(store: ParamStoreDict, name: str, value: torch.Tensor, constraint: str) -> None:
     """A parameter that the program of the run created only later."""
-    if constraint not in KNOWN:
-        raise ValueError(f"parameter {name!r} is there, and not here")
     store.setdefault(name, biject_to(KNOWN[constraint])(value.clone()), KNOWN[constraint])
     with torch.no_grad():
         store.get_state()["params"][name].copy_(value)

@@ -3,15 +3,18 @@
 The functions work on the runner: `svi.py` has its public face.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 
 from ..capture.cache import UNSAFE
+from ..capture.same_form import Call
 from ..inputs.arguments import Arguments, shown, whole_number
+from ..inputs.call import parameters
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.check import check
@@ -29,6 +32,7 @@ from .run import NO_STEP, fit_of, run, unplanned
 from .steps import EAGER, StepBlock
 
 OPTIONS = ("steps", "rows", "callback", "callback_every", "validation", "patience")  # of the calls of a runner
+REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)  # kinds of data
 FORMAT = 1  # of the dictionary of a runner
 
 
@@ -63,8 +67,13 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     runner._steps = first_steps(prepared, settings, runner._optim, runner._captures, runner._warnings)
     runner._prepared, runner.plan, runner._begun = prepared, prepared.plan, None
     if (waiting := runner._waiting) is not None:
+        before = list(runner.losses)
+        try:
+            put_state_of(runner, waiting)
+        except BaseException:  # it waits on, so that no step is taken from elsewhere
+            runner._prepared, runner.plan, runner.losses[:] = None, None, before
+            raise
         runner._waiting = None
-        put_state_of(runner, waiting)
     return begun.given, prepared
 
 
@@ -98,6 +107,7 @@ def run_of(
     """
     every, patience = checked_callback(callback, callback_every), checked_validation(validation, patience)
     data, held = parted(data, validation, runner._settings.seed)
+    runner._last = Call(data, {}, None)  # of which a callback may take the fit
     steps, again = None if steps is None else whole_number("steps", steps, 0), runner.plan is not None
     try:
         ctrl_c.raises = True
@@ -138,15 +148,27 @@ def _entered(runner: Any) -> AbstractContextManager[None]:
 
 def fit_now(runner: Any, data: tuple, named: dict[str, Any]) -> Fit:
     """`SVI.fit`: the fit of the present parameters, of this data, or of the last call's if none is given."""
-    if data or named:
-        data = runner._all(data, named)
-    elif runner._last is not None:
-        data = runner._all(runner._last.data, runner._last.named)
-    elif runner._prepared is None:
-        raise ValueError("fit: the runner has seen no data yet; pass them, svi.fit(*data), or take a step first")
+    data = data_or_last(runner, data, named, "fit")
     if runner._prepared is None:
         runner._begin(data)
     return without_steps(runner, data, f"after the {len(runner.losses):,} steps of a loop of one's own")
+
+
+def data_or_last(runner: Any, data: tuple, named: dict[str, Any], call: str) -> tuple[Any, ...]:
+    """The data of a call that trains nothing; if none are given, those of the last call that did, or of the first.
+
+    Raises ValueError, which names the call, where there are none yet and the model takes some.
+    """
+    if data or named:
+        found: tuple[Any, ...] = runner._all(data, named)
+        runner._last = runner._last or Call(data, named, None)
+        return found
+    if runner._last is not None:
+        known: tuple[Any, ...] = runner._all(runner._last.data, runner._last.named)
+        return known
+    if any(p.default is p.empty and p.kind in REQUIRED for p in parameters(runner._settings.model)):
+        raise ValueError(f"{call}: the runner has seen no data yet; pass them, svi.{call}(*data), or take a step first")
+    return ()
 
 
 def state_of(runner: Any) -> dict[str, Any]:
@@ -166,20 +188,26 @@ def put_state_of(runner: Any, state: Mapping[str, Any]) -> None:
     """`SVI.load_state_dict`: at once, or at the first step, when the parameters are there."""
     if not isinstance(state, Mapping) or "credo.SVI" not in state:
         raise ValueError(f"load_state_dict: got {shown(state)}, wanted the dictionary that svi.state_dict() returned")
-    if state["credo.SVI"] != FORMAT:
+    if (found := state["credo.SVI"]) != FORMAT:
+        age = "a newer" if isinstance(found, int) and found > FORMAT else "another version of"
         raise ValueError(
-            f"load_state_dict: a newer credo made this dictionary, in format {state['credo.SVI']}; this credo reads "
-            f"format {FORMAT}: upgrade credo"
+            f"load_state_dict: {age} credo made this dictionary, in format {shown(found)}; this credo reads format "
+            f"{FORMAT}: {'upgrade credo' if age == 'a newer' else 'load it with that version'}"
         )
     if runner._prepared is None:
+        if "losses" not in state:
+            raise ValueError("load_state_dict: the dictionary is not whole: 'losses' is missing")
         runner._waiting = state
         runner.losses[:] = torch.as_tensor(state["losses"]).tolist()
         return
     with _entered(runner):
         parts = runner._steps, runner._races, runner.losses, runner._current_plan
+        before = runner_state(*parts)
         try:
             runner.plan = put_runner_state(state, *parts)
         except (KeyError, ValueError) as error:
+            with suppress(KeyError, ValueError):
+                put_runner_state(before, *parts)  # what was put before the error does not stay
             why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ValueError(
                 f"load_state_dict: the dictionary is of another runner: {why}. Make this runner of the same model, "

@@ -31,7 +31,7 @@ from .prepare import Begun, Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
-from .running import OPTIONS, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
+from .running import OPTIONS, begun_on, data_or_last, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
 from .schedule import Rate
 from .settings import checked
 from .steps import Steps
@@ -194,16 +194,19 @@ class SVI:
         put_state_of(self, state)
 
     def gradients(self, *data: Any, **named: Any) -> dict[str, torch.Tensor]:
-        """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated."""
+        """{parameter: one draw of the gradient of -ELBO in unconstrained space, in nats}; no parameter is updated.
+
+        data: if none is given, those of the last call that trained or prepared the runner; so for `evaluate_loss`.
+        """
         with self._called(trains=False):
-            pair, prepared, _ = self._begin(self._all(data, named))
+            pair, prepared, _ = self._begin(data_or_last(self, data, named, "gradients"))
             with entered(prepared.state):
                 return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any, **named: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
         with self._called(trains=False):
-            pair, prepared, _ = self._begin(self._all(data, named))
+            pair, prepared, _ = self._begin(data_or_last(self, data, named, "evaluate_loss"))
             with entered(prepared.state), torch.no_grad():
                 return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
 

@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pyro.optim
 import pytest
 import torch
+from torch.distributions import constraints
 
 import credo
 from credo.inference.variational.running import FORMAT
@@ -94,8 +95,10 @@ def test_there_is_no_state_before_the_data_but_one_that_waits_is_handed_on():
         ({}, "got {}, wanted the dictionary that svi.state_dict"),
         (3, "got 3, wanted the dictionary"),
         ({"credo.SVI": FORMAT + 1}, f"a newer credo made this dictionary, in format {FORMAT + 1}"),
+        ({"credo.SVI": 0}, "another version of credo made this dictionary, in format 0.*load it with that version"),
+        ({"credo.SVI": FORMAT}, "the dictionary is not whole: 'losses' is missing"),
     ],
-    ids=["empty", "a number", "newer"],
+    ids=["empty", "a number", "newer", "older", "not whole"],
 )
 def test_what_is_no_state_is_refused(state, words):
     svi = runner()
@@ -110,6 +113,55 @@ def test_a_state_that_lacks_a_part_is_refused():
     state = {name: value for name, value in svi.state_dict().items() if name != "optimiser"}
     with pytest.raises(ValueError, match="of another runner: 'optimiser' is missing"):
         svi.load_state_dict(state)
+
+
+def wider(y):
+    loc = pyro.param("loc", torch.tensor([0.3, 0.1]))
+    pyro.sample("z", dist.Normal(loc[0], pyro.param("scale", torch.tensor(0.5), constraint=constraints.positive)))
+
+
+def test_a_state_of_another_runner_is_refused_at_each_step_and_leaves_nothing():
+    other = credo.SVI(model, wider, compile=False, progress=False, plan="fast")
+    other.step(Y)
+    waiting, begun, alone = runner(), runner(), runner()
+    waiting.load_state_dict(other.state_dict())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the dictionary is of another runner"):
+            waiting.step(Y)
+    begun.step(Y), alone.step(Y)
+    with pytest.raises(ValueError, match="the dictionary is of another runner"):
+        begun.load_state_dict(other.state_dict())
+    assert begun.step(Y) == alone.step(Y) and begun.losses == alone.losses
+    waiting.load_state_dict(alone.state_dict())
+    assert waiting.step(Y) == alone.step(Y) and waiting.losses == alone.losses
+
+
+def test_a_callback_of_fit_may_ask_without_the_data(tmp_path):
+    seen = []
+
+    def callback(svi, step, loss):
+        fit = svi.fit()
+        fit.save(tmp_path / "best.credo")
+        seen.append((len(fit.data[0]), svi.evaluate_loss(), svi.gradients()["loc"]))
+
+    options = {"steps": 20, "compile": False, "progress": False, "plan": "fast"}
+    fit = credo.fit(model, guide, Y, callback=callback, callback_every=10, validation=0.25, **options)
+    assert [rows for rows, *_ in seen] == [3, 3], "of the rows that it trains on"
+    assert fit.losses == credo.fit(model, guide, Y, validation=0.25, callback_every=10, **options).losses
+    assert credo.load_fit(tmp_path / "best.credo", model, guide).losses == fit.losses
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate_loss", "gradients"])
+def test_what_trains_nothing_takes_the_data_of_the_last_call_that_did(call):
+    with pytest.raises(ValueError, match=f"{call}: the runner has seen no data yet; pass them, svi.{call}"):
+        getattr(runner(), call)()
+    svi = runner()
+    getattr(svi, call)(Y)
+    assert len(svi.fit().data[0]) == 4, "the first data"
+    svi.step(Y)
+    getattr(svi, call)(Y[:2])
+    assert len(svi.fit().data[0]) == 4, "not the held-out data"
+    getattr(svi, call)()
 
 
 def test_a_runner_of_pyros_gives_its_fit_and_says_where_its_state_is():
