@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     predict.py      posterior predictive draws
     batched.py      n draws of a prediction, of all rows or batch by batch
+    row_runs.py     runs of a prediction on some of the rows, compared
     row_batches.py  whether the rows of a prediction can be drawn batch by batch
     streamed.py     draws of programs that share their latents, in pieces of bounded memory
     reduced.py      what becomes of draws, piece by piece: all of them, their mean, a function of them

@@ -103,8 +103,8 @@ def _continued(
     begin: int,
     n: int,
 ) -> Values:
-    """Draws of the latents that all batches share, with those that the model draws, at the rows of the first batch."""
-    first = cut(values, rows.arguments, rows.slices[0])
+    """Draws of the latents that all batches share, with those that the model draws, at the first rows."""
+    first = cut(values, rows.arguments, list(rows.first))
 
     def one(kept: Values) -> Values:
         shared = {name: value for name, value in kept.items() if name not in rows.inside and name != RUNS}

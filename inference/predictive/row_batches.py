@@ -1,31 +1,28 @@
 """Whether the rows of a prediction can be drawn batch by batch, and which sites have rows.
 
-The model runs on k rows, and on the same rows with one more before or behind them. At the same latents, each row must
-keep its density and its deterministic values; a site has rows where its value grows by one.
+The model runs on k rows, on the same rows with one more before or behind them, and on all rows at once. At the same
+latents, each row must keep its density and its deterministic values; a site has rows where its value grows by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
-from ..distributions.unwrap import unwrapped
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
-from ..posterior.continued import ContinuedSites
 from ..posterior.local_latents import Sources
 from ..posterior.prediction import kept_latents
 from ..posterior.row_sites import RowSites, find_row_sites
 from ..preflight.rows import refuse_shared
-from ..runtime.anew import Anew
-from ..runtime.held import HeldSites
-from ..runtime.probes import nearly_equal
-from ..runtime.sites import Site, deterministic, exists_for_some, is_index, latent
-from ..runtime.traced import first_line
+from ..runtime.vectorise import at_once
+from .row_runs import REMEDY, Grown, OfRows, Sites, compare, dims_of_rows, is_drawn, run_on_rows
 
-REMEDY = "so batches would differ from all rows at once; leave out batch="
+MOST = 2**22  # numbers of the largest tensor of a run on all rows
+LOOKS = 64  # batches that are compared with all rows
+COLUMNS = 64  # of an argument whose extremes are looked for
 
 
 class RowBatches(NamedTuple):
@@ -37,6 +34,7 @@ class RowBatches(NamedTuple):
     dims: Mapping[str, int] = {}  # {site: the dimension of its value that holds the rows}
     shared: frozenset[str] = frozenset()  # latents of all rows that the model draws, or continues
     inside: frozenset[str] = frozenset()  # latents of the guide that belong to the rows of the fit
+    first: tuple[int, ...] = ()  # the rows at which the model draws the shared latents
 
 
 def find_batches(pair: Pair, values: tuple[Any, ...], found: Sources, size: int, names: list[str]) -> RowBatches:
@@ -53,22 +51,23 @@ def find_batches(pair: Pair, values: tuple[Any, ...], found: Sources, size: int,
         raise ValueError(f"site {name!r}: one joint draw of all rows, {REMEDY}")
     found = found._replace(along=own.along)
     kept = {name: value for name, value in kept_latents(pair, found).items() if name not in own.inside}
+    run = _Runs(pair, values, arguments, found, n)
     rows = list(range(size))
-    traces = [_run(pair, cut(values, arguments, rows), found, kept, size, n)]
+    traces = [run(kept, rows)]
     dims: dict[str, int] = {}
     for at, index in ((1, [size, *rows]), (0, [*rows, size])):
-        grown = _Grown({name: site["value"] for name, site in traces[0].items()}, at)
-        more = _run(pair, cut(values, arguments, index), found, kept, size + 1, n, grown)
-        dims = _compared(traces[0], more, size, at, kept.keys())
-        traces.append(more)
+        traces.append(run(kept, index, Grown(_values(traces[0]), size, at)))
+        dims = dims_of_rows(traces[0], traces[-1], size)
+        compare(traces[0], traces[-1], dims, range(at, at + size), size + 1, kept.keys())
     if pair.summed is not None:
         frames = [{f.name: f.size for s in t.values() for f in s["cond_indep_stack"]} for t in traces[:2]]
         over = frozenset(name for name, length in frames[0].items() if frames[1].get(name) != length)
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
         refuse_shared(pair.model, guide, pair.data, pair.summed, over, "rows cannot be drawn apart; leave out batch=")
-    shared = {name for name, site in traces[0].items() if name not in dims and _is_drawn(site, kept.get(name))}
+    first = sorted({*rows, *_extremes(values, arguments)})
+    shared = _compare_with_all(run, kept, dims, first, size)
     slices = tuple(slice(begin, min(begin + size, n)) for begin in range(0, n, size))
-    return RowBatches(arguments, slices, n, dims, frozenset(shared), own.inside & found.kept)
+    return RowBatches(arguments, slices, n, dims, shared, own.inside & found.kept, tuple(first))
 
 
 def one_batch(pair: Pair, values: tuple[Any, ...], found: Sources, names: list[str]) -> RowBatches:
@@ -87,14 +86,69 @@ def one_batch(pair: Pair, values: tuple[Any, ...], found: Sources, names: list[s
         own = _row_sites(pair) if found.kept else RowSites()
         found = found._replace(along=own.along)
         kept = {name: value for name, value in kept_latents(pair, found).items() if name not in own.inside}
-        one, more = (
-            _run(pair, cut(values, arguments, index), found, kept, len(index), n)
-            for index in ([*range(n)], [*range(n), n - 1])
-        )
+        run = _Runs(pair, values, arguments, found, n)
+        return whole._replace(dims=dims_of_rows(run(kept, [*range(n)]), run(kept, [*range(n), n - 1]), n))
     except Exception:  # of the user's program
         return whole
-    sites = {name: _rows_dim(site["value"], more[name]["value"]) for name, site in one.items() if name in more}
-    return whole._replace(dims={name: dim for name, dim in sites.items() if dim is not None})
+
+
+class _Runs(NamedTuple):
+    """Runs of a prediction on some of its rows."""
+
+    pair: Pair
+    values: tuple[Any, ...]
+    arguments: tuple[int, ...]
+    found: Sources
+    n: int
+
+    def __call__(
+        self, kept: Mapping[str, torch.Tensor], rows: Sequence[int], held_rows: Messenger | None = None
+    ) -> Sites:
+        given = cut(self.values, self.arguments, list(rows))
+        return run_on_rows(self.pair, given, self.found, kept, len(rows), self.n, held_rows)
+
+
+def _compare_with_all(
+    run: _Runs, kept: Mapping[str, torch.Tensor], dims: Mapping[str, int], first: Sequence[int], size: int
+) -> frozenset[str]:
+    """The latents that the model draws for all rows, after a comparison of batches with all rows at once.
+
+    So a maximum over the rows and groups that are counted, int(g.max()) + 1, are found. Where all rows do not fit into
+    memory, the first rows and as many others as do are compared. Raises ValueError for batches that differ.
+    """
+    of_first = run(kept, first)
+    drawn = {k: s["value"] for k, s in of_first.items() if k not in dims and is_drawn(s, kept.get(k))}
+    held = {**kept, **drawn}
+    most = max(2, at_once(lambda: [run(kept, range(size))][:0], MOST)) * size
+    step = -(-run.n // most)
+    some = list(range(run.n)) if step == 1 else sorted({*first, *range(0, run.n, step)})
+    together = run(held, some)
+    compare(
+        {k: s for k, s in of_first.items() if k not in dims},
+        {k: s for k, s in together.items() if k not in dims},
+        *({}, first, len(some), ()),
+    )
+    batches = range(0, len(some), size)
+    for begin in batches[:: -(-len(batches) // LOOKS)]:
+        index = range(begin, min(begin + size, len(some)))
+        batch = run(held, [some[i] for i in index], OfRows(_values(together), dims, index))
+        compare(batch, together, dims, index, len(some), kept.keys())
+    return frozenset(drawn)
+
+
+def _extremes(values: tuple[Any, ...], arguments: tuple[int, ...]) -> set[int]:
+    """The rows with the largest and the smallest number of the first columns of each argument."""
+    found: set[int] = set()
+    for value in (values[i] for i in arguments):
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_complex():
+            columns = value.reshape(len(value), -1)[:, :COLUMNS]
+            columns = columns.byte() if columns.dtype == torch.bool else columns
+            found |= {*columns.argmax(0).tolist(), *columns.argmin(0).tolist()} if columns.numel() else set()
+    return found
+
+
+def _values(sites: Sites) -> dict[str, torch.Tensor]:
+    return {name: site["value"] for name, site in sites.items()}
 
 
 def _row_sites(pair: Pair) -> RowSites:
@@ -137,102 +191,3 @@ def _arguments(pair: Pair, values: tuple[Any, ...], names: list[str]) -> tuple[t
     news = [i for i in tensors if i not in found and len(values[i]) == n]
     added = [i for i in news if i >= len(pair.data) or not isinstance(pair.data[i], torch.Tensor)]
     return tuple(sorted(found + added)), n
-
-
-def _run(
-    pair: Pair,
-    values: tuple[Any, ...],
-    found: Sources,
-    kept: Mapping[str, torch.Tensor],
-    size: int,
-    n: int,
-    grown: "_Grown | None" = None,
-) -> dict[str, Site]:
-    """The sites of one prediction on some of the rows, those of the guide first."""
-    held: dict[str, Any] = dict(kept)
-    sites: dict[str, Site] = {}
-    try:
-        if found.computed:
-            with grown or _Grown({}, 0):
-                guide = poutine.trace(HeldSites(held)(pair.guide)).get_trace(*values)
-            computed = {name: site for name, site in guide.nodes.items() if name in found.computed}
-            sites = {f"{name} of the guide": site for name, site in computed.items()}
-            held |= {name: site["value"] for name, site in computed.items()}
-        with ContinuedSites(held, found), grown or _Grown({}, 0):
-            model = poutine.trace(Anew()(pair.model)).get_trace(*values)
-    except (RuntimeError, IndexError, ValueError) as error:
-        if str(error).startswith("site '"):  # an error of credo's
-            raise
-        raise ValueError(
-            f"batch: the model does not run on {size} of the {n} rows ({first_line(error)}): pass what it holds with "
-            f"an entry for each row as an argument, or leave out batch="
-        ) from error
-    return sites | {name: site for name, site in (latent(model) | deterministic(model)).items() if not is_index(site)}
-
-
-class _Grown(Messenger):
-    """Gives sites the values of a run with one row fewer. at: 1 if the first row is the new one, 0 if the last is."""
-
-    def __init__(self, before: Mapping[str, torch.Tensor], at: int) -> None:
-        super().__init__()
-        self.before, self.at = before, at
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["name"] not in self.before:
-            return
-        value, before = msg["value"], self.before[msg["name"]]
-        if value.shape == before.shape:
-            msg["value"] = before
-        elif (dim := _rows_dim(before, value)) is not None:
-            at = 0 if self.at else before.shape[dim]
-            own = value.narrow(dim, at, 1)
-            msg["value"] = torch.cat([own, before] if self.at else [before, own], dim)
-
-
-def _rows_dim(value: torch.Tensor, more: torch.Tensor) -> int | None:
-    """The only dimension that has grown by one; None if there is none, or several."""
-    if value.dim() != more.dim():
-        return None
-    dims = [d for d, (one, two) in enumerate(zip(value.shape, more.shape, strict=True)) if one != two]
-    return dims[0] if len(dims) == 1 and more.shape[dims[0]] == value.shape[dims[0]] + 1 else None
-
-
-def _compared(one: dict[str, Site], more: dict[str, Site], size: int, at: int, held: Any) -> dict[str, int]:
-    """{site: the dimension of its rows}, after a comparison of the rows that both runs have."""
-    for name in one.keys() ^ more.keys():
-        raise ValueError(
-            f"{exists_for_some(name, 'batches')}, {REMEDY}, or write the rows as a plate, pyro.plate('N', len(x))"
-        )
-    dims: dict[str, int] = {}
-    for name, site in one.items():
-        value, grown = site["value"], more[name]["value"]
-        dim = _rows_dim(value, grown)
-        if dim is not None:
-            dims[name] = dim
-        elif value.shape != grown.shape:
-            raise ValueError(
-                f"site {name!r}: it has shape {tuple(value.shape)} for {size} rows and {tuple(grown.shape)} for "
-                f"{size + 1}, {REMEDY}"
-            )
-        if name in held:
-            continue
-        a, b = (value, grown) if site["infer"].get("_deterministic") else (_density(site), _density(more[name]))
-        if dim is not None:
-            if a.dim() <= dim or a.shape[dim] != size or b.shape[dim] != size + 1:
-                raise ValueError(f"site {name!r}: one joint draw of all rows, {REMEDY}")
-            b = b.narrow(dim, at, size)
-        if a.shape != b.shape or not nearly_equal(a, b):
-            what = "a row depends on the other rows" if dim is not None else "it depends on which rows are given"
-            raise ValueError(f"site {name!r}: {what}, {REMEDY}, or prepare the data beforehand (x - x.mean())")
-    return dims
-
-
-def _density(site: Site) -> torch.Tensor:
-    """The log density of a site, entry by entry where they are independent."""
-    density: torch.Tensor = unwrapped(site["fn"]).log_prob(site["value"])
-    return density
-
-
-def _is_drawn(site: Site, kept: torch.Tensor | None) -> bool:
-    """Whether the model draws a site, or some entries of it."""
-    return not site["infer"].get("_deterministic") and (kept is None or kept.shape != site["value"].shape)

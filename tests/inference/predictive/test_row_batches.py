@@ -8,6 +8,7 @@ import torch
 import credo
 from credo.inference.pair.pair import Pair
 from credo.inference.posterior.local_latents import Sources
+from credo.inference.predictive import row_batches as module
 from credo.inference.predictive.row_batches import cut, cut_latent, find_batches
 
 X, Y = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(-1.0, 1.0, 20)
@@ -125,3 +126,67 @@ def test_a_finite_latent_that_all_rows_share_is_refused():
     with pytest.raises(ValueError, match=r"'z': summed out of the model.*rows cannot be drawn apart; leave out batch="):
         fit.predict(3, batch=7)
     assert fit.predict(3)["y"].shape == (3, 20)
+
+
+G = torch.arange(40) // 10
+
+
+def counted_groups(g, y=None):
+    """Counts its groups from the data, as textbooks do."""
+    with pyro.plate("J", int(g.max()) + 1):
+        a = pyro.sample("a", dist.Normal(0.0, 30.0))
+    with pyro.plate("N", len(g)):
+        pyro.sample("y", dist.Normal(a[g], 0.1), obs=y)
+
+
+@pytest.mark.parametrize("size", [3, 7, 10, 13, 25])
+def test_groups_that_are_counted_are_those_of_the_fit_in_each_batch(size):
+    fit = credo.fit(counted_groups, None, G, 10.0 * G, progress=False)
+    for found in (fit, fit.exact):
+        drawn = found.predict(200, G, batch=size, reduce="mean")["y"]
+        torch.testing.assert_close(drawn.float(), 10.0 * G, atol=0.1, rtol=0.0)
+    new = torch.tensor([3, 2, 5, 1, 5])
+    whole, cut_up = (fit.predict(2000, new, batch=b, seed=1)["y"] for b in (None, 2))
+    for drawn in (whole, cut_up):  # group 5 is new: one draw from its prior, the same in both rows
+        torch.testing.assert_close(drawn.mean(0), torch.tensor([30.0, 20.0, 0.0, 10.0, 0.0]), atol=2.5, rtol=0.0)
+        assert drawn[:, 2].std() > 20.0 and (drawn[:, 2] - drawn[:, 4]).std() < 0.3
+
+
+TOGETHER = {
+    "a share of the largest": lambda x: x / x.max(),
+    "above the smallest": lambda x: x - x.min(),
+    "a threshold": lambda x: x if (x > 8).any() else 100 * x,
+    "the rank": lambda x: x.argsort().argsort() / 10.0,
+}
+
+
+@pytest.mark.parametrize("most", [2**22, 8], ids=["all rows", "as many as fit"])
+@pytest.mark.parametrize("case", TOGETHER)
+def test_rows_that_depend_on_the_extremes_are_refused(case, most, monkeypatch):
+    monkeypatch.setattr(module, "MOST", most)
+    x = torch.linspace(10.0, 1.0, 40)
+
+    def model(x, y=None):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(b * TOGETHER[case](x), 0.1), obs=y)
+
+    fit = credo.fit(model, "mean_field", x, x, steps=2, progress=False)
+    with pytest.raises(ValueError, match="'y': a row depends on the other rows"):
+        fit.predict(3, x, batch=10)
+    assert fit.predict(3, x)["y"].shape == (3, 40)
+
+
+@pytest.mark.parametrize("most", [2**22, 8], ids=["all rows", "as many as fit"])
+def test_sound_rows_are_cut_however_many_fit(most, monkeypatch):
+    monkeypatch.setattr(module, "MOST", most)
+    fit = fitted(SOUND["a row is a function of its inputs"])
+    assert fit.predict(3, X, batch=3)["y"].shape == (3, 20)
+    assert fit.predict(3, X, prior=True, batch=3)["w"].shape == (3, 2)
+
+
+def test_prior_draws_of_counted_groups_have_all_groups_or_none():
+    fit = credo.fit(counted_groups, None, G, 10.0 * G, progress=False)
+    assert fit.predict(3, G, prior=True)["a"].shape == (3, 4)
+    with pytest.raises(ValueError, match=r"'a': it has shape \(1,\) for 7 rows and \(4,\) for 40"):
+        fit.predict(3, G, prior=True, batch=7)
