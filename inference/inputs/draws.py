@@ -34,8 +34,10 @@ def draws_and_data(
     if n is not None:
         return number_of_draws(call, n, least), given
     if rows and isinstance(first, (torch.Tensor, np.ndarray)) and first.ndim == 0:
+        value = first.item()
+        example = value if isinstance(value, int) else DRAWS
         raise ValueError(
-            f"n: got {shown(first)}, wanted a whole number of draws, or data; pass int(n), as in {call}({first.item()})"
+            f"n: got {shown(first)}, wanted a whole number of draws, or data; pass int(n), as in {call}({example})"
         )
     if not given or not (isinstance(first, (int, np.integer, *NUMBERS))):
         return DRAWS, given

@@ -15,6 +15,7 @@ Files, in the order in which to read them:
     unused.py         parameters that no site is computed from
     laplace.py        the normal distribution around the mode, for AutoLaplaceApproximation
     ties.py           dimensions of latents that belong to columns, categories or rows of the data
+    one_code.py       dimensions of latents that belong to a single category
     identity.py       what a pair on its data is, to tell it from another
     local_reparam.py  noise for each row in place of a Normal weight
 

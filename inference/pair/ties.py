@@ -89,7 +89,7 @@ def tied(axis: Axis, run: Run) -> frozenset[Place]:
     if not error(watched, ()) > CLEAR:
         return frozenset()
     found = _fewest(candidates, partial(holds, watched, frozenset()))
-    if not found or (len(axis.used) == 2 and not _confirmed(axis, run, watched, found)):
+    if not found or (len(axis.used) == 2 and not confirmed(axis, run, watched, found)):
         return frozenset()
     while True:  # what the priors of the tied latents depend on is tied as well
         priors = watched | {key for key, _ in found if isinstance(key, str)}
@@ -151,11 +151,11 @@ def _without_orders(axis: Axis, run: Run, watched: frozenset[str], candidates: S
     if axis.kind != "columns" or len(axis.labels) > 1:
         return frozenset()
     sites = {key for key, _ in candidates if isinstance(key, str)}
-    confirmed = {p for p in candidates if p[0] in sites and _confirmed(axis, run, watched, frozenset({p}))}
-    return frozenset(p for p in confirmed if sum(other[0] == p[0] for other in confirmed) == 1)
+    alone = {p for p in candidates if p[0] in sites and confirmed(axis, run, watched, frozenset({p}))}
+    return frozenset(p for p in alone if sum(other[0] == p[0] for other in alone) == 1)
 
 
-def _confirmed(axis: Axis, run: Run, watched: frozenset[str], places: frozenset[Place]) -> bool:
+def confirmed(axis: Axis, run: Run, watched: frozenset[str], places: frozenset[Place]) -> bool:
     """Whether entry k of the axis and entry k of each place act together, and not the others; False if this is unclear.
 
     Rows without entry k of an input have no gradient at k. Another value of outcome k moves the gradient at k alone.

@@ -8,6 +8,7 @@ from pyro import poutine
 
 from ..inputs.axes import Axis, axes_of
 from ..inputs.call import argument_names
+from ..pair.one_code import grown
 from ..pair.ties import Place, Run, moves, tied
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, deterministic, latent, observed
@@ -140,7 +141,7 @@ def _labelled(
         try:
             with reading(fit.state, seed), torch.no_grad():
                 _, run = _traced(fit, seed)
-                found = {*tied(axis, run)}
+                found = {*(tied(axis, run) or grown(axis, run))}
                 over = _over(axis, plates, sizes, found, run)
                 found |= {(n, d) for n, own in plates.items() for d, plate in own.items() if plate in over}
                 found |= _moved(axis, run, found, sizes)
