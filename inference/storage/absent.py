@@ -20,6 +20,7 @@ from .outline import ObjectOf, TensorOf, has, kept, outline, refuse_different
 
 RATIO = 0.6180339887498949  # stand-ins are multiples of it modulo 1: all different, and inside of most supports
 
+FEW = 32  # rows of new data at which a file is asked what it can do
 Data = tuple[Any, ...]
 
 
@@ -99,7 +100,7 @@ def about_data(
     bare, new = (_stand_ins(data, outlines, names, device, other) for other in (0.0, 0.3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        free = frozenset(what for what, ask in asked.items() if not with_data and _same(ask, data, bare, new))
+        free = frozenset() if with_data else _free(asked, data, bare, new)
         pair, without = identity(data), {} if with_data else identity(bare)
     return {"outlines": outlines, "values": values, "free": free, "pair": pair, "pair without data": without}
 
@@ -153,6 +154,25 @@ def _stand_ins(data: Data, outlines: Data, names: Sequence[str], device: torch.d
         except ValueError:  # a network
             made.append(value)
     return tuple(made)
+
+
+def _free(asked: Mapping[str, Callable[[Data, Data], Any]], data: Data, bare: Data, new: Data) -> frozenset[str]:
+    """What has the same answer with stand-ins for the data of the fit. new: new data, of which few rows are asked."""
+    few = _few_rows(new)
+    return frozenset(
+        what
+        for what, ask in asked.items()
+        if _same(ask, data, bare, few) or (few is not new and _same(ask, data, bare, new))
+    )
+
+
+def _few_rows(data: Data) -> Data:
+    """The first rows of the data, where most arguments have as many and more than FEW: programs may be slow."""
+    lengths = [len(value) for value in data if isinstance(value, torch.Tensor) and value.ndim]
+    rows = max(lengths, key=lengths.count, default=0)
+    if rows <= FEW:
+        return data
+    return tuple(v[:FEW] if isinstance(v, torch.Tensor) and v.ndim and len(v) == rows else v for v in data)
 
 
 def _same(ask: Callable[[Data, Data], Any], data: Data, bare: Data, new: Data) -> bool:

@@ -113,18 +113,23 @@ def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
     names = argument_names(fit.model, len(fit.data))
-    with default_dtype(default := _default_of(fit, dtype)):
-        about = about_data(fit.data, names, fit.state.device, lambda data: identity_of(of(data)), asked, with_data)
+    default, found = _default_of(fit, dtype)
+
+    def identity(data: tuple[Any, ...]) -> Identity:
+        return found if data is fit.data else identity_of(of(data))
+
+    with default_dtype(default):
+        about = about_data(fit.data, names, fit.state.device, identity, asked, with_data)
     return about | {"dtype": dtype, "default": default, "gaps": gaps_of(fit.model, fit.data)}
 
 
-def _default_of(fit: Any, dtype: torch.dtype) -> torch.dtype:
-    """torch's default dtype in which the pair runs: that of the tensors of the fit, or else the present one."""
+def _default_of(fit: Any, dtype: torch.dtype) -> tuple[torch.dtype, Identity]:
+    """(torch's default dtype in which the pair runs, its identity there): that of its tensors, or the present one."""
     for default in (dtype, torch.get_default_dtype()):
         with default_dtype(default):
-            if identity_of(fit):
-                return default
-    return dtype
+            if found := identity_of(fit):
+                return default, found
+    return dtype, {}
 
 
 def identity_of(fit: Approximation) -> Identity:

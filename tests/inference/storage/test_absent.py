@@ -93,3 +93,20 @@ def test_a_file_is_not_asked_for_data_that_are_absent():
         refuse_to_save(absent, True)
     with pytest.raises(ValueError, match="with_data: got 'yes', wanted True or False"):
         refuse_to_save((X,), "yes")
+
+
+def test_few_rows_of_new_data_are_asked_where_they_will_do():
+    rows = []
+
+    def predict(data, new):
+        rows.append(len(new[0]))
+        return {"y": new[0] * 2}
+
+    def whole(data, new):
+        if len(new[0]) < len(data[0]):
+            raise ValueError("as many rows as in the fit")
+        return {"y": new[0] * 2}
+
+    long = torch.zeros(1000, 3)
+    assert about({"predict": predict, "rows": whole}, data=(long,))["free"] == {"predict", "rows"}
+    assert rows == [32, 32]
