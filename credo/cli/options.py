@@ -84,10 +84,11 @@ def _literals(context: click.Context, option: click.Parameter, given: tuple[str,
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            meant = LITERALS.get(value.lower(), f'"{value}"')
+            meant = next((LITERALS[word] for word in get_close_matches(value.lower(), LITERALS, n=1)), "")
+            hint = f"did you mean {name}={meant}?" if meant else f"text keeps its quotes, --set '{name}=\"{value}\"'"
             raise click.BadParameter(
                 f"{name}: got {value!r}, wanted a number, text in quotes, True, False, None, or a tuple, list or "
-                f"dictionary of them as Python writes them; did you mean {name}={meant}?"
+                f"dictionary of them as Python writes them; {hint}"
             ) from None
     return found
 

@@ -6,6 +6,7 @@ units `prepared` proves them to be, and predictions are turned back to the units
 """
 
 import warnings
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def _by_data(pair: Pair, known: pd.DataFrame, table: pd.DataFrame, path: Path) -
     data = tuple(pair.data(table=known))
     seen = observed_arguments(pair.model, data)
     names = argument_names(pair.model, len(data))
-    only = len([value for value in data if array(value) is not None and np.ndim(array(value))]) == len(seen.arguments)
+    only = sum(part is not None and part.ndim > 0 for part in map(array, data)) == len(seen.arguments)
     new = table[[name for name in known.columns if name in table.columns]].copy()
     for name in known.columns:
         if problem := _problem(name, known, table):
@@ -168,7 +169,7 @@ def _units(pair: Pair, known: pd.DataFrame, data: tuple[Any, ...], seen: Observe
     for i in sorted(seen.arguments):
         y = array(data[i])
         assert y is not None
-        parts = y.reshape(len(y), -1).T if y.dtype.kind in "biuf" and len(y) == len(known) else []
+        parts: Iterable[np.ndarray] = y.reshape(len(y), -1).T if y.dtype.kind in "biuf" and len(y) == len(known) else []
         lines = [_line_to(pair, known, data, i, part.astype(float)) for part in parts]
         if lines and all(line == (1.0, 0.0) for line in lines):
             continue

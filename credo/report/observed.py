@@ -68,7 +68,8 @@ def _moves_observations_only(before: poutine.Trace, after: poutine.Trace) -> boo
         if name not in after.nodes:
             return False
         here = after.nodes[name]
-        one, two = (each["fn"].log_prob(site["value"]) for each in (site, here))
+        fns: tuple[Any, ...] = (site["fn"], here["fn"])
+        one, two = (fn.log_prob(site["value"]) for fn in fns)
         if one.shape != two.shape or not torch.allclose(one, two, rtol=ROUNDING, atol=ROUNDING, equal_nan=True):
             return False
         moved = moved or (site["is_observed"] and not is_factor(site) and not _equal(site["value"], here["value"]))

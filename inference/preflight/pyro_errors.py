@@ -18,6 +18,7 @@ _NO_LATENTS = re.compile(r"(?P<guide>\w+) found no latent variables")
 _DISCRETE = re.compile(r"Continuous inference cannot handle discrete sample site '(?P<site>.+?)'")
 _CHOLESKY = re.compile(r"linalg\.cholesky|not positive-definite")
 _SITE = re.compile(r"^\s*(\S+) dist ", re.MULTILINE)  # in Pyro's table of shapes
+LONGEST = 80  # characters of a value in a message
 _DIMS = re.compile(r"at plates \"(?P<one>.+?)\" and \"(?P<two>.+?)\", collide at dim=(?P<dim>-?\d+)")
 
 
@@ -63,8 +64,10 @@ def explained(what: str, error: Exception) -> ValueError | None:
         )
     if found := _ARGUMENT.search(message):
         value = " ".join(found["value"].split())
+        if len(value) > LONGEST:  # of a tensor its first entries
+            value = f"{value[:LONGEST].rpartition(',')[0] or value[:LONGEST]}, ..."
         return ValueError(
-            f"the {_running(what, error)} builds a {found['kind']} whose {found['argument']} is {value[:80]}, wanted "
+            f"the {_running(what, error)} builds a {found['kind']} whose {found['argument']} is {value}, wanted "
             f"{found['constraint']}{_line(error)}; give a parameter that it comes from a constraint, "
             f"pyro.param(..., constraint=constraints.positive), or draw it from a distribution with such values"
         )

@@ -117,6 +117,8 @@ BAD = [
     (("fit", "coin_toss", "--set", "flips=3"), None, ["--set flips", "['alpha', 'beta']"]),
     (("fit", "coin_toss", "--set", "alpha"), None, ["got 'alpha', wanted name=value"]),
     (("fit", "coin_toss", "--set", "alpha=none"), None, ["did you mean alpha=None?"]),
+    (("fit", "coin_toss", "--set", "alpha=Nonne"), None, ["did you mean alpha=None?"]),
+    (("fit", "coin_toss", "--set", "alpha=abc"), None, ["text keeps its quotes, --set 'alpha=\"abc\"'"]),
     (("fit", "coin_toss", "--set", "alpha=__import__('os')"), None, ["alpha: got", "wanted a number"]),
     (("fit", "coin_toss", "--set", "alpha=1", "--set", "alpha=2"), None, ["alpha is set twice"]),
     (("fit", "coin_toss", "--save", "."), None, ["--save", "directory"]),

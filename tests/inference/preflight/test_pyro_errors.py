@@ -59,6 +59,14 @@ def test_a_negative_scale_names_the_line_and_the_constraint():
         look(world, guide, X)
 
 
+def test_a_long_tensor_is_shown_by_its_first_entries():
+    def guide(x):
+        pyro.sample("mu", dist.Normal(0.0, -torch.ones(60)).to_event(1))
+
+    with pytest.raises(ValueError, match=r"scale is tensor\(\[(-1., ){5,20}\.\.\., wanted"):
+        look(world, guide, X)
+
+
 @pytest.mark.parametrize("guide", [None, "map"])
 def test_a_count_that_no_automatic_guide_draws_is_named(guide):
     def counted(x):
