@@ -7,6 +7,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.nn.functional import pad
 
+from ..distributions.unwrap import kind
+from .joint_rows import NORMAL, draw_given_first
+
 
 class Growth(Protocol):
     """Which sites may grow, and how not."""
@@ -25,6 +28,7 @@ class Growth(Protocol):
 class ContinuedSites(Messenger):
     """Gives latent sites their values; entries that a larger plate adds are drawn from the model.
 
+    Entries of a joint normal draw, as of a Gaussian process, are drawn given the others.
     A plate over groups that has grown keeps the groups it had, and one that has shrunk keeps the first of them. It must
     stand around the handler that traces the model, so that the trace holds the values of both.
     Raises ValueError for a value whose shape differs elsewhere.
@@ -59,6 +63,8 @@ class ContinuedSites(Messenger):
                 f"site {msg['name']!r}: it has shape {tuple(value.shape)} in the fit and {tuple(shape)} with the new "
                 f"data; give data that differs from the data of the fit in its number of rows only"
             )
+        if set(changed) == {-1} and shape[-1] > value.shape[-1] and fn.event_dim == 1 and kind(fn) in NORMAL:
+            return draw_given_first(fn, value)
         value = value[tuple(slice(size) for size in shape)]
         more = [amount for old, new in zip(value.shape[::-1], shape[::-1], strict=True) for amount in (0, new - old)]
         known = pad(torch.ones_like(value, dtype=torch.bool), more)

@@ -61,6 +61,8 @@ def sources(pair: Pair, values: tuple[Any, ...]) -> Sources:
     same = not changed or _same_rows(pair, model, values)
     if joint := found.joint - (names if same else frozenset()):
         return _given_the_fit(pair, (guide, model), found, joint, values)
+    if same and found.joint and _is_longer(pair, values):
+        _refuse_no_process(pair, (guide, model), found.joint & names, Sources(values, along=found.along))
     computed = frozenset(name for name in _amortised(pair, guide) & found.inside if _draws(pair, values, name))
     if found.by_name and not same:
         raise ValueError(
@@ -89,11 +91,24 @@ def _given_the_fit(
     first: dict[str, Any] = {name: model.nodes[name]["value"] for name in joint}
     result = Sources(both, frozenset(latent(guide)), along=found.along, first=first, rows=n)
     why = "" if inputs else "the model has no argument that tells one row from another"
+    _refuse_no_process(pair, traces, joint, result, why)
+    return result
+
+
+def _refuse_no_process(
+    pair: Pair, traces: tuple[poutine.Trace, poutine.Trace], joint: frozenset[str], found: Sources, why: str = ""
+) -> None:
+    """Raises ValueError for joint sites that are no normal, or not the same with further rows behind those of the fit.
+
+    found: with all rows as arguments, those of the fit first. why: they are refused in any case.
+    """
+    guide, model = traces
     if not why:
+        first = {name: model.nodes[name]["value"] for name in joint}
         try:
             held = {name: site["value"] for name, site in latent(guide).items() if name not in joint}
-            with ContinuedSites(held, result), JointRows(first):
-                longer = poutine.trace(Anew()(pair.model)).get_trace(*both)
+            with ContinuedSites(held, found), JointRows(first):
+                longer = poutine.trace(Anew()(pair.model)).get_trace(*found.arguments)
         except Exception as error:  # of the user's program
             why = f"the model does not run on the rows of the fit and the new ones together ({error})".split("\n")[0]
         else:
@@ -106,7 +121,12 @@ def _given_the_fit(
             f"cannot be drawn given the rows of the fit; make it a MultivariateNormal that the model computes from "
             f"an argument with a row for each entry, or draw by hand from fit.sample(n)"
         )
-    return result
+
+
+def _is_longer(pair: Pair, values: tuple[Any, ...]) -> bool:
+    """Whether an argument has more rows than in the fit."""
+    arguments, n = rows_of(pair.data)
+    return any(isinstance(v, torch.Tensor) and len(v) > n for i, v in enumerate(values) if i in arguments)
 
 
 def _amortised(pair: Pair, guide: poutine.Trace) -> frozenset[str]:

@@ -99,6 +99,38 @@ def test_the_closed_form_posterior_predicts_the_same():
     assert close(exact.predict(N, NEW)["y"], NEW) and close(exact.predict(N)["y"], X)
 
 
+@pytest.mark.parametrize("pair", [(observed, known_scale), (latent, exact_guide)], ids=["observed", "latent"])
+def test_new_rows_behind_those_of_the_fit_are_drawn_given_them(pair):
+    fit, both = credo.fit(*pair, X, Y, steps=0, progress=False), torch.cat([X, NEW])
+    found = [fit, credo.exact(latent, X, Y)] if pair[0] is latent else [fit]
+    for one in found:
+        draws = one.predict(N, both)["y"]
+        assert draws.shape == (N, 12) and close(draws[:, 9:], NEW) and close(draws[:, :9], X)
+
+
+def test_a_joint_draw_without_a_normal_for_further_rows_is_refused():
+    def student(x, y=None):
+        f = pyro.sample("f", dist.MultivariateStudentT(4.0, torch.zeros(len(x)), kernel(x, x).add(torch.eye(len(x)))))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(f, S), obs=y)
+
+    def guide(x, y=None):
+        pyro.sample("f", dist.Normal(pyro.param("loc", Y.clone()), 0.1).to_event(1))
+
+    fit = credo.fit(student, guide, X, Y, steps=0, progress=False)
+    with pytest.raises(ValueError, match=r"site 'f': one joint draw of all rows \(MultivariateStudentT\)"):
+        fit.predict(3, torch.cat([X, NEW]))
+    assert fit.predict(3, X)["y"].shape == (3, 9)
+
+    def moves(x, y=None):
+        f = pyro.sample("f", dist.MultivariateNormal(torch.full((len(x),), x.mean()), kernel(x, x) + torch.eye(len(x))))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(f, S), obs=y)
+
+    with pytest.raises(ValueError, match=r"'f'.*no normal distribution that further rows leave as it is"):
+        credo.fit(moves, guide, X, Y, steps=0, progress=False).predict(3, torch.cat([X, NEW]))
+
+
 def test_the_prior_forgets_the_data():
     draws = credo.fit(observed, known_scale, X, Y, steps=0, progress=False).predict(N, NEW, prior=True)["y"]
     assert (draws.mean(0).abs() < 0.4).all()
