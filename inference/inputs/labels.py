@@ -104,6 +104,11 @@ def reads_as(text: pd.Series) -> str | None:
     return None
 
 
+def holds_labels(column: pd.Series) -> bool:
+    """Whether a column holds text that is all labels: none is missing, and they read as no numbers or dates."""
+    return _is_text(column) and not (column.isna() | column.isin(NO_LABELS)).any() and reads_as(column) is None
+
+
 def listed(labels: Sequence[Any]) -> str:
     """Labels with their codes, for messages: "0 (a), 1 (b), 2 (c)"."""
     pairs = [f"{code} ({label})" for code, label in enumerate(labels)]

@@ -9,7 +9,10 @@ import torch
 
 from .arguments import shown
 from .datasets import unpacked
+from .labels import holds_labels
 from .tables import as_table
+
+HAVE_ROWS = (pd.DataFrame, pd.Series, pd.Categorical, list, tuple)
 
 
 def split(data: tuple[Any, ...], share: float, seed: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -17,7 +20,7 @@ def split(data: tuple[Any, ...], share: float, seed: int) -> tuple[tuple[Any, ..
 
     Rows are those of the arguments that have as many as most others. Raises ValueError for a share that leaves no row.
     """
-    data = tuple(as_table(value) for value in unpacked(data))
+    data = tuple(_declared(as_table(value)) for value in unpacked(data))
     lengths = {i: n for i, value in enumerate(data) if (n := _rows(value)) is not None}
     if not lengths:
         raise ValueError("validation: the data holds nothing with rows to hold some out; pass the held-out data")
@@ -55,11 +58,27 @@ def complete(data: tuple[Any, ...], held: Any) -> tuple[Any, ...]:
     return tuple(rows.get(i, value) for i, value in enumerate(data))
 
 
+def _declared(value: Any) -> Any:
+    """Text as categories of all its labels, which both parts then know; anything else as it came."""
+    if isinstance(value, pd.DataFrame):
+        table = value.copy(deep=False)
+        for i in range(value.shape[1]):
+            table.isetitem(i, _declared(value.iloc[:, i]))
+        return table
+    if isinstance(value, pd.Series):
+        return value.astype("category") if holds_labels(value) else value
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "UTO"
+    if is_array or (type(value) in (list, tuple) and value and all(isinstance(entry, str) for entry in value)):
+        text = pd.Series(list(value), dtype=object)
+        return pd.Categorical(text) if holds_labels(text) else value
+    return value
+
+
 def _rows(value: Any) -> int | None:
     """How many rows a value has; None for what has none, as a number or a network."""
     if isinstance(value, torch.Tensor | np.ndarray):
         return len(value) if value.ndim else None
-    return len(value) if isinstance(value, pd.DataFrame | pd.Series | list | tuple) else None
+    return len(value) if isinstance(value, HAVE_ROWS) else None
 
 
 def _taken(value: Any, index: np.ndarray) -> Any:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from credo.inference.inputs.labels import coded
 from credo.inference.inputs.split import complete, split
 
 N = 20
@@ -58,3 +59,33 @@ def test_held_out_data_may_leave_out_what_has_no_rows():
     assert complete((CONTAINERS["frame"],), frame)[0] is frame
     with pytest.raises(ValueError, match=r"got 1 arguments, wanted .* 2 as in the data"):
         complete((net, ROWS, ROWS), x)
+
+
+TEXT = ["a", "b"] * 5 + ["only here", "and here"]
+KINDS_OF_TEXT = {
+    "column": pd.Series(TEXT),
+    "strings": pd.Series(TEXT, dtype="string"),
+    "array": np.array(TEXT),
+    "objects": np.array(TEXT, dtype=object),
+    "list": TEXT,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TEXT)
+@pytest.mark.parametrize("seed", range(3))
+def test_both_parts_have_the_codes_of_all_labels(kind, seed):
+    y = np.arange(12.0)
+    parts = split((KINDS_OF_TEXT[kind], y), 0.3, seed)
+    both = [coded(("g", "y"), part) for part in parts]
+    assert both[0].codes == both[1].codes == {"g": ["a", "and here", "b", "only here"]}
+    labels = {row: label for row, label in enumerate(TEXT)}
+    for found in both:
+        assert [found.codes["g"][int(code)] for code in found.values[0]] == [
+            labels[int(row)] for row in found.values[1]
+        ]
+
+
+def test_text_that_is_no_label_stays_as_it_is():
+    table = pd.DataFrame({"n": ["1", "2", "3", "4"], "missing": ["a", None, "b", "c"], "x": np.arange(4.0)})
+    for part in split((table,), 0.5, 0):
+        pd.testing.assert_frame_equal(part[0], table.loc[part[0].index])
