@@ -54,6 +54,7 @@ class Prepared(NamedTuple):
     followers: frozenset[str] = frozenset()  # latents with masked entries that follow the model
     columns: tuple[list[str] | None, ...] = ()  # of the arguments that came as tables
     codes: Labels | None = None  # of the labels in the data
+    outlines: tuple[torch.Tensor | None, ...] = ()  # shapes and types of the first data, without their values
 
 
 class Begun(NamedTuple):
@@ -152,7 +153,7 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
     warmup = WARMUP if crowded else 0
-    found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes)
+    found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes, _outlines(given))
     plan = plan._replace(place=begun.place)
     return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
 
@@ -161,7 +162,15 @@ def prepared_arguments(prepared: Prepared, model: Program, data: tuple[Any, ...]
     """The data of a further call, converted as the data of the first call was. model: its signature names the data."""
     refuse_unknown(prepared.state, data)
     to, known = (prepared.dtype, prepared.state.device), (prepared.columns, prepared.codes)
-    return arguments(model, data, *to, *known, gaps=prepared.gaps)
+    return arguments(model, data, *to, *known, gaps=prepared.gaps, fitted=prepared.outlines)
+
+
+def _outlines(given: Arguments) -> tuple[torch.Tensor | None, ...]:
+    """The tensors among the arguments on the device "meta", where they have no values."""
+    return tuple(
+        torch.empty(v.shape, dtype=v.dtype, device="meta") if isinstance(v, torch.Tensor) else None
+        for v in given.values
+    )
 
 
 def first_steps(

@@ -165,3 +165,11 @@ def test_booleans_of_new_data_are_the_whole_numbers_that_the_fit_had_and_back():
         assert torch.equal(one, two) and (one.mean(0) - torch.tensor(y)).abs().max() < 0.3
     with pytest.raises((TypeError, RuntimeError)):
         fit.predict(9, g.astype(int) + 1)
+
+
+def test_steps_on_as_many_rows_as_groups_read_the_table_by_its_labels():
+    svi, sure = (credo.SVI(slopes, "mean_field", compile=False, seed=1) for _ in range(2))
+    few = HOUSES.iloc[[3, 0, 2, 1]]
+    for rows in (HOUSES, few):
+        loss = svi.step(rows["g"].to_numpy(), U, rows["y"].to_numpy(), rows=10)
+        assert loss == sure.step(rows["g"], U.sort_index().to_numpy(), rows["y"], rows=10)
