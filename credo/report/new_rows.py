@@ -7,6 +7,7 @@ units `prepared` proves them to be, and predictions are turned back to the units
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,43 +86,63 @@ def _by_data(pair: Pair, known: pd.DataFrame, table: pd.DataFrame, path: Path) -
     for name in known.columns:
         if problem := _problem(name, known, table):
             moved = _moved(pair, known, data, name)
-            if only or not moved <= seen.arguments:
-                made = ", ".join(names[i] for i in sorted(moved)) if moved else "its arguments"
+            if moved and (only or not moved <= seen.arguments):
+                made = ", ".join(names[i] for i in sorted(moved))
                 raise ValueError(f"{path}: {problem}; data(table) of {pair.name} makes {made} of it")
             new[name] = _filled(known[name], len(table))
-    new, n, m = new[list(known.columns)], len(known), len(table)
+    new = new[list(known.columns)]
     try:
         both = tuple(pair.data(table=pd.concat([known, new], ignore_index=True)))
         three = tuple(pair.data(table=pd.concat([known, known, new], ignore_index=True)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    raw = [(known[c].to_numpy(float), new[c].to_numpy(float)) for c in known.select_dtypes("number") if _number(new[c])]
+    raw, n, m = _raw(known, new), len(known), len(new)
+    anew = frozenset() if only else seen.arguments
     found: list[Any] = []
-    for i, (one, two, thrice) in enumerate(zip(data, both, three, strict=True)):
-        here, there = array(one), array(two)
+    for i, values in enumerate(zip(data, both, three, strict=True)):
         try:
-            if one is None or (isinstance(one, int) and not isinstance(one, bool) and (one, two) == (n, n + m)):
-                found.append(None if one is None else m)  # the number of rows
-            elif here is None or there is None or not here.ndim or here.shape == there.shape:
-                found.append(...)
-            elif (len(here), len(there)) != (n, n + m):
-                raise Refused(
-                    f"makes {names[i]} of shape {here.shape} of {n} rows, whose rows are not its first dimension"
-                )
-            elif i in seen.arguments and not only:  # drawn anew whatever it holds
-                found.append(two[n:] if positional_parameters(pair.model)[i].default is not None else None)
+            if i in anew and positional_parameters(pair.model)[i].default is None:
+                found.append(None)
             else:
-                found.append(prepared(one, two, thrice, raw))
+                found.append(_argument(*values, n, m, raw, i in anew))
         except Refused as error:
             raise ValueError(
                 f"{path}: data(table) of {pair.name} {error}, so new rows cannot be prepared like those of the fit "
                 f"({names[i]}); prepare them in Python, and call fit.intervals"
             ) from None
-    if not any(isinstance(part, int) or (part is not None and part is not ...) for part in found):
+    if all(part is None or part is ... for part in found):
         raise ValueError(f"--predict: data(table) of {pair.name} returns no array with a row for each row of the table")
-    while len(found) - 1 in seen.arguments and not only:
+    while len(found) - 1 in anew:
         found.pop()
     return NewRows(tuple(found), *_units(pair, known, data, seen))
+
+
+def _argument(one: Any, two: Any, three: Any, n: int, m: int, raw: list[Any], anew: bool) -> Any:
+    """An argument at m new rows, as `prepared`; ... for that of the fit. anew: it is drawn, whatever it holds."""
+    if isinstance(one, int) and not isinstance(one, bool) and (one, two) == (n, n + m):
+        return m  # the number of rows
+    here, there = array(one), array(two)
+    if here is None or there is None or not here.ndim or here.shape == there.shape:
+        return None if one is None else ...
+    if (len(here), len(there)) != (n, n + m):
+        raise Refused(f"makes an array of shape {here.shape} of {n} rows, whose first dimension is not the rows")
+    if anew:
+        return two[n:].reset_index(drop=True) if isinstance(two, (pd.Series, pd.DataFrame)) else two[n:]
+    return prepared(one, two, three, raw)
+
+
+def _raw(known: pd.DataFrame, new: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The columns of numbers and dates in both tables, as numbers."""
+    found = []
+    for name in known.columns:
+        columns = [known[name], new[name]]
+        if all(_number(column) for column in columns):
+            found.append((columns[0].to_numpy(float), columns[1].to_numpy(float)))
+        elif not any(_number(column) for column in columns) and reads_as(known[name].astype(str)) == "dates":
+            with suppress(ValueError, TypeError):  # of time zones
+                days = [pd.to_datetime(column) - pd.Timestamp(0) for column in columns]
+                found.append((days[0] / pd.Timedelta(days=1), days[1] / pd.Timedelta(days=1)))
+    return [(np.asarray(one, float), np.asarray(two, float)) for one, two in found]
 
 
 def _problem(name: Any, known: pd.DataFrame, table: pd.DataFrame, labels: bool = True) -> str:

@@ -231,3 +231,30 @@ def test_what_is_not_proven_is_refused(kind: str, tmp_path: Path) -> None:
     pair = Pair("mine", required if kind in ("threshold", "clip") else model, required, None, data)
     with pytest.raises(ValueError, match=r"cannot be prepared|returns no array|has no column"):
         new_rows(pair, *written(tmp_path, TABLE, new))
+
+
+def test_dates_go_on_behind_those_of_the_fit(tmp_path: Path) -> None:
+    def data(table):
+        time = pd.to_datetime(table["day"])
+        return torch.tensor(((time - time.iloc[0]).dt.days / 7).to_numpy()), torch.tensor(table["y"].to_numpy())
+
+    days = pd.date_range("2020-01-01", periods=20).astype(str)
+    files = written(
+        tmp_path, pd.DataFrame({"day": days, "y": RNG.normal(size=20)}), pd.DataFrame({"day": ["2020-02-05"]})
+    )
+    (time,) = new_rows(Pair("mine", required, required, None, data), *files).arguments
+    assert time.tolist() == pytest.approx([5.0])
+
+
+def before(y, a):
+    required(a, y)
+
+
+@pytest.mark.parametrize("data", [None, lambda table: (table["y"], table["a"])], ids=["columns", "series"])
+def test_observations_may_come_first(data, tmp_path: Path) -> None:
+    """They are drawn anew: y ~ a."""
+    pair = Pair("mine", before, before, None, data)
+    known = TABLE[["a"]].assign(y=TABLE["a"])
+    rows = new_rows(pair, *written(tmp_path, known, NEW[["a"]]))
+    found = predictions(credo.fit(before, None, torch.tensor(known["y"]), torch.tensor(known["a"])), rows, 0)
+    assert np.allclose(found["mean"], NEW["a"], atol=0.5)
