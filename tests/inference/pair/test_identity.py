@@ -61,6 +61,17 @@ def test_a_smaller_change_than_rounding_is_none():
     assert not differences(identity(sd=1.0 + 1e-6), identity())
 
 
+def test_rows_that_change_places_and_changes_that_cancel_show():
+    there = identity()
+    (found,) = differences(pair_of_rows(identity(data=X.flip(0))), pair_of_rows(there))
+    assert found.startswith("site 'y' of the model") and found.endswith("in other rows")
+    assert differences(identity(sd=1.001), there)
+
+
+def pair_of_rows(found):
+    return {what: value for what, value in found.items() if what.startswith("site")}
+
+
 def test_a_program_that_fails_tells_nothing():
     def failing(x):
         raise RuntimeError("at this draw")
