@@ -25,7 +25,7 @@ def group_tables(
     """
     found: dict[str, str] = {}
     for key, labels in codes.items():
-        if key not in names or len(labels) < 2:
+        if key not in names:
             continue
         at = names.index(key)
         for i, (name, value) in enumerate(zip(names, data, strict=True)):

@@ -173,3 +173,13 @@ def test_steps_on_as_many_rows_as_groups_read_the_table_by_its_labels():
     for rows in (HOUSES, few):
         loss = svi.step(rows["g"].to_numpy(), U, rows["y"].to_numpy(), rows=10)
         assert loss == sure.step(rows["g"], U.sort_index().to_numpy(), rows["y"], rows=10)
+
+
+def test_a_single_group_is_found_in_the_table_of_all():
+    one = HOUSES[HOUSES["g"] == "C"]
+    fit = credo.fit(slopes, None, one["g"], U, one["y"], progress=False)
+    assert abs(fit.exact.marginals["w"].mean.item() - 1.0) < 0.1
+    assert np.allclose(fit.intervals(["C"] * 4, U)["mean"], 10.0, atol=0.5)
+    assert in_order_of_codes((np.array([0, 0]), GROUPS.loc[["b"]]), {"g": ["b"]})[1].tolist() == [3.0]
+    rows = pd.Series([1.0], index=["b"])
+    assert in_order_of_codes((np.array([0]), rows), {"g": ["b"]})[1] is rows
