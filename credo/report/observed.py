@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 
-from credo.inference.inputs.arguments import tensors
+from credo.inference.inputs.arguments import arguments
 from credo.inference.inputs.call import positional_parameters
 from credo.inference.runtime.defaults import CPU
 from credo.inference.runtime.sites import is_factor, latent, observed
@@ -28,7 +28,7 @@ def observed_arguments(model: Callable[..., Any], data: tuple[Any, ...]) -> Obse
     Of a model that cannot be run on its data before it is trained, those with the default None.
     """
     try:
-        values = tensors(model, data, torch.get_default_dtype(), CPU)
+        values = arguments(model, data, torch.get_default_dtype(), CPU, gaps=None).values
         state = new_state((model, values), 0, CPU)
 
         def trace(given: tuple[Any, ...]) -> poutine.Trace:

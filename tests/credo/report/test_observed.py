@@ -64,6 +64,19 @@ def test_observations_of_the_pairs_are_found(name: str, place: int) -> None:
     assert observed_arguments(pair.model, data).arguments == {place}
 
 
+def test_gaps_in_the_observations_do_not_matter() -> None:
+    """A model that leaves them out: rows that are missing move no distribution."""
+
+    def masked(x, y):
+        with pyro.plate("N", len(x)), pyro.poutine.mask(mask=~y.isnan()):
+            pyro.sample(
+                "y", dist.Normal(x * pyro.sample("w", dist.Normal(0.0, 1.0).mask(True)), 1.0), obs=y.nan_to_num()
+            )
+
+    y = torch.tensor([0.5, float("nan"), 1.0])
+    assert observed_arguments(masked, (X, y)).arguments == {1}
+
+
 def test_a_model_that_does_not_run_is_known_by_its_defaults() -> None:
     def broken(x, y=None):
         raise RuntimeError("mine")
