@@ -6,7 +6,7 @@ d log p(y_n | z) / dz_k = 0  for all rows n of other groups than k
 from pyro import poutine
 
 from ..inputs.axes import Axis
-from ..runtime.sites import observed
+from ..runtime.sites import latent, observed
 from .ties import Place, Run, confirmed
 
 
@@ -22,7 +22,7 @@ def grown(axis: Axis, run: Run) -> frozenset[Place]:
     trace = poutine.trace(run.model).get_trace(*data)
     found, held = set(), dict(run.values)
     for name, value in run.values.items():
-        shape = trace.nodes[name]["value"].shape
+        shape = latent(trace)[name]["value"].shape
         dims = [d for d, sizes in enumerate(zip(value.shape, shape, strict=True)) if sizes == (1, 2)]
         if dims:
             found.add((name, dims[0]))
