@@ -114,7 +114,9 @@ def _checksum(kind: str, text: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
 def _place(path: str | os.PathLike[str]) -> Path:
     """The path of the file itself, behind ~ and links."""
-    return Path(os.path.realpath(Path(path).expanduser()))
+    if not isinstance(path, str | bytes | os.PathLike) or not os.fspath(path):
+        raise ValueError(f"path: got {path!r}, wanted the path of a file, 'fit.credo' say")
+    return Path(os.path.realpath(Path(os.fsdecode(path)).expanduser()))
 
 
 def _clean(final: Path) -> None:

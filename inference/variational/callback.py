@@ -6,6 +6,7 @@ It is called between blocks of compiled steps, which end where it is due; betwee
 goes on as it would have without it: random numbers that it draws, and batches, are not those of the run.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,6 +70,15 @@ def checked_callback(callback: Any, every: Any) -> int:
     """The number of steps from one call to the next. Raises ValueError for what cannot be called, or is no number."""
     if callback is not None and not callable(callback):
         raise ValueError(f"callback: got {shown(callback)}, wanted a function of (svi, step, loss); True ends the run")
+    try:
+        if callback is not None:
+            inspect.signature(callback).bind(None, 1, 0.0)
+    except TypeError as error:
+        raise ValueError(
+            f"callback: {shown(callback)} does not take the three arguments (svi, step, loss): {error}"
+        ) from None
+    except ValueError:  # a function written in C has no signature
+        pass
     return whole_number("callback_every", every, 1)
 
 

@@ -24,7 +24,7 @@ from .bad_steps import BadSteps
 from .course import Course, warmup_of
 from .endings import Ending, FixedSteps
 from .going_on import plain_fields, put_fields, put_runner_state, runner_state
-from .held_out import HeldOut
+from .held_out import ENDED, HeldOut
 from .loop import INTERRUPTED
 from .steps import StepBlock
 
@@ -194,7 +194,8 @@ class Checkpoint:
             put_fields(self.held, state["held out"])
         course.warnings.extend(warning for warning in state["warnings"] if warning not in course.warnings)
         self.asked.spent, self.warmup = state["seconds"], state["warmup"]
-        return Place(state["done"], state["stopped"] if same else "", self.warmup)
+        ended = same or state["stopped"].startswith(ENDED)  # more steps change nothing of that
+        return Place(state["done"], state["stopped"] if ended else "", self.warmup)
 
     def _refuse(self, differences: list[str]) -> None:
         if differences:

@@ -27,6 +27,7 @@ from .result import finished
 from .steps import StepBlock
 
 PATIENCE = 10  # looks without a gain, unless the user says how many
+ENDED = "ended by the held-out rows"
 DRAWS = 16  # of the latents at each look
 
 
@@ -59,7 +60,7 @@ class HeldOut:
             self.best, self.point, self.step, self.without = nats, point, step, 0
         if self.without < self.patience:
             return ""
-        return f"ended by the held-out rows at step {step:,}: no gain in the last {self.patience} looks"
+        return f"{ENDED} at step {step:,}: no gain in the last {self.patience} looks"
 
     def chosen(self, average: torch.Tensor | None, stopped: str) -> tuple[torch.Tensor | None, str]:
         """(the better of the best point and of the average at the end, why the run ended), the latter with the step."""

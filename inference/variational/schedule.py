@@ -52,6 +52,8 @@ class Schedule:
         except Exception as error:  # at once: none of these is a bad draw
             raise NoRate(f"lr: the schedule failed at step {step:,} ({type(error).__name__}: {error})") from error
         try:
+            if isinstance(found, str | bytes | bool):
+                raise TypeError
             rate = float(found)
         except (TypeError, ValueError, RuntimeError):
             raise NoRate(f"lr: the schedule gave {shown(found)} at step {step:,}, wanted a number") from None

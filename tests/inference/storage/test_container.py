@@ -87,6 +87,14 @@ def test_links_and_home_are_followed(path, tmp_path, monkeypatch):
     assert read("~/fit.credo", "fit")[0] == {"new": 1}
 
 
+@pytest.mark.parametrize("wrong", [3, None, "", True])
+def test_what_is_no_path_is_said(wrong, path):
+    for call in (lambda: write(wrong, "fit", {}, {}), lambda: read(wrong, "fit")):
+        with pytest.raises(ValueError, match=r"path: got .*, wanted the path of a file"):
+            call()
+    assert read(str(path).encode(), "fit")[0] == DESCRIBED
+
+
 def test_a_place_where_no_file_can_be_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none; make it first"):
         write(tmp_path / "none" / "fit", "fit", {}, {})

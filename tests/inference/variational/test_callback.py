@@ -11,6 +11,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
+from credo.inference.variational.callback import checked_callback
 
 Y = torch.tensor([1.3, 0.2, 2.0, 0.7])
 
@@ -202,3 +203,14 @@ def test_a_watched_run_goes_on_from_its_checkpoint(more, tmp_path):
     rest = fit(lambda svi, step, loss: seen.append(step), **options)
     assert rest.losses == whole.losses and rest.stopped == whole.stopped and seen[0] == 40
     assert torch.equal(rest.params["loc"], whole.params["loc"])
+
+
+@pytest.mark.parametrize("function", [lambda svi, loss: None, lambda: None, lambda a, b, c, d: None])
+def test_a_function_of_other_arguments_is_refused_before_the_first_step(function):
+    with pytest.raises(ValueError, match="does not take the three arguments"):
+        checked_callback(function, 10)
+
+
+@pytest.mark.parametrize("function", [lambda *a: None, lambda svi, step, loss, more=1: None, print, max])
+def test_functions_that_take_three_arguments_are_accepted(function):
+    assert checked_callback(function, 10) == checked_callback(None, 10) == 10

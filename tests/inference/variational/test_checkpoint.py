@@ -166,6 +166,16 @@ def test_another_run_is_refused_and_told_what_differs(case, tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_run_that_the_held_out_rows_ended_stays_ended_with_more_steps(tmp_path):
+    options = {"validation": 0.25, "patience": 1, "callback_every": 5, "lr": 0.2}
+    path = tmp_path / "run.credo"
+    first = fitted(steps=200, checkpoint=path, **options)
+    assert len(first.losses) < 200 and first.stopped.startswith("ended by the held-out rows")
+    more, whole = fitted(steps=300, checkpoint=path, **options), fitted(steps=300, **options)
+    assert more.losses == whole.losses and more.stopped == whole.stopped
+    assert torch.equal(more.params["loc"], whole.params["loc"])
+
+
 LAMBDAS = {
     "schedule": ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.2}, "lr at steps 0, 1, 10, 100 and 1000="),
     "schedule shorter than 1000 steps": (

@@ -120,7 +120,7 @@ def test_a_run_until_converged_lowers_a_schedule_and_says_when_it_fell_too_far()
 @pytest.mark.parametrize(
     ("lr", "words"),
     [
-        ("fast", "lr: got 'fast'; wanted a positive learning rate, a function of the step, or a scheduler"),
+        ("fast", "lr: got 'fast', wanted a positive learning rate, a function of the step, or a scheduler"),
         (lambda step: "x", "lr: the schedule gave 'x' at step 0, wanted a number"),
         (lambda step: -1.0, "lr: the schedule gave -1.0 at step 0"),
         (lambda step: 1 / step, "lr: the schedule failed at step 0 .ZeroDivisionError"),
@@ -193,3 +193,10 @@ def test_a_fit_knows_where_a_flat_rate_fell(compile):
     assert credo.fit(model, guide, Y, lr=stepped, **settings).falls == (20, 40)
     assert credo.fit(model, guide, Y, lr=COSINE, **settings).falls == ()
     assert credo.fit(model, guide, Y, lr=0.1, **settings).falls == ()
+
+
+@pytest.mark.parametrize("rate", ["0.05", True, b"1"])
+def test_what_only_looks_like_a_rate_is_refused(rate):
+    with pytest.raises(NoRate, match="at step 3, wanted a number"):
+        Schedule(lambda step: rate, 0.1).rate(3)
+    assert Schedule(lambda step: torch.tensor(0.05), 0.1).rate(3) == torch.tensor(0.05).item()
