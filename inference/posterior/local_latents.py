@@ -104,7 +104,7 @@ def _refuse_no_process(
     """
     guide, model = traces
     if not why:
-        first = {name: model.nodes[name]["value"] for name in joint}
+        first: dict[str, Any] = {name: model.nodes[name]["value"] for name in joint}
         try:
             held = {name: site["value"] for name, site in latent(guide).items() if name not in joint}
             with ContinuedSites(held, found), JointRows(first):
