@@ -25,6 +25,13 @@ def split(data: tuple[Any, ...], share: float, seed: int) -> tuple[tuple[Any, ..
     if not lengths:
         raise ValueError("validation: the data holds nothing with rows to hold some out; pass the held-out data")
     n = max(lengths.values(), key=list(lengths.values()).count)
+    for i, value in enumerate(data):
+        square = isinstance(value, torch.Tensor | np.ndarray) and value.shape == (n, n) and n > 1
+        if square and bool((value == value.T).all()):
+            raise ValueError(
+                f"validation: argument {i + 1} of the data is a symmetric matrix of shape {(n, n)}, rows by rows, from "
+                f"which no rows can be held out alone; pass the held-out data, validation=(...), or leave it out"
+            )
     held = round(share * n)
     if not 0 < held < n:
         raise ValueError(

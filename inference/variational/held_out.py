@@ -109,8 +109,13 @@ def held_out(course: Course, held: tuple[Any, ...], every: int, patience: int) -
 
     try:
         rows = len(values(flat_parameters(unconstrained().values())))
-    except ValueError as error:
-        raise ValueError(f"validation: {error}") from error
+    except (ValueError, RuntimeError, IndexError) as error:
+        said = str(error).partition("\n")[0] if isinstance(error, RuntimeError) else str(error)
+        raise ValueError(
+            f"validation: {said}. Model and guide run on the held-out rows alone: a guide with a parameter for each "
+            f"row, sites for each step of a sequence and matrices of rows by rows do not fit them; pass validation=("
+            f"...) that does, or leave it out"
+        ) from error
     return HeldOut(lambda point: values(point).sum().item(), rows, every, patience, course.losses)
 
 

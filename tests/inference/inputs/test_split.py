@@ -89,3 +89,10 @@ def test_text_that_is_no_label_stays_as_it_is():
     table = pd.DataFrame({"n": ["1", "2", "3", "4"], "missing": ["a", None, "b", "c"], "x": np.arange(4.0)})
     for part in split((table,), 0.5, 0):
         pd.testing.assert_frame_equal(part[0], table.loc[part[0].index])
+
+
+def test_rows_of_a_matrix_of_rows_by_rows_are_not_held_out_alone():
+    square = torch.arange(16.0).reshape(4, 4)
+    with pytest.raises(ValueError, match="validation: argument 1 of the data is a symmetric matrix of shape"):
+        split((square + square.T, torch.ones(4)), 0.5, 0)
+    assert split((square, torch.ones(4)), 0.5, 0)[0][0].shape == (2, 4)

@@ -152,3 +152,15 @@ def test_seeds_are_compared_on_the_same_rows():
     fits = credo.fit(model, "mean_field", X, Y, seeds=2, **options)
     alone = credo.fit(model, "mean_field", X, Y, seed=0, **options)
     assert torch.equal(fits.data[0], alone.data[0])
+
+
+def of_each_row(y):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        z = pyro.sample("z", dist.Normal(mu, 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def test_rows_that_do_not_stand_alone_are_said_to_be_the_held_out_ones():
+    with pytest.raises(ValueError, match=r"validation: .*Model and guide run on the held-out rows alone"):
+        credo.fit(of_each_row, "mean_field", torch.ones(10), validation=0.3, steps=5, progress=False, compile=False)
