@@ -95,7 +95,7 @@ def _plain_number(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0 else value
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         return value
-    return int(value) if value == int(value) else float(value)
+    return int(float(value)) if float(value).is_integer() else float(value)
 
 
 def _argument(value: Any) -> list[Any]:
