@@ -6,8 +6,8 @@ The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), A
 SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so, the step
 with a loop over it, and its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It runs in
 its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process PARENT,
-however that ends. So it imports nothing of credo; `build` and `runtime/replaced` are loaded by their paths. It uses
-private parts of torch (tried with 2.13).
+however that ends. So it imports nothing of credo; `build`, `plain_graph` and `runtime/replaced` are loaded by their
+paths. It uses private parts of torch (tried with 2.13).
 """
 
 import hashlib
@@ -174,12 +174,11 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
     """Compiles the job and returns the path of its library. The imports take seconds: only the program needs them."""
     import torch._inductor.config as config
     from torch._inductor.codecache import AotCodeCompiler
-    from torch._inductor.decomposition import select_decomp_table
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     here = Path(__file__)
     building = runpy.run_path(str(here.with_name("build.py")))
     replaced = runpy.run_path(str(here.parents[1] / "runtime" / "replaced.py"))["attribute_replaced"]
+    plain_graph = runpy.run_path(str(here.with_name("plain_graph.py")))["plain_graph"]
     loop = here.with_name("loop.cpp").read_text()
 
     def compiled(graph: Any, wrapper: str, kernels: str, operators: str | None, **options: Any) -> str:
@@ -191,10 +190,7 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
     torch.set_default_dtype(job.dtype)
     examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]
     with torch.no_grad():
-        program = torch.func.functionalize(step_function(job), remove="mutations")
-        plain = make_fx(program, decomposition_table=select_decomp_table(), tracing_mode="fake")(*examples)
-        plain.graph.eliminate_dead_code()
-        plain.recompile()
+        plain = plain_graph(step_function(job), examples)
         # Whether the compiler knows the processor is not tried by compiling programs for it: that takes 5 s.
         settings = SETTINGS | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
         narrow = replaced(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # -march=native says it anyway

@@ -29,7 +29,8 @@ from .cache import MAKING, OF_TORCH, UnsafeFolder, cache_folder, is_sound, made_
 Rates = tuple[torch.Tensor, list[float]]  # (the clock among the tensors of `CompiledInputs`, the rate of each step)
 # (all these tensors, how many of the first are stacked over steps, the number of steps[, scheduled rates]) -> losses
 Loop = Callable[..., list[float]]
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("aot.py", "build.py", "loop.cpp"))  # the program first
+# The program first, then what it loads.
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("aot.py", "build.py", "plain_graph.py", "loop.cpp"))
 MESSAGE = 1000  # bytes of a message from compiled code, at most
 
 

@@ -25,13 +25,8 @@ def fused(job: CompileJob, inputs: list[torch.Tensor]) -> Callable[..., list[tor
     compiler raises.
     """
     inductor, config = (importlib.import_module(name) for name in ("torch._inductor", "torch._inductor.config"))
-    table = importlib.import_module("torch._inductor.decomposition").select_decomp_table
-    make_fx = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
+    plain_graph = importlib.import_module(f"{__package__}.plain_graph").plain_graph
     with torch.no_grad(), config.patch(OPTIONS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's compiler warns of torch's own deprecations
-        program = torch.func.functionalize(step_function(job), remove="mutations")
-        plain = make_fx(program, decomposition_table=table(), tracing_mode="fake")(*inputs)
-        plain.graph.eliminate_dead_code()
-        plain.recompile()
-        compiled: Callable[..., list[torch.Tensor]] = inductor.compile(plain, inputs)
+        compiled: Callable[..., list[torch.Tensor]] = inductor.compile(plain_graph(step_function(job), inputs), inputs)
         return compiled

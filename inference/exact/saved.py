@@ -13,12 +13,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from ..inputs.arguments import gaps_of
-from ..inputs.call import argument_names
 from ..pair.identity import Identity, pair_identity
 from ..pair.pair import Pair
+from ..runtime.defaults import CPU
 from ..runtime.state import reading
-from ..storage.absent import Absent, about_data, refuse_to_save
+from ..storage.absent import DRAWS, Absent, about_data, refuse_to_save
 from ..storage.container import Described, write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
@@ -45,7 +44,6 @@ STORED = (
     *TYPES,
 )
 FIELDS = ("marginals", "log_evidence", "columns", "codes", "row_labels", "narrow", "improper", "updated")
-DRAWS = 2
 
 
 def save(exact: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
@@ -109,7 +107,5 @@ def _about_data(exact: Any, with_data: bool) -> dict[str, Any]:
         "sample": lambda data, new: of(data).sample(DRAWS),
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
-    names = argument_names(exact.model, len(exact.data))
-    about = about_data(exact.data, names, torch.device("cpu"), lambda data: identity_of(of(data)), asked, with_data)
-    gaps = gaps_of(exact.model, exact.data)
-    return about | {"dtype": torch.float64, "gaps": gaps}
+    kind = torch.float64, CPU
+    return about_data(exact.model, exact.data, *kind, lambda data: identity_of(of(data)), asked, with_data)

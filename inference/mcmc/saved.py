@@ -7,21 +7,18 @@ from typing import Any
 
 import torch
 
-from ..inputs.arguments import gaps_of
-from ..inputs.call import argument_names
 from ..pair.identity import Identity, pair_identity
 from ..pair.pair import Summed
 from ..posterior.approximation import pair_of
 from ..runtime.defaults import CPU, default_dtype
 from ..runtime.state import reading
-from ..storage.absent import Absent, about_data, refuse_to_save
+from ..storage.absent import DRAWS, Absent, about_data, refuse_to_save
 from ..storage.container import write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
 from ..storage.values import described
 
 STORED = (Summed, Network, Parts, *TYPES)
-DRAWS = 2
 
 
 def save(reference: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
@@ -57,7 +54,5 @@ def _about_data(reference: Any, with_data: bool) -> dict[str, Any]:
         "guide": lambda data, new: reference.draws,
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
-    names = argument_names(source.model, len(source.data))
-    about = about_data(source.data, names, CPU, lambda data: identity_of(of(data)), asked, with_data)
-    dtype, gaps = reference.approximation.dtype, gaps_of(source.model, source.data)
-    return about | {"dtype": dtype, "gaps": gaps}
+    dtype = reference.approximation.dtype
+    return about_data(source.model, source.data, dtype, CPU, lambda data: identity_of(of(data)), asked, with_data)

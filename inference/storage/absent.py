@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..inputs.arguments import arguments, yes_or_no
+from ..inputs.arguments import arguments, gaps_of, yes_or_no
 from ..inputs.call import argument_names, refuse_wrong_number
 from .outline import ObjectOf, TensorOf, has, kept, outline, refuse_different
 
 RATIO = 0.6180339887498949  # stand-ins are multiples of it modulo 1: all different, and inside of most supports
-
+DRAWS = 2  # of an answer that is asked for with the data and with stand-ins
 FEW = 32  # rows of new data at which a file is asked what it can do
 Data = tuple[Any, ...]
 
@@ -83,8 +83,9 @@ def _whole_numbers(wanted: TensorOf, reverse: bool) -> torch.Tensor:
 
 
 def about_data(
+    model: Callable[..., Any],
     data: Data,
-    names: Sequence[str],
+    dtype: torch.dtype,
     device: torch.device,
     identity: Callable[[Data], dict[str, Any]],
     asked: Mapping[str, Callable[[Data, Data], Any]],
@@ -92,17 +93,20 @@ def about_data(
 ) -> dict[str, Any]:
     """What a file says of the data of a fit: outlines, the data themselves if asked for, and what is `free` of them.
 
+    model: whose arguments the data are, as tensors of `dtype` on `device`.
     identity: of the pair on these data (`pair/identity.py`); the file has it of the data, and of stand-ins for them.
     asked: {what: its answer with these data of the fit and these new data}: a table, or a dictionary.
     """
     outlines = tuple(outline(value) for value in data)
     values = tuple(kept(value) for value in data) if with_data else None
+    names = argument_names(model, len(data))
     bare, new = (_stand_ins(data, outlines, names, device, other) for other in (0.0, 0.3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         free = frozenset() if with_data else _free(asked, data, bare, new)
         pair, without = identity(data), {} if with_data else identity(bare)
-    return {"outlines": outlines, "values": values, "free": free, "pair": pair, "pair without data": without}
+    said = {"outlines": outlines, "values": values, "free": free, "pair": pair, "pair without data": without}
+    return said | {"dtype": dtype, "gaps": gaps_of(model, data)}
 
 
 def data_of(

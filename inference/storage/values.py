@@ -175,8 +175,9 @@ def _kept(tensor: torch.Tensor, tensors: dict[str, torch.Tensor], at: str) -> st
 
 
 def flat_bytes(tensor: torch.Tensor) -> Any:
-    """The bytes of a dense tensor on the CPU, row by row, shape (bytes,)."""
-    dense = tensor.detach().contiguous()
+    """The bytes of the values of a tensor, whatever its device and layout, row by row, shape (bytes,)."""
+    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
+    dense = dense.resolve_conj().resolve_neg().cpu().contiguous()
     if not dense.numel():
         return np.empty(0, np.uint8)
     # A tensor of one number may have any stride, which `view` refuses.

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..inputs.arguments import shown, whole_number
@@ -30,10 +29,8 @@ from .steps import StepBlock
 
 KIND = "checkpoint"
 PASSING = ("seeds", "device", "compile", "progress")  # options that may be others when a run goes on
-SECONDS, COST = (
-    10.0,
-    100,
-)  # between two writings at least, and times what one takes, unless the user says how many steps
+# Unless the user says how many steps: seconds between two writings at least, and times what one takes.
+SECONDS, COST = 10.0, 100
 
 
 @dataclass
@@ -102,7 +99,7 @@ class Checkpoint:
             options |= {"lr at steps 0, 1, 10, 100 and 1000": course.settings.schedule.some_rates()}
         self.identity = settings_identity(options) | data_identity(course.pair.data, course.given.names)
         self.warmup = warmup_of(course, self.steps)
-        if not Path(self.asked.path).expanduser().exists():
+        if not os.path.exists(self.asked.path):
             self._write("")
             return Place(0, "", self.warmup)
         place = self._read()

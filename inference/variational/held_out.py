@@ -68,10 +68,7 @@ class HeldOut:
             return average, stopped
         each = f"{self.best / self.rows:,.4g} nats a row"
         stopped = f"at rest{stopped.removeprefix('converged')}" if stopped.startswith("converged") else stopped
-        return (
-            self.point,
-            f"{stopped}; kept the parameters of step {self.step:,} ({each})",
-        )
+        return self.point, f"{stopped}; kept the parameters of step {self.step:,} ({each})"
 
 
 def checked_validation(validation: Any, patience: Any) -> int:

@@ -25,8 +25,6 @@ from ..exact.saved import exact_as_data
 from ..gaussian.normal_guide import GROUPS, LOW_RANK, AutoNormalOf
 from ..gaussian.psis import Importance
 from ..importance.correction import Correction
-from ..inputs.arguments import gaps_of
-from ..inputs.call import argument_names
 from ..pair.autoguide import Start
 from ..pair.identity import Identity, pair_identity
 from ..pair.mean_field import MeanField
@@ -41,7 +39,7 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules, reachable
 from ..runtime.state import State, reading
-from ..storage.absent import Absent, about_data, refuse_to_save
+from ..storage.absent import DRAWS, Absent, about_data, refuse_to_save
 from ..storage.container import Described, write
 from ..storage.outline import TYPES
 from ..storage.states import Network, Parts, parts_of
@@ -70,7 +68,6 @@ WORDS: dict[Any, str] = {
 }  # of the autoguides that credo makes
 OWN, EXACT, WEIGHTED, NORMAL, LAPLACE = "own", "exact", "weighted", "normal", "laplace completed"  # other guides
 APART = ("model", "guide", "data", "state", "plan", "exact")  # fields that are more than a value
-DRAWS = 2  # that tell whether answers depend on the data
 
 
 def save(fit: Any, path: str | os.PathLike[str], with_data: bool = False) -> None:
@@ -112,15 +109,14 @@ def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
         "summary": lambda data, new: of(data).summary(DRAWS),
         "predict": lambda data, new: of(data).predict(DRAWS, *new),
     }
-    names = argument_names(fit.model, len(fit.data))
     default, found = _default_of(fit, dtype)
 
     def identity(data: tuple[Any, ...]) -> Identity:
         return found if data is fit.data else identity_of(of(data))
 
     with default_dtype(default):
-        about = about_data(fit.data, names, fit.state.device, identity, asked, with_data)
-    return about | {"dtype": dtype, "default": default, "gaps": gaps_of(fit.model, fit.data)}
+        about = about_data(fit.model, fit.data, dtype, fit.state.device, identity, asked, with_data)
+    return about | {"default": default}
 
 
 def _default_of(fit: Any, dtype: torch.dtype) -> tuple[torch.dtype, Identity]:
@@ -164,9 +160,8 @@ def _guide(fit: Any) -> dict[str, Any]:
         names = LOW_RANK if hasattr(guide, "stretch") else (*GROUPS, "at_shared", "at_local")
         with reading(fit.state, 0):
             return made | {"kind": NORMAL, "normal": {name: getattr(guide, name).detach() for name in names}}
-    if (
-        isinstance(guide, AutoMultivariateNormal) and "loc" in fit.state.modules[guide]["_buffers"]
-    ):  # see pair/laplace.py
+    # A completed fit of AutoLaplaceApproximation: see pair/laplace.py.
+    if isinstance(guide, AutoMultivariateNormal) and "loc" in fit.state.modules[guide]["_buffers"]:
         return made | {"kind": LAPLACE}
     if type(guide) in WORDS and any(isinstance(thing, Start) for thing in reachable(vars(guide))):  # made by credo
         return made | {"kind": WORDS[type(guide)]}
