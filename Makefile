@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow lint notebooks bench bench-estimators bench-speed clean
+DOCUMENTED := .venv/.documented
+
+.PHONY: help demo test test-slow lint notebooks docs lab bench bench-estimators bench-speed clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +34,14 @@ lint: $(INSTALLED)  ## ruff and mypy
 notebooks: $(INSTALLED)  ## run every notebook as it is shown; nothing is written into them
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks tests/test_layout.py::test_notebooks_hold_no_output
 
+# -j 2: pages and notebooks are executed two at a time, each once; docs/_build keeps them for the next time.
+docs: $(DOCUMENTED)  ## the site, in docs/_build/html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -j 2 -b html docs docs/_build/html
+	@echo "the site: docs/_build/html/index.html"
+
+lab: $(DOCUMENTED)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
 bench: $(INSTALLED)  ## run the benchmarks, one after the other
 	@for program in benchmarks/[!_]*.py; do \
 	    [ -e "$$program" ] || continue; \
@@ -48,7 +58,7 @@ bench-speed: $(INSTALLED)  ## time a step of credo, Pyro, torch and NumPyro, war
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
 
 clean:  ## remove what was built or cached; the environment .venv stays
-	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist out docs/_build docs/notebooks *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first, pinned: unpinned it brings several gigabytes of CUDA packages.
@@ -60,5 +70,10 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/link.py
 	@$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
+	@$(BIN)/python .ci/link.py
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs,notebooks]"
 	@$(BIN)/python .ci/link.py
 	@touch $@

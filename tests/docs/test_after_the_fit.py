@@ -1,11 +1,11 @@
-"""The code of docs/after_the_fit.md runs as it stands, from top to bottom."""
+"""The code of docs/how-to/after_the_fit.md runs as it stands, from top to bottom."""
 
 import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-PAGE = Path(__file__).parents[2] / "docs" / "after_the_fit.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "after_the_fit.md"
 
 
 def test_the_code_of_the_page_runs():

@@ -1,4 +1,4 @@
-"""The code of docs/watching.md runs as it stands, from top to bottom, and does what the page says."""
+"""The code of docs/how-to/watching.md runs as it stands, from top to bottom, and does what the page says."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-PAGE = Path(__file__).parents[2] / "docs" / "watching.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "watching.md"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorBoard's own imports

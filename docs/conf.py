@@ -1,0 +1,68 @@
+"""How Sphinx builds the site: `make docs`. Pages are Markdown (MyST).
+
+Notebooks, and pages with `{code-cell}` blocks, are executed, each once, and kept in a cache. Its folder is named after
+the digest of the code of credo: a change of that code executes every page again, a change of a page only that page.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+# The formulas are drawn by MathJax's own files, which this package holds, so that the site needs no network.
+MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations[0]) / "static"
+
+
+def digest() -> str:
+    """Sixteen hexadecimal digits that change with the code of credo."""
+    folders = ("credo", "models", "guides", "inference")
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".cpp"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def copy_notebooks() -> None:
+    """Copies notebooks/ into the folder of the pages, where Sphinx wants them; the originals stay without outputs."""
+    target = DOCS / "notebooks"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(ROOT / "notebooks", target, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+
+
+copy_notebooks()
+
+project = "credo"
+author = "the credo authors"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(DOCS / "_build" / "executed" / digest())
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # widgets would come from another server
+
+html_theme = "pydata_sphinx_theme"
+html_title = "credo"
+html_static_path = ["_static", str(MATHJAX)]
+mathjax_path = "mathjax/tex-chtml.js"
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": False,
+    "navbar_align": "left",
+    "header_links_before_dropdown": 7,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+copybutton_exclude = ".linenos, .gp, .go"
