@@ -16,7 +16,7 @@ if not (_Path(__file__).parent / "models").is_dir():
     # In a checkout, unlike in an install, models/, guides/ and inference/ stand beside this folder.
     __path__.append(str(_Path(__file__).resolve().parents[1]))
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The public interface: each name, and the module that defines it.
 _MODULE_OF = {
