@@ -28,7 +28,7 @@ class Coded(NamedTuple):
 
     values: tuple[Any, ...]
     codes: Labels
-    notices: tuple[str, ...]  # which labels became which codes
+    notices: tuple[str, ...]  # which labels became which codes, except categories that the user declared as such
 
 
 class _Column(NamedTuple):
@@ -38,6 +38,7 @@ class _Column(NamedTuple):
     place: str  # how messages name it
     labels: list[Any]
     codes: np.ndarray
+    declared: bool = False  # the user made them categories, and so knows their codes
 
 
 def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = None) -> Coded:
@@ -48,7 +49,8 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
     columns in which a label has two codes, since both may index the same things.
     """
     found: list[_Column] = []
-    values, notices = [], []
+    told: list[tuple[_Column, str]] = []
+    values = []
     indices: list[_Column] = []
     for name, value in zip(names, data, strict=True):
         if isinstance(value, pd.DataFrame):
@@ -62,14 +64,15 @@ def coded(names: Sequence[str], data: tuple[Any, ...], known: Labels | None = No
         indices += [] if mixed else columns
         values.append(value)
         advice = f", numbers in the matrix {name}; pandas.get_dummies makes covariates of labels" if mixed else ""
-        notices += [f"{_became(column)}{advice}" for column in columns]
+        told += [(column, advice) for column in columns if mixed or not column.declared]
     if known is not None:
         return Coded(tuple(values), known, ())
     for one, other in combinations(indices, 2):
         _refuse_two_codes(one, other)
-    if len(notices) > SHOWN:
-        more = ", ".join(str(column.key) for column in found[SHOWN:])
-        notices[SHOWN:] = [f"labels became codes in {len(found) - SHOWN} more columns, see fit.codes: {more}"]
+    notices = [f"{_became(column)}{advice}" for column, advice in told[:SHOWN]]
+    if len(told) > SHOWN:
+        more = ", ".join(str(column.key) for column, _ in told[SHOWN:])
+        notices.append(f"labels became codes in {len(told) - SHOWN} more columns, see fit.codes: {more}")
     return Coded(tuple(values), {column.key: column.labels for column in found}, tuple(notices))
 
 
@@ -163,7 +166,7 @@ def _column(key: Any, place: str, column: pd.Series, known: Labels | None) -> _C
         )
     if labels is None:
         categories = pd.Categorical(column)
-        return _Column(key, place, categories.categories.tolist(), categories.codes.astype(np.int64))
+        return _Column(key, place, categories.categories.tolist(), categories.codes.astype(np.int64), declared)
     codes = pd.Index(labels, dtype=object).get_indexer(column.astype(object))
     if (codes < 0).any():
         raise ValueError(

@@ -77,6 +77,15 @@ def test_columns_of_a_matrix_are_coded_one_by_one():
     assert wide.notices[-1] == "labels became codes in 3 more columns, see fit.codes: c5, c6, c7"
 
 
+def test_categories_that_the_user_declared_need_no_notice_except_in_a_matrix_with_numbers():
+    declared = pd.Series(["b", "a"], dtype="category")
+    assert coded(["g"], (declared,)).notices == () != coded(["g"], (declared.astype(str),)).notices
+    assert len(coded(["X"], (TABLE[["age", "site"]],)).notices) == 1  # there the codes would be a covariate
+    seven = pd.DataFrame({f"c{i}": ["a", "b"] for i in range(7)})
+    found = coded(["X"], (seven.astype({"c1": "category"}),))
+    assert found.notices[-1] == "labels became codes in 1 more columns, see fit.codes: c6" and len(found.codes) == 7
+
+
 def test_columns_of_one_name_in_two_tables_have_labels_of_their_own():
     data = pd.DataFrame({"g": ["a", "b"]}), pd.DataFrame({"g": ["c", "d"]})
     found = coded(["X", "Z"], data)
