@@ -32,6 +32,9 @@ __all__ = ["Digits", "Split", "cifar10", "digits", "fashion_mnist", "mnist", "uc
 class Split(NamedTuple):
     """Training rows x, y and held-out rows x_test, y_test; rows come first, real numbers have torch's default dtype.
 
+    x, x_test: shape (N, *shape of the inputs), (M, *shape of the inputs). y, y_test: shape (N,), (M,): classes as int64
+    numbers, or the values of a regression in the units of the data.
+
     >>> import torch
     >>> split = credo.data.Split(torch.zeros(3, 2), torch.zeros(3), torch.zeros(1, 2), torch.zeros(1))
     >>> len(split.x), len(split.x_test)

@@ -7,6 +7,7 @@ the digest of the code of credo: a change of that code executes every page again
 import hashlib
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -30,6 +31,7 @@ def copy_notebooks() -> None:
 
 
 copy_notebooks()
+sys.path.insert(0, str(DOCS))
 
 project = "credo"
 author = "the credo authors"
@@ -39,8 +41,12 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_click",
+    "docstrings",  # docs/docstrings.py
 ]
 exclude_patterns = ["_build"]
+default_role = "code"  # `x` in the help of a command
+smartquotes = False  # "mean_field" keeps the quotes that Python reads
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
@@ -52,12 +58,26 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # widgets would come from another server
 
+autosummary_generate = False  # the pages of docs/reference/ say what they show, in their order
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 90
+
 html_theme = "pydata_sphinx_theme"
 html_title = "credo"
 html_static_path = ["_static", str(MATHJAX)]
+html_css_files = ["credo.css"]
+html_favicon = "_static/favicon.svg"
 mathjax_path = "mathjax/tex-chtml.js"
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {
+        "text": "credo",
+        "image_light": "_static/favicon.svg",
+        "image_dark": "_static/favicon.svg",
+        "alt_text": "",
+    },
     "show_prev_next": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 7,

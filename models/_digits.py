@@ -11,7 +11,9 @@ TRAIN = 1437  # rows to learn from; the other 360 are held out
 
 
 class Digits(NamedTuple):
-    """x: shape (N, 64) or (N, 1, 8, 8), pixels from 0 to 1. y: shape (N,), the digit. *_test: the held-out rows.
+    """Training rows x, y and held-out rows x_test, y_test of the handwritten digits; `credo.data.digits` returns them.
+
+    x, x_test: shape (N, 64) or (N, 1, 8, 8), pixels from 0 to 1. y, y_test: shape (N,), the digit, int64.
 
     >>> credo.data.Digits._fields
     ('x', 'y', 'x_test', 'y_test')
@@ -24,7 +26,9 @@ class Digits(NamedTuple):
 
 
 def digits(shape: str = "flat") -> Digits:
-    """The data set, split by a shuffle that is the same on every machine (seed 0).
+    """1,797 handwritten digits of 8 by 8 pixels, which ship with scikit-learn (Alpaydin and Kaynak 1998).
+
+    They are split by a shuffle that is the same on every machine (seed 0): 1,437 rows to learn from, 360 held out.
 
     shape: "flat" gives rows of 64 pixels for linear layers, "image" images for convolutions, (1, 8, 8).
     Raises ValueError for another shape.
