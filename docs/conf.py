@@ -6,6 +6,7 @@ the digest of the code of credo: a change of that code executes every page again
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -30,7 +31,25 @@ def copy_notebooks() -> None:
     shutil.copytree(ROOT / "notebooks", target, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
 
 
+# Read by every kernel: pictures are vectors, and no line about sockets, which stay on this machine, is printed.
+KERNEL = """
+c = get_config()
+c.InlineBackend.figure_formats = {"svg"}
+c.IPKernelApp.log_level = "ERROR"
+c.HistoryManager.enabled = False
+"""
+
+
+def set_kernels() -> None:
+    """Writes the settings of the kernels that execute pages, and has the kernels read these and no user's."""
+    profile = DOCS / "_build" / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text(KERNEL)
+    os.environ["IPYTHONDIR"] = str(profile.parent)
+
+
 copy_notebooks()
+set_kernels()
 sys.path.insert(0, str(DOCS))
 
 project = "credo"
@@ -43,6 +62,7 @@ extensions = [
     "sphinx_design",
     "sphinx_click",
     "docstrings",  # docs/docstrings.py
+    "links",  # docs/links.py
 ]
 exclude_patterns = ["_build"]
 default_role = "code"  # `x` in the help of a command
@@ -76,7 +96,7 @@ html_theme_options = {
         "text": "credo",
         "image_light": "_static/favicon.svg",
         "image_dark": "_static/favicon.svg",
-        "alt_text": "",
+        "alt_text": "credo, to the start page",
     },
     "show_prev_next": False,
     "navbar_align": "left",
