@@ -1,5 +1,8 @@
 """Plots of a fit. Every function takes `ax=` (a matplotlib Axes; None makes a figure) and returns the Axes.
 
+Most set the title of the Axes to a headline, which says what the picture shows and is computed from what is drawn;
+`ax.set_title` replaces it.
+
 `pairs` and `chains` have several axes: they take `figure=` and return the Figure (in a notebook, end the line with `;`,
 or it is shown twice).
 
@@ -7,7 +10,7 @@ training.py: losses. scalars.py: a forest of intervals. fits.py: belief, interva
 regression.py: predictive. checks.py: posterior predictive check, PIT, coverage. classes.py: calibration and
 out-of-distribution detection of a classifier. latents.py: finite latents, points in a plane. ranks.py:
 simulation-based calibration. pixels.py: images. observations.py: the data of a fit. smooth.py: kernel
-densities. style.py: colours, sizes, names.
+densities. style.py: colours, sizes, headlines, names. updates.py: belief as data come in.
 """
 
 from credo.plots.checks import coverage, pit, ppc
@@ -21,6 +24,7 @@ from credo.plots.regression import predictive
 from credo.plots.scalars import forest
 from credo.plots.style import EXACT, FIT, POINTS, PRIOR
 from credo.plots.training import losses
+from credo.plots.updates import updates
 
 __all__ = [
     "EXACT",
@@ -44,4 +48,5 @@ __all__ = [
     "ranks",
     "reliability",
     "strangeness",
+    "updates",
 ]

@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 
 from credo import metrics
-from credo.plots.style import FIT, POINTS, PRIOR, SMALL, axes, legend
+from credo.plots.style import FIT, POINTS, PRIOR, SMALL, axes, headline, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TELLS = ((0.9, "tells"), (0.7, "tells only in part"), (0.0, "hardly tells"))  # from which AUROC on
 AREA, DOT = 350, 15  # square points: of a point with all rows, and of the smallest one
 
 
@@ -23,8 +24,9 @@ def reliability(
 
     A calibrated classifier lies on the diagonal, accuracy = confidence; below it, it is too confident. The area of a
     point is its share of the rows, the number below it their count. Bins with few rows are merged with their
-    neighbours. The lines are 95 % intervals of the accuracy (Wilson 1927). The title states the expected calibration
-    error of `credo.metrics.classification`, which has 15 bins whatever `bins` is.
+    neighbours. The lines are 95 % intervals of the accuracy (Wilson 1927). The headline says whether the classifier is
+    too confident, by its mean confidence less its accuracy, and states the expected calibration error (ECE) of
+    `credo.metrics.classification`, which has 15 bins whatever `bins` is.
 
     probs: shape (N, C), or (S, N, C) with S draws, which are averaged. y: shape (N,), classes from 0.
     ax: Axes to draw on; None makes a figure. bins: number of bins. least: rows of a point, unless all are fewer.
@@ -34,8 +36,8 @@ def reliability(
     >>> from matplotlib.figure import Figure
     >>> probs = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     >>> ax = credo.plots.reliability(probs, torch.tensor([0, 1, 1]), ax=Figure().subplots())
-    >>> ax.get_title()
-    'ECE 0.300'
+    >>> " ".join(ax.get_title().split())
+    'Calibrated within chance: expects 76.7 % to be right, 66.7 % are (ECE 0.300)'
     """
     table = _merged(metrics.reliability(probs, y, bins), least)
     ece = metrics.classification(probs, y)["ece"]
@@ -44,12 +46,13 @@ def reliability(
     ax.plot([0, 1], [0, 1], color=PRIOR, lw=0.8, ls="--")
     low, high = _wilson(accuracy, count)
     ax.vlines(confidence, low, high, color=FIT, lw=1.2, alpha=0.6)
-    ax.plot(confidence, accuracy, "-", color=FIT, lw=1, alpha=0.6)
+    ax.plot(confidence, accuracy, "-", color=FIT, lw=0.8, alpha=0.3)
     ax.scatter(confidence, accuracy, AREA * count / count.sum() + DOT, color=FIT, zorder=3, clip_on=False)
     for x, rows in zip(_places(confidence), count, strict=True):
         words = f"{rows:,}" if rows < 10_000 else f"{rows / 1000:.0f}k"
         ax.text(x, 0.015, words, ha="center", fontsize=SMALL, color="0.45")
-    ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy", title=f"ECE {ece:.3f}")
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy")
+    headline(ax, f"{_confidence(table)} (ECE {ece:.3f})")
     return ax
 
 
@@ -57,7 +60,8 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
     """Out-of-distribution detection: histograms of the entropy of the prediction for several sets of inputs.
 
     The legend states the AUROC of each set against the first (`credo.metrics.auroc`): 1 if every one of its inputs has
-    a higher entropy than every input of the first set, 0.5 if entropy does not separate the two sets.
+    a higher entropy than every input of the first set, 0.5 if entropy does not separate the two sets. The headline is
+    about the set that is hardest to tell from the first.
 
     entropies: {label: shape (N,), nats}; the first set is like the training data.
     ax: Axes to draw on; None makes a figure.
@@ -89,8 +93,30 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
         ax.hist(scores.numpy(), edges, weights=share, color=color, histtype="step", lw=1.2)
     ax.margins(x=0)
     ax.set(xlabel="entropy of the prediction (nats)", ylabel="share of the inputs")
+    scores = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
+    if scores:
+        label = min(scores, key=lambda name: scores[name])
+        tells = next(words for least, words in TELLS if scores[label] >= least)
+        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}: AUROC {scores[label]:.2f}")
     legend(ax)
     return ax
+
+
+def _confidence(table: pd.DataFrame) -> str:
+    """Whether a classifier is too confident, by its mean confidence less its accuracy, and where most so.
+
+    table: count, confidence, accuracy of each bin. Were it calibrated, the variance of the difference would be the mean
+    of c (1 - c) / N; beyond 2 sds it is overconfident or underconfident.
+    """
+    share = table["count"] / table["count"].sum()
+    said, right = (share * table["confidence"]).sum(), (share * table["accuracy"]).sum()
+    sd = ((share * table["confidence"] * (1 - table["confidence"])).sum() / table["count"].sum()) ** 0.5
+    if abs(said - right) <= 2 * sd:
+        return f"Calibrated within chance: expects {100 * said:.1f} % to be right, {100 * right:.1f} % are"
+    gap = (share * (table["confidence"] - table["accuracy"])) * (1 if said > right else -1)
+    worst = table.loc[gap.idxmax()]
+    of = f"where it says {100 * worst['confidence']:.0f} %, {100 * worst['accuracy']:.0f} % are right"
+    return f"{'Overconfident' if said > right else 'Underconfident'}: {of}"
 
 
 def _merged(table: pd.DataFrame, least: int) -> pd.DataFrame:

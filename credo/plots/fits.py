@@ -1,5 +1,6 @@
 """Plots of single scalars: their densities, their intervals beside exact ones, answers as data come in."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from credo.inference.posterior.marginals import marginals, priors
 from credo.inference.posterior.sample import guide_draws
 from credo.plots.scalars import located
 from credo.plots.smooth import density
-from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes, legend
+from credo.plots.style import EXACT, FIT, POINTS, PRIOR, axes, headline, legend, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,6 +75,12 @@ def belief(
         ax.axvline(value, color=color, label=f"{label} {value:.4g}", lw=1.5)
     ax.margins(x=0)
     ax.set(xlabel=name, ylabel="density", ylim=(0, None))
+    before = _moments(priors(fit).get(site), index) if prior else None
+    headline(
+        ax,
+        f"{plus_minus(values.mean().item(), values.std().item())} after the data"
+        + (f", {plus_minus(*before)} before" if before else ""),
+    )
     legend(ax)
     return ax
 
@@ -104,6 +111,10 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     if low < 0 < high:
         ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
     ax.set(xlabel="mean ± 2 sd")
+    error = ((table["mean"] - table["exact mean"]) / table["exact sd"]).abs().max()
+    ratio = (table["sd"] / table["exact sd"] - 1).abs().max()
+    if error + ratio < float("inf"):
+        headline(ax, f"Means within {error:.2g} sds of the exact ones, sds within {100 * ratio:.0f} %")
     legend(ax)
     return ax
 
@@ -142,8 +153,30 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
         ax.plot(rows, table[column], color=color, marker=marker, ms=6, lw=1.5, label=label, alpha=0.9)
     ax.set_xticks(rows, [f"{n:,}" for n in table.index], rotation=30)
     ax.set(xlabel="flips seen", ylabel="p(next is heads)", ylim=(-0.03, 1.03))
+    headline(ax, _certain(table))
     legend(ax)
     return ax
+
+
+def _certain(table: pd.DataFrame) -> str:
+    """The first row in which maximum likelihood is certain, beside full Bayes; else how far the answers are apart."""
+    answers = table[["mle", "map", "bayes"]]
+    for n, row in table.iterrows():
+        if row["mle"] in (0, 1):
+            says = "is certain of heads" if row["mle"] else "rules heads out"
+            flips = f"{n:,} flip" + ("" if n == 1 else "s")
+            return f"After {flips} maximum likelihood {says}; full Bayes says {plus_minus(row['bayes'], row['sd'])}"
+    spread = (answers.max(axis=1) - answers.min(axis=1)).iloc[-1]
+    return f"After {table.index[-1]:,} flips the answers differ by at most {spread:.2g}"
+
+
+def _moments(fn: Any, index: tuple[int, ...]) -> tuple[float, float] | None:
+    """(mean, sd) of one scalar of a distribution; None where it has none."""
+    try:
+        mean, sd = fn.mean[index].item(), fn.variance[index].sqrt().item()
+    except (AttributeError, NotImplementedError, IndexError, ValueError, RuntimeError):
+        return None
+    return (mean, sd) if math.isfinite(mean) and math.isfinite(sd) else None
 
 
 def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -75,7 +75,19 @@ def pairs(
     colors |= {label: EXACT for label, one in given.items() if type(one).__name__ in ("Exact", "Reference")}
     figure = empty_figure(figure, (1 + PANEL * max(2, len(shown)), 0.6 + PANEL * max(1.5, len(shown))))
     _panels(figure, [shortened(name, LETTERS) for name in shown], columns, colors)
+    if len(shown) > 1 and (words := _correlation(shown, next(iter(columns.values())))):
+        figure.suptitle(words, fontsize=SMALL + 2)
     return figure
+
+
+def _correlation(names: Sequence[str], columns: list[np.ndarray]) -> str:
+    """The two scalars with the strongest correlation, and its value; nothing where a scalar is constant."""
+    if not all(map(_moves, columns)):
+        return ""
+    found = np.corrcoef(columns)
+    i, j = divmod(int(np.abs(np.tril(found, -1)).argmax()), len(names))
+    first, second = shortened(names[j], LETTERS), shortened(names[i], LETTERS)
+    return f"Strongest correlation: {found[i, j]:.2f}, {first} and {second}".replace(": -", ": −")
 
 
 def chains(
@@ -183,7 +195,8 @@ def _panels(
                 ax.set_ylabel(names[i] if i else "density")
     if len(columns) > 1:
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper right", frameon=False, fontsize=SMALL)
+        place = {"loc": "upper right", "bbox_to_anchor": (1, 0.9)} if len(names) > 1 else {"loc": "upper right"}
+        figure.legend(handles, labels, frameon=False, fontsize=SMALL, **place)
 
 
 def _limits(several: list[np.ndarray]) -> tuple[float, float]:

@@ -7,10 +7,13 @@ import numpy as np
 import torch
 
 from credo.plots.pixels import pixels
-from credo.plots.style import EXACT, FIT, PRIOR, SMALL, axes, legend
+from credo.plots.style import EXACT, FIT, PRIOR, SMALL, axes, headline, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+FEW = 2000  # points, each of which looks for its nearest neighbour
 
 
 def masses(
@@ -49,6 +52,10 @@ def masses(
         ax.bar(places + shift, p.numpy(), 0.92 * width, color=color, alpha=alpha, label=label)
     ax.set_xticks(places, [str(v) for v in (places if labels is None else labels)])
     ax.set(ylabel="probability", ylim=(0, None))
+    most = int(shown["fit"][0].argmax())
+    exactly = f", exactly {shown['exact'][0][most]:.2f}" if "exact" in shown else ""
+    value = most if labels is None else labels[most]
+    headline(ax, f"The most probable value is {value}: {shown['fit'][0][most]:.2f}{exactly}")
     legend(ax)
     return ax
 
@@ -58,7 +65,8 @@ def plane(
 ) -> "Axes":
     """Scatter plot of two-dimensional latents, coloured by label, or with an image at each point.
 
-    The text of a label stands at the median of its points.
+    The text of a label stands at the median of its points. The headline says how many points lie next to a point of
+    their own label, and how many would by chance.
 
     z: shape (N, 2), for example latent means. labels: shape (N,), at most 10 different labels. images: N images, in a
         shape that `credo.plots.images` takes, each drawn at its point. ax: Axes to draw on; None makes a figure.
@@ -92,8 +100,22 @@ def plane(
             x, y = points.median(0).values.tolist()
             box = {"boxstyle": "circle,pad=0.25", "fc": "white", "ec": f"C{i}", "alpha": 0.9}
             ax.text(x, y, str(value.item()), ha="center", va="center", fontsize=SMALL, bbox=box)
+        if len(values) > 1:
+            headline(ax, _neighbours(z, labels))
     ax.set_aspect("equal", adjustable="datalim" if images is None else "box")
+    ax.set(xlabel="first coordinate", ylabel="second coordinate")
     return ax
+
+
+def _neighbours(z: torch.Tensor, labels: torch.Tensor) -> str:
+    """How many of (at most FEW) points have the label of their nearest neighbour, and how many would by chance."""
+    z, labels = z[:FEW], labels[:FEW]
+    distances = torch.cdist(z, z).fill_diagonal_(torch.inf)
+    same = (labels[distances.argmin(1)] == labels).double().mean().item()
+    shares = labels.unique(return_counts=True)[1] / len(labels)
+    return (
+        f"{100 * same:.0f} % lie next to one of their own label; by chance {100 * shares.square().sum().item():.0f} %"
+    )
 
 
 def _thumbnails(ax: "Axes", z: torch.Tensor, pictures: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAP = 0.08  # between two images, in widths of one
+LINE = 0.28  # height of a line of text, in widths of an image
 LETTERS = 6  # of a title that fits above one of ten images
 
 
@@ -23,12 +24,13 @@ def images(
     ax: "Axes | None" = None,
     *,
     rows: Sequence[str] | None = None,
+    below: Sequence[str] | None = None,
 ) -> "Axes":
     """A grid of images, row by row: 0 is white and 1 is black.
 
     x: shape (N, D) with D a square number unless shape=(height, width) is given, (N, H, W), or (N, 3, H, W) in colour.
         If values lie outside of 0 to 1, white is the smallest value and black the largest.
-    titles: N texts, one above each image. columns: images in a row of the grid. shape: (height, width) in pixels.
+    titles, below: N texts, one above or below each image. columns: images in a row of the grid. shape: (height, width) in pixels.
     ax: Axes to draw on; None makes a figure. rows: texts, one to the left of each row of the grid.
     Raises ValueError for another shape, for no image, and for too few or too many texts.
 
@@ -43,7 +45,7 @@ def images(
     if columns < 1:
         raise ValueError(f"columns: got {columns}, wanted at least one")
     lines = math.ceil(n / columns)
-    for name, labels, wanted in (("titles", titles, n), ("rows", rows, lines)):
+    for name, labels, wanted in (("titles", titles, n), ("rows", rows, lines), ("below", below, n)):
         if labels is not None and len(labels) != wanted:
             raise ValueError(f"{name}: got {len(labels)} for {wanted}: {n} images in {columns} columns")
     ax = axes(ax)
@@ -51,8 +53,10 @@ def images(
     if low < 0 or high > 1:
         low, high = pictures.min().item(), pictures.max().item()
     tall = height / width
-    size = SMALL if max(map(len, titles or ("",))) <= LETTERS else "x-small"
-    pitch = tall + GAP + (0.28 if titles is not None else 0)
+    longest = max(len(line) for text in (*(titles or ()), *(below or ()), "") for line in text.split("\n"))
+    size = SMALL if longest <= LETTERS else "x-small"
+    above, under = (_height(texts) for texts in (titles, below))
+    pitch = tall + GAP + above + under
     for i, picture in enumerate(pictures):
         left, top = (i % columns) * (1 + GAP), -(i // columns) * pitch
         if picture.dim() == 3:
@@ -62,13 +66,20 @@ def images(
         ax.plot([left, left + 1, left + 1, left, left], [top, top, top - tall, top - tall, top], color="0.88", lw=0.6)
         if titles is not None:
             ax.text(left + 0.5, top + 0.04, titles[i], ha="center", va="bottom", fontsize=size)
+        if below is not None:
+            ax.text(left + 0.5, top - tall - 0.04, below[i], ha="center", va="top", fontsize=size)
     for line, label in enumerate(rows or ()):
         ax.text(-0.15, -line * pitch - tall / 2, label, ha="right", va="center", fontsize=SMALL)
     wide = min(n, columns)
-    ax.set(xlim=(-GAP, wide * (1 + GAP)), ylim=(-(lines - 1) * pitch - tall - GAP, GAP + (0.28 if titles else 0)))
+    ax.set(xlim=(-GAP, wide * (1 + GAP)), ylim=(-(lines - 1) * pitch - tall - GAP - under, GAP + above))
     ax.set_aspect("equal")
     ax.axis("off")
     return ax
+
+
+def _height(texts: Sequence[str] | None) -> float:
+    """Room for texts above or below images, in widths of one."""
+    return 0.0 if texts is None else LINE * max(text.count("\n") + 1 for text in texts)
 
 
 def pixels(x: torch.Tensor, shape: tuple[int, int] | None = None) -> torch.Tensor:

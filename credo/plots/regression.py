@@ -11,11 +11,12 @@ from credo.inference.distributions.summaries import quantiles
 from credo.inference.mcmc.result import Reference
 from credo.metrics.draws import numbers
 from credo.plots.observations import Posterior, observations
-from credo.plots.style import FIT, axes, legend
+from credo.plots.style import FIT, axes, headline, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PROB = 0.9  # of the intervals
 CLASSES = (dist.Categorical, dist.OneHotCategorical)
 ROUGH = 0.5  # sds of predictions: the mean distance of neighbours along x; it is 1.1 where x says nothing of them
 CROWD = 500  # points, above which they are paler
@@ -55,7 +56,7 @@ def predictive(
     draws = fit.predict(n, *(() if new is None else given))[name].cpu().double()
     if new is not None:
         truth = None if y is None else numbers("y", y)
-    mean, (low, high) = draws.mean(0), quantiles(draws, (0.05, 0.95))
+    mean, (low, high) = draws.mean(0), quantiles(draws, ((1 - PROB) / 2, (1 + PROB) / 2))
     column = None if x is not None else _column(given[0], truth, len(mean)) if given else None
     at = column if column is not None else mean if x is None else numbers("x", x)
     for label, values in (("x", at), ("y", truth)):
@@ -74,12 +75,20 @@ def predictive(
         there = truth.isfinite()
         inside = ((truth >= low) & (truth <= high))[there].double().mean().item()
         style = {"ms": 4, "alpha": 0.8} if len(at) <= CROWD else {"ms": 3, "alpha": 0.4}
+        headline(ax, _coverage(inside, int(there.sum())))
         label = f"data ({inside:.0%} inside)"
         ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
     words = "x" if of.columns[:1] in ((), (None,)) or column is None else (of.columns[0] or ["x"])[0]
     ax.set(xlabel=words if column is not None or x is not None else f"predicted mean of {name}", ylabel=name)
     legend(ax)
     return ax
+
+
+def _coverage(inside: float, rows: int) -> str:
+    """The share of the rows inside of their 90 % intervals, and whether it is off by more than 2 sds of chance."""
+    off = (inside - PROB) / (PROB * (1 - PROB) / max(rows, 1)) ** 0.5
+    reading = "" if abs(off) <= 2 else ": they are too narrow" if off < 0 else ": they are too wide"
+    return f"The 90 % intervals hold {100 * inside:.0f} % of the {rows:,} rows{reading}"
 
 
 def _response(fit: Posterior) -> tuple[str, torch.Tensor]:

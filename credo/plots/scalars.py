@@ -11,7 +11,7 @@ from credo.inference.distributions.summaries import scalars
 from credo.inference.mcmc.result import Reference
 from credo.inference.posterior.coords import labels_of
 from credo.inference.runtime.defaults import default_dtype
-from credo.plots.style import EXACT, PRIOR, SERIES, axes, legend, shortened, side_by_side
+from credo.plots.style import EXACT, PRIOR, SERIES, axes, headline, legend, shortened, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +68,9 @@ def forest(
     low, high = ax.get_xlim()
     if low < 0 < high:
         ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
+        ends = first.loc[shown, ["5%", "95%"]].prod(axis=1) if len(tables) == 1 else []
+        if len(ends):
+            headline(ax, f"{int((ends > 0).sum())} of {len(ends)} intervals exclude 0")
     ax.set_xlabel("median and 90 % interval" + (f" ({len(shown)} of {len(rows):,} scalars)" if shown != rows else ""))
     if len(tables) > 1:
         legend(ax)

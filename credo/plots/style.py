@@ -1,5 +1,7 @@
-"""What all plots share: colours, the size of small text, new Axes, and the names of several things side by side."""
+"""What all plots share: colours, the size of text, headlines, new Axes, and the names of things side by side."""
 
+import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#66a182")
 SERIES = (FIT, *POINTS, "#7b5ea7", "#8c6d46", "#4d4d4d", "#b279a2")  # colours of several things side by side
 SMALL = 9  # points: the smallest text that can be read in a picture of 6 by 4 inches
+LETTERS = 11.5  # of a headline in an inch
 WIDEST = 36  # characters of a name that an axis shows
 
 
@@ -61,6 +64,24 @@ def side_by_side(name: str, given: Any, one: str = "fit") -> dict[str, Any]:
 def legend(ax: "Axes", **where: Any) -> None:
     """A legend in small text, without a frame, on a ground that hides what lies behind its words."""
     ax.legend(framealpha=0.75, edgecolor="none", fontsize=SMALL, **where)
+
+
+def headline(ax: "Axes", words: str) -> None:
+    """Sets the title of an Axes, what the picture shows, in as many lines as the width of the Axes asks for."""
+    inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]  # an Axes has a Figure
+    lines = textwrap.fill(words.replace(" %", "\u00a0%"), max(20, round(LETTERS * inches)))
+    ax.set_title(lines, fontsize=SMALL + 2)
+
+
+def plus_minus(mean: float, sd: float) -> str:
+    """A mean ± an sd, both to the second digit of the sd; the mean alone where the sd is no positive number."""
+    if not (math.isfinite(sd) and sd > 0):
+        return f"{mean:.4g}"
+    digits = 1 - math.floor(math.log10(sd))
+    if digits > 6:
+        return f"{mean:.4g} ± {sd:.2g}"
+    digits = max(0, digits)
+    return f"{mean:,.{digits}f} ± {sd:,.{digits}f}".replace("-", "−")
 
 
 def shortened(name: str, letters: int = WIDEST) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from credo.inference.variational.result import Fit
-from credo.plots.style import SERIES, SMALL, axes, legend, side_by_side
+from credo.plots.style import SERIES, SMALL, axes, headline, legend, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
     """Training curve: the loss, -ELBO in nats, at each step, and its running mean over a fiftieth of the run.
 
     Dotted lines mark the steps at which the learning rate fell. The last nine tenths of each run set the range of the
-    axis. Fits of one model to the same data can be compared: a lower loss is a better bound of -log p(data). A fit
+    axis. The headline says how the run ended. Fits of one model to the same data can be compared: a lower loss is a better bound of -log p(data). A fit
     without steps (a closed form, one normal of all latents) has no losses; the picture says so.
 
     fit: a `Fit`, or several: {label: fit}, or a list. ax: Axes to draw on; None makes a figure.
@@ -68,5 +68,15 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
         legend(ax, handles=handles[skipped:], labels=names[skipped:])
     ax.set(xlabel="step", ylabel="−ELBO (nats)")
     if len(fits) == 1:
-        ax.set_title(next(iter(fits.values())).stopped.split(":")[0])
+        headline(ax, _ended(next(iter(fits.values()))))
     return ax
+
+
+def _ended(fit: Fit) -> str:
+    """How a run ended, after how many steps, and at which loss."""
+    how = fit.stopped.split(":")[0]
+    how = how[:1].upper() + how[1:]
+    if not fit.losses:
+        return how
+    after = "" if "step" in how else f" after {len(fit.losses):,} steps"
+    return f"{how}{after}: −ELBO {fit.final_loss:,.1f} nats".replace(" -", " −")

@@ -35,6 +35,11 @@ def regression() -> credo.Fit:
     return credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=60)
 
 
+def said(ax) -> str:
+    """The headline of an Axes in one line."""
+    return " ".join(ax.get_title().split())
+
+
 def area(line) -> float:
     x, y = (torch.as_tensor(v, dtype=torch.float64) for v in line.get_data())
     return torch.trapezoid(y, x).item()
@@ -121,7 +126,7 @@ def test_reliability_draws_the_table_with_its_counts_and_errors():
     places = [t.get_position()[0] for t in ax.texts]
     assert np.diff(places).min() > 0.06 and places == pytest.approx(wanted[:, 0], abs=0.03)  # they do not overlap
     ece = metrics.classification(CONFIDENT, LABELS)["ece"]
-    assert ax.get_title() == f"ECE {ece:.3f}"
+    assert said(ax) == f"Calibrated within chance: expects 77.5 % to be right, 50.0 % are (ECE {ece:.3f})"
     (low, high), *_ = (segment[:, 1] for segment in ax.collections[0].get_segments())
     z2 = 1.96**2  # Wilson 1927 for 0 of 1: from 0 to z^2 / (1 + z^2)
     assert (low, high) == pytest.approx((0, z2 / (1 + z2)))
