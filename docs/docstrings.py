@@ -97,8 +97,8 @@ def groups(lines: list[str]) -> list[list[str]]:
     return [group for group in found if group]
 
 
-def rest(lines: list[str], known: Iterable[str], attributes: dict[str, str], links: dict[str, str]) -> list[str]:
-    """A docstring as reST. known: its arguments. attributes: {name: type} of a class. links: {code: name}."""
+def rest(lines: list[str], known: list[str], attributes: dict[str, str] | None, links: dict[str, str]) -> list[str]:
+    """A docstring as reST. known: its arguments. attributes: {name: type} of a class, or None. links: {code: name}."""
     lead, notes, example = [], [], []
     fields: dict[str, list[str]] = {}
     arguments: list[Item] = []
@@ -110,14 +110,15 @@ def rest(lines: list[str], known: Iterable[str], attributes: dict[str, str], lin
         elif all(line.startswith(" ") for line in group):
             place += [".. code-block:: text", "", *("    " + line for line in group), ""]
         else:
-            for item in items(group, [*known, *attributes]):
+            for item in items(group, [*known, *(attributes or {})]):
                 if not item.label:
                     place = notes if arguments or fields or members else lead
                     place += [inline(item.text, links), ""]
                 elif item.label in FIELDS:
                     fields.setdefault(item.label, []).append(inline(sentence(item.text), links))
                 else:
-                    (members if _are(item.label, set(attributes)) else arguments).append(item)
+                    of_class = attributes is not None and not _are(item.label, set(known) - set(attributes))
+                    (members if of_class else arguments).append(item)
     out = [*lead]
     if arguments:
         out.append(":Arguments:" if known else ":Columns:")
@@ -127,7 +128,7 @@ def rest(lines: list[str], known: Iterable[str], attributes: dict[str, str], lin
     out += [f":{label}: {' '.join(texts)}" for label, texts in fields.items()]
     out += ["", *notes]
     for item in members:
-        out += _attribute(item, attributes, links)
+        out += _attribute(item, attributes or {}, links)
     return [*out, *([".. rubric:: Example", "", *example] if example else [])]
 
 
@@ -138,7 +139,7 @@ def sentence(text: str) -> str:
 
 def _attribute(item: Item, attributes: dict[str, str], links: dict[str, str]) -> list[str]:
     names = item.label.split(", ")
-    types = {attributes[name] for name in names}
+    types = {attributes.get(name, "") for name in names}
     kind = [f"   :type: {types.pop()}"] if len(types) == 1 and "" not in types else []
     signatures = [f".. py:attribute:: {names[0]}", *(f"                  {name}" for name in names[1:])]
     return [*signatures, *kind, "", f"   {inline(sentence(item.text), links)}", ""]
@@ -192,7 +193,7 @@ def documented(value: type) -> set[str]:
     attributes = fields_of(value)
     lines = inspect.cleandoc(value.__doc__ or "").splitlines()
     found = (item.label for group in groups(lines) for item in items(group, attributes))
-    return own | {name for label in found for name in label.split(", ") if name in attributes}
+    return own | {name for label in found for name in label.split(", ") if name and name not in FIELDS}
 
 
 def _has_docstring(value: Any) -> bool:
@@ -212,8 +213,9 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
     if not _LINKS:
         _LINKS.update(links())
     near = {n.rpartition(".")[2]: n for n in _LINKS if n.rpartition(".")[0] == name.rpartition(".")[0]}
-    attributes = fields_of(value) if inspect.isclass(value) else {}
-    lines[:] = rest(lines, known_to(value), attributes, near | _LINKS)
+    is_class = inspect.isclass(value)
+    known = [] if is_class and name not in MADE_BY_HAND else known_to(value)
+    lines[:] = rest(lines, known, fields_of(value) if is_class else None, near | _LINKS)
 
 
 def shorten(app: Any, what: str, name: str, value: Any, options: Any, signature: Any, returns: Any) -> Any:

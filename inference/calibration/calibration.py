@@ -30,8 +30,10 @@ class Calibration:
     """Ranks of the true latents among posterior draws. `credo.calibrate` returns it.
 
     ranks: a row for each simulated data set, a column for each scalar latent, the log likelihood and the log prior;
-    whole numbers from 0 to `draws`. method: how each data set was fitted. notes: what the user must know, fits that
-    failed for example. `.table`: the p-value of each column. `credo.plots.ranks` draws the picture.
+        whole numbers from 0 to `draws`.
+    draws: of each posterior. method: how each data set was fitted. seed: of everything that was drawn.
+    notes: what the user must know, fits that failed for example.
+    `credo.plots.ranks` draws the picture.
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")

@@ -53,8 +53,8 @@ class Exact:
     """A posterior in closed form: p(z | data) = p(data, z) / p(data). `credo.exact` returns it.
 
     marginals: {site: Pyro distribution}; mean and variance have the shape of the site. log_evidence: log p(data), nats,
-    of all data so far. data: the arguments as tensors; after `update` the latest ones. components: the joint posterior,
-    one closed form for each joint value of finite latents that stand beside continuous ones.
+    of all data so far. data: the arguments as tensors; after `update` the latest ones. components: a closed form for
+    each joint value of finite latents beside continuous ones. model, columns, codes: as in a `Fit`.
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
@@ -127,7 +127,7 @@ class Exact:
     def to_arviz(self, n: int = 1000, *, seed: int = 0, **options: Any) -> Any:
         """An arviz.InferenceData with one chain of n draws; the likelihood of a row is conditional on all latents.
 
-        options: sites, groups; see `inference/predictive/arviz.py`.
+        options: sites, groups, as for `Fit.to_arviz`.
         """
         draws = self._latents(number_of_draws("to_arviz", n), seed)
         source = Source(self.model, self.data, self.columns, self.codes, self.state, None, self.row_labels)

@@ -21,13 +21,18 @@ EVEN = 0.9  # effective share of the draws at which weights are so even that the
 
 
 class Importance(NamedTuple):
-    """Smoothed importance weights of S draws and what they tell."""
+    """Smoothed importance weights w_s = p(data, z_s) / q(z_s) of S draws and what they tell: `fit.importance`.
 
-    log_weights: torch.Tensor  # (S,), normalised: their exponentials add up to 1
-    k_hat: float  # shape of the tail; infinite where it cannot be fitted
-    ess: float  # effective sample size, 1 / sum of the squared weights
-    log_evidence: float  # log p(data), nats
-    log_evidence_error: float  # its standard error, nats; means little where k_hat is above the limit
+    log_weights: shape (S,), normalised: their exponentials add up to 1. k_hat: the shape of their tail, infinite where
+    it cannot be fitted. ess: effective sample size, 1 / sum of the squared weights. log_evidence: log p(data), nats.
+    log_evidence_error: its standard error, nats; it means little where k_hat is above the limit.
+    """
+
+    log_weights: torch.Tensor
+    k_hat: float
+    ess: float
+    log_evidence: float
+    log_evidence_error: float
 
     @property
     def limit(self) -> float:

@@ -53,7 +53,8 @@ class Reference:
     """Draws z ~ p(z | data) of all chains, with R-hat and effective sample sizes. `credo.reference` returns it.
 
     draws: {site: shape (chains, draws, *shape of the site)}, finite latents included. divergences: divergent
-    transitions of each chain. stopped: why the run ended. finite: {site: K} of the sites with values 0, ..., K-1.
+        transitions of each chain. stopped: why the run ended. seed: of all draws.
+    finite: {site: K} of the sites with values 0, ..., K-1.
     deterministic: {site: the same shape}, the deterministic sites of the model; they do not count as `problems`.
     stats: {name: (chains, draws)}, by ArviZ's names: diverging, energy (nats), n_steps, acceptance_rate.
     source: the model and the data of the draws, for predictions; None for draws that were made elsewhere.
@@ -153,7 +154,7 @@ class Reference:
         """An arviz.InferenceData with the chains kept apart and the diagnostics of each draw.
 
         n: how many draws of all chains together, at even distances, as many of each chain; None: all.
-        options: seed, sites, groups; see `inference/predictive/arviz.py`. Raises ValueError for more draws than there
+        options: seed, sites, groups, as for `Fit.to_arviz`. Raises ValueError for more draws than there
         are.
         """
         found, kept = self.approximation, self._thinned(n)

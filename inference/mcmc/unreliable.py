@@ -8,7 +8,7 @@ APART = 1.2  # R-hat of chains that are in different places
 class UnreliableReference(ArithmeticError):
     """The draws of `credo.reference` are unreliable: R-hat > 1.01, an effective sample size below 400, or divergences.
 
-    `.reference` still holds the draws, a `Reference`.
+    reference: the draws, a `Reference`.
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")

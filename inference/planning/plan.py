@@ -37,8 +37,9 @@ def baseline_of(estimator: str, distribution: str, antithetic: bool) -> str:
 
 
 class Plan(NamedTuple):
-    """A row for each latent site of the guide. `.frame` is the table as a DataFrame.
+    """Which gradient estimator each latent site of the guide gets, and why. `credo.plan` and `fit.plan` return it.
 
+    entries: a row for each site, as tuples; `.frame` is the table.
     reasons: {(site, estimator): why it would be taken}. asked: the sites whose estimator was not chosen but given.
     antithetic: whether particles come in pairs whose normal noise has opposite signs (see `antithetic`).
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
@@ -66,6 +67,12 @@ class Plan(NamedTuple):
 
     @property
     def frame(self) -> pd.DataFrame:
+        """A row for each site: distribution, plates, estimator, term, baseline, reason, ruled_out, variance.
+
+        estimator: a word such as "pathwise" or "score", which `plan={site: word}` takes. term: how log q(z) enters,
+        "analytic KL", "sticking the landing" or "log q". ruled_out: the other estimators, and why not. variance: of
+        the gradient, nats squared, where it was measured.
+        """
         rows = [e._replace(ruled_out="; ".join(e.ruled_out)) for e in self.entries]  # type: ignore[arg-type]
         return pd.DataFrame(rows, columns=list(Entry._fields)).set_index("site")
 
@@ -131,6 +138,7 @@ class Plan(NamedTuple):
         return [term for term in terms if known[term]]
 
     def estimator(self, site: str) -> str | None:
+        """The estimator of a site, such as "pathwise"; None for a site that the guide does not have."""
         return next((e.estimator for e in self.entries if e.site == site), None)
 
     def with_term(self, term: str) -> "Plan":

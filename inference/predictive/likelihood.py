@@ -34,10 +34,13 @@ from .streamed import LARGE
 
 
 class LogLikelihood(NamedTuple):
-    """The log predictive density of each row, with its Monte Carlo error."""
+    """The log predictive density of each row, with its Monte Carlo error. `credo.log_likelihood` returns it.
 
-    values: torch.Tensor  # nats, shape (N,)
-    errors: torch.Tensor  # standard errors in nats, shape (N,)
+    values: log p(x_n | data), shape (N,), nats. errors: their standard errors, shape (N,), nats.
+    """
+
+    values: torch.Tensor
+    errors: torch.Tensor
 
 
 def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, **named: Any) -> LogLikelihood:

@@ -41,12 +41,12 @@ STEPPED = ("svi", "mean field")  # methods that take steps
 class Fit:
     """An approximate posterior q(z): a guide with the parameters that a run found. Later training does not change it.
 
-    params: {name: constrained value}. losses: -ELBO at each step, nats. final_loss: their mean over the last tenth.
-    plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run.
+    params: {name: constrained value}. losses: -ELBO at each step, nats. falls: steps at which the learning rate fell.
+    plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run. verdict: what
+        `credo.check` says of it, or None. batch_size: rows of the data in a step; None: all.
     method: how it was found: "exact", "full rank", "low rank", "Laplace" or one "by fixed draws" without steps, when
         there are no losses and the plan is empty; "mean field" or "svi" by steps. why: why `guide=None` chose it.
-        exact: the closed form.
-        importance: the weights of draws of a normal: Pareto k-hat, effective sample size, log p(data).
+        exact: the closed form, or None. importance: the weights of draws of a normal, an `Importance`, or None.
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
     codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.
     Methods that draw raise ValueError for fewer than one draw.
@@ -85,7 +85,7 @@ class Fit:
     def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
 
-        Finite latents that were summed out are drawn given the data; see `inference/posterior/sample.py`.
+        Latents come from the guide, finite ones that were summed out are drawn given the data. seed: of the draws.
         """
         return sample(self, n, seed=seed)
 
@@ -100,14 +100,15 @@ class Fit:
         return predict(self, *new, n=n, prior=prior, corrected=corrected, **options)
 
     def intervals(self, *new: Any, prob: float = 0.9, n: int | None = None, **options: Any) -> pd.DataFrame:
-        """Mean, sd, low and high of the predictive draws of each new row, with its index; see `tables/intervals.py`.
+        """A table, in the units of the data: mean, sd, low and high of the predictive draws of each new row.
 
-        low and high hold the central probability `prob`. Classes have the column of each, its probability.
+        low and high hold the central probability `prob`. Classes have a column each, their probability. options: seed,
+        batch. The index is that of the new rows.
         """
         return intervals(self, *new, prob=prob, n=n, **options)
 
     def to_arviz(self, n: int = 1000, *, corrected: bool = False, **options: Any) -> Any:
-        """An arviz.InferenceData of n draws; options: seed, sites, groups, see `inference/predictive/arviz.py`."""
+        """An arviz.InferenceData of n draws. options: seed; sites, names; groups, e.g. ["posterior", "prior"]."""
         known = None if self.exact is None or corrected else self.exact.log_evidence
         return to_arviz(self.reweighted if corrected else self, n, log_evidence=known, **options)
 
@@ -156,10 +157,7 @@ class Fit:
 
     @property
     def converged(self) -> bool:
-        """Whether the run ended since a longer one would not have moved the answer, and `verdict` finds nothing wrong.
-
-        False after a number of steps.
-        """
+        """Whether the run ended by itself, and `verdict` finds nothing wrong. False after a number of steps."""
         return self.stopped.startswith("converged")
 
     @property
@@ -226,7 +224,9 @@ def finished(
 
 
 class Diverged(ArithmeticError):
-    """Raised when -ELBO becomes infinite or NaN. `.fit` holds the last finite average of the parameters.
+    """Raised when -ELBO becomes infinite or NaN.
+
+    fit: a `Fit` with the last finite average of the parameters.
 
     >>> import credo, torch
     >>> pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])

@@ -47,7 +47,8 @@ class SVI:
     optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
         `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
         import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
-    `.params`, {name: constrained value}; `.losses`, -ELBO at each step so far in nats; `.plan`, None before the data.
+    losses: -ELBO at each step so far, nats.
+    plan: the `Plan`, None before the first data.
     Raises ValueError naming the argument that is out of range.
     Source: Hoffman, Blei, Wang and Paisley 2013; Kingma and Welling 2014, eq. 3.
 
