@@ -37,7 +37,8 @@ notebooks: $(INSTALLED)  ## run every notebook as it is shown; nothing is writte
 # -j 2: pages and notebooks are executed two at a time, each once; docs/_build keeps them for the next time.
 docs: $(DOCUMENTED)  ## the site, in docs/_build/html; a warning is an error
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -j 2 -b html docs docs/_build/html
-	@echo "the site: docs/_build/html/index.html"
+	@$(BIN)/python docs/check_site.py docs/_build/html
+	@echo "open docs/_build/html/index.html, or serve it: $(BIN)/python -m http.server -d docs/_build/html 8000"
 
 lab: $(DOCUMENTED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

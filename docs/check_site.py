@@ -24,7 +24,7 @@ LOADED = {  # {tag: the attribute whose file a browser loads at once}
 }
 LOADED_LINKS = {"stylesheet", "icon", "shortcut", "preload", "apple-touch-icon"}
 FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
-STYLED = re.compile(r"""(?:url\(|@import\s+)\s*["']?([^"')\s;]+)""")
+STYLED = re.compile(r"""(?:url\(|@import\s+(?=["']))\s*["']?([^"')\s;]+)""")
 
 
 class Page(HTMLParser):
@@ -106,11 +106,13 @@ def external(site: Path) -> dict[str, list[str]]:
 def _load(site: Path, page: Path, target: str) -> list[str]:
     """What is wrong with a file that the browser loads with a page or a style."""
     parts = urlsplit(target)
-    if parts.scheme == "data" or not parts.path:
+    if parts.scheme == "data":
         return []
     if parts.scheme or parts.netloc:
         return [f"loads {_short(target)} from another server"]
-    return [] if _file(page, parts.path).is_file() else [f"loads {_short(target)}, which is not there"]
+    return (
+        [] if not parts.path or _file(page, parts.path).is_file() else [f"loads {_short(target)}, which is not there"]
+    )
 
 
 def _link(pages: dict[Path, Page], page: Path, target: str) -> list[str]:

@@ -3,11 +3,10 @@
 import dataclasses
 import importlib
 import inspect
+import re
 import typing
 from types import ModuleType
 from typing import Any
-
-from sphinx.util.typing import stringify_annotation
 
 
 def public() -> dict[str, Any]:
@@ -35,7 +34,13 @@ def fields_of(value: type) -> dict[str, str]:
         hints = typing.get_type_hints(value)
     except NameError:  # a type that is imported for type checkers alone
         hints = {}
-    return {name: stringify_annotation(hints[name], "smart") if name in hints else "" for name in names}
+    return {name: _type(hints[name]) if name in hints else "" for name in names}
+
+
+def _type(hint: Any) -> str:
+    """A type as its own module writes it: without the modules of its parts."""
+    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return re.sub(r"(?:\w+\.)+(?=\w)", "", text)
 
 
 def known_to(value: Any) -> list[str]:
