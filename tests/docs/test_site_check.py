@@ -91,7 +91,7 @@ def test_links_to_files_of_the_repository_are_links_to_pages() -> None:
     finally:
         sys.path.remove(str(DOCS))
     assert to_pages("notebooks/trust", "see [x](../docs/how-to/a.md#b)") == "see [x](../how-to/a.md#b)"
-    assert to_pages("house", "[c](../CONTRIBUTING.md) [x](traps.md)") == "[c](contributing.md) [x](traps.md)"
+    assert to_pages("house", "[c](../CONTRIBUTING.md) [x](a.md)") == "[c](contributing.md) [x](a.md)"
     assert to_pages("how-to/vae", "[c](../../CHANGELOG.md)") == "[c](../changelog.md)"
     for file, page in PAGES.items():
         assert (DOCS.parent / file).is_file() and (DOCS / page).is_file()
