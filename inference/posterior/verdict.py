@@ -1,6 +1,7 @@
 """Whether an approximate posterior can be trusted, in one line."""
 
 import math
+from html import escape
 from typing import NamedTuple
 
 YES, CORRECTED, NO, UNKNOWN = "yes", "corrected", "no", "unknown"
@@ -31,6 +32,10 @@ class Verdict(NamedTuple):
         k_hat = [] if math.isnan(self.k_hat) or said else [f"k-hat {self.k_hat:.2f}"]
         why = "; ".join([*self.reasons, *k_hat])
         return f"trust: {self.trust}{f' ({why})' if why else ''}{f'; next: {self.remedy}' if self.remedy else ''}"
+
+    def _repr_html_(self) -> str:
+        """The line as a paragraph, which a notebook breaks into lines."""
+        return f"<p>{escape(repr(self))}</p>"
 
 
 def not_looked_at(error: BaseException) -> str:

@@ -16,3 +16,8 @@ def test_what_is_missing_is_left_out():
     assert repr(Verdict("no", 0.9, ("k-hat 0.90, wanted at most 0.70",), "")) == (
         "trust: no (k-hat 0.90, wanted at most 0.70)"
     )
+
+
+def test_a_notebook_shows_the_line_as_a_paragraph():
+    found = Verdict("no", math.nan, ("sd < 0.1",), "")
+    assert found._repr_html_() == "<p>trust: no (sd &lt; 0.1)</p>"
