@@ -40,8 +40,8 @@ docs: $(DOCUMENTED)  ## the site, in docs/_build/html; a warning is an error
 	@$(BIN)/python docs/check_site.py docs/_build/html
 	@echo "open docs/_build/html/index.html, or serve it: $(BIN)/python -m http.server -d docs/_build/html 8000"
 
-lab: $(DOCUMENTED)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+lab: $(DOCUMENTED)  ## open the lecture and the other notebooks in JupyterLab; LAB="--no-browser" passes options on
+	$(BIN)/jupyter lab $(LAB) notebooks/lecture.ipynb
 
 bench: $(INSTALLED)  ## run the benchmarks, one after the other
 	@for program in benchmarks/[!_]*.py; do \
