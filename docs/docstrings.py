@@ -55,7 +55,7 @@ def items(lines: list[str], known: Iterable[str]) -> list[Item]:
             found.append([entry[1], text[entry.end() :]])
         elif field is not None and ends and not hangs:
             found.append([field[1], text[field.end() :]])
-        elif not found or (not hangs and (before.startswith(" ") or _is_new(before, text))):
+        elif not found or (not hangs and (before.startswith(" ") or _is_new(found[-1][0], before, text))):
             found.append(["", text])
         else:
             found[-1][1] += " " + text
@@ -67,9 +67,10 @@ def _are(names: str, known: set[str]) -> bool:
     return all(name.lstrip("*") in known for name in names.split(", "))
 
 
-def _is_new(before: str, text: str) -> bool:
-    """Whether this line starts a paragraph: the one above ends a sentence well before the margin."""
-    return before.endswith(".") and len(before) + len(text.split(" ")[0]) < 100 and text[0].isupper()
+def _is_new(label: str, before: str, text: str) -> bool:
+    """Whether this line starts a paragraph: the one above ends that of an argument, or ends well before the margin."""
+    ends = before.endswith(".") and text[0].isupper()
+    return ends and (label not in ("", *FIELDS) or len(before) + len(text.split(" ")[0]) < 100)
 
 
 def _parts(label: str, text: str, known: set[str]) -> list[Item]:
@@ -134,7 +135,7 @@ def rest(lines: list[str], known: list[str], attributes: dict[str, str] | None, 
 
 def sentence(text: str) -> str:
     """Text that starts with a capital letter, unless it starts with code or a symbol."""
-    return text[:1].upper() + text[1:] if re.match(r"[a-z]+[ ,;:]|[a-z]{2,}\.", text) else text
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+ (\(|[a-z]+[ ,.;:])|[a-z]{2,}\.", text) else text
 
 
 def _attribute(item: Item, attributes: dict[str, str], links: dict[str, str]) -> list[str]:

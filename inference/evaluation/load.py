@@ -32,7 +32,7 @@ def load_fit(
     model, guide: the functions that were fitted, or defined anew; guide=None where credo made the guide (None or a
         word). A network among the data, closed over, or in a module gets its trained weights in this fit; the object
         itself keeps the weights that it has, as in `credo.fit`; `fit.trained(net)` is a trained copy.
-    data: those of the fit, as to `credo.fit`; named: by name. They may be left out, except networks: then the fit
+    data, named: those of the fit, as to `credo.fit`. They may be left out, except networks: then the fit
         draws, predicts at new data, and has its parameters, losses, plan and verdict, and what depends on the values
         of the data raises ValueError. With `fit.save(path, with_data=True)` they are in the file.
     Returns an Exact or a Reference for a file that one of these wrote; a Reference needs no model for its draws.
