@@ -127,6 +127,15 @@ def data(table: pd.DataFrame | None = None) -> tuple[torch.Tensor, torch.Tensor]
     return X, torch.tensor(z["y"].to_numpy(), dtype=torch.get_default_dtype())
 
 
+def columns(table: pd.DataFrame | None = None) -> list[str]:
+    """The names of the columns of X: bmi, bp, ... of the diabetes set, or those of a table."""
+    if table is None:
+        from sklearn.datasets import load_diabetes
+
+        return list(load_diabetes().feature_names)
+    return [str(name) for name in table.columns if name != "y"]
+
+
 def _check(X: torch.Tensor, y: torch.Tensor | None) -> None:
     if X.dim() != 2:
         raise ValueError(f"X: got shape {tuple(X.shape)}, wanted (rows, columns); one column is X[:, None]")

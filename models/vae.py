@@ -72,6 +72,15 @@ def held_out(decoder: nn.Module, encoder: nn.Module, *_: torch.Tensor) -> tuple[
     return decoder, encoder, ink(digits().x_test)
 
 
+def labels(decoder: nn.Module, encoder: nn.Module, x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor | None:
+    """The digit that each row of x shows, (N,), for pictures: no fit sees it. None unless x are the built-in digits."""
+    found = digits()
+    for images, digit in ((found.x, found.y), (found.x_test, found.y_test)):
+        if x.shape == images.shape and torch.equal(x.cpu(), ink(images).to(x.dtype)):
+            return digit
+    return None
+
+
 def ink(x: torch.Tensor) -> torch.Tensor:
     """1 where a pixel is at least half black, else 0."""
     return (x >= 0.5).to(x.dtype)

@@ -63,7 +63,7 @@ def belief(
     low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
     for value in (points or {}).values():
         low, high = min(low, value), max(high, value)
-    pad = 0.15 * (high - low) or 1.0
+    pad = 0.3 * (high - low) or 1.0
     grid = torch.linspace(low - pad, high + pad, 801, dtype=torch.float64)
     if prior:
         _curve(ax, grid, _density(priors(fit).get(site), index), color=PRIOR, label="prior", fill=True)
@@ -78,7 +78,7 @@ def belief(
     before = _moments(priors(fit).get(site), index) if prior else None
     headline(
         ax,
-        f"{plus_minus(values.mean().item(), values.std().item())} after the data"
+        f"{name} is {plus_minus(values.mean().item(), values.std().item())} after the data"
         + (f", {plus_minus(*before)} before" if before else ""),
     )
     legend(ax)
@@ -114,7 +114,7 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     error = ((table["mean"] - table["exact mean"]) / table["exact sd"]).abs().max()
     ratio = (table["sd"] / table["exact sd"] - 1).abs().max()
     if error + ratio < float("inf"):
-        headline(ax, f"Means within {error:.2g} sds of the exact ones, sds within {100 * ratio:.0f} %")
+        headline(ax, f"Means within {error:.2g} sds of the exact ones, sds within {100 * ratio:.2g} %")
     legend(ax)
     return ax
 
@@ -151,10 +151,10 @@ def lesson(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
         ("bayes", "full Bayes", FIT, "o"),
     ):
         ax.plot(rows, table[column], color=color, marker=marker, ms=6, lw=1.5, label=label, alpha=0.9)
-    ax.set_xticks(rows, [f"{n:,}" for n in table.index], rotation=30)
+    ax.set_xticks(rows, [f"{n:,}" if n < 10_000 else f"{n / 1000:.0f}k" for n in table.index])
     ax.set(xlabel="flips seen", ylabel="p(next is heads)", ylim=(-0.03, 1.03))
     headline(ax, _certain(table))
-    legend(ax)
+    legend(ax, loc="lower right" if table["bayes"].iloc[-1] > 0.4 else "upper right")
     return ax
 
 

@@ -113,9 +113,8 @@ def _neighbours(z: torch.Tensor, labels: torch.Tensor) -> str:
     distances = torch.cdist(z, z).fill_diagonal_(torch.inf)
     same = (labels[distances.argmin(1)] == labels).double().mean().item()
     shares = labels.unique(return_counts=True)[1] / len(labels)
-    return (
-        f"{100 * same:.0f} % lie next to one of their own label; by chance {100 * shares.square().sum().item():.0f} %"
-    )
+    chance = shares.square().sum().item()
+    return f"{100 * same:.0f} % lie next to one of their own label; by chance {100 * chance:.0f} %"
 
 
 def _thumbnails(ax: "Axes", z: torch.Tensor, pictures: torch.Tensor) -> None:

@@ -30,7 +30,8 @@ def images(
 
     x: shape (N, D) with D a square number unless shape=(height, width) is given, (N, H, W), or (N, 3, H, W) in colour.
         If values lie outside of 0 to 1, white is the smallest value and black the largest.
-    titles, below: N texts, one above or below each image. columns: images in a row of the grid. shape: (height, width) in pixels.
+    titles, below: N texts, one above or below each image. columns: images in a row of the grid. shape: (height, width)
+        in pixels.
     ax: Axes to draw on; None makes a figure. rows: texts, one to the left of each row of the grid.
     Raises ValueError for another shape, for no image, and for too few or too many texts.
 

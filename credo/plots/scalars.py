@@ -68,13 +68,20 @@ def forest(
     low, high = ax.get_xlim()
     if low < 0 < high:
         ax.axvline(0, color=PRIOR, lw=0.8, zorder=0)
-        ends = first.loc[shown, ["5%", "95%"]].prod(axis=1) if len(tables) == 1 else []
-        if len(ends):
-            headline(ax, f"{int((ends > 0).sum())} of {len(ends)} intervals exclude 0")
     ax.set_xlabel("median and 90 % interval" + (f" ({len(shown)} of {len(rows):,} scalars)" if shown != rows else ""))
     if len(tables) > 1:
         legend(ax)
+    else:
+        headline(ax, _reading(first.loc[shown], low < 0 < high))
     return ax
+
+
+def _reading(table: pd.DataFrame, around_zero: bool) -> str:
+    """How many intervals exclude 0, if the axis shows 0; else between which scalars the medians lie."""
+    if around_zero:
+        return f"{int((table['5%'] * table['95%'] > 0).sum())} of {len(table)} intervals exclude 0"
+    least, most = table["50%"].idxmin(), table["50%"].idxmax()
+    return f"Medians from {table['50%'].min():.3g} ({shortened(least)}) to {table['50%'].max():.3g} ({shortened(most)})"
 
 
 def chosen(every: Sequence[str], names: str | Iterable[str] | None) -> list[str]:

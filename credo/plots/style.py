@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 PRIOR, FIT, EXACT, POINTS = "0.6", "#1f6fb2", "black", ("#d1495b", "#edae49", "#66a182")
 SERIES = (FIT, *POINTS, "#7b5ea7", "#8c6d46", "#4d4d4d", "#b279a2")  # colours of several things side by side
 SMALL = 9  # points: the smallest text that can be read in a picture of 6 by 4 inches
-LETTERS = 11.5  # of a headline in an inch
+LETTERS = 12.5  # of a headline in an inch
 WIDEST = 36  # characters of a name that an axis shows
 
 
@@ -63,14 +64,18 @@ def side_by_side(name: str, given: Any, one: str = "fit") -> dict[str, Any]:
 
 def legend(ax: "Axes", **where: Any) -> None:
     """A legend in small text, without a frame, on a ground that hides what lies behind its words."""
-    ax.legend(framealpha=0.75, edgecolor="none", fontsize=SMALL, **where)
+    ax.legend(framealpha=0.75, edgecolor="none", fontsize=SMALL, **{"handlelength": 1.5, **where})
 
 
 def headline(ax: "Axes", words: str) -> None:
-    """Sets the title of an Axes, what the picture shows, in as many lines as the width of the Axes asks for."""
+    """Sets the title of an Axes, what the picture shows, in as many lines as its width asks for, of similar length."""
     inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]  # an Axes has a Figure
-    lines = textwrap.fill(words.replace(" %", "\u00a0%"), max(20, round(LETTERS * inches)))
-    ax.set_title(lines, fontsize=SMALL + 2)
+    for together in (" %", " ±", "± ", " nats", "−ELBO "):
+        words = words.replace(together, together.replace(" ", "\u00a0"))
+    letters = max(20, round(LETTERS * inches))
+    lines = [textwrap.wrap(words, width, break_on_hyphens=False) for width in range(letters, letters // 2, -1)]
+    fewest = [each for each in lines if len(each) == len(lines[0])]
+    ax.set_title("\n".join(fewest[-1]), fontsize=SMALL + 2)
 
 
 def plus_minus(mean: float, sd: float) -> str:
@@ -82,6 +87,12 @@ def plus_minus(mean: float, sd: float) -> str:
         return f"{mean:.4g} ± {sd:.2g}"
     digits = max(0, digits)
     return f"{mean:,.{digits}f} ± {sd:,.{digits}f}".replace("-", "−")
+
+
+def thousands(*ticks: "Axis") -> None:
+    """Numbers at ticks with commas and without an offset."""
+    for axis in ticks:
+        axis.set_major_formatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
 
 
 def shortened(name: str, letters: int = WIDEST) -> str:

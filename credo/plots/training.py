@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from credo.inference.variational.result import Fit
-from credo.plots.style import SERIES, SMALL, axes, headline, legend, side_by_side
+from credo.plots.style import SERIES, SMALL, axes, headline, legend, side_by_side, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,9 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
     """Training curve: the loss, -ELBO in nats, at each step, and its running mean over a fiftieth of the run.
 
     Dotted lines mark the steps at which the learning rate fell. The last nine tenths of each run set the range of the
-    axis. The headline says how the run ended. Fits of one model to the same data can be compared: a lower loss is a better bound of -log p(data). A fit
-    without steps (a closed form, one normal of all latents) has no losses; the picture says so.
+    axis. The headline says how the run ended. Fits of one model to the same data can be compared: a lower loss is a
+    better bound of -log p(data). A fit without steps (a closed form, one normal of all latents) has no losses; the
+    picture says so.
 
     fit: a `Fit`, or several: {label: fit}, or a list. ax: Axes to draw on; None makes a figure.
 
@@ -67,6 +68,8 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
         skipped = 1 if len(fits) == 1 else 0  # one fit needs no name
         legend(ax, handles=handles[skipped:], labels=names[skipped:])
     ax.set(xlabel="step", ylabel="−ELBO (nats)")
+    if ranges:
+        thousands(ax.xaxis, ax.yaxis)
     if len(fits) == 1:
         headline(ax, _ended(next(iter(fits.values()))))
     return ax

@@ -1,7 +1,7 @@
 """A fit evaluated on held-out rows, and what the rows are: classified inputs, or images with latents of their own.
 
 A model's file can define `held_out(*data)`, which returns the model's arguments for held-out rows, such as
-(net, x_test, y_test).
+(net, x_test, y_test), and `labels(*data)`, the classes of images that the model itself does not see, for pictures.
 """
 
 import dataclasses
@@ -105,6 +105,13 @@ def image_site(fit: Fit) -> tuple[str, torch.Tensor] | None:
     name, site = sites[0]
     local = len(site["fn"].batch_shape) == 1 and all(plates(z) == plates(site) for z in latents)
     return (name, site["value"]) if local and plates(site) and is_image(site["fn"].event_shape) else None
+
+
+def labels(fit: Fit) -> torch.Tensor | None:
+    """The classes of the rows of this fit, (N,), by `labels(*data)` of the model's file; None where it has none."""
+    function = beside(fit.model, "labels")
+    found = None if function is None else function(*fit.data)
+    return found if found is None else found.cpu()
 
 
 def prior_samples(fit: Fit, name: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,6 @@ import html
 import inspect
 import math
 import re
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from credo.inference.variational.result import Fit
+from credo.report import vector
+from credo.report.vector import Picture
 
 LONGEST = 40  # rows of a table
 _HERE = Path(__file__).parent  # page.html is the frame, page.css its style
@@ -25,7 +26,8 @@ class Section:
 
     name: also the folder of the pictures, beside the page. text: the docstring of the model's file. seconds: time of
     the fit. scores: of a classifier, named for its rows. tables: {heading: table}. gap: one line on the evidence.
-    pictures: (file name, caption). command: the command that repeats it. error: the message of a failure.
+    pictures: what `gallery` drew. command: the command that repeats it. error: the message of a failure.
+    waiting: "to come", "being fitted", "not fitted"; such a pair is named in the table at the top, and nowhere else.
     """
 
     name: str
@@ -36,22 +38,29 @@ class Section:
     scores: pd.Series | None = None
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     gap: str = ""
-    pictures: Sequence[tuple[str, str]] = ()
+    pictures: Sequence[Picture] = ()
     error: str = ""
+    waiting: str = ""
 
 
-def write(out: Path, sections: Iterable[Section], footer: str = "") -> Path:
+def write(out: Path, sections: Iterable[Section], footer: str = "", note: str = "", reload: int = 0) -> Path:
     """Writes `out/index.html` and returns its path: relative links to the pictures, no scripts, no remote fonts.
 
-    The pictures of a section are in `out/NAME/`, where NAME is its name. footer: a line at the end of the page.
+    A browser that reads the page while it is written sees the old page or the new one, never a part. The pictures of a
+    section are in `out/NAME/`, where NAME is its name. footer: a line at the end of the page. note: a line above the
+    table of all pairs. reload: seconds after which a browser loads the page again; 0: never.
     """
     sections = list(sections)
     out.mkdir(parents=True, exist_ok=True)
-    body = "\n".join(_section(s, out) for s in sections)
+    body = "\n".join(_section(s, out) for s in sections if not s.waiting)
     path = out / "index.html"
     template, style = (_HERE.joinpath(f"page.{ending}").read_text(encoding="utf-8") for ending in ("html", "css"))
-    text = template.format(style=f"\n{style}", overview=_overview(sections), body=body, footer=_text(footer))
-    path.write_text(text, encoding="utf-8")
+    overview = (f'<p class="note">{_text(note)}</p>\n' if note else "") + _overview(sections)
+    again = f'<meta http-equiv="refresh" content="{reload}">\n' if reload else ""
+    text = template.format(again=again, style=f"\n{style}", overview=overview, body=body, footer=_text(footer))
+    part = out / ".index.html.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
     return path
 
 
@@ -98,13 +107,13 @@ def _section(s: Section, out: Path) -> str:
         parts.append(f'<p class="error">{_text(s.error)}</p>')
     if s.fit is not None:
         parts += _facts(s)
+        if s.fit.verdict is not None:
+            parts.append(f'<p class="gap">{_prose(repr(s.fit.verdict))}</p>')
     if s.gap:
         parts.append(f'<p class="gap">{_prose(s.gap)}</p>')
     if s.pictures:
-        figures = [_figure(f"{s.name}/{file}", out / s.name / file, caption) for file, caption in s.pictures]
-        narrow = sum(bool(f) and 'class="wide"' not in f for f in figures)
-        three = " three" if narrow % 3 == 0 else ""  # so that no row of pictures has a gap
-        parts.append(f'<div class="pictures{three}">{"".join(figures)}</div>')
+        figures = "".join(_figure(s.name, out / s.name, picture) for picture in s.pictures)
+        parts.append(f'<div class="pictures">{figures}</div>')
     tables = dict(s.tables)
     if s.fit is not None and s.fit.plan.entries:
         frame = s.fit.plan.frame
@@ -132,28 +141,30 @@ def _overview(sections: list[Section]) -> str:
     lines = []
     for s in sections:
         title = paragraphs(s.text)[0] if s.text else ""
-        if s.error:
-            said = "failed"
+        if s.waiting or s.error:
+            said = s.waiting or "failed"
         elif s.scores is not None:
             said = f"{s.scores['accuracy']:.1%} of {s.scores.name} right"
         else:
             loss = f"−ELBO {s.fit.final_loss:,.2f} nats" if s.fit and s.fit.losses else ""
             said = s.gap.rpartition(": ")[2] or loss
-        cells = (f'<a href="#{_text(s.name)}">{_text(s.name)}</a>', _text(title), _prose(said))
+        name = _text(s.name) if s.waiting else f'<a href="#{_text(s.name)}">{_text(s.name)}</a>'
+        cells = (name, _text(title), _prose(said))
         time = "" if math.isnan(s.seconds) else f"{s.seconds:.1f} s"
         lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + f'<td class="n">{time}</td></tr>')
     return '<div class="scroll"><table class="overview">' + "".join(lines) + "</table></div>"
 
 
-def _figure(link: str, path: Path, caption: str) -> str:
-    """A figure with the size of its picture; a picture twice as wide as high gets a whole row."""
-    try:
-        width, height = struct.unpack(">II", path.read_bytes()[16:24])  # the first chunk of every PNG
-    except (OSError, struct.error):
+def _figure(folder: str, path: Path, picture: Picture) -> str:
+    """A figure with the size of its picture; nothing if the file is not there."""
+    size = vector.size(path / picture.file)
+    if size is None:
         return ""
-    kind = ' class="wide"' if width > 2 * height else ""
-    image = f'<img src="{_text(link)}" alt="{_text(caption)}" width="{width}" height="{height}" loading="lazy">'
-    return f"<figure{kind}>{image}<figcaption>{_text(caption)}</figcaption></figure>"
+    width, height = (round(points * 4 / 3) for points in size)  # pixels of CSS
+    words = _text(f"{picture.headline.rstrip('.')}. {picture.sentence}")
+    link = _text(f"{folder}/{picture.file}")
+    image = f'<img src="{link}" alt="{words}" width="{width}" height="{height}" loading="lazy">'
+    return f"<figure>{image}<figcaption>{_text(picture.sentence)}</figcaption></figure>"
 
 
 def _row(tag: str, cells: Iterable[Any], numeric: list[bool]) -> str:

@@ -17,6 +17,7 @@ from credo import metrics
 from credo.models import coin_toss
 from credo.report import held_out
 from credo.report.gallery import gallery
+from credo.report.vector import Picture
 
 CLASSIFIER = """
 import pyro, torch, pyro.distributions as dist
@@ -68,7 +69,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def keep(figure: Figure, path: Path, **settings: Any) -> None:
         found[path.stem] = figure.axes[0]
-        save(figure, path, **{**settings, "dpi": 20})
+        save(figure, path, **settings)
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return found
@@ -77,6 +78,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def rows(n: int = 40, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     return torch.rand(n, width, generator=random), torch.randint(3, (n,), generator=random)
+
+
+def sentences(pictures: list[Picture]) -> dict[str, str]:
+    """{file: its sentence}; every picture has a headline as well."""
+    assert all(picture.headline and picture.sentence.endswith(".") for picture in pictures)
+    return {picture.file: picture.sentence for picture in pictures}
 
 
 def legend(ax: Any) -> list[str]:
@@ -88,10 +95,10 @@ def test_a_classifier_of_images(load, drawn, tmp_path, unchanged):
     fit = credo.fit(pair.model, pair.guide, x, y, steps=5, progress=False)
     with unchanged():
         pictures = gallery(fit, tmp_path / "out")
-    names = ["reliability.png", "strangeness.png", "certainty.png", "loss.png"]
-    assert [name for name, _ in pictures] == names
+    names = ["reliability.svg", "strangeness.svg", "certainty.svg", "loss.svg"]
+    assert [picture.file for picture in pictures] == names
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(names)
-    assert "12 held-out rows" in dict(pictures)["reliability.png"]
+    assert "Of 12 held-out rows" in sentences(pictures)["reliability.svg"]
     probs = fit.predict(held_out.DRAWS, 1 - x[:12])["probs"]
     line = drawn["reliability"].lines[1]  # one point of so few rows
     assert list(line.get_ydata()) == pytest.approx([metrics.classification(probs, y[:12])["accuracy"]])
@@ -105,7 +112,7 @@ def test_a_classifier_of_images(load, drawn, tmp_path, unchanged):
 def test_the_most_and_the_least_certain(load, drawn, tmp_path):
     pair, (x, y) = load(CLASSIFIER), rows()
     fit = credo.fit(pair.model, pair.guide, x, y, steps=20, progress=False)
-    captions = dict(gallery(fit, tmp_path))
+    captions = sentences(pictures := gallery(fit, tmp_path))
     probs = fit.predict(held_out.DRAWS)["probs"].double().mean(0)
     entropy = torch.special.entr(probs).sum(-1)
     order, guess = entropy.argsort(), probs.argmax(-1)
@@ -115,16 +122,22 @@ def test_the_most_and_the_least_certain(load, drawn, tmp_path):
         assert torch.equal(torch.as_tensor(image.get_array().data), x[i].reshape(4, 4))
     first = drawn["certainty"].texts[0].get_text()
     truth = "" if guess[order[0]] == y[order[0]] else f" ({y[order[0]]})"
-    assert first == f"{guess[order[0]]}{truth} · {entropy[order[0]]:.2f}"
-    assert "training images" in captions["certainty.png"] and "40 training rows" in captions["reliability.png"]
-    assert f"{(guess != y).double().mean():.1%}" in captions["certainty.png"]
+    assert first == f"{guess[order[0]]}{truth}\n{entropy[order[0]]:.2f}"
+    assert "10 training images" in captions["certainty.svg"] and "Of 40 training rows" in captions["reliability.svg"]
+    wrong = guess != y
+    sure, unsure = wrong[order[:10]].sum(), wrong[order[-10:]].sum()
+    assert {p.file: p.headline for p in pictures}["certainty.svg"] == (
+        f"{unsure} of the 10 least certain predictions are wrong, {sure} of the most certain; "
+        f"{100 * wrong.double().mean():.1f} % of all 40"
+    )
 
 
 def test_a_classifier_of_measurements_has_no_images(load, drawn, tmp_path):
     pair, (x, y) = load(CLASSIFIER), rows(width=4)
-    for inputs in (x, 3 * rows()[0]):  # too few for an image; not from 0 to 1
+    for inputs, forest in ((x, {"forest.svg"}), (3 * rows()[0], set())):  # too few for an image; not from 0 to 1
         fit = credo.fit(pair.model, pair.guide, inputs, y, steps=2, progress=False)
-        assert {name for name, _ in gallery(fit, tmp_path)} == {"reliability.png", "loss.png"}
+        assert set(sentences(gallery(fit, tmp_path))) == {"reliability.svg", "loss.svg"} | forest
+    assert len(drawn["forest"].get_yticklabels()) == 12  # 4 measurements and 3 classes; 48 scalars are too many
 
 
 def test_scores_are_those_of_the_rows_held_out(load):
@@ -172,27 +185,36 @@ def test_what_is_no_classifier(load):
 def test_images_with_latents_of_their_own(load, drawn, tmp_path):
     pair, x = load(CODER), rows(30)[0].round()
     fit = credo.fit(pair.model, pair.guide, x, steps=5, progress=False)
-    captions = dict(gallery(fit, tmp_path))
-    assert set(captions) == {"images.png", "plane.png", "loss.png"}
+    captions = sentences(gallery(fit, tmp_path))
+    assert set(captions) == {"images.svg", "prior.svg", "plane.svg", "loss.svg"}
     images = [torch.as_tensor(i.get_array().data) for i in drawn["images"].images]
-    assert [t.get_text() for t in drawn["images"].texts] == ["held-out", "reconstructed", "prior mean", "prior draw"]
-    assert len(images) == 40 and torch.equal(torch.stack(images[:10]), x.flip(0)[:10].reshape(10, 4, 4))
-    assert all(len(i.unique()) == 1 for i in images[20:30])  # one probability for all pixels: the mean
-    assert set(torch.stack(images[30:]).unique().tolist()) == {0, 1}  # and a draw
+    below = [t.get_text() for t in drawn["images"].texts]
+    assert below[-4:] == ["held-out", "by the fit", "PCA", "mean image"]
+    assert len(images) == 20 and torch.equal(torch.stack(images[:5]).to(x), x.flip(0)[:5].reshape(5, 4, 4))
+    assert all(torch.allclose(image.double(), x.double().mean(0).reshape(4, 4)) for image in images[15:])
+    for text, image, true in zip(below[5:20], images[5:], 3 * images[:5], strict=True):
+        assert float(text) == pytest.approx((image - true).square().mean().sqrt().item(), abs=0.02)  # clamped to 0..1
+    mean, made = (
+        torch.stack([torch.as_tensor(i.get_array().data) for i in drawn["prior"].images[a:][:5]]) for a in (0, 5)
+    )
+    assert all(len(image.unique()) == 1 for image in mean)  # one probability for all pixels
+    assert set(made.unique().tolist()) == {0, 1}
     found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).reshape(-1, 2, 2).mean(-1)
-    assert torch.allclose(found, fit.params["a"] * x.flip(0)[:, :2], atol=1e-5)
-    assert captions["plane.png"].endswith("the means of z for 30 held-out images.")
+    assert torch.allclose(found, (fit.params["a"] * x.flip(0)[:, :2]).to(found), atol=1e-5)
+    assert captions["plane.svg"].endswith("the means of z for 30 held-out images.")
+    assert (drawn["plane"].get_xlabel(), drawn["plane"].get_ylabel()) == ("z[0]", "z[1]")
 
 
 def test_the_plane_of_many_latents_is_that_of_the_largest_spread(load, drawn, tmp_path):
     pair, x = load(CODER), rows(30)[0].round()
     fit = credo.fit(pair.model, pair.guide, x, 3, steps=2, progress=False)
-    caption = dict(gallery(fit, tmp_path))["plane.png"]
+    gallery(fit, tmp_path)
     z = (fit.params["a"] * x.flip(0)[:, :3]).double()
     variances = torch.linalg.eigvalsh(torch.cov(z.T)).flip(0)
     found = torch.tensor([i.get_extent() for i in drawn["plane"].images]).double().reshape(-1, 2, 2).mean(-1)
     assert torch.allclose(torch.cov(found.T), variances[:2].diag(), atol=1e-4)
-    assert f"({variances[:2].sum() / variances.sum():.0%} of the variance)" in caption
+    for name, share in zip((drawn["plane"].get_xlabel(), drawn["plane"].get_ylabel()), variances, strict=False):
+        assert f" of z ({100 * share / variances.sum():.0f} %)" in name
 
 
 def test_prior_samples_come_from_the_prior(load):
@@ -215,7 +237,7 @@ def test_global_latents_make_no_reconstruction(load, drawn, tmp_path):
 
     fit = credo.fit(model, None, rows()[0].round(), steps=2, progress=False)
     assert held_out.image_site(fit) is None
-    assert [name for name, _ in gallery(fit, tmp_path)] == ["loss.png"]
+    assert list(sentences(gallery(fit, tmp_path))) == ["forest.svg", "loss.svg"]
 
 
 def finite(x):
@@ -231,8 +253,8 @@ def finite_guide(x):
 def test_a_finite_latent_beside_prior_and_posterior(drawn, tmp_path):
     fit = credo.fit(finite, finite_guide, torch.tensor([0.5, 1.0]), steps=0, progress=False)
     exact = SimpleNamespace(marginals={"k": dist.Categorical(torch.tensor([0.1, 0.6, 0.3]))}, log_evidence=0.0)
-    names = {name for name, _ in gallery(fit, tmp_path, exact)}
-    assert {"masses.png", "loss.png"} <= names and "belief.png" not in names
+    names = set(sentences(gallery(fit, tmp_path, exact)))
+    assert {"masses.svg", "loss.svg"} <= names and "belief.svg" not in names
     bars = {bars.get_label(): [bar.get_height() for bar in bars] for bars in drawn["masses"].containers}
     assert bars["prior"] == pytest.approx([0.2, 0.3, 0.5])
     assert bars["exact"] == pytest.approx([0.1, 0.6, 0.3])
@@ -249,29 +271,29 @@ def test_every_real_latent_gets_its_belief(drawn, tmp_path):
             pyro.sample("x", dist.Normal(a + b, 1.0), obs=x)
 
     fit = credo.fit(model, None, torch.tensor([0.5, 1.0]), steps=3, progress=False)
-    assert {name for name, _ in gallery(fit, tmp_path)} == {
-        "belief.png",
-        "belief_b_c.png",
-        "predictive.png",
-        "loss.png",
+    assert set(sentences(gallery(fit, tmp_path))) == {
+        "belief.svg",
+        "belief_b_c.svg",
+        "predictive.svg",
+        "loss.svg",
     }
     assert [drawn[name].get_xlabel() for name in ("belief", "belief_b_c")] == ["a", "b/c"]
     for point in ("map", "mle"):  # which have no density to draw
         fit = credo.fit(model, point, torch.tensor([0.5, 1.0]), steps=3, progress=False)
-        assert {name for name, _ in gallery(fit, tmp_path)} == {"predictive.png", "loss.png"}
-    assert not (tmp_path / "belief_b_c.png").exists() or point == "mle"
+        assert set(sentences(gallery(fit, tmp_path))) == {"predictive.svg", "loss.svg"}
+    assert not (tmp_path / "belief_b_c.svg").exists() or point == "mle"
 
 
 def test_a_comparison_is_drawn_if_it_can_be_read(drawn, tmp_path):
     pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 30)
     fit = credo.fit(pair.model, pair.guide, x[:, None], 2 * x, steps=5, progress=False)
     table = credo.compare(fit)
-    assert "intervals.png" in dict(gallery(fit, tmp_path, pair.posterior(*fit.data), table))
+    assert "intervals.svg" in sentences(gallery(fit, tmp_path, pair.posterior(*fit.data), table))
     assert [t.get_text() for t in drawn["intervals"].get_yticklabels()] == list(table.index)
     assert {line.get_label() for line in drawn["belief"].lines} == {"prior", "fit", "exact"}
     for useless in (pd.concat([table] * 30), table.head(1), table.assign(**{"exact sd": float("nan")})):
-        assert "intervals.png" not in dict(gallery(fit, tmp_path, None, useless))
-    assert not (tmp_path / "intervals.png").exists()
+        assert "intervals.svg" not in sentences(gallery(fit, tmp_path, None, useless))
+    assert not (tmp_path / "intervals.svg").exists()
 
 
 def test_the_lesson_of_the_coin(drawn, tmp_path):
@@ -281,8 +303,8 @@ def test_the_lesson_of_the_coin(drawn, tmp_path):
     assert {"MLE 0.75", "MAP 0.6667"} <= {line.get_label() for line in drawn["belief"].lines}
     assert "lesson" in drawn
     other = pd.DataFrame({"depth": [1, 2]})
-    assert "lesson.png" not in dict(gallery(fit, tmp_path, None, None, other))
-    assert not (tmp_path / "lesson.png").exists()  # the picture of before is not of this fit
+    assert "lesson.svg" not in sentences(gallery(fit, tmp_path, None, None, other))
+    assert not (tmp_path / "lesson.svg").exists()  # the picture of before is not of this fit
 
 
 def test_rows_held_out_are_no_test_of_a_fit_to_other_data(load):

@@ -10,7 +10,9 @@ import torch
 from matplotlib.figure import Figure
 
 import credo
+from credo.report import vector
 from credo.report.page import Section, paragraphs, table, write
+from credo.report.vector import Picture
 
 TEXT = """Coin & toss: is p < 1/2?
 
@@ -71,12 +73,12 @@ def picture(path: Path, size: tuple[float, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=size)
     figure.subplots()
-    figure.savefig(path, dpi=10)
+    vector.save(figure, path)
 
 
 def test_everything_that_is_known_of_a_pair_is_said(fit, tmp_path):
-    picture(tmp_path / "coin" / "loss.png", (6, 4))
-    picture(tmp_path / "coin" / "strip.png", (11, 3))
+    picture(tmp_path / "coin" / "loss.svg", (6, 4))
+    picture(tmp_path / "coin" / "strip.svg", (11, 3))
     compared = pd.DataFrame({"mean": [0.5], "kl": [1.25e-11]}, index=pd.Index(["p"], name="site"))
     section = Section(
         "coin",
@@ -87,7 +89,11 @@ def test_everything_that_is_known_of_a_pair_is_said(fit, tmp_path):
         scores=pd.Series({"accuracy": 0.975, "nll": 0.1234, "brier": 0.1, "ece": 0.0456}, name="360 held-out rows"),
         tables={"Compared with the exact posterior": compared},
         gap="log evidence -3, ELBO -3: the guide is 0.0 nats away",
-        pictures=[("loss.png", "the loss"), ("strip.png", "images"), ("gone.png", "was never drawn")],
+        pictures=[
+            Picture("loss.svg", "It fell", "The loss."),
+            Picture("strip.svg", "Digits", "Images."),
+            Picture("gone.svg", "", "Was never drawn."),
+        ],
     )
     path = write(tmp_path, [section], "credo 1, seed 0")
     text = path.read_text(encoding="utf-8")
@@ -111,17 +117,19 @@ def test_everything_that_is_known_of_a_pair_is_said(fit, tmp_path):
     assert ["p", "0.5", "1.25 × 10−11"] in page.rows
     assert ["coin", "Coin & toss: is p < 1/2?", "97.5% of 360 held-out rows right", "12.3 s"] in page.rows
     assert ["p", "Beta", "pathwise", fit.plan.entries[0].term, fit.plan.entries[0].reason] in page.rows
-    assert [(p["src"], p["width"], p["height"]) for p in page.pictures] == [
-        ("coin/loss.png", "60", "40"),
-        ("coin/strip.png", "110", "30"),
+    assert [(p["src"], p["alt"], p["width"], p["height"]) for p in page.pictures] == [
+        ("coin/loss.svg", "It fell. The loss.", "576", "384"),  # 96 pixels of CSS an inch
+        ("coin/strip.svg", "Digits. Images.", "1056", "288"),
     ]
-    assert re.findall('<figure( class="wide")?>', text) == ["", ' class="wide"']
+    assert page.texts["figcaption"] == ["The loss.", "Images."]
     assert "credo fit coin --seed 0" in page.texts["code"] and page.texts["footer"] == ["credo 1, seed 0"]
 
 
 def test_the_page_stands_alone(fit, tmp_path):
-    picture(tmp_path / "coin" / "loss.png", (6, 4))
-    text = write(tmp_path, [Section("coin", TEXT, fit=fit, pictures=[("loss.png", "c")])]).read_text(encoding="utf-8")
+    picture(tmp_path / "coin" / "loss.svg", (6, 4))
+    text = write(tmp_path, [Section("coin", TEXT, fit=fit, pictures=[Picture("loss.svg", "h", "c")])]).read_text(
+        encoding="utf-8"
+    )
     for link in Reader(text).links:
         assert link == "#coin" or (tmp_path / link).is_file(), link
     assert not re.search(r"https?:|<script|@import|url\(|\son\w+=", text)
@@ -131,13 +139,13 @@ def test_the_page_stands_alone(fit, tmp_path):
 def test_nothing_gets_through_as_markup(tmp_path):
     evil = "<b>&\"'"
     wrong = pd.DataFrame({evil: [evil]}, index=pd.Index([evil], name=evil))
-    picture(tmp_path / evil / "a.png", (1, 1))
+    picture(tmp_path / evil / "a.svg", (1, 1))
     section = Section(evil, evil + "\n\n    " + evil, evil, tables={evil: wrong}, gap=evil, error=evil)
-    section.pictures = [("a.png", evil)]
+    section.pictures = [Picture("a.svg", evil, evil)]
     text = write(tmp_path, [section], evil).read_text(encoding="utf-8")
     assert "<b>" not in text and evil not in text
     page = Reader(text)
-    assert page.links == ["#" + evil, f"{evil}/a.png"] and page.pictures[0]["alt"] == evil
+    assert page.links == ["#" + evil, f"{evil}/a.svg"] and page.pictures[0]["alt"] == f"{evil}. {evil}"
     assert page.rows[-2:] == [[evil, evil], [evil, evil]]
 
 
