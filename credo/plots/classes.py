@@ -13,7 +13,8 @@ from credo.plots.style import FIT, POINTS, PRIOR, SMALL, axes, headline, legend
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TELLS = ((0.9, "tells"), (0.7, "tells only in part"), (0.0, "hardly tells"))  # from which AUROC on
+TELLS = ((0.9, "tells", ""), (0.7, "tells", " only in part"), (0.0, "hardly tells", ""))  # from which AUROC on
+CLOSE = 3  # percent, below which a difference is shown to a tenth
 AREA, DOT = 350, 15  # square points: of a point with all rows, and of the smallest one
 
 
@@ -96,8 +97,8 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
     scores = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
     if scores:
         label = min(scores, key=lambda name: scores[name])
-        tells = next(words for least, words in TELLS if scores[label] >= least)
-        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}: AUROC {scores[label]:.2f}")
+        tells, partly = next(words for least, *words in TELLS if scores[label] >= least)
+        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}{partly}: AUROC {scores[label]:.2f}")
     legend(ax)
     return ax
 
@@ -115,7 +116,10 @@ def _confidence(table: pd.DataFrame) -> str:
         return f"Calibrated within chance: expects {100 * said:.1f} % to be right, {100 * right:.1f} % are"
     gap = (share * (table["confidence"] - table["accuracy"])) * (1 if said > right else -1)
     worst = table.loc[gap.idxmax()]
-    of = f"where it says {100 * worst['confidence']:.0f} %, {100 * worst['accuracy']:.0f} % are right"
+    says, are = 100 * worst["confidence"], 100 * worst["accuracy"]
+    of = f"where it says {says:.0f} %, {are:.0f} % are right"
+    if abs(says - are) < CLOSE:
+        of = f"where it says {says:.1f} %, {are:.1f} % are right"
     return f"{'Overconfident' if said > right else 'Underconfident'}: {of}"
 
 

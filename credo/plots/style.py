@@ -68,14 +68,18 @@ def legend(ax: "Axes", **where: Any) -> None:
 
 
 def headline(ax: "Axes", words: str) -> None:
-    """Sets the title of an Axes, what the picture shows, in as many lines as its width asks for, of similar length."""
+    """Sets the title of an Axes, what the picture shows, in as many lines as its width asks for."""
     inches = ax.bbox.width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]  # an Axes has a Figure
+    ax.set_title(lines(words, inches), fontsize=SMALL + 2)
+
+
+def lines(words: str, inches: float) -> str:
+    """A headline in as few lines as fit into a width, all of similar length; a number stays with its unit."""
     for together in (" %", " ±", "± ", " nats", "−ELBO "):
         words = words.replace(together, together.replace(" ", "\u00a0"))
     letters = max(20, round(LETTERS * inches))
-    lines = [textwrap.wrap(words, width, break_on_hyphens=False) for width in range(letters, letters // 2, -1)]
-    fewest = [each for each in lines if len(each) == len(lines[0])]
-    ax.set_title("\n".join(fewest[-1]), fontsize=SMALL + 2)
+    tried = [textwrap.wrap(words, width, break_on_hyphens=False) for width in range(letters, letters // 2, -1)]
+    return "\n".join([each for each in tried if len(each) == len(tried[0])][-1])
 
 
 def plus_minus(mean: float, sd: float) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMOOTHED, BEGINNING = 50, 10  # the share of the run over which losses are averaged; that does not set the range
+FEW = 1000  # points of a running mean
 MARGIN = 0.1  # of the range of the losses, above and below
 
 
@@ -49,7 +50,8 @@ def losses(fit: Fit | Mapping[str, Fit] | Sequence[Fit], ax: "Axes | None" = Non
         values = pd.Series(one.losses, index=np.arange(len(one.losses)))
         mean = values.rolling(max(1, len(values) // SMOOTHED), min_periods=1).mean()
         ax.plot(values, color=color, alpha=0.25, lw=0.6)
-        ax.plot(mean, color=color, lw=1.5, marker="o" if len(values) == 1 else "", label=label)
+        few = mean.iloc[:: max(1, len(mean) // FEW)]  # enough for a mean over a fiftieth of the run
+        ax.plot(few, color=color, lw=1.5, marker="o" if len(values) == 1 else "", label=label)
         for step in one.falls:
             ax.axvline(step, color=color, lw=0.9, ls=":", zorder=0)
         settled = mean[len(mean) // BEGINNING :]
@@ -82,4 +84,4 @@ def _ended(fit: Fit) -> str:
     if not fit.losses:
         return how
     after = "" if "step" in how else f" after {len(fit.losses):,} steps"
-    return f"{how}{after}: −ELBO {fit.final_loss:,.1f} nats".replace(" -", " −")
+    return f"{how}{after}: −ELBO {fit.final_loss:,.{1 if abs(fit.final_loss) >= 100 else 3}f} nats".replace(" -", " −")

@@ -25,6 +25,7 @@ from credo.inference.posterior.marginals import marginals, model_trace, priors
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import latent
 from credo.inference.variational.result import Fit
+from credo.plots.style import lines
 from credo.report import held_out, of_classes, of_images, vector
 from credo.report.vector import Picture
 
@@ -53,7 +54,10 @@ def gallery(
     def draw(name: str, sentence: str, plot: Callable[..., Any], height: float = vector.HEIGHT) -> None:
         with vector.drawing():
             figure = Figure(figsize=(vector.WIDTH, height), layout="constrained")
-            headline = " ".join(plot(ax=figure.subplots()).get_title().split())
+            ax = plot(ax=figure.subplots())
+            headline = " ".join(ax.get_title().split())
+            ax.set_title("")
+            figure.suptitle(lines(headline, vector.WIDTH - 0.3), x=0.02, ha="left", fontsize=vector.SIZE + 2)
             vector.save(figure, out / f"{name}.svg", headline, sentence)
         drawn.append(Picture(f"{name}.svg", headline, sentence))
 
@@ -81,7 +85,7 @@ def gallery(
     there, rows = held_out.held_out(fit)
     of_classes.draw_classes(there, rows, draw)
     of_images.draw_images(fit, there, rows, draw)
-    falls = f" The learning rate fell at step {_listed(fit.falls)} (dotted)." if fit.falls else ""
+    falls = f" The learning rate fell at step{_listed(fit.falls)} (dotted)." if fit.falls else ""
     draw("loss", f"The loss, −ELBO, at each step (pale), and its running mean.{falls}", partial(plots.losses, fit))
     return drawn
 
@@ -144,7 +148,7 @@ def _discrete(fn: Any) -> bool:
 
 def _listed(steps: tuple[int, ...]) -> str:
     words = [f"{step:,}" for step in steps]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f" {words[0]}" if len(words) == 1 else f"s {', '.join(words[:-1])} and {words[-1]}"
 
 
 def _file(kind: str, site: str) -> str:

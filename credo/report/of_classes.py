@@ -30,7 +30,8 @@ def draw_classes(fit: Fit, rows: str, draw: Callable[..., None]) -> None:
         f"Of {n:,} {rows} rows, grouped by how confident the prediction is: the share that is right. The area of a "
         f"point is its share of the rows, the bar a 95 % interval."
     )
-    draw("reliability", sentence, partial(plots.reliability, probs, y))
+    least = max(5, min(20, n // 50))  # rows of a point
+    draw("reliability", sentence, partial(plots.reliability, probs, y, least=least))
     if where is None:
         return
     x, entropy = fit.data[where], _entropy(probs)
@@ -46,7 +47,7 @@ def draw_classes(fit: Fit, rows: str, draw: Callable[..., None]) -> None:
     wrong = guess != y
     sentence = (
         f"The {SHOWN} {rows} images with the most certain predictions, then the {SHOWN} with the least: the predicted "
-        f"class (the true class, if another), and the entropy in nats."
+        f"class (red: wrong, with the true class), and the entropy in nats."
     )
     words = f"{100 * wrong.double().mean():.1f} % of all {n:,}"
     if n >= 2 * SHOWN:
@@ -70,6 +71,9 @@ def _strange(fit: Fit, n: int, where: int) -> dict[str, torch.Tensor]:
 
 def _certainty(x: torch.Tensor, names: list[str], words: str, ax: Any) -> Any:
     plots.images(x, names, COLUMNS, ax=ax)
+    for text in ax.texts:
+        if "(" in text.get_text():  # a wrong prediction
+            text.set_color(plots.POINTS[0])
     headline(ax, words)
     return ax
 

@@ -89,5 +89,6 @@ def _dark() -> str:
         for light, dark in DARK.items()
         for kind in ("fill", "stroke")
     ]
-    text = f'text:not([style*="fill:"]) {{ fill: {DARK["#000000"]} }}'
+    black = 'text:not([style*="fill:"]), use:not([style*="fill:"]), :not(defs) > path:not([style*="fill:"])'
+    text = f"{black} {{ fill: {DARK['#000000']} }}"  # matplotlib does not write that a shape is black
     return "@media (prefers-color-scheme: dark) {\n" + "\n".join([*rules, text]) + "\n}\n"
