@@ -32,13 +32,10 @@ __all__ = ["Digits", "Split", "cifar10", "digits", "fashion_mnist", "mnist", "uc
 class Split(NamedTuple):
     """Training rows x, y and held-out rows x_test, y_test; rows come first, real numbers have torch's default dtype.
 
-    x, x_test: shape (N, *shape of the inputs), (M, *shape of the inputs). y, y_test: shape (N,), (M,): classes as int64
-    numbers, or the values of a regression in the units of the data.
+    x, x_test: shape (N, *shape of an input). y, y_test: shape (N,), classes as int64, or numbers in their units.
 
-    >>> import torch
-    >>> split = credo.data.Split(torch.zeros(3, 2), torch.zeros(3), torch.zeros(1, 2), torch.zeros(1))
-    >>> len(split.x), len(split.x_test)
-    (3, 1)
+    >>> credo.data.Split._fields
+    ('x', 'y', 'x_test', 'y_test')
     """
 
     x: torch.Tensor
