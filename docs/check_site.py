@@ -1,8 +1,8 @@
 """Checks the built site, page by page: `python docs/check_site.py docs/_build/html`.
 
 Every link within the site leads to a file, and to an anchor that is there. Every picture has a text that says what it
-shows. Every page has a title. No page asks another server for a script, a style, a font or a picture. Links to other
-sites cannot be followed without a network: `--external` lists them, and their form is checked.
+shows, and less than 1 MB. Every page has a title. No page asks another server for a script, a style, a font or a
+picture. Links to other sites cannot be followed without a network: `--external` lists them, and their form is checked.
 """
 
 import re
@@ -23,6 +23,7 @@ LOADED = {  # {tag: the attribute whose file a browser loads at once}
     "object": "data",
 }
 LOADED_LINKS = {"stylesheet", "icon", "shortcut", "preload", "apple-touch-icon"}
+LARGEST = 1_000_000  # bytes of a picture
 FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
 STYLED = re.compile(r"""(?:url\(|@import\s+(?=["']))\s*["']?([^"')\s;]+)""")
 
@@ -84,6 +85,7 @@ def problems(site: Path) -> list[str]:
         for target in dict.fromkeys(page.links):
             found[path] += _link(pages, path, target)
         for source, text in page.pictures:
+            found[path] += _weight(path, source)
             if not (text or "").strip() or FILE_NAME.fullmatch((text or "").strip()):
                 found[path].append(f"picture {_short(source)}: its text is {text!r}, wanted what it shows")
     for path in sorted(site.rglob("*.css")):
@@ -113,6 +115,15 @@ def _load(site: Path, page: Path, target: str) -> list[str]:
     return (
         [] if not parts.path or _file(page, parts.path).is_file() else [f"loads {_short(target)}, which is not there"]
     )
+
+
+def _weight(page: Path, source: str) -> list[str]:
+    """What is wrong with the size of a picture in a file."""
+    file = _file(page, urlsplit(source).path)
+    if urlsplit(source).scheme or not file.is_file() or file.stat().st_size <= LARGEST:
+        return []
+    size = file.stat().st_size / 1e6
+    return [f"picture {_short(source)} has {size:.1f} MB; draw what has many points with rasterized=True"]
 
 
 def _link(pages: dict[Path, Page], page: Path, target: str) -> list[str]:

@@ -83,6 +83,13 @@ def test_a_page_without_a_title_a_style_with_a_strange_font_and_no_site_are_foun
     assert check.problems(tmp_path / "nothing") == [f"{tmp_path / 'nothing'}: no page"]
 
 
+def test_a_picture_of_very_many_points_is_found(check, tmp_path) -> None:
+    site = built(tmp_path, SOUND | {"_static/a.svg": "<svg>" + "<path/>" * 200_000 + "</svg>"})
+    assert check.problems(site) == [
+        "index.html: picture _static/a.svg has 1.4 MB; draw what has many points with rasterized=True"
+    ]
+
+
 def test_links_to_files_of_the_repository_are_links_to_pages() -> None:
     pytest.importorskip("sphinx")
     sys.path.insert(0, str(DOCS))
