@@ -182,8 +182,13 @@ def test_wheel_and_source_hold_credo_and_nothing_else(tmp_path):
         in_source = {m.name.removeprefix(f"{stem}/") for m in archive.getmembers() if m.isfile()}
     ours = {path.as_posix() for folder in ("credo", *MAPPED) for end in SHIPPED for path in files(folder, end)}
     installed = {name if name.startswith("credo/") else f"credo/{name}" for name in ours}
-    made = {"PKG-INFO", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"}
-    beside = {name for name in in_source if name in made or name.startswith(("credo.egg-info/", "tests/"))}
+    made = {"PKG-INFO", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "Makefile"}
+    made |= {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "constraints.txt"}
+    folders = ("benchmarks", "docs", "notebooks", "tests")  # with them `make test` and `make docs` run from the archive
+    found = (path for folder in folders for path in (tree / folder).rglob("*") if path.is_file())
+    needed = made | {path.relative_to(tree).as_posix() for path in found}
+    needed = {name for name in needed if not name.startswith("docs/notebooks/")}  # copies that the site makes
+    beside = {name for name in in_source if name in needed or name.startswith(("credo.egg-info/", ".ci/"))}
     check(
         [
             f"the {kind} lacks {name}: add its folder to package_dir and packages in setup.cfg, "
@@ -191,6 +196,7 @@ def test_wheel_and_source_hold_credo_and_nothing_else(tmp_path):
             for kind, lacks in (("wheel", installed - in_wheel), ("source archive", ours - in_source))
             for name in sorted(lacks)
         ]
+        + [f"the source archive lacks {name}: name it in MANIFEST.in." for name in sorted(needed - in_source)]
         + [
             f"the {kind} holds {name}, which is no part of credo: take it out of package_data or packages in setup.cfg."
             for kind, extra in (("wheel", in_wheel - installed), ("source archive", in_source - ours - beside))

@@ -18,7 +18,7 @@ def left_out(folder: str, names: list[str]) -> set[str]:
         name
         for name in names
         if name.startswith(".")
-        or name in {"build", "dist", "out", "__pycache__"}
+        or name in {"_build", "build", "dist", "out", "__pycache__"}
         or name.endswith((".egg-info", ".npz"))
         or Path(folder, name, "pyvenv.cfg").exists()
     }
