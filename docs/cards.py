@@ -68,7 +68,7 @@ def draw_bnn_sparse(names: Names) -> None:
 
 
 def draw_lesson(names: Names) -> None:
-    pyplot.gca().get_legend().set_loc("lower right")
+    pyplot.gca().get_legend().set_loc("upper right")
 
 
 def vae() -> Names:
@@ -128,6 +128,12 @@ def network() -> Names:
             pyro.sample("y", dist.Normal(f, 0.1), obs=y)
 
     return {"net": net, "model": model, "x": x, "y": y, "grid": torch.linspace(-4, 4, 161)}
+
+
+def draw_network(names: Names) -> None:
+    ax = pyplot.gca()
+    ax.plot(names["x"], names["y"], ".", color="black", ms=4, label="data")
+    ax.legend(loc="upper right", frameon=False)
 
 
 def mixture() -> Names:
@@ -199,8 +205,8 @@ def draw_gp(names: Names) -> None:
     ax.legend(loc="upper center", ncols=3, frameon=False)
 
 
-def batches() -> Names:
-    x, y = (torch.tensor(a) for a in make_moons(2000, noise=0.2, random_state=0))
+def batches(rows: int = 2000) -> Names:
+    x, y = (torch.tensor(a) for a in make_moons(rows, noise=0.2, random_state=0))
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
     return {"pair": credo.load("bnn_classifier"), "net": net, "x": x.float(), "y": y}
@@ -223,11 +229,16 @@ def draw_gpu(names: Names) -> None:
 
 
 def watching() -> Names:
-    return batches()
+    return batches(300)
 
 
 def arviz() -> Names:
     return hierarchy() | {"az": az}
+
+
+def draw_arviz(names: Names) -> None:
+    for ax in pyplot.gcf().axes:
+        ax.title.set_fontsize(9)
 
 
 def lesson() -> Names:

@@ -37,13 +37,13 @@ credo.plots.belief(credo.fit(pair.model, pair.guide, torch.ones(3), steps=60, pr
 
 
 def blocks() -> dict[str, str]:
-    """{name of a picture: the block of Python of its card}, in the order of the page."""
+    """{name of a picture: the Python of its card, "" if there is none}, in the order of the page."""
     page = PAGE.read_text(encoding="utf-8")
-    cards = re.findall(r"^:::\{grid-item-card\}.*?^:::$", page, flags=re.MULTILINE | re.DOTALL)
+    cards = re.findall(r"^::::\{grid-item-card\}.*?^::::$", page, flags=re.MULTILINE | re.DOTALL)
     found = {}
     for card in cards:
         if picture := re.search(r"\]\(pictures/(\w+)\.svg\)", card):
-            (found[picture[1]],) = re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
+            found[picture[1]] = "".join(re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL))
     return found
 
 
@@ -64,6 +64,7 @@ def draw(name: str, block: str, out: Path = PICTURES) -> float:
         drawing(names)
     figure = pyplot.gcf()
     figure.set_size_inches(SIZE)
+    figure.set_layout_engine("constrained")
     for ax in figure.axes:
         ax.set_title(textwrap.fill(" ".join(ax.get_title().split()), LETTERS))
     figure.savefig(out / f"{name}.svg", metadata={"Date": None}, facecolor="white")
@@ -82,9 +83,9 @@ def told(seconds: float) -> str:
 
 
 def with_seconds(page: str, measured: dict[str, float]) -> str:
-    """The page with the seconds in the footer of each card: the first words after `+++`."""
+    """The page with the seconds in the footer of each card: the first words of it."""
     for name, value in measured.items():
-        card = rf"(\]\(pictures/{name}\.svg\)(?:(?!^:::$).)*?^\+\+\+\n)[\d.]+ s"
+        card = rf"(\]\(pictures/{name}\.svg\)(?:(?!^::::$).)*?^:::\{{card-footer\}}\n)[\d.]+ s"
         page = re.sub(card, rf"\g<1>{told(value)}", page, flags=re.MULTILINE | re.DOTALL)
     return page
 
@@ -100,12 +101,12 @@ def main(wanted: list[str]) -> None:
     if unknown := set(wanted) - known.keys():
         sys.exit(f"no such card: {', '.join(sorted(unknown))}; the gallery has {', '.join(known)}")
     PICTURES.mkdir(exist_ok=True)
-    measured = seconds() if SECONDS.exists() else {}
     draw("warm", WARM, Path(os.environ["CREDO_CACHE"]))  # before any clock runs, so that no import is counted
     for name in wanted or known:
-        measured[name] = draw(name, known[name])
-        print(f"{name}: {told(measured[name])}", flush=True)
-        lines = [f"{name},{measured[name]:.3g}\n" for name in known if name in measured]
+        took = draw(name, known[name])
+        measured = (seconds() if SECONDS.exists() else {}) | {name: took}
+        print(f"{name}: {told(took)}", flush=True)
+        lines = [f"{name},{measured[name]:.3g}\n" for name, block in known.items() if block and name in measured]
         SECONDS.write_text("card,seconds\n" + "".join(lines))
         PAGE.write_text(with_seconds(PAGE.read_text(encoding="utf-8"), measured), encoding="utf-8")
 
