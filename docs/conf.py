@@ -91,6 +91,8 @@ html_css_files = ["credo.css"]
 html_favicon = "_static/favicon.svg"
 mathjax_path = "mathjax/tex-chtml.js"
 html_show_sourcelink = False
+# Pages that are alone in their section have no list of the section at the left.
+html_sidebars = {page.stem: [] for page in DOCS.glob("*.md") if page.stem not in ("about", "notebooks")}
 html_theme_options = {
     "logo": {
         "text": "credo",
