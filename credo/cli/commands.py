@@ -89,7 +89,7 @@ def _run(given: dict[str, Any], compared: bool) -> None:
     from credo.report.analysis import analyse, arguments, fit_pair, oracle, refuse_no_oracle
     from credo.report.new_rows import new_rows, predictions
     from credo.report.page import Section
-    from credo.report.tables import quoted, save
+    from credo.report.tables import quoted, save, say
 
     name, out, quiet = (given[key] for key in ("name", "out", "quiet"))
     reference = given.get("reference", False)
@@ -103,7 +103,7 @@ def _run(given: dict[str, Any], compared: bool) -> None:
             refuse_no_oracle(pair, data)
         with redirect_stdout(io.StringIO()) if quiet else nullcontext():
             fitted = fit_pair(pair, section, data, **options)
-            click.echo(fitted.verdict)
+            say(repr(fitted.verdict))
             if given["save"] is not None:
                 given["save"].absolute().parent.mkdir(parents=True, exist_ok=True)
                 fitted.save(given["save"])

@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 
 import credo
@@ -23,7 +22,7 @@ from credo.pairs import Pair
 from credo.report.gallery import gallery
 from credo.report.held_out import scores
 from credo.report.page import Section
-from credo.report.tables import save, show
+from credo.report.tables import save, say, show
 
 LONGEST = 40  # scalars of a fit that get a row each
 
@@ -36,9 +35,11 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     """
     if path is not None:
         table = read_table(path)
-        return _from(pair.data(table=table)) if takes_table(pair) and pair.data is not None else (table,)
+        if not takes_table(pair) or pair.data is None:
+            return (table,)
+        return _named(pair, _from(pair.data(table=table)), table)
     if pair.data is not None:
-        return _from(pair.data())
+        return _named(pair, _from(pair.data()))
     if not required(pair.model):
         return ()  # a model without data
     raise ValueError(f"{pair.name}: has no built-in data; pass --data file.csv")
@@ -74,6 +75,14 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _named(pair: Pair, data: tuple[Any, ...], *table: pd.DataFrame) -> tuple[Any, ...]:
+    """The arguments, the first as a table with the names that `columns(table)` of the pair gives, if it has it."""
+    columns = beside(pair.model, "columns")
+    if columns is None:
+        return data
+    return (pd.DataFrame(data[0].numpy(), columns=columns(*table)), *data[1:])
+
+
 def _from(found: Any) -> tuple[Any, ...]:
     """What `data()` of a pair returned. Raises ValueError unless it is a tuple of arguments."""
     if not isinstance(found, (tuple, list)):
@@ -86,7 +95,7 @@ def fit_pair(pair: Pair, section: Section, data: tuple[Any, ...], **settings: An
     start = time.perf_counter()
     section.fit = credo.fit(pair.model, pair.guide, *data, **settings)
     section.seconds = time.perf_counter() - start
-    click.echo(section.fit)
+    say(repr(section.fit))
     if section.fit.seeds is not None:
         show(section.fit.seeds.drop(columns="stopped"))
     return section.fit
@@ -139,13 +148,13 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
                 f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
                 f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
             )
-            click.echo(section.gap)
+            say(section.gap)
     else:
         keep("Posterior summary", "summary", _summary(fit))
     section.scores = scores(fit)
     if section.scores is not None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())
-        click.echo(f"{section.scores.name}: {values}")
+        say(f"{section.scores.name}: {values}")
     if fit.seeds is not None:
         save(fit.seeds, out, "seeds")
     lesson, report = beside(pair.model, "lesson"), beside(pair.guide, "report")

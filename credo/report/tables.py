@@ -1,6 +1,7 @@
-"""Tables on the terminal and in CSV files."""
+"""Tables on the terminal and in CSV files. No line is wider than the terminal, or 80 characters."""
 
 import re
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,20 @@ import pandas as pd
 
 from credo.inference.evaluation.comparison import Comparison
 
-WIDTH = 100  # of a row that is printed down the page
+NARROWEST, WIDEST = 80, 100  # characters of a line; a terminal between the two is filled
 FORMULA = re.compile(r"[=+\-@\t\r].", re.DOTALL)  # what a spreadsheet runs, at the beginning of a cell
+
+
+def width() -> int:
+    """Characters of a line on this terminal; NARROWEST where there is none."""
+    return min(max(shutil.get_terminal_size((NARROWEST, 24)).columns, NARROWEST), WIDEST)
+
+
+def say(text: str) -> None:
+    """Prints text, its lines broken between words."""
+    for line in text.splitlines():
+        margin = " " * (len(line) - len(line.lstrip()))
+        click.echo(_broken(line, subsequent_indent=f"{margin}    "))
 
 
 def show(table: pd.DataFrame) -> None:
@@ -19,8 +32,28 @@ def show(table: pd.DataFrame) -> None:
     if isinstance(table, Comparison):
         click.echo(repr(table))
         return
-    with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", None):
-        click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40))
+    with pd.option_context("display.max_columns", None, "display.max_colwidth", None):
+        click.echo(table.to_string(float_format=lambda v: f"{v:.4g}", max_rows=40, line_width=width()))
+
+
+def show_plan(plan: pd.DataFrame) -> None:
+    """Prints how the gradient of each latent is estimated, and why; latents with the same answer together.
+
+    plan: `fit.plan.frame`, a row for each site.
+    """
+    answers: dict[tuple[str, str], list[str]] = {}
+    for site, row in plan.iterrows():
+        how = [row["estimator"], *([row["term"]] if row["term"] not in ("-", "") else [])]
+        answers.setdefault((f"{row['distribution']}: {', '.join(how)}", row["reason"]), []).append(str(site))
+    if answers:
+        click.echo("gradients:")
+    for (how, reason), sites in answers.items():
+        for text, margin in ((f"{', '.join(sites)} ~ {how}", "  "), (f"because {reason}", "    ")):
+            click.echo(_broken(text, initial_indent=margin, subsequent_indent="    "))
+
+
+def _broken(text: str, **margins: str) -> str:
+    return textwrap.fill(text, width(), break_long_words=False, break_on_hyphens=False, **margins)
 
 
 def show_rows(table: pd.DataFrame) -> None:
@@ -32,7 +65,7 @@ def show_rows(table: pd.DataFrame) -> None:
         click.echo("" if not number else "\n", nl=False)
         for name, words in said.items():
             if words not in ("-", ""):
-                lines = textwrap.wrap(words, WIDTH - wide, break_long_words=False) or [""]
+                lines = textwrap.wrap(words, width() - wide, break_long_words=False) or [""]
                 click.echo(str(name).ljust(wide) + ("\n" + " " * wide).join(lines))
 
 
