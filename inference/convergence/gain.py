@@ -23,7 +23,7 @@ from ..runtime.vectorise import at_once, repeat
 TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no gain
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
 CHUNKS = 4  # at most
-FIRST = 8  # draws in a chunk where there are many latent numbers, as in networks, whose draws are dear
+FIRST = 8  # draws in a chunk where they are dear: of many latent numbers, as in networks, or with much data
 LITTLE = 0.125  # of the tolerance: an error at which a gain is known well enough
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
@@ -84,12 +84,14 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
     rows = None if _is_small(pair) else rows
-    fewest = DRAWS if latents <= FEW else FIRST
+    fewest = FIRST if latents > FEW or (rows is None and not _is_small(pair)) else DRAWS
     draws = fewest if rows is None else 1
-    chunks = (CHUNKS * DRAWS // draws if latents > FEW else MORE * CHUNKS) if rows is None else 2 * DRAWS
+    least = CHUNKS * DRAWS // draws
+    chunks = (least if latents > FEW else MORE * least) if rows is None else 2 * DRAWS
     known = max(TOLERANCE, LITTLE * Gain(0.0, 0.0, 0.0, latents).tolerance)
     if rows is None:
-        chunks = min(chunks, max(CHUNKS, 16 * NUMBERS // (draws * max(1, _numbers(pair)))))
+        affordable = 16 * NUMBERS // (draws * max(1, _numbers(pair)))
+        chunks = min(chunks, max(CHUNKS if latents > FEW else least, affordable))
     quiet = plan.with_term("analytic KL").recipe
 
     def log_weights_at(point: torch.Tensor, chunk: int) -> torch.Tensor:

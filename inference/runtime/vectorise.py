@@ -24,7 +24,9 @@ from .antithetic import antithetic
 R = TypeVar("R")
 T = TypeVar("T")
 TRIES = 5  # pairs of draws, of a program that fails at some
-_ELEMENTS = 2**24  # of the outputs of a chunk, and of its largest intermediate tensor: bounds the memory
+# Of the outputs of a chunk, and of its largest intermediate tensor. It bounds the memory, and the time: the C library
+# takes blocks of more than 32 MiB from the kernel anew each time, which costs more than what is computed in them.
+_ELEMENTS = 2**22
 
 
 def repeat(program: Callable[[], T], n: int, vectorised: bool, antithetic: bool = False) -> T:
