@@ -24,7 +24,7 @@ from ..gaussian.smaller_family import best_in_family
 from ..importance.budget import clock, deadline, price
 from ..importance.correct_fit import GOOD, look_at_normal
 from ..pair.mean_field import MeanField
-from ..planning.plan import Plan
+from ..planning.plan import NO_STEPS
 from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
@@ -83,7 +83,7 @@ def family_fit(begun: Begun, guide: Any, settings: Settings, data: tuple[Any, ..
     )
     with entered(placed.state):
         place_in(placed.pair.guide, found.normal)
-        fit = finished(settings.model, placed.pair, [], Plan(()), stopped, settings.seed, begun.given)
+        fit = finished(settings.model, placed.pair, [], NO_STEPS, stopped, settings.seed, begun.given)
     warnings += begun.warnings
     if not found.converged:
         warnings.append(f"{stopped}: {REMEDY}")

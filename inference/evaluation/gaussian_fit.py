@@ -40,7 +40,7 @@ from ..importance.chart import Chart
 from ..importance.correct_fit import look_at_normal
 from ..importance.correction import SEARCHED, improper
 from ..pair.autoguide import Start, without_finite
-from ..planning.plan import Plan
+from ..planning.plan import NO_STEPS
 from ..posterior.verdict import NO, Verdict
 from ..runtime.defaults import default_dtype
 from ..runtime.state import State, entered
@@ -161,7 +161,7 @@ def gaussian_fit(
     with entered(placed.state):
         if isinstance(found.normal, FullRankNormal):
             _place(found.normal, placed.pair.guide)
-        fit = finished(model, placed.pair, [], Plan(()), found.stopped, settings.seed, begun.given)
+        fit = finished(model, placed.pair, [], NO_STEPS, found.stopped, settings.seed, begun.given)
     warnings += begun.warnings
     warnings += [f"{flat}; {PROPER}"] if flat else doubts(*found, density)
     method = METHODS["low_rank" if isinstance(found.normal, LowRankNormal) else word]

@@ -17,7 +17,7 @@ from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
 from ..pair.batches import rows_of
 from ..pair.pair import Pair, Program
-from ..planning.plan import Plan
+from ..planning.plan import NO_STEPS
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, quoted
@@ -118,5 +118,5 @@ def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any,
     state = new_state((model, guide, begun.pair.data), settings.seed, begun.state.device)
     pair = Pair(model, guide, begun.pair.data, begun.pair.summed if latent(begun.q) else None)
     with entered(state):
-        fit = finished(model, pair, [], Plan(()), "converged: in closed form", settings.seed, begun.given)
+        fit = finished(model, pair, [], NO_STEPS, "converged: in closed form", settings.seed, begun.given)
     return examined(dataclasses.replace(fit, method="exact", exact=posterior), seconds=0.0)

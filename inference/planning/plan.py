@@ -205,3 +205,7 @@ class Plan(NamedTuple):
             )
         lines += [f"Steps: {self.compiled}"] if self.compiled else []
         return [*lines, *([f"Device: {self.place}"] if self.place else [])]
+
+
+# Of a fit that took no steps of SVI: no latent has a gradient estimator.
+NO_STEPS = Plan((), compiled="none, the posterior was found without SVI (fit.method says how, fit.why says why)")

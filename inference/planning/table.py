@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 HEAD = ("site", "distribution", "plates", "estimator", "term", "baseline", "variance")
 NARROWEST = 60  # characters
+NO_LATENTS, NO_ROWS = "Plan: the guide has no latent sites", "Plan: no site needs a gradient estimator"
 
 
 class Entry(NamedTuple):
@@ -27,7 +28,7 @@ class Entry(NamedTuple):
 def as_text(entries: Sequence[Entry], below: list[str], width: int | None = None) -> str:
     """A line for each site, why below it, and what else there is and why not. width: of the terminal if None."""
     if not entries:
-        return "Plan: the guide has no latent sites"
+        return "\n".join([NO_ROWS if below else NO_LATENTS, *below])
     width = max(NARROWEST, width or shutil.get_terminal_size((110, 24)).columns)
     rows = [HEAD, *(_cells(e) for e in entries)]
     used = [i for i in range(len(HEAD)) if any(row[i] not in ("-", "") for row in rows[1:])]
@@ -44,7 +45,7 @@ def as_text(entries: Sequence[Entry], below: list[str], width: int | None = None
 def as_html(entries: Sequence[Entry], below: list[str]) -> str:
     """A table; what was ruled out opens with a click."""
     if not entries:
-        return "<p>Plan: the guide has no latent sites</p>"
+        return "".join(f"<p>{html.escape(line)}</p>" for line in [NO_ROWS if below else NO_LATENTS, *below])
     left = "text-align: left; vertical-align: top"
     head = "".join(f'<th style="{left}">{word}</th>' for word in (*HEAD, "because"))
     body = ""

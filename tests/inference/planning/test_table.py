@@ -28,3 +28,10 @@ def test_html_is_escaped_and_opens_what_was_ruled_out():
 
 def test_a_plan_without_latents_says_so():
     assert "no latent sites" in as_text([], []) and "no latent sites" in as_html([], [])
+
+
+def test_a_plan_without_estimators_says_how_the_posterior_was_found():
+    text, html = as_text([], ["Steps: none, a < b"]), as_html([], ["Steps: none, a < b"])
+    assert "no latent sites" not in text + html
+    assert text.splitlines() == ["Plan: no site needs a gradient estimator", "Steps: none, a < b"]
+    assert html == "<p>Plan: no site needs a gradient estimator</p><p>Steps: none, a &lt; b</p>"
