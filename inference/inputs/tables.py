@@ -71,7 +71,7 @@ def by_column(model: Callable[..., Any], table: pd.DataFrame, whole: bool = True
         raise ValueError(
             f"the table has no column {missing[0]!r}, an argument of the model: got columns {list(table.columns)}, "
             f"wanted {names}{_in_other_case(missing, rest)}. Rename a column, or pass the arguments one by one, e.g. "
-            f"table[{table.columns[0]!r}]."
+            f"table[{table.columns[0]!r}]{', or all columns as one matrix, table.to_numpy()' if alone else ''}."
             if len(table.columns)
             else f"the table has no columns; wanted {names}"
         )

@@ -31,6 +31,11 @@ def test_a_slip_in_the_name_of_a_column_is_refused_with_both_names(columns, clos
         by_column(model, table(*columns))
 
 
+def test_a_model_of_one_argument_gets_no_matrix_unasked_and_the_error_says_how_to_ask():
+    with pytest.raises(ValueError, match=r"got columns \['a', 'b'\], wanted \['x'\].*one matrix, table.to_numpy\(\)\."):
+        by_column(lambda x: None, pd.DataFrame({"a": [1.0], "b": [2.0]}))
+
+
 def test_blanks_and_capitals_in_the_names_of_columns_are_pointed_out():
     def model(x, y): ...
 
