@@ -5,6 +5,7 @@ returns; without one, nothing but `credo` and `torch` is there. Then `draw_NAME`
 from what the block left; otherwise the block has drawn it.
 """
 
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -49,7 +50,7 @@ def bnn_classifier() -> Names:
 
 
 def bnn_dropout() -> Names:
-    return held_out("bnn_dropout")
+    return held_out("bnn_dropout") | {"uncertainty": credo.metrics.uncertainty}
 
 
 def bnn_regression() -> Names:
@@ -85,7 +86,10 @@ def vae_plane() -> Names:
     digits = credo.data.digits()
     perceptron = module("models", "_nets").perceptron
     x = module("models", "vae").ink(digits.x)
-    return {"decoder": perceptron(2, 64), "encoder": perceptron(64, 4), "x": x, "labels": digits.y}
+    nets = {"decoder": perceptron(2, 64), "encoder": perceptron(64, 4)}
+    pair = credo.load("vae")
+    model, guide = functools.partial(pair.model, latents=2), functools.partial(pair.guide, latents=2)
+    return nets | {"model": model, "guide": guide, "x": x, "labels": digits.y}
 
 
 def regression() -> Names:
