@@ -30,7 +30,7 @@ def draw_classes(fit: Fit, rows: str, draw: Callable[..., None]) -> None:
         f"Of {n:,} {rows} rows, grouped by how confident the prediction is: the share that is right. The area of a "
         f"point is its share of the rows, the bar a 95 % interval."
     )
-    least = max(5, min(20, n // 50))  # rows of a point
+    least = max(8, min(20, n // 50))  # rows of a point
     draw("reliability", sentence, partial(plots.reliability, probs, y, least=least))
     if where is None:
         return

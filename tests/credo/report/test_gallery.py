@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import credo
 from credo import metrics
@@ -62,6 +63,17 @@ def load(tmp_path: Path) -> Callable[[str], credo.Pair]:
     return one
 
 
+def shown(figure: Figure) -> list[Text]:
+    """The texts of a figure of one Axes, without the labels of ticks outside of its limits."""
+    (ax,) = figure.axes
+    ticks = []
+    for axis, (low, high) in ((ax.xaxis, sorted(ax.get_xlim())), (ax.yaxis, sorted(ax.get_ylim()))):
+        ticks += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    words = [] if ax.get_legend() is None else ax.get_legend().get_texts()
+    every = [*figure.texts, *ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label, *ticks, *words]
+    return [text for text in every if text.get_text().strip() and (ax.axison or text not in ticks)]
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """{name: Axes} of the pictures that were saved."""
@@ -69,6 +81,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def keep(figure: Figure, path: Path, **settings: Any) -> None:
         found[path.stem] = figure.axes[0]
+        figure.draw_without_rendering()
+        for text in shown(figure):
+            box = text.get_window_extent()  # nothing is cut off; the engine of the layout rounds
+            inside = box.x0 > -2 and box.y0 > -2 and box.x1 < figure.bbox.x1 + 2 and box.y1 < figure.bbox.y1 + 2
+            assert inside, (path.stem, text.get_text(), box)
         save(figure, path, **settings)
 
     monkeypatch.setattr(Figure, "savefig", keep)
@@ -305,6 +322,38 @@ def test_the_lesson_of_the_coin(drawn, tmp_path):
     other = pd.DataFrame({"depth": [1, 2]})
     assert "lesson.svg" not in sentences(gallery(fit, tmp_path, None, None, other))
     assert not (tmp_path / "lesson.svg").exists()  # the picture of before is not of this fit
+
+
+def test_belief_after_few_rows_beside_belief_after_all(drawn, tmp_path):
+    """Where the pair's `posterior` knows it: by conjugacy, Beta(2 + heads, 2 + tails)."""
+    pair, flips = credo.load("coin_toss"), (torch.arange(300) % 3 == 0).float()
+    fit = credo.fit(pair.model, pair.guide, flips, steps=2, progress=False)
+    pictures = {picture.file: picture for picture in gallery(fit, tmp_path, pair.posterior(flips))}
+    labels = [label.get_text().split("\n")[0] for label in drawn["updates"].get_yticklabels()]
+    assert labels == ["before the data", "after 10 rows", "after 300 rows"]
+    curves = [line for line in drawn["updates"].lines if len(line.get_xdata()) > 2]
+    for i, (curve, heads, n) in enumerate(zip(curves, (0, 4, 100), (0, 10, 300), strict=True)):
+        p, height = (torch.as_tensor(v, dtype=torch.float64) for v in curve.get_data())
+        wanted = dist.Beta(2.0 + heads, 2.0 + n - heads).log_prob(p.float()).exp().double()
+        assert torch.allclose((height + i) / (height + i).max(), wanted / wanted.max(), atol=1e-3)
+    first, last = (dist.Beta(2.0 + h, 2.0 + n - h).variance.sqrt().item() for h, n in ((0, 0), (100, 300)))
+    assert pictures["updates.svg"].headline == f"The sd of p falls from {first:.2g} to {last:.2g}"
+    few = credo.fit(pair.model, pair.guide, flips[:20], steps=2, progress=False)
+    assert "updates.svg" not in sentences(gallery(few, tmp_path, pair.posterior(flips[:20])))
+
+
+def test_the_plane_has_the_classes_that_the_file_knows(load, drawn, tmp_path):
+    pair, x = load(CODER + "\ndef labels(x, *rest):\n    return (x[:, 0] > 0).long()\n"), rows(30)[0].round()
+    fit = credo.fit(pair.model, pair.guide, x, steps=2, progress=False)
+    pictures = {picture.file: picture for picture in gallery(fit, tmp_path)}
+    first = fit.params["a"] * x.flip(0)[:, :2]
+    for line, value in zip(drawn["plane"].lines, (0, 1), strict=True):
+        assert line.get_label() == str(value)
+        there = x.flip(0)[:, 0] == value
+        assert (
+            torch.as_tensor(line.get_xydata()).sort(0).values.allclose(first[there].double().sort(0).values, atol=1e-5)
+        )
+    assert "by chance" in pictures["plane.svg"].headline and "never saw" in pictures["plane.svg"].sentence
 
 
 def test_rows_held_out_are_no_test_of_a_fit_to_other_data(load):
