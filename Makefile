@@ -62,7 +62,7 @@ clean:  ## remove what was built or cached; the environment .venv stays
 	rm -rf build dist out docs/_build docs/notebooks *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch first, pinned: unpinned it brings several gigabytes of CUDA packages.
+# torch first, so that its build can be chosen (docs/install.md): on Linux the default brings gigabytes of CUDA packages.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt .ci/link.py
 	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "credo needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that: try 'apt install python3-venv', or 'make PYTHON=/path/to/python3'." >&2; \
