@@ -135,7 +135,8 @@ def rest(lines: list[str], known: list[str], attributes: dict[str, str] | None, 
 
 def sentence(text: str) -> str:
     """Text that starts with a capital letter, unless it starts with code or a symbol."""
-    return text[:1].upper() + text[1:] if re.match(r"[a-z]+ (\(|[a-z]+[ ,.;:])|[a-z]{2,}\.", text) else text
+    word = re.match(r"(a|[a-z]{2,})(?=[ ,;]|\.(?: |$))", text)
+    return text[:1].upper() + text[1:] if word and word[0] != "log" else text
 
 
 def _attribute(item: Item, attributes: dict[str, str], links: dict[str, str]) -> list[str]:

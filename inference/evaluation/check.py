@@ -47,8 +47,9 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
 
     Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": means and sds are
     right within a tenth of an sd and 10 %; "corrected": they are not, but `fit.corrected(n)` is; "no": the fit is wrong
-    or has not converged; "unknown": nothing here can tell. seed: of the draws. seconds: of CPU that a network's longer
-    run may take.
+    or has not converged; "unknown": nothing here can tell.
+    Raises ValueError for a fit that was loaded without its data.
+    fit: what `credo.fit` returned. seed: of the draws. seconds: of CPU that a network's longer run may take.
     It looks at Pareto k-hat of the importance weights of the guide's own draws, which tells what the guide misses where
     it has draws; and at a mixture of normals that starts from the guide and from ascents at dispersed points, which
     tells what it misses where it has none: another mode, the rest of a support, correlations. `credo.fit` does so too

@@ -39,6 +39,7 @@ Columns = dict[str, torch.Tensor | None]
 def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: bool = False) -> Comparison:
     """KL(q || p) = log p(data) - ELBO >= 0 in nats, and a row for each scalar: the fit compared with the posterior.
 
+    fit: what `credo.fit` returned.
     exact: the exact posterior, an object with `.marginals` {site: distribution} and `.log_evidence` (nats). None finds
         it: the function `posterior` in the file of the model, else `credo.exact`, with the trained parameters of the
         model fixed. A `credo.reference` adds the Monte Carlo errors of "error in sds" and "sd ratio" as columns.

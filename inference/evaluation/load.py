@@ -29,6 +29,7 @@ def load_fit(
 ) -> Fit | Exact | Reference:
     """The fit that `fit.save(path)` wrote: all its answers are the same, bit for bit on the same machine.
 
+    path: the file, as text or a Path.
     model, guide: the functions that were fitted, or defined anew; guide=None where credo made the guide (None or a
         word). A network among the data, closed over, or in a module gets its trained weights in this fit; the object
         itself keeps the weights that it has, as in `credo.fit`; `fit.trained(net)` is a trained copy.

@@ -53,7 +53,7 @@ def reference(
         mass matrix.
     chains: run at a time in this process, their gradients taken together. They start at draws of normals that are
         fitted on the way up from dispersed points, one in each mode, with the mass matrix of the best normal.
-    seed: of the starting points and all draws.
+    seed: of the starting points and all draws. progress: whether to show a progress bar.
     accept: acceptance probability for which the step size is adapted; nearer to 1 is slower and safer.
     device: None means the accelerator (CUDA) if there is one, which pays for large data only: transitions run one after
         another.

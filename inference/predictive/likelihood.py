@@ -46,6 +46,7 @@ class LogLikelihood(NamedTuple):
 def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, **named: Any) -> LogLikelihood:
     """log p(x_n | data) ~= log 1/K sum_k p(x_n | z_nk, w_k) p(z_nk | w_k) / q(z_nk | x_n, w_k) in nats, for each row.
 
+    fit: what `credo.fit`, `credo.exact` or `credo.reference` returned.
     n: the number K of importance samples (w_k, z_nk) ~ q, in the first place or by name; 1,000 if it is left out.
     seed: of these draws.
     Latents of rows that the guide draws together with others, as a closed form does, come from the model: z_nk ~

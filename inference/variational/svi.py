@@ -49,6 +49,7 @@ class SVI:
         import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
     losses: -ELBO at each step so far, nats.
     plan: the `Plan`, None before the first data.
+    Its methods take the model's arguments, data and named ones, as `credo.fit` does.
     Raises ValueError naming the argument that is out of range.
     Source: Hoffman, Blei, Wang and Paisley 2013; Kingma and Welling 2014, eq. 3.
 
