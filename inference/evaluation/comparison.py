@@ -9,6 +9,7 @@ terminal goes on below.
 import html
 import math
 import shutil
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -36,7 +37,8 @@ class Comparison(pd.DataFrame):
         if not _is_whole(self):
             return super().__repr__()
         width = min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
-        return "\n".join([*_heading(self), _shown(self).to_string(line_width=width, max_colwidth=None)])
+        heading = [textwrap.fill(line, width, subsequent_indent="    ") for line in _heading(self)]
+        return "\n".join([*heading, _shown(self).to_string(line_width=width, max_colwidth=None)])
 
     def _repr_html_(self) -> str | None:
         if not _is_whole(self):
