@@ -69,6 +69,7 @@ def draw_bnn_sparse(names: Names) -> None:
 
 
 def draw_lesson(names: Names) -> None:
+    pyplot.gca().set_ylim(-0.03, 1.2)  # room for the legend
     pyplot.gca().get_legend().set_loc("upper right")
 
 
