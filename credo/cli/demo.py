@@ -132,6 +132,7 @@ def _run(pair: Pair, section: "Section", out: Path, seed: int, quick: bool) -> N
     """Fits the pair, prints and stores tables and pictures. Raises KeyboardInterrupt after a fit that Ctrl-C ended."""
     from credo.inference.variational.loop import INTERRUPTED as BY_CTRL_C
     from credo.report.analysis import analyse, arguments, fit_pair, oracle
+    from credo.report.mnist import mnist_pictures
     from credo.report.tables import say, show_plan
 
     command = "fit" if pair.posterior is None else "compare"
@@ -146,6 +147,8 @@ def _run(pair: Pair, section: "Section", out: Path, seed: int, quick: bool) -> N
     show_plan(result.plan.frame)
     exact = None if pair.posterior is None else oracle(pair, result, False, seed)
     analyse(pair, section, out, exact)
+    if not quick:
+        section.pictures = [*section.pictures, *mnist_pictures(pair, out, seed)]
 
 
 def _done(section: "Section", seconds: float, page: Path) -> str:

@@ -9,6 +9,7 @@ held_out.py   the fit on held-out rows
 gallery.py    the pictures of a fit
 of_classes.py the pictures of a classifier
 of_images.py  the pictures of a model in which each row is an image with latents of its own
+mnist.py      MNIST beside the built-in digits, where it is at hand
 vector.py     pictures as SVG files, for light and dark pages
 page.py       the page, with page.html and page.css
 """

@@ -43,30 +43,20 @@ def gallery(
     pair's `lesson`. None: there is none. Pictures that an earlier call left in `out` are removed.
     Raises ValueError for a plate that is subsampled, and as `held_out.held_out`.
     """
-    from matplotlib.figure import Figure
-
     drawn: list[Picture] = []
     out.mkdir(parents=True, exist_ok=True)
     every = (*KINDS, *of_classes.KINDS, *of_images.KINDS)
     for name in (*every, *(_file(kind, site) for kind in ("belief", "masses") for site in guide_draws(fit, 1))):
         (out / f"{name}.svg").unlink(missing_ok=True)
 
-    def draw(name: str, sentence: str, plot: Callable[..., Any], height: float = vector.HEIGHT) -> None:
-        with vector.drawing():
-            figure = Figure(figsize=(vector.WIDTH, height), layout="constrained")
-            ax = plot(ax=figure.subplots())
-            headline = " ".join(ax.get_title().split())
-            ax.set_title("")
-            figure.suptitle(lines(headline, vector.WIDTH - 0.3), x=0.02, ha="left", fontsize=vector.SIZE + 2)
-            vector.save(figure, out / f"{name}.svg", headline, sentence)
-        drawn.append(Picture(f"{name}.svg", headline, sentence))
-
+    draw = pen(out, drawn)
     points = None
     if lesson is not None and {"mle", "map", "bayes", "sd"} <= set(lesson.columns):
         points = {k.upper(): v for k, v in lesson.iloc[-1][["mle", "map"]].items()}
         sentence = "Three answers to the same question, as data come in; the band is ± 2 posterior sds of p."
         draw("lesson", sentence, partial(plots.lesson, lesson))
-    _scalars(fit, exact, points, draw)
+    rows = "rows" if lesson is None else str(lesson.index.name or "rows")
+    _scalars(fit, exact, points, draw, rows)
     if (
         compared is not None
         and 1 < len(compared) <= MANY
@@ -90,7 +80,24 @@ def gallery(
     return drawn
 
 
-def _scalars(fit: Fit, exact: Any, points: Any, draw: Callable[..., None]) -> None:
+def pen(out: Path, drawn: list[Picture]) -> Callable[..., None]:
+    """draw(name, sentence, plot, height): saves what `plot(ax=)` draws, its title as headline; adds it to `drawn`."""
+    from matplotlib.figure import Figure
+
+    def draw(name: str, sentence: str, plot: Callable[..., Any], height: float = vector.HEIGHT) -> None:
+        with vector.drawing():
+            figure = Figure(figsize=(vector.WIDTH, height), layout="constrained")
+            ax = plot(ax=figure.subplots())
+            headline = " ".join(ax.get_title().split())
+            ax.set_title("")
+            figure.suptitle(lines(headline, vector.WIDTH - 0.3), x=0.02, ha="left", fontsize=vector.SIZE + 2)
+            vector.save(figure, out / f"{name}.svg", headline, sentence)
+        drawn.append(Picture(f"{name}.svg", headline, sentence))
+
+    return draw
+
+
+def _scalars(fit: Fit, exact: Any, points: Any, draw: Callable[..., None], rows: str = "rows") -> None:
     """Draws updates, belief or masses of each scalar latent; the second of a kind is named for its site."""
     trace, prior, known = model_trace(fit), priors(fit), {} if exact is None else exact.marginals
     draws, count = guide_draws(fit, 2), {"belief": 0, "masses": 0}
@@ -107,7 +114,7 @@ def _scalars(fit: Fit, exact: Any, points: Any, draw: Callable[..., None]) -> No
             kind, sentence = "belief", f"The density of {name} after the data, by the fit"
             sentence += (" and by the exact posterior" if name in known else "") + ", beside the prior."
             if not count["belief"]:
-                _updates(fit, name, prior.get(name), known.get(name), draw)
+                _updates(fit, name, prior.get(name), known.get(name), draw, rows)
             plot = partial(plots.belief, fit, name, exact=exact, points=None if count["belief"] else points)
         else:
             continue
@@ -123,7 +130,7 @@ def _coefficients(fit: Fit) -> int:
     return count if moves and any(v.dim() > 1 for v in draws.values()) and count <= MANY else 0
 
 
-def _updates(fit: Fit, name: str, prior: Any, after: Any, draw: Callable[..., None]) -> None:
+def _updates(fit: Fit, name: str, prior: Any, after: Any, draw: Callable[..., None], rows: str) -> None:
     """Draws the exact belief in a scalar before the data, after FEW rows, and after all, where the pair knows it."""
     function = beside(fit.model, "posterior")
     sizes = [len(v) for v in fit.data if isinstance(v, torch.Tensor) and v.dim()]
@@ -131,7 +138,7 @@ def _updates(fit: Fit, name: str, prior: Any, after: Any, draw: Callable[..., No
         return
     some = held_out.select_rows(fit, sizes[0], slice(0, FEW)).data
     few = function(*some, **getattr(fit.model, "keywords", {})).marginals.get(name)
-    stages = {"before the data": prior, f"after {FEW} rows": few, f"after {sizes[0]:,} rows": after}
+    stages = {"before the data": prior, f"after {FEW} {rows}": few, f"after {sizes[0]:,} {rows}": after}
     sentence = f"The exact belief in {name} as data come in, with its mean ± sd; each curve has its own height."
     draw("updates", sentence, partial(plots.updates, stages, name=name))
 

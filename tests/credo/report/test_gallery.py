@@ -328,9 +328,12 @@ def test_belief_after_few_rows_beside_belief_after_all(drawn, tmp_path):
     """Where the pair's `posterior` knows it: by conjugacy, Beta(2 + heads, 2 + tails)."""
     pair, flips = credo.load("coin_toss"), (torch.arange(300) % 3 == 0).float()
     fit = credo.fit(pair.model, pair.guide, flips, steps=2, progress=False)
-    pictures = {picture.file: picture for picture in gallery(fit, tmp_path, pair.posterior(flips))}
+    pictures = {
+        picture.file: picture
+        for picture in gallery(fit, tmp_path, pair.posterior(flips), None, coin_toss.lesson(flips))
+    }
     labels = [label.get_text().split("\n")[0] for label in drawn["updates"].get_yticklabels()]
-    assert labels == ["before the data", "after 10 rows", "after 300 rows"]
+    assert labels == ["before the data", "after 10 flips", "after 300 flips"]
     curves = [line for line in drawn["updates"].lines if len(line.get_xdata()) > 2]
     for i, (curve, heads, n) in enumerate(zip(curves, (0, 4, 100), (0, 10, 300), strict=True)):
         p, height = (torch.as_tensor(v, dtype=torch.float64) for v in curve.get_data())
