@@ -50,7 +50,10 @@ def bnn_classifier() -> Names:
 
 
 def bnn_dropout() -> Names:
-    return held_out("bnn_dropout") | {"uncertainty": credo.metrics.uncertainty}
+    def entropy(probs: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(credo.metrics.uncertainty(probs)["total"].to_numpy())
+
+    return held_out("bnn_dropout") | {"entropy": entropy}
 
 
 def bnn_regression() -> Names:
@@ -78,9 +81,9 @@ def vae() -> Names:
 
 
 def draw_vae(names: Names) -> None:
-    x, again, drawn = names["x"][:8], names["again"][:8], names["new"][:8]
+    x, again, drawn = names["x"][:5], names["again"][:5], names["new"][:5]
     grid = torch.cat([x, again, drawn])
-    credo.plots.images(grid, columns=8, rows=["held out", "reconstructed", "new"], ax=pyplot.subplots()[1])
+    credo.plots.images(grid, columns=5, rows=["held out", "reconstructed", "new"], ax=pyplot.subplots()[1])
 
 
 def vae_plane() -> Names:
@@ -124,7 +127,7 @@ def hierarchy() -> Names:
 def network() -> Names:
     torch.manual_seed(0)  # for the noise, and for the weights that the net starts with
     x = torch.cat([torch.linspace(-3, -1, 40), torch.linspace(1, 3, 40)])
-    y = torch.sin(2 * x) + 0.1 * torch.randn(80)
+    y = (x / 2) ** 3 + 0.1 * torch.randn(80)
     net = nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1))
 
     def model(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
@@ -138,7 +141,8 @@ def network() -> Names:
 def draw_network(names: Names) -> None:
     ax = pyplot.gca()
     ax.plot(names["x"], names["y"], ".", color="black", ms=4, label="data")
-    ax.legend(loc="upper right", frameon=False)
+    ax.set_ylim(None, 6)  # room for the legend
+    ax.legend(loc="upper left", frameon=False, ncols=3, columnspacing=1, handlelength=1.5)
 
 
 def mixture() -> Names:
