@@ -19,6 +19,11 @@ QUICK, ROWS = 300, 2000  # steps of a quick fit, and rows of its data
 SMALL = 100_000  # rows times numbers of a network, up to which a quick fit runs until it stops by itself, too
 RELOAD = 5  # seconds, until a browser reloads a page that is not finished
 INTERRUPTED = 130  # exit code after Ctrl-C
+QUICK_NOTE = (
+    f"A quick look: fits of networks were ended after {QUICK} steps, and data cut to the first {ROWS:,} rows. The "
+    f"numbers of a fit that has not converged mean little; “stopped” and “trust” say which fits those are. Without "
+    f"--quick each fit takes all data and runs until it stops by itself, and so does the command below each pair."
+)
 
 
 @click.command()
@@ -42,7 +47,8 @@ def demo(out: Path, seed: int, only: tuple[str, ...], quick: bool) -> None:
     start = time.perf_counter()
     page = out / "index.html"
     click.echo(f"credo {credo.__version__}: each pair of a model and a guide is fitted to its built-in data.")
-    click.echo(f"After each, its tables and pictures are added to {page}. Ctrl-C ends the demo.")
+    click.echo(f"The page grows with each pair: {page}")
+    click.echo("Ctrl-C ends the demo and leaves the page with what is done.")
     import torch
 
     from credo.report.page import Section, write
@@ -91,13 +97,6 @@ def demo(out: Path, seed: int, only: tuple[str, ...], quick: bool) -> None:
         click.echo(f"\n{time.perf_counter() - start:.0f} s; tables and pictures are in {out}/; open {page}")
         if failed:
             raise failed[0]
-
-
-QUICK_NOTE = (
-    f"A quick look: fits of networks were ended after {QUICK} steps, and data cut to the first {ROWS:,} rows. The "
-    f"numbers of a fit that has not converged mean little; “stopped” and “trust” say which fits those are. Without "
-    f"--quick each fit takes all data and runs until it stops by itself, and so does the command below each pair."
-)
 
 
 def work(data: tuple[Any, ...]) -> float:
