@@ -94,11 +94,11 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
         ax.hist(scores.numpy(), edges, weights=share, color=color, histtype="step", lw=1.2)
     ax.margins(x=0)
     ax.set(xlabel="entropy of the prediction (nats)", ylabel="share of the inputs")
-    scores = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
-    if scores:
-        label = min(scores, key=lambda name: scores[name])
-        tells, partly = next(words for least, *words in TELLS if scores[label] >= least)
-        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}{partly}: AUROC {scores[label]:.2f}")
+    aurocs = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
+    if aurocs:
+        label = min(aurocs, key=lambda name: aurocs[name])
+        tells, partly = next((tells, partly) for least, tells, partly in TELLS if aurocs[label] >= least)
+        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}{partly}: AUROC {aurocs[label]:.2f}")
     legend(ax)
     return ax
 

@@ -78,6 +78,6 @@ def _curve(label: str, belief: Any) -> tuple[np.ndarray, np.ndarray, float, floa
         raise ValueError(f"beliefs: {label}: got {type(fn).__name__}, {wanted}")
     low = max(mean - REACH * sd, float(getattr(support, "lower_bound", -np.inf)))
     high = min(mean + REACH * sd, float(getattr(support, "upper_bound", np.inf)))
-    at = torch.linspace(low, high, POINTS + 2, dtype=torch.float64)[1:-1]  # a density may be infinite at its bound
-    height = fn.log_prob(at.to(fn.mean.dtype)).double().exp()
-    return at.numpy(), height.detach().numpy(), mean, sd
+    inside = torch.linspace(low, high, POINTS + 2, dtype=torch.float64)[1:-1]  # a density may be infinite at a bound
+    height = fn.log_prob(inside.to(fn.mean.dtype)).double().exp()
+    return inside.numpy(), height.detach().numpy(), mean, sd

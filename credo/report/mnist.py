@@ -30,8 +30,8 @@ def mnist_pictures(pair: Pair, out: Path, seed: int = 0, steps: int = STEPS) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for the weights that the networks start with
         nets = perceptron(vae.LATENTS, x.shape[1]), perceptron(x.shape[1], 2 * vae.LATENTS)
-    settings = {"steps": steps, "batch_size": min(BATCH, len(x)), "lr": RATE, "seed": seed, "progress": False}
-    fit = credo.fit(pair.model, pair.guide, *nets, x, **settings)
+    size = min(BATCH, len(x))
+    fit = credo.fit(pair.model, pair.guide, *nets, x, steps=steps, batch_size=size, lr=RATE, seed=seed, progress=False)
     drawn: list[Picture] = []
     draw = pen(out, drawn)
     there = dataclasses.replace(fit, data=(*fit.data[:-1], x_test.to(fit.data[-1])))

@@ -36,9 +36,15 @@ def drawing() -> AbstractContextManager[Any]:
     """Settings of matplotlib in which a figure of WIDTH by HEIGHT has text that can be read."""
     import matplotlib
 
-    sizes = dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), SIZE)
     return matplotlib.rc_context(
-        {**sizes, "axes.titlesize": SIZE + 2, "axes.spines.top": False, "axes.spines.right": False}
+        {
+            "font.size": SIZE,
+            "axes.labelsize": SIZE,
+            "xtick.labelsize": SIZE,
+            "ytick.labelsize": SIZE,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
     )
 
 
@@ -74,12 +80,10 @@ def size(path: Path) -> tuple[float, float] | None:
 
 
 def _points(artist: Any) -> int:
-    """How many points a line, or the paths and markers of a collection, have."""
+    """How many points a line has, or how many markers or paths a collection."""
     if hasattr(artist, "get_xdata"):
         return len(artist.get_xdata())
-    return (
-        len(artist.get_offsets()) * len(artist.get_paths()) if len(artist.get_paths()) == 1 else len(artist.get_paths())
-    )
+    return max(len(artist.get_offsets()), len(artist.get_paths()))
 
 
 def _dark() -> str:
