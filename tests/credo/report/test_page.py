@@ -184,3 +184,22 @@ def test_paragraphs_of_the_docstrings():
         (True, "a further    formula"),
     ]
     assert paragraphs("T\n\nprose:\n    formula\nmore")[1] == [(False, "prose:"), (True, "formula"), (False, "more")]
+
+
+def test_pairs_that_are_to_come_are_named_in_the_overview_alone(fit, tmp_path):
+    """While the page is written it reloads itself; the finished page does not, and no part of a page is left."""
+    done = Section("good", "Good.", fit=fit)
+    waiting = [Section("next", "Next <one>.", waiting="being fitted"), Section("last", "Last.", waiting="to come")]
+    text = write(tmp_path, [done, *waiting], note="A <note>.", reload=7).read_text(encoding="utf-8")
+    page = Reader(text)
+    assert [row[::2][:2] for row in page.rows[1:3]] == [["next", "being fitted"], ["last", "to come"]]
+    assert page.links == ["#good"] and page.texts["h2"] == ["Good"] and "A <note>." in page.texts["p"]
+    assert text.count('<meta http-equiv="refresh" content="7">') == 1
+    last = write(tmp_path, [done]).read_text(encoding="utf-8")
+    assert "refresh" not in last and 'class="note"' not in last
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_the_verdict_of_the_fit_is_on_the_page(fit, tmp_path):
+    page = Reader(write(tmp_path, [Section("coin", fit=fit)]).read_text(encoding="utf-8"))
+    assert fit.verdict is not None and repr(fit.verdict).replace("k-hat -", "k-hat −") in page.texts["p"]
