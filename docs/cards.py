@@ -5,7 +5,6 @@ returns; without one, nothing but `credo` and `torch` is there. Then `draw_NAME`
 from what the block left; otherwise the block has drawn it.
 """
 
-import functools
 import importlib
 import re
 from pathlib import Path
@@ -87,13 +86,7 @@ def draw_vae(names: Names) -> None:
 
 
 def vae_plane() -> Names:
-    digits = credo.data.digits()
-    perceptron = module("models", "_nets").perceptron
-    x = module("models", "vae").ink(digits.x)
-    nets = {"decoder": perceptron(2, 64), "encoder": perceptron(64, 4)}
-    pair = credo.load("vae")
-    model, guide = functools.partial(pair.model, latents=2), functools.partial(pair.guide, latents=2)
-    return nets | {"model": model, "guide": guide, "x": x, "labels": digits.y}
+    return {"labels": credo.data.digits().y}
 
 
 def regression() -> Names:

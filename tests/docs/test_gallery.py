@@ -47,8 +47,8 @@ def test_every_card_has_a_formula_code_a_sentence_and_a_link_that_leads_somewher
         title = card.splitlines()[0]
         assert re.search(r"^\$.+\$$", card, flags=re.MULTILINE), f"{title}: no formula"
         (code,) = re.findall(r"^```(?:python|text)\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
-        assert 1 <= len(code.splitlines()) <= 8, title
-        assert max(map(len, code.splitlines())) <= 62, f"{title}: a line of code is wider than the card"
+        assert 1 <= len(code.splitlines()) <= 9, title
+        assert max(map(len, code.splitlines())) <= 55, f"{title}: a line of code is wider than the card"
         sentence = card.split("```")[-1].split(":::{card-footer}")[0].strip()
         assert sentence.endswith(".") and len(sentence) > 30, title
         (target,) = re.findall(r"\[(?:notebook|how to)\]\(([\w/-]+\.\w+)\)", card)
