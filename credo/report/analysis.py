@@ -146,7 +146,7 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
         if not math.isnan(a["log_evidence"]):  # of draws it is not known
             section.gap = (
                 f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
-                f"the guide is {a['evidence_gap']:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+                f"the guide is {round(a['evidence_gap'], 3) + 0.0:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
             )
             say(section.gap)
     else:
