@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,9 +38,13 @@ def mnist_pictures(pair: Pair, out: Path, seed: int = 0, steps: int = STEPS) -> 
     draw = pen(out, drawn)
     there = dataclasses.replace(fit, data=(*fit.data[:-1], x_test.to(fit.data[-1])))
 
-    def named(name: str, sentence: str, plot: object, height: float) -> None:
+    def named(name: str, sentence: str, plot: Callable[..., Any], height: float) -> None:
+        def titled(ax: Any) -> Any:
+            plot(ax=ax).set_title(f"MNIST: {ax.get_title()}")
+            return ax
+
         if name != "plane":
-            draw(f"mnist_{name}", f"MNIST, {len(x):,} training images, {steps:,} steps. {sentence}", plot, height)
+            draw(f"mnist_{name}", f"{len(x):,} training images, {steps:,} steps. {sentence}", titled, height)
 
     draw_images(fit, there, "held-out", named)
     return drawn

@@ -20,5 +20,5 @@ def test_mnist_beside_the_digits_where_it_is_at_hand(monkeypatch, tmp_path, unch
     assert [picture.file for picture in pictures] == ["mnist_images.svg", "mnist_prior.svg"]
     assert all((tmp_path / picture.file).is_file() for picture in pictures)
     first = (split.x_test[:20].ge(0.5).float() - split.x.ge(0.5).float().mean(0)).square().mean(1).sqrt().mean()
-    assert f"by the mean image {first:.2f}" in pictures[0].headline
-    assert pictures[0].sentence.startswith("MNIST, 60 training images, 2 steps. Held-out images; ")
+    assert f"by the mean image {first:.2f}" in pictures[0].headline and pictures[0].headline.startswith("MNIST: Error")
+    assert pictures[0].sentence.startswith("60 training images, 2 steps. Held-out images; ")
