@@ -144,9 +144,10 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
         keep("Compared with the exact posterior", "compare", compared)
         a = compared.attrs
         if not math.isnan(a["log_evidence"]):  # of draws it is not known
+            gap = round(a["evidence_gap"], 3) + 0.0  # no minus before zero
             section.gap = (
                 f"log evidence {a['log_evidence']:,.3f}, ELBO {a['elbo']:,.3f} ± {a['elbo_error']:.3f}: "
-                f"the guide is {round(a['evidence_gap'], 3) + 0.0:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
+                f"the guide is {gap:.3f} ± {a['elbo_error']:.3f} nats from the exact posterior"
             )
             say(section.gap)
     else:
