@@ -68,7 +68,7 @@ def test_fit_of_a_users_own_file_writes_table_and_pictures(tmp_path: Path) -> No
     result = run("fit", pair, "--data", data, "--steps", 60, "--out", tmp_path / "out", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert list(pd.read_csv(tmp_path / "out" / "summary.csv")["site"]) == ["loc"]
-    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"loss.png", "belief.png", "predictive.png"}
+    assert {p.name for p in (tmp_path / "out").glob("*.svg")} == {"loss.svg", "belief.svg", "predictive.svg"}
 
 
 def test_compare_finds_the_posterior_beside_the_model(tmp_path: Path) -> None:
@@ -455,12 +455,12 @@ def test_demo_of_one_pair_writes_tables_pictures_and_the_page(tmp_path: Path) ->
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == {
         "index.html",
         "own/compare.csv",
-        "own/belief.png",
-        "own/predictive.png",
-        "own/loss.png",
+        "own/belief.svg",
+        "own/predictive.svg",
+        "own/loss.svg",
     }
     page = (out / "index.html").read_text(encoding="utf-8")
-    for text in ("own/belief.png", "own/loss.png", "seed 3", "nats from the exact posterior", f"--out {out}/own"):
+    for text in ("own/belief.svg", "own/loss.svg", "seed 3", "nats from the exact posterior", f"--out {out}/own"):
         assert text in page
     (said,) = [line for line in result.output.splitlines() if line.startswith("log evidence")]
     assert said.split(",")[0].replace("-", "−") in page
@@ -479,7 +479,7 @@ def test_demo_shows_what_there_is_after_a_failure_and_raises_it(tmp_path: Path) 
     assert "ValueError: &lt;late&gt;" in page and "OSError: early" in page
     first, second, third = page.split("<section")[1:]
     assert "after the 5 steps asked for" in first and "img" not in first  # it was fitted, and then failed
-    assert "steps" not in second and "c/loss.png" in third
+    assert "steps" not in second and "c/loss.svg" in third
 
 
 def test_demo_refuses_what_it_cannot_show_before_it_begins(tmp_path: Path) -> None:
@@ -499,7 +499,7 @@ def test_many_scalars_are_summed_up_and_tables_of_the_pair_are_kept(tmp_path: Pa
     assert table.loc["w"].to_dict() == {"numbers": 50, "mean |mean|": 2, "mean sd": 0.25}
     assert pd.read_csv(out / "lesson.csv")["rows"].tolist() == [3]
     assert pd.read_csv(out / "report.csv").to_dict("list") == {"layer": ["w"], "m": [-2]}
-    assert (out / "loss.png").exists()
+    assert (out / "loss.svg").exists()
 
 
 def test_fit_of_a_classifier_says_what_it_is_worth_on_rows_held_out() -> None:
