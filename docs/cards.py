@@ -226,6 +226,7 @@ def draw_gpu(names: Names) -> None:
         ax.barh(at + shift, [int(v.replace(",", "")) for v in values], 0.38, color=color, label=label)
     ax.set_yticks(at, [name.replace("stochastic_depth_resnet", "stochastic_depth") for name in pairs])
     ax.set(xlabel="microseconds a step", xscale="log", xlim=(100, 60_000))
+    ax.set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"])
     ax.invert_yaxis()
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 

@@ -83,9 +83,8 @@ def test_letters_are_large_enough_in_every_picture(pictures) -> None:
     for name in pictures.blocks():
         text = (DOCS / f"pictures/{name}.svg").read_text(encoding="utf-8")
         scales = [float(s) for s in re.findall(r"scale\(([\d.]+) -[\d.]+\)", text)]
-        powers = 0.7  # an exponent is that much smaller than its number
-        least = min(scales) / (powers if "10^" in text or "mathdefault" in text else 1)
-        assert scales and least * 100 * 96 / 72 >= SMALLEST, f"{name}: letters of {least * 100 * 96 / 72:.1f} pixels"
+        assert scales and min(scales) * 100 * 96 / 72 >= SMALLEST, f"{name}: letters of {min(scales) * 133:.1f} pixels"
+        assert "scale(0.7)" not in text, f"{name}: an exponent, whose letters are 0.7 times as large"
 
 
 def test_an_unknown_card_is_refused(pictures) -> None:
