@@ -24,7 +24,7 @@ def say(text: str) -> None:
     """Prints text, its lines broken between words."""
     for line in text.splitlines():
         margin = " " * (len(line) - len(line.lstrip()))
-        click.echo(_broken(line, subsequent_indent=f"{margin}    "))
+        click.echo(_broken(line, "", f"{margin}    "))
 
 
 def show(table: pd.DataFrame) -> None:
@@ -43,17 +43,19 @@ def show_plan(plan: pd.DataFrame) -> None:
     """
     answers: dict[tuple[str, str], list[str]] = {}
     for site, row in plan.iterrows():
-        how = [row["estimator"], *([row["term"]] if row["term"] not in ("-", "") else [])]
-        answers.setdefault((f"{row['distribution']}: {', '.join(how)}", row["reason"]), []).append(str(site))
+        words = [row["estimator"], *([row["term"]] if row["term"] not in ("-", "") else [])]
+        answers.setdefault((f"{row['distribution']}: {', '.join(words)}", row["reason"]), []).append(str(site))
     if answers:
         click.echo("gradients:")
     for (how, reason), sites in answers.items():
         for text, margin in ((f"{', '.join(sites)} ~ {how}", "  "), (f"because {reason}", "    ")):
-            click.echo(_broken(text, initial_indent=margin, subsequent_indent="    "))
+            click.echo(_broken(text, margin, "    "))
 
 
-def _broken(text: str, **margins: str) -> str:
-    return textwrap.fill(text, width(), break_long_words=False, break_on_hyphens=False, **margins)
+def _broken(text: str, first: str, others: str) -> str:
+    """The text in lines of the terminal's width. first, others: the margins of the first line and of the others."""
+    lines = textwrap.TextWrapper(width(), first, others, break_long_words=False, break_on_hyphens=False)
+    return lines.fill(text)
 
 
 def show_rows(table: pd.DataFrame) -> None:
