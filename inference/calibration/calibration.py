@@ -52,10 +52,12 @@ class Calibration:
     def table(self) -> pd.DataFrame:
         """A row for each scalar, the most suspicious first.
 
-        p_value: of uniform ranks. adjusted: for the number of rows (Holm 1979): an adjusted value below 0.001 in any
-        row has at most this probability if all ranks are uniform. shift: by how many posterior sds the draws lie above
-        the truth. sd_ratio: the sd of the draws over that of the posterior. reading: what is wrong, in words; empty
-        where nothing is.
+        p_value: of uniform ranks.
+        adjusted: for the number of rows (Holm 1979): an adjusted value below 0.001 in any row has at most this
+            probability if all ranks are uniform.
+        shift: by how many posterior sds the draws lie above the truth.
+        sd_ratio: the sd of the draws over that of the posterior.
+        reading: what is wrong, in words; empty where nothing is.
         """
         rows = {name: self._row(name) for name in self.ranks.columns}
         table = pd.DataFrame.from_dict(rows, orient="index").sort_values("p_value", kind="stable")

@@ -55,8 +55,9 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     tells what it misses where it has none: another mode, the rest of a support, correlations. `credo.fit` does so too
     where it takes less than a tenth of the time of the fit.
     Of networks (100 weights or more among the latents) it judges the predictions, since nothing else can be: the run
-    goes on for as many steps as the fit took, in at most so many seconds, and the verdict is "no" if the predictive
-    distribution moves or misses the data of the fit, else "unknown", with what was seen. The fit stays as it is.
+    goes on for as many steps as the fit took, at least 1,000, or as many as fit into `seconds`, and the verdict is "no"
+    if the predictive distribution moves or misses the data of the fit, else "unknown", with what was seen. The fit
+    stays as it is.
     Source: Vehtari, Simpson, Gelman, Yao and Gabry 2024; Yao, Vehtari, Simpson and Gelman 2018.
 
     >>> import credo, torch

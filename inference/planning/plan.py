@@ -69,9 +69,10 @@ class Plan(NamedTuple):
     def frame(self) -> pd.DataFrame:
         """A row for each site: distribution, plates, estimator, term, baseline, reason, ruled_out, variance.
 
-        estimator: a word such as "pathwise" or "score", which `plan={site: word}` takes. term: how log q(z) enters,
-        "analytic KL", "sticking the landing" or "log q". ruled_out: the other estimators, and why not. variance: of
-        the gradient, nats squared, where it was measured.
+        estimator: a word such as "pathwise" or "score", which `plan={site: word}` takes.
+        term: how log q(z) enters, "analytic KL", "sticking the landing" or "log q".
+        ruled_out: the other estimators, and why not.
+        variance: of the gradient, nats squared, where it was measured.
         """
         rows = [e._replace(ruled_out="; ".join(e.ruled_out)) for e in self.entries]  # type: ignore[arg-type]
         return pd.DataFrame(rows, columns=list(Entry._fields)).set_index("site")

@@ -102,13 +102,13 @@ class Fit:
     def intervals(self, *new: Any, prob: float = 0.9, n: int | None = None, **options: Any) -> pd.DataFrame:
         """A table, in the units of the data: mean, sd, low and high of the predictive draws of each new row.
 
-        low and high hold the central probability `prob`. Classes have a column each, their probability. options: seed,
-        batch. The index is that of the new rows.
+        low and high hold the central probability `prob`. Classes have a column each, their probability. The index is
+        that of the new rows. options: `seed` and `batch`, as for `credo.predict`.
         """
         return intervals(self, *new, prob=prob, n=n, **options)
 
     def to_arviz(self, n: int = 1000, *, corrected: bool = False, **options: Any) -> Any:
-        """An arviz.InferenceData of n draws. options: seed; sites, names; groups, e.g. ["posterior", "prior"]."""
+        """An arviz.InferenceData of n draws. options: `seed`; `sites=["b"]` and `groups=["posterior"]` take a part."""
         known = None if self.exact is None or corrected else self.exact.log_evidence
         return to_arviz(self.reweighted if corrected else self, n, log_evidence=known, **options)
 
