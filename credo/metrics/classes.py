@@ -56,8 +56,8 @@ def uncertainty(draws: torch.Tensor) -> pd.DataFrame:
 
         H[E p] = E H[p] + I(y; z)        total = aleatoric + epistemic, from 0 to log C (Houlsby et al. 2011, eq. 2)
 
-    Columns: `total`, the entropy of the averaged prediction; `aleatoric`, the expected entropy if the latents were known;
-    `epistemic`, the mutual information of label and latents, 0 where all draws agree.
+    Columns: `total`, the entropy of the averaged prediction; `aleatoric`, the expected entropy if the latents were
+    known; `epistemic`, the mutual information of label and latents, 0 where all draws agree.
     draws: shape (S, N, C). The estimate of the epistemic part from S draws is too low by O(1/S), and at most log S.
     Raises ValueError for another shape and for numbers that are not probabilities.
 
