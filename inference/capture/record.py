@@ -241,5 +241,5 @@ def _reason(error: BaseException) -> str:
         text = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:160]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_the_users_file(frame.filename)]
     if not frames:
-        return text
+        return f"{text}, in a library, called by the program"
     return text + source_line(frames[-1].filename, frames[-1].lineno or 0)

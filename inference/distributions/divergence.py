@@ -34,17 +34,20 @@ def pushforward(q: Any, p: Any) -> Any:
 def divergence(q: Any, p: Any) -> torch.Tensor:
     """KL(q || p) for each row, nats. Raises NotImplementedError where no closed form is known.
 
-    torch's own for Bernoulli and Categorical writes through a mask, which `vmap` refuses.
+    torch's own for Bernoulli and Categorical writes through a mask, which `vmap` refuses; that for InverseGamma reads
+    values in Python, which no recording can replay. It is that of the two Gammas.
     """
     one, two = unwrapped(q), unwrapped(p)
     kinds = {type(one).__name__, type(two).__name__}
     alike = q.event_shape == p.event_shape and q.batch_shape == p.batch_shape
-    if len(kinds) > 1 or not kinds <= {"Bernoulli", "Categorical"} or not alike or is_masked(q, p):
+    if len(kinds) > 1 or not kinds <= {"Bernoulli", "Categorical", "InverseGamma"} or not alike or is_masked(q, p):
         value: Any = kl_divergence(q, p)
         return value if isinstance(value, torch.Tensor) else torch.full(q.batch_shape, value)  # 0.0 where mask=False
     if kinds == {"Bernoulli"}:
         a, b = one.logits, two.logits
         value = torch.sigmoid(a) * (a - b) + softplus(b) - softplus(a)
+    elif kinds == {"InverseGamma"}:
+        value = kl_divergence(one.base_dist, two.base_dist)
     else:
         value = (one.probs * (one.logits - two.logits)).sum(-1)
     value = value.expand(q.batch_shape + q.event_shape)

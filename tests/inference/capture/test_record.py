@@ -3,12 +3,14 @@
 import importlib.util
 import inspect
 import os
+import re
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import constraints
 from torch.fx.experimental import proxy_tensor
 
 from credo.inference.capture.places import is_the_users_file
@@ -157,6 +159,23 @@ def test_an_error_in_a_users_helper_file_names_its_line(name, tmp_path):
     with pytest.raises(NotCaptured) as found:
         record(lambda: [function(y.sum()).sum()], [y])
     assert str(found.value).endswith(line_of(function))
+
+
+def test_a_value_that_a_library_reads_is_no_line_of_the_program():
+    """torch's divergence of pushed distributions asks whether their transforms are equal."""
+
+    def inverse(concentration):
+        power = torch.distributions.transforms.PowerTransform(-torch.ones_like(concentration))
+        return dist.TransformedDistribution(dist.Gamma(concentration, 1.0), [power])
+
+    def model(y):
+        observe(y, pyro.sample("z", inverse(torch.tensor(2.0))))
+
+    def guide(y):
+        pyro.sample("z", inverse(param("shape", 3.0, constraints.positive)))
+
+    plan = check_equal_runs(model, guide, (X,)).plan.compiled
+    assert re.search(r"in a library, called by the program at test_record\.py:\d+: `def model\(y\):`$", plan)
 
 
 @pytest.mark.parametrize("name", ["branch", "item"])

@@ -9,6 +9,7 @@ from scipy.stats import kstest
 from torch.distributions import Independent, Normal, kl_divergence
 
 import credo
+from credo.inference.capture.record import record
 from credo.inference.distributions.divergence import divergence, pushforward
 
 A = torch.tensor([[0.3, -1.2, 2.0], [0.1, 0.9, -0.4]])
@@ -55,6 +56,22 @@ def test_the_divergence_of_finite_units_is_torchs_inside_and_outside_of_vmap(nam
     torch.testing.assert_close(each, torch.stack([torchs(a, b), torchs(b, a)]))
     for one, two in zip(*(torch.autograd.grad(v.sum(), [a, b]) for v in (found, wanted)), strict=True):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("events", [0, 1])
+def test_the_divergence_of_inverse_gammas_is_torchs_and_reads_no_value(events):
+    a, b = A.double().exp(), B.double().exp()
+
+    def ours(x, y):
+        return divergence(dist.InverseGamma(x, y).to_event(events), dist.InverseGamma(y, x).to_event(events))
+
+    wanted = kl_divergence(dist.InverseGamma(a, b), dist.InverseGamma(b, a))
+    torch.testing.assert_close(ours(a, b), wanted.sum(-1) if events else wanted)
+    with pyro.validation_enabled(False):  # it reads values, too
+        recording = record(lambda: [ours(a, b).sum()], [a, b])
+    torch.testing.assert_close(recording.run(a, b)[0], wanted.sum())
+    each = torch.vmap(ours)(torch.stack([a, b]), torch.stack([b, a]))
+    torch.testing.assert_close(each, torch.stack([ours(a, b), ours(b, a)]))
 
 
 def test_it_is_zero_of_a_distribution_from_itself_and_has_a_value_for_each_row():
