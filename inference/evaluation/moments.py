@@ -87,6 +87,8 @@ def _compared(
     weights = torch.where(p.isfinite().all(1), weights, 0.0)
     weights = weights / weights.sum()
     p = torch.where(p.isfinite(), p, 0.0)
+    base = p[:1]  # where all draws are the same, their sd is then exactly zero
+    q, p = q - base, p - base
     mean = weights @ p
     away = p - mean
     sd = (weights @ away.square()).sqrt()
@@ -104,7 +106,7 @@ def _compared(
     noise = torch.maximum((mean_noise.square() + of_q[0]).sqrt(), (sd_noise.square() + of_q[1]).sqrt())
     far = torch.maximum(error.abs(), ratio.log().abs()).nan_to_num(nan=math.inf)
     sizes = far - SURE * noise.nan_to_num(nan=0.0)
-    least = rounding * mean.abs()
+    least = rounding * (base[0] + mean).abs()
     constant = (sd <= least) & (q_sd <= least) & ((q_mean - mean).abs() <= least)  # as the first entry of a factor
     known = ((sd > 0) & sd.isfinite() | ~ratio.isnan()) & ~constant
     rows = zip(labels, error.tolist(), ratio.tolist(), noise.tolist(), sizes.tolist(), strict=True)

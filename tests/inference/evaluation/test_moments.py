@@ -69,6 +69,16 @@ def test_draws_none_of_which_is_finite_are_as_far_off_as_can_be():
     assert found.size == math.inf
 
 
+def test_the_rounding_of_many_weights_is_no_sd():
+    """Of thousands of draws that are 1, as the only entry of a Dirichlet, whose weights sum to 1 but for rounding."""
+    ones, log_weights = torch.ones(2000, 1).double(), draws(0.0, 1.0, 2000).log_softmax(0)
+    for constant in (1.0, 0.3, -7e8):
+        assert differences({"w": constant * ones}, {"w": constant * ones}, log_weights, {}) == []
+    assert len(differences({"w": ones}, {"w": 1.001 * ones}, log_weights, {})) == len(
+        differences({"w": ones[:1000]}, {"w": 1.001 * ones[:1000]}, even(1000), {})
+    )
+
+
 @pytest.mark.parametrize(("off", "rows"), [(0.0, 0), (1e-3, 1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_is_constant_up_to_rounding_has_no_row_unless_the_constants_differ(dtype, off, rows):
