@@ -34,7 +34,7 @@ NATS = 0.05  # of log p(y | x) of a row
 GROSS = 0.1  # of the probability that an interval, or a class, is believed to have
 SURE = 3  # errors
 PROBABILITIES = (0.5, 0.9)
-GO_ON = "go on: `fit = svi.run(...)`"
+GO_ON = "go on: `credo.fit(..., start=fit)`, or `svi.run(...)` of a runner of your own"
 
 
 class Change(NamedTuple):

@@ -106,7 +106,7 @@ def run(
         course.warnings.append(outside)
     known = any(stopped.removeprefix("not converged: ").startswith(w.split(":")[0]) for w in course.warnings)
     if stopped.startswith("not converged") and not known:
-        again = "with svi = credo.SVI(model, guide, ...) a second call goes on where the first ended"
+        again = "svi = credo.SVI(model, guide, ...) goes on where it ended; so does credo.fit(..., start=fit)"
         course.warnings.append(f"{stopped}. Go on: `fit = svi.run(...)`; {again}")
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
