@@ -12,20 +12,24 @@ Probabilities have shape (N, C), N rows of C classes; or (S, N, C), such a table
 Everything is computed in double precision. Rows are normalised first, so rounding in float32 does no harm.
 """
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import torch
 
 ECE_BINS = 15
 
 
-def classification(probs: torch.Tensor, y: torch.Tensor) -> pd.Series:
+def classification(probs: torch.Tensor, y: Any) -> pd.Series:
     """Accuracy, negative log likelihood, Brier score and expected calibration error of predicted classes.
 
         nll = -1/N Σ_i log p(y_i) nats per row;  brier = 1/N Σ_i Σ_c (p_ic - [y_i = c])²
         ece = Σ_m |B_m|/N · |accuracy(B_m) - confidence(B_m)|,  15 equal bins of confidence (Guo et al. 2017, eq. 3)
 
     probs: shape (N, C), or (S, N, C) with S draws, whose mean is the posterior predictive.
-    y: shape (N,), classes from 0 to C - 1. If several classes have the largest probability, the lowest is predicted.
+    y: shape (N,), classes from 0 to C - 1, a tensor, an array or a Series. If several classes have the largest
+        probability, the lowest is predicted.
         A probability of the true class below the smallest normal number of the dtype of probs counts as that number,
         which is 87.3 nats in float32 and 708.4 nats in float64.
     Returns a Series: accuracy, nll, brier, ece. Raises ValueError for shapes that do not match, for numbers that are
@@ -80,20 +84,22 @@ def uncertainty(draws: torch.Tensor) -> pd.DataFrame:
     )
 
 
-def auroc(inside: torch.Tensor, outside: torch.Tensor) -> float:
+def auroc(inside: Any, outside: Any) -> float:
     """Area under the ROC curve: the probability that a score of `outside` exceeds a score of `inside`.
 
         auroc = p(outside > inside) + p(outside = inside) / 2          from 0 to 1; 0.5 is chance (Hanley, McNeil 1982)
 
-    inside: shape (N,), scores of inputs like the training data. outside: shape (M,), scores of out-of-distribution
-        inputs. A higher score means less like the training data: the total or epistemic uncertainty in nats, or minus
-        the largest probability. Scores can be infinite.
+    inside: shape (N,), scores of inputs like the training data, a tensor, an array or a Series, as a column of
+        `credo.metrics.uncertainty`. outside: shape (M,), scores of out-of-distribution inputs. A higher score means
+        less like the training data: the total or epistemic uncertainty in nats, or minus the largest probability.
+        Scores can be infinite.
     Raises ValueError for another shape, an empty tensor, or NaN.
 
     >>> import torch
     >>> round(credo.metrics.auroc(inside=torch.tensor([0.1, 0.2, 0.3]), outside=torch.tensor([0.3, 0.9])), 3)
     0.917
     """
+    inside, outside = as_tensor(inside), as_tensor(outside)
     for name, scores in (("inside", inside), ("outside", outside)):
         if not isinstance(scores, torch.Tensor) or scores.dim() != 1 or not len(scores):
             raise ValueError(f"{name}: got {_what(scores)}, wanted a tensor of shape (N,): a score for each input")
@@ -106,7 +112,7 @@ def auroc(inside: torch.Tensor, outside: torch.Tensor) -> float:
     return float(roc_auc_score((torch.arange(len(scores)) >= len(inside)).numpy(), ranks.numpy()))
 
 
-def reliability(probs: torch.Tensor, y: torch.Tensor, bins: int = 10) -> pd.DataFrame:
+def reliability(probs: torch.Tensor, y: Any, bins: int = 10) -> pd.DataFrame:
     """Reliability diagram as a table: count, mean confidence and accuracy in each bin of confidence.
 
     A classifier is calibrated if accuracy equals confidence: of five predictions at 0.8, four are right. Bin m of M
@@ -139,10 +145,18 @@ def _bins(p: torch.Tensor, labels: torch.Tensor, bins: int) -> pd.DataFrame:
     )
 
 
-def _predictive(probs: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def as_tensor(values: Any) -> Any:
+    """An array or a Series of numbers as a tensor; anything else as it is."""
+    if not isinstance(values, np.ndarray | pd.Series) or np.asarray(values).dtype.kind not in "biuf":
+        return values
+    return torch.as_tensor(np.array(values))
+
+
+def _predictive(probs: torch.Tensor, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean probabilities over draws, shape (N, C), double; the labels, shape (N,), int64, on the same device."""
     _check_probabilities("probs", probs, dims=(2, 3))
     rows, classes = probs.shape[-2:]
+    y = as_tensor(y)
     if not isinstance(y, torch.Tensor) or y.shape != (rows,):
         raise ValueError(
             f"y: got {_what(y)}, wanted shape ({rows},), a class for each row of probs {tuple(probs.shape)}"

@@ -1,13 +1,14 @@
 """Plots of a classifier: calibration, and out-of-distribution detection."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from credo import metrics
+from credo.metrics.classes import as_tensor
 from credo.plots.style import FIT, POINTS, PRIOR, SMALL, axes, headline, legend
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ CLOSE = 3  # percent, below which a difference is shown to a tenth
 AREA, DOT = 350, 15  # square points: of a point with all rows, and of the smallest one
 
 
-def reliability(
-    probs: torch.Tensor, y: torch.Tensor, ax: "Axes | None" = None, *, bins: int = 10, least: int = 20
-) -> "Axes":
+def reliability(probs: torch.Tensor, y: Any, ax: "Axes | None" = None, *, bins: int = 10, least: int = 20) -> "Axes":
     """Reliability diagram: accuracy against mean confidence in equal bins of confidence.
 
     A calibrated classifier lies on the diagonal, accuracy = confidence; below it, it is too confident. The area of a
@@ -57,14 +56,15 @@ def reliability(
     return ax
 
 
-def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None) -> "Axes":
+def strangeness(entropies: Mapping[str, Any], ax: "Axes | None" = None) -> "Axes":
     """Out-of-distribution detection: histograms of the entropy of the prediction for several sets of inputs.
 
     The legend states the AUROC of each set against the first (`credo.metrics.auroc`): 1 if every one of its inputs has
     a higher entropy than every input of the first set, 0.5 if entropy does not separate the two sets. The headline is
     about the set that is hardest to tell from the first.
 
-    entropies: {label: shape (N,), nats}; the first set is like the training data.
+    entropies: {label: shape (N,), nats}, tensors, arrays or columns of `credo.metrics.uncertainty`; the first set is
+        like the training data.
     ax: Axes to draw on; None makes a figure.
     Raises ValueError for an empty mapping, and as `credo.metrics.auroc`.
 
@@ -80,7 +80,7 @@ def strangeness(entropies: Mapping[str, torch.Tensor], ax: "Axes | None" = None)
             "entropies: got none, wanted {label: tensor of shape (N,)}, first the set like the training data"
         )
     ax = axes(ax)
-    values = {label: scores.detach().double().cpu() for label, scores in entropies.items()}
+    values = {label: as_tensor(scores).detach().double().cpu() for label, scores in entropies.items()}
     first = next(iter(values.values()))
     low = min(0.0, *(v.min().item() for v in values.values()))
     high = max(v.max().item() for v in values.values())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -255,6 +256,18 @@ def test_labels_may_be_whole_numbers_of_any_dtype():
     wanted = metrics.classification(HAND, HAND_Y)
     for dtype in (torch.uint8, torch.int32, torch.float32):
         assert metrics.classification(HAND, HAND_Y.to(dtype)).equals(wanted)
+
+
+def test_labels_and_scores_may_be_arrays_or_columns_of_numbers():
+    wanted = metrics.classification(HAND, HAND_Y)
+    for y in (HAND_Y.numpy(), pd.Series(HAND_Y.numpy(), index=list("dcba")), HAND_Y.numpy().astype(np.int32)):
+        assert metrics.classification(HAND, y).equals(wanted)
+        assert metrics.reliability(HAND, y).equals(metrics.reliability(HAND, HAND_Y))
+    with pytest.raises(ValueError, match="y: got Series"):
+        metrics.classification(HAND, pd.Series(["one"] * len(HAND_Y)))
+    near, far = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.25, 0.9])
+    for make in (torch.Tensor.numpy, lambda scores: pd.Series(scores.numpy())):
+        assert metrics.auroc(make(near), make(far)) == metrics.auroc(near, far)
 
 
 def test_uncertainty_wants_draws():

@@ -160,6 +160,13 @@ def test_reliability_averages_over_draws_and_refuses_what_is_no_probability():
         credo.plots.reliability(CONFIDENT * 2, LABELS, axes())
 
 
+def test_strangeness_takes_columns_of_the_table_of_uncertainties():
+    near, far = torch.full((5, 4, 2), 0.5), torch.eye(2)[[0, 1, 0, 1]].expand(5, 4, 2)
+    scores = {name: credo.metrics.uncertainty(p)["total"] for name, p in {"sure": far, "in doubt": near}.items()}
+    ax = credo.plots.strangeness(scores, axes())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["sure", "in doubt (AUROC 1.00)"]
+
+
 def test_strangeness_gives_the_auroc_against_the_first():
     near, far, same = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.9, 1.0]), torch.tensor([0.1, 0.2, 0.3])
     ax = credo.plots.strangeness({"test": near, "noise": far, "again": same}, axes())
