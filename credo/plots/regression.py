@@ -8,6 +8,7 @@ import torch
 from torch.distributions import constraints
 
 from credo.inference.distributions.summaries import quantiles
+from credo.inference.inputs.call import argument_names
 from credo.inference.mcmc.result import Reference
 from credo.metrics.draws import numbers
 from credo.plots.observations import Posterior, observations
@@ -33,7 +34,7 @@ def predictive(
     fit: a `Fit`, an `Exact` or a `Reference`. n: number of draws. new: other rows to predict: the arguments of
         `fit.predict` as a tuple, or one argument, such as a table or X; None takes the rows of the fit. y: shape (N,),
         the data of the new rows; None draws none. x: shape (N,), the horizontal axis; None takes the first argument if
-        it is one column, else the predicted mean. ax: Axes to draw on; None makes a figure.
+        it is one column, by its name, else the predicted mean. ax: Axes to draw on; None makes a figure.
     Raises ValueError unless the model observes one site of real numbers or counts, with one number in each row, and for
         an x or y that has not one number for each row.
 
@@ -78,8 +79,8 @@ def predictive(
         headline(ax, _coverage(inside, int(there.sum())))
         label = f"data ({inside:.0%} inside)"
         ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
-    words = "x" if of.columns[:1] in ((), (None,)) or column is None else (of.columns[0] or ["x"])[0]
-    ax.set(xlabel=words if column is not None or x is not None else f"predicted mean of {name}", ylabel=name)
+    words = _name(of) if column is not None else "x" if x is not None else f"predicted mean of {name}"
+    ax.set(xlabel=words, ylabel=name)
     legend(ax)
     return ax
 
@@ -115,6 +116,13 @@ def _column(first: Any, truth: torch.Tensor | None, rows: int) -> torch.Tensor |
     if values.shape != (rows,) or (truth is not None and torch.equal(values.to(truth.dtype), truth)):
         return None
     return values.double()
+
+
+def _name(of: Any) -> str:
+    """The name of the first argument: of its column, or in the model, which takes columns of a table by name."""
+    columns = of.columns[0] if of.columns else None
+    name = str(columns[0]) if columns else argument_names(of.model, 1)[0]
+    return "x" if name == "X" else name
 
 
 def _is_smooth(ordered: torch.Tensor) -> bool:

@@ -338,6 +338,20 @@ def test_predictive_of_counts_and_of_new_rows(counts):
     assert len(plots.predictive(counts, 50, new=(new,), ax=axes()).lines) == 1  # no data of these rows
 
 
+@pytest.mark.parametrize("given", [pd.DataFrame, lambda columns: (columns["dose"], columns["y"])])
+def test_predictive_names_its_axis_after_the_argument(given):
+    def model(dose, y=None):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(dose)):
+            pyro.sample("y", dist.Normal(b * dose, 1.0), obs=y)
+
+    dose = torch.linspace(-1, 1, 20)
+    data = given({"dose": dose.numpy(), "y": (2 * dose).numpy()})
+    fit = credo.fit(model, "laplace", *(data if isinstance(data, tuple) else (data,)))
+    assert plots.predictive(fit, 50, ax=axes()).get_xlabel() == "dose"
+    assert plots.predictive(fit, 50, x=dose, ax=axes()).get_xlabel() == "x"
+
+
 def test_predictive_of_a_table(line):
     table = pd.DataFrame({"x": line[0][:, 0].numpy(), "y": [0.0, 2.0] * 20})
     fit = credo.fit(poisson, "laplace", table)
