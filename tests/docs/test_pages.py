@@ -64,6 +64,14 @@ def test_every_picture_of_a_page_says_what_it_shows(page: Path) -> None:
             assert "alt:" in settings, f"{name_of(page)}, line {line + 1}: the cell draws; give it mystnb: image: alt:"
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "how-to" and p.stem != "index"], ids=name_of)
+def test_a_how_to_names_the_words_that_lead_the_search_to_it(page: Path) -> None:
+    found = re.findall(r"^```\{index\} (.*)\n```\n", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(found) == 1, "write ```{index} ! WORD, ! WORD below the title: what a reader would search for"
+    # Without "!" the search lists the page below all pages that hold the word.
+    assert all(word.startswith("! ") for word in found[0].split(", "))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", EXECUTED, ids=name_of)
 def test_the_cells_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path, monkeypatch) -> None:
