@@ -40,6 +40,10 @@ def coin_toss() -> Names:
     return {"flips": flips}
 
 
+def linear_regression() -> Names:
+    return {"pd": pd, "columns": module("models", "linear_regression").columns}
+
+
 def bnn_sparse() -> Names:
     return {"report": module("guides", "bnn_sparse").report}
 
@@ -62,12 +66,12 @@ def bnn_regression() -> Names:
 def draw_bnn_sparse(names: Names) -> None:
     kept = names["report"](names["fit"].params).iloc[:-1]
     _, ax = pyplot.subplots()
-    ax.barh(kept.index, kept["weights"], color=credo.plots.PRIOR, alpha=0.5, label="weights")
+    ax.barh(kept.index, kept["weights"], color=credo.plots.PRIOR, alpha=0.5, label="set to zero")
     ax.barh(kept.index, kept["kept"], color=credo.plots.FIT, label="kept")
     for row, (total, left) in enumerate(zip(kept["weights"], kept["kept"], strict=True)):
         ax.text(total, row, f" {left:,} of {total:,}", va="center")
-    ax.set(xlabel="weights of a layer", xlim=(0, 1.45 * kept["weights"].max()))
-    ax.invert_yaxis()
+    ax.set(xlabel="weights of a layer", xlim=(0, 1.45 * kept["weights"].max()), ylim=(len(kept) - 0.5, -0.5))
+    ax.legend(frameon=False, loc="lower right", reverse=True)
 
 
 def draw_lesson(names: Names) -> None:
@@ -120,7 +124,7 @@ def hierarchy() -> Names:
 def network() -> Names:
     torch.manual_seed(0)  # for the noise, and for the weights that the net starts with
     x = torch.cat([torch.linspace(-3, -1, 40), torch.linspace(1, 3, 40)])
-    y = (x / 2) ** 3 + 0.1 * torch.randn(80)
+    y = 0.5 * torch.sin(1.5 * x) + 0.1 * torch.randn(80)
     net = nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1))
 
     def model(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
@@ -134,7 +138,7 @@ def network() -> Names:
 def draw_network(names: Names) -> None:
     ax = pyplot.gca()
     ax.plot(names["x"], names["y"], ".", color="black", ms=4, label="data")
-    ax.set_ylim(None, 6)  # room for the legend
+    ax.set_ylim(None, 1.4)  # room for the legend
     ax.legend(loc="upper left", frameon=False, ncols=3, columnspacing=1, handlelength=1.5)
 
 
@@ -178,8 +182,10 @@ def draw_hmm(names: Names) -> None:
     ax.plot(y, ".", color="0.4", ms=5, label="data")
     ax.fill_between(range(80), 2 * up - 1, -1, color=credo.plots.FIT, alpha=0.2, lw=0, step="mid")
     ax.step(range(80), 2 * up - 1, where="mid", color=credo.plots.FIT, lw=1.5, label="P(state is 1)")
-    ax.step(range(80), 2 * states - 1, where="mid", color="black", lw=0.8, ls=":", label="true state")
+    ax.step(range(80), 2 * states - 1, where="mid", color="black", lw=1.2, ls=":", label="true state")
     ax.set(xlabel="time", ylabel="y", ylim=(None, 4.8))
+    right = ax.secondary_yaxis("right", functions=(lambda y: (y + 1) / 2, lambda p: 2 * p - 1))
+    right.set(yticks=[0, 1], ylabel="P(state is 1)")
     ax.legend(loc="upper center", ncols=3, frameon=False, handlelength=1.2, columnspacing=1)
 
 
@@ -239,11 +245,5 @@ def arviz() -> Names:
     return hierarchy() | {"az": az}
 
 
-def draw_arviz(names: Names) -> None:
-    for ax in pyplot.gcf().axes:
-        ax.title.set_fontsize(9)
-
-
 def lesson() -> Names:
-    """The picture of README and start page."""
     return {"lesson": module("models", "coin_toss").lesson}
