@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -38,7 +39,7 @@ def belief(
     exact: an exact posterior with `.marginals`, from `credo.exact`, `credo.reference` or the pair's `posterior`.
     points: {label: value}, such as the MAP and MLE estimates. prior: whether to draw the prior.
     ax: Axes to draw on; None makes a figure.
-    Raises ValueError for a site that the fit does not have.
+    Raises ValueError for a site that the fit does not have, and for a vector without the index of a scalar.
 
     >>> import torch
     >>> from matplotlib.figure import Figure
@@ -58,8 +59,10 @@ def belief(
         ((site, index),) = located(of, {key: value.shape[1:] for key, value in draws.items()}, [site]).values()
     else:
         raise ValueError(f"site {site!r} is not a latent of this fit; wanted one of {sorted(draws)}")
-    ax = axes(ax)
     values = draws[site].double().cpu()[(slice(None), *index)]  # type: ignore[index]  # mypy: tuple of slices and ints
+    if values.dim() != 1:
+        raise ValueError(f"site {site!r} has shape {tuple(values.shape[1:])} at index {index}; wanted one scalar of it")
+    ax = axes(ax)
     low, high = values.quantile(0.0005).item(), values.quantile(0.9995).item()
     for value in (points or {}).values():
         low, high = min(low, value), max(high, value)
@@ -100,8 +103,9 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     """
     ax = axes(ax)
     rows = torch.arange(len(table)).numpy()
+    known = "reference" if "mc error in sds" in table else "exact"  # draws of the posterior are not exact
     for shift, mean, sd, color, label in (
-        (-0.12, "exact mean", "exact sd", EXACT, "exact"),
+        (-0.12, "exact mean", "exact sd", EXACT, known),
         (0.12, "mean", "sd", FIT, "fit"),
     ):
         ax.errorbar(table[mean], rows + shift, xerr=2 * table[sd], fmt="o", ms=4, color=color, capsize=2, label=label)
@@ -114,7 +118,8 @@ def intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "Axes":
     error = ((table["mean"] - table["exact mean"]) / table["exact sd"]).abs().max()
     ratio = (table["sd"] / table["exact sd"] - 1).abs().max()
     if error + ratio < float("inf"):
-        headline(ax, f"Means within {error:.2g} sds of the exact ones, sds within {100 * ratio:.2g} %")
+        ones = "exact ones" if known == "exact" else "reference"
+        headline(ax, f"Means within {error:.2g} sds of the {ones}, sds within {100 * ratio:.2g} %")
     legend(ax)
     return ax
 
@@ -185,23 +190,24 @@ def _density(fn: Any, index: tuple[int, ...]) -> Callable[[torch.Tensor], torch.
         return None
     if type(fn).__name__ == "Drawn":  # from `credo.reference`
         return _smooth(fn.draws.double()[(slice(None), *index)])
-    name, mean, sd = type(unwrapped(fn)).__name__, fn.mean.double().cpu(), fn.variance.double().sqrt().cpu()
-    if name in ("Normal", "MultivariateNormal"):
-        marginal: Any = torch.distributions.Normal(mean[index], sd[index])
-    elif name == "MultivariateStudentT":
-        df = fn.df.double().cpu()
-        marginal = torch.distributions.StudentT(df, mean[index], sd[index] * ((df - 2) / df).sqrt())
-    elif fn.event_shape == () and fn.batch_shape == ():
-        return lambda grid: _inside(fn, grid)
-    else:
-        return None
-    return lambda grid: marginal.log_prob(grid).exp()
+    name = type(unwrapped(fn)).__name__
+    if name in ("Normal", "MultivariateNormal", "MultivariateStudentT"):
+        mean, sd = fn.mean.double().cpu()[index], fn.variance.double().sqrt().cpu()[index]
+        marginal: Any = torch.distributions.Normal(mean, sd)
+        if name == "MultivariateStudentT":
+            df = fn.df.double().cpu()
+            marginal = torch.distributions.StudentT(df, mean, sd * ((df - 2) / df).sqrt())
+        return lambda grid: marginal.log_prob(grid).exp()
+    scalar = fn.event_shape == () and fn.batch_shape == () and name != "ImproperUniform"
+    return partial(_inside, fn) if scalar else None
 
 
 def _inside(fn: Any, grid: torch.Tensor) -> torch.Tensor:
-    ok = fn.support.check(grid)
+    ok, base = fn.support.check(grid), fn
+    while hasattr(base, "base_dist"):  # a transformed distribution knows its density, and often not its mean
+        base = base.base_dist
     safe = torch.where(ok, grid, grid[ok].mean() if ok.any() else grid)
-    return torch.where(ok, fn.log_prob(safe.to(fn.mean.device)).double().cpu().exp(), 0.0)
+    return torch.where(ok, fn.log_prob(safe.to(base.mean.device)).double().cpu().exp(), 0.0)
 
 
 def _smooth(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

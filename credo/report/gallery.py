@@ -1,6 +1,6 @@
 """The pictures of a fit. The fit decides which, not the name of the pair, so that a user's own model gets them too.
 
-loss                                    always
+loss                                    of a fit by steps
 belief, masses                          of a latent that is one real number, or one of finitely many values
 updates                                 of such a latent, where the pair's `posterior` says what a few rows said of it
 intervals, forest                       of a comparison with the exact posterior; of the scalars of other fits
@@ -12,6 +12,7 @@ images, prior, plane                    where each row is an image with latents 
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from credo.inference.evaluation.beside import beside
 from credo.inference.posterior.marginals import marginals, model_trace, priors
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import latent
-from credo.inference.variational.result import Fit
+from credo.inference.variational.result import STEPPED, Fit
 from credo.plots.style import lines
 from credo.report import held_out, of_classes, of_images, vector
 from credo.report.vector import Picture
@@ -62,21 +63,22 @@ def gallery(
         and 1 < len(compared) <= MANY
         and compared[["exact mean", "exact sd"]].notna().all(axis=None)
     ):
-        sentence = "Each scalar of the model: its mean ± 2 sd by the fit, and by the exact posterior."
+        other = "NUTS, which draws from the posterior" if "mc error in sds" in compared else "the exact posterior"
+        sentence = f"Each scalar of the model: its mean ± 2 sd by the fit, and by {other}."
         draw("intervals", sentence, partial(plots.intervals, compared), 1.1 + 0.22 * len(compared))
     elif count := _coefficients(fit):
         sentence = "Each scalar of the model: the median and the 90 % interval of its posterior."
         draw("forest", sentence, partial(plots.forest, fit), 1.1 + 0.22 * count)
-    try:
+    with suppress(ValueError):  # not a regression
         sentence = "Each row of the data: what the fit predicts, with its 90 % interval, and what was observed."
         draw("predictive", sentence, partial(plots.predictive, fit))
-    except ValueError:  # not a regression
-        pass
     there, rows = held_out.held_out(fit)
     of_classes.draw_classes(there, rows, draw)
     of_images.draw_images(fit, there, rows, draw)
     falls = f" The learning rate fell at step{_listed(fit.falls)} (dotted)." if fit.falls else ""
-    draw("loss", f"The loss, −ELBO, at each step (pale), and its running mean.{falls}", partial(plots.losses, fit))
+    sentence = f"The loss, −ELBO, at each step (pale), and its running mean.{falls}"
+    if fit.losses or fit.method in STEPPED:
+        draw("loss", sentence if fit.losses else "The fit took no step.", partial(plots.losses, fit))
     return drawn
 
 
@@ -137,10 +139,14 @@ def _updates(fit: Fit, name: str, prior: Any, after: Any, draw: Callable[..., No
     if function is None or prior is None or after is None or not sizes or sizes[0] <= FEW**2:
         return
     some = held_out.select_rows(fit, sizes[0], slice(0, FEW)).data
-    few = function(*some, **getattr(fit.model, "keywords", {})).marginals.get(name)
-    stages = {"before the data": prior, f"after {FEW} {rows}": few, f"after {sizes[0]:,} {rows}": after}
     sentence = f"The exact belief in {name} as data come in, with its mean ± sd; each curve has its own height."
-    draw("updates", sentence, partial(plots.updates, stages, name=name))
+    try:
+        few = function(*some, **getattr(fit.model, "keywords", {})).marginals.get(name)
+    except Exception:  # of the user's program, for so few rows
+        return
+    stages = {"before the data": prior, f"after {FEW} {rows}": few, f"after {sizes[0]:,} {rows}": after}
+    with suppress(ValueError):  # a belief without mean and sd, such as a Cauchy prior
+        draw("updates", sentence, partial(plots.updates, stages, name=name))
 
 
 def _masses(name: str, shares: list[Any], values: list[float], ax: Any) -> Any:

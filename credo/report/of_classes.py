@@ -45,14 +45,14 @@ def draw_classes(fit: Fit, rows: str, draw: Callable[..., None]) -> None:
     ends = torch.cat([order[:SHOWN], order[-SHOWN:].flip(0)]) if n >= 2 * SHOWN else order
     names = [f"{guess[i]}" + ("" if guess[i] == y[i] else f" ({y[i]})") + f"\n{entropy[i]:.2f}" for i in ends]
     wrong = guess != y
-    sentence = (
-        f"The {SHOWN} {rows} images with the most certain predictions, then the {SHOWN} with the least: the predicted "
-        f"class (red: wrong, with the true class), and the entropy in nats."
-    )
-    words = f"{100 * wrong.double().mean():.1f} % of all {n:,}"
+    which = f"All {n} {rows} images, those with the most certain predictions first"
+    words = f"{int(wrong.sum())} of {n} predictions are wrong"
     if n >= 2 * SHOWN:
+        which = f"The {SHOWN} {rows} images with the most certain predictions, then the {SHOWN} with the least"
         sure, unsure = (int(wrong[side].sum()) for side in (ends[:SHOWN], ends[SHOWN:]))
-        words = f"{unsure} of the {SHOWN} least certain predictions are wrong, {sure} of the most certain; {words}"
+        words = f"{unsure} of the {SHOWN} least certain predictions are wrong, {sure} of the most certain; "
+        words += f"{100 * wrong.double().mean():.1f} % of all {n:,}"
+    sentence = f"{which}: the predicted class (red: wrong, with the true class), and the entropy in nats."
     plot = partial(_certainty, x[ends.to(x.device)], names, words)
     draw("certainty", sentence, plot, 4.9)
 

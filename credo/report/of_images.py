@@ -34,9 +34,10 @@ def draw_images(trained: Fit, fit: Fit, rows: str, draw: Callable[..., None]) ->
     again = {"by the fit": few.predict(DRAWS)[name].double().mean(0).cpu()} | _baselines(
         training, x[:MEASURED], numbers
     )
+    components = f"{numbers} principal components" if numbers > 1 else "principal component"
     sentence = (
-        f"{rows.capitalize()} images; each by its latents, by the first {numbers} principal components of the training "
-        f"images, and by their mean. Below each image: the root mean square error of a pixel."
+        f"{rows.capitalize()} images; each by its latents, by the first {components} of the training "
+        f"images (PCA), and by their mean. Below each image: the root mean square error of a pixel."
     )
     draw("images", sentence, partial(_reconstructions, x[:MEASURED], again, rows), 3.9)
     made = held_out.prior_samples(few, name)
@@ -99,7 +100,8 @@ def _made_up(
 
 def _nearest(x: torch.Tensor, training: torch.Tensor) -> float:
     """The mean distance from each image to the nearest training image that is not the same one."""
-    distances = torch.cdist(x.flatten(1)[:200], training.flatten(1)[:5000])
+    exactly = "donot_use_mm_for_euclid_dist"  # 0 between equal images, without rounding
+    distances = torch.cdist(x.flatten(1)[:200], training.flatten(1)[:5000], compute_mode=exactly)
     return distances.masked_fill(distances == 0, torch.inf).amin(1).mean().item()
 
 

@@ -16,8 +16,10 @@ from matplotlib.text import Text
 import credo
 from credo import metrics
 from credo.models import coin_toss
+from credo.pairs import load_alone
 from credo.report import held_out
 from credo.report.gallery import gallery
+from credo.report.of_images import _nearest
 from credo.report.vector import Picture
 
 CLASSIFIER = """
@@ -368,3 +370,51 @@ def test_rows_held_out_are_no_test_of_a_fit_to_other_data(load):
     for data, name in ((pair.data(), "12 held-out rows"), ((x, y), f"{len(x)} training rows")):
         fit = credo.fit(pair.model, pair.guide, *data, steps=3, progress=False)
         assert held_out.scores(fit).name == name
+
+
+def test_no_curve_of_a_belief_without_an_sd(drawn, tmp_path):
+    """The other pictures are drawn all the same, also where the pair's `posterior` fails for few rows."""
+    path = tmp_path / "pair.py"
+    prior = "dist.Cauchy(0.0, 1.0)"
+    text = f"""
+import pyro, torch, pyro.distributions as dist
+from types import SimpleNamespace
+
+def model(x):
+    a = pyro.sample("a", {prior})
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(a, 1.0), obs=x)
+
+def posterior(x):
+    if len(x) < FEWEST:
+        raise RuntimeError("too few")
+    return SimpleNamespace(marginals={{"a": dist.Normal(x.mean(), len(x) ** -0.5)}}, log_evidence=float("nan"))
+"""
+    for few, fn in ((0, prior), (11, "dist.Normal(0.0, 1.0)")):
+        path.write_text(text.replace("FEWEST", str(few)).replace(prior, fn))
+        pair = load_alone(str(path))
+        fit = credo.fit(pair.model, "mean_field", torch.zeros(200), steps=2, progress=False)
+        names = set(sentences(gallery(fit, tmp_path / "out", pair.posterior(*fit.data))))
+        assert names == {"belief.svg", "predictive.svg", "loss.svg"}
+
+
+def test_a_fit_without_steps_has_no_loss(drawn, tmp_path):
+    pair, x = credo.load("linear_regression"), torch.linspace(-1, 1, 30)
+    fit = credo.fit(pair.model, None, x[:, None], 2 * x)
+    assert fit.method == "exact" and "loss.svg" not in sentences(gallery(fit, tmp_path))
+
+
+def test_fewer_than_twenty_images_are_all_shown(load, drawn, tmp_path):
+    pair, (x, y) = load(CLASSIFIER), rows(12)
+    fit = credo.fit(pair.model, pair.guide, x, y, steps=2, progress=False)
+    found = {p.file: p for p in gallery(fit, tmp_path)}["certainty.svg"]
+    wrong = fit.predict(held_out.DRAWS)["probs"].mean(0).argmax(-1) != y
+    assert found.headline == f"{int(wrong.sum())} of 12 predictions are wrong"
+    assert found.sentence.startswith("All 12 training images,") and len(drawn["certainty"].images) == 12
+
+
+def test_the_nearest_image_is_not_the_image_itself():
+    """Of real numbers, too, for which distances by matrix products are not 0 between equal images."""
+    x = torch.rand(60, 64, generator=torch.Generator().manual_seed(0)).double()
+    distances = (x[:, None] - x).square().sum(-1).sqrt() + torch.diag(torch.full((60,), torch.inf))
+    assert _nearest(x, x) == pytest.approx(distances.amin(1).mean().item())
