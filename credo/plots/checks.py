@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DATA = "0.15"  # the colour of observations
-TAIL = 0.05  # share of the drawn data sets with a larger, or a smaller sd than the data: with fewer it is said
+TAIL = 0.05  # share of the drawn data sets with a larger (a smaller) sd or mean than the data: with fewer it is said
 MANY = 40  # different counts that have a bar each
 SPAN, FAR = 0.3, 5.0  # of the range of the data: shown below and above it; shown at most, where draws lie there
 SHARP = 4  # times the height of the lower of two densities, data and draws, that is shown
@@ -81,18 +81,21 @@ def ppc(
         raise ValueError(f"kind: got {kind!r}, wanted 'density', 'histogram', 'ecdf', 'bars', or None")
     ax.set(xlabel=name, xlim=(low - 0.5, high + 0.5) if kind == "bars" else (low, high))
     if len(x) > 1 and truth.size > 1:
-        headline(ax, _spread(x.std(1), float(truth.std())))
+        headline(ax, _spread(x, truth))
     legend(ax)
     return ax
 
 
-def _spread(drawn: np.ndarray, data: float) -> str:
-    """The sd of the data among the sds of the drawn data sets."""
-    below = float((drawn < data).mean())
-    if max(below, float((drawn > data).mean())) <= 1 - TAIL:
-        return "The data vary as much as the predicted data sets"
-    more, share = ("more", below) if below > 0.5 else ("less", float((drawn > data).mean()))
-    return f"The data vary {more} than {100 * share:.0f} % of the predicted data sets"
+def _spread(x: np.ndarray, truth: np.ndarray) -> str:
+    """The sd of the data, or else their mean, among those of the drawn data sets."""
+    words = {"std": ("The data vary more than", "The data vary less than")}
+    words["mean"] = ("The mean of the data is higher than in", "The mean of the data is lower than in")
+    for statistic, sides in words.items():
+        drawn, data = getattr(x, statistic)(1), float(getattr(truth, statistic)())
+        for side, share in zip(sides, (float((drawn < data).mean()), float((drawn > data).mean())), strict=True):
+            if share > 1 - TAIL:
+                return f"{side} {100 * share:.0f} % of the predicted data sets"
+    return "The data vary as much as the predicted data sets"
 
 
 def pit(

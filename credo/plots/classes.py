@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TELLS = ((0.9, "tells", ""), (0.7, "tells", " only in part"), (0.0, "hardly tells", ""))  # from which AUROC on
+LOWER = 0.3  # AUROC, up to which the entropy of strange inputs is the lower one
 CLOSE = 3  # percent, below which a difference is shown to a tenth
+UNLIKELY = 0.001  # chance of the right ones in a bin, below which it is not calibrated, whatever the others are
 AREA, DOT = 350, 15  # square points: of a point with all rows, and of the smallest one
 
 
@@ -82,23 +84,26 @@ def strangeness(entropies: Mapping[str, Any], ax: "Axes | None" = None) -> "Axes
     ax = axes(ax)
     values = {label: as_tensor(scores).detach().double().cpu() for label, scores in entropies.items()}
     first = next(iter(values.values()))
+    aurocs = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
     low = min(0.0, *(v.min().item() for v in values.values()))
     high = max(v.max().item() for v in values.values())
     edges = np.linspace(low, high if high > low else low + 1, 31).tolist()
     colors = (FIT, *POINTS, *(f"C{i}" for i in range(10)))
     for (label, scores), color in zip(values.items(), colors, strict=False):
         if scores is not first:
-            label = f"{label} (AUROC {metrics.auroc(first, scores):.2f})"
+            label = f"{label} (AUROC {aurocs[label]:.2f})"
         share = np.full(len(scores), 1 / len(scores))
         ax.hist(scores.numpy(), edges, weights=share, color=color, alpha=0.3, label=label)
         ax.hist(scores.numpy(), edges, weights=share, color=color, histtype="step", lw=1.2)
     ax.margins(x=0)
     ax.set(xlabel="entropy of the prediction (nats)", ylabel="share of the inputs")
-    aurocs = {label: metrics.auroc(first, v) for label, v in values.items() if v is not first}
     if aurocs:
         label = min(aurocs, key=lambda name: aurocs[name])
         tells, partly = next((tells, partly) for least, tells, partly in TELLS if aurocs[label] >= least)
-        headline(ax, f"Entropy {tells} {label} from {next(iter(values))}{partly}: AUROC {aurocs[label]:.2f}")
+        words = f"Entropy {tells} {label} from {next(iter(values))}{partly}"
+        if aurocs[label] <= LOWER:
+            words = f"Entropy is lower for {label} than for {next(iter(values))}"
+        headline(ax, f"{words}: AUROC {aurocs[label]:.2f}")
     legend(ax)
     return ax
 
@@ -107,20 +112,33 @@ def _confidence(table: pd.DataFrame) -> str:
     """Whether a classifier is too confident, by its mean confidence less its accuracy, and where most so.
 
     table: count, confidence, accuracy of each bin. Were it calibrated, the variance of the difference would be the mean
-    of c (1 - c) / N; beyond 2 sds it is overconfident or underconfident.
+    of c (1 - c) / N; beyond 2 sds it is overconfident or underconfident. Bins may be off in both directions.
     """
     share = table["count"] / table["count"].sum()
     said, right = (share * table["confidence"]).sum(), (share * table["accuracy"]).sum()
     sd = ((share * table["confidence"] * (1 - table["confidence"])).sum() / table["count"].sum()) ** 0.5
+    gap = share * (table["confidence"] - table["accuracy"])
     if abs(said - right) <= 2 * sd:
+        off = pd.Series([_chance(*row) for row in table.itertuples(index=False)], table.index) < UNLIKELY
+        if off.any():
+            return f"Right on average only: {_where(table.loc[gap.abs().where(off).idxmax()])}"
         return f"Calibrated within chance: expects {100 * said:.1f} % to be right, {100 * right:.1f} % are"
-    gap = (share * (table["confidence"] - table["accuracy"])) * (1 if said > right else -1)
-    worst = table.loc[gap.idxmax()]
-    says, are = 100 * worst["confidence"], 100 * worst["accuracy"]
-    of = f"where it says {says:.0f} %, {are:.0f} % are right"
-    if abs(says - are) < CLOSE:
-        of = f"where it says {says:.1f} %, {are:.1f} % are right"
-    return f"{'Overconfident' if said > right else 'Underconfident'}: {of}"
+    worst = table.loc[(gap if said > right else -gap).idxmax()]
+    return f"{'Overconfident' if said > right else 'Underconfident'}: {_where(worst)}"
+
+
+def _chance(count: int, confidence: float, accuracy: float) -> float:
+    """The probability that as many rows of a bin are right, or as few, as are: the smaller of both, by the binomial."""
+    c, right = torch.tensor(min(confidence, 1.0), dtype=torch.float64), round(accuracy * count)
+    masses = torch.distributions.Binomial(int(count), c).log_prob(torch.arange(count + 1.0).double()).exp()
+    return min(masses[: right + 1].sum().item(), masses[right:].sum().item())
+
+
+def _where(row: pd.Series) -> str:
+    """The confidence and the accuracy of a bin, to a tenth where they are close."""
+    says, are = 100 * row["confidence"], 100 * row["accuracy"]
+    digits = 1 if abs(says - are) < CLOSE else 0
+    return f"where it says {says:.{digits}f} %, {are:.{digits}f} % are right"
 
 
 def _merged(table: pd.DataFrame, least: int) -> pd.DataFrame:

@@ -53,9 +53,15 @@ def masses(
     ax.set_xticks(places, [str(v) for v in (places if labels is None else labels)])
     ax.set(ylabel="probability", ylim=(0, None))
     most = int(shown["fit"][0].argmax())
-    exactly = f", exactly {shown['exact'][0][most]:.2f}" if "exact" in shown else ""
-    value = most if labels is None else labels[most]
-    headline(ax, f"The most probable value is {value}: {shown['fit'][0][most]:.2f}{exactly}")
+    names = range(len(q)) if labels is None else labels
+    words = f"The most probable value is {names[most]}: {shown['fit'][0][most]:.2f}"
+    if "exact" in shown:
+        p = shown["exact"][0]
+        words += f" by the fit, {p[most]:.2f} exactly"
+        if p[most] < p.max() - 0.005:  # as the numbers are rounded
+            best = int(p.argmax())
+            words = f"The most probable value is {names[most]} by the fit, {names[best]} by the exact posterior"
+    headline(ax, words)
     legend(ax)
     return ax
 

@@ -76,7 +76,9 @@ def predictive(
         there = truth.isfinite()
         inside = ((truth >= low) & (truth <= high))[there].double().mean().item()
         style = {"ms": 4, "alpha": 0.8} if len(at) <= CROWD else {"ms": 3, "alpha": 0.4}
-        headline(ax, _coverage(inside, int(there.sum())))
+        counts = bool((draws == draws.round()).all())
+        expected = ((draws >= low) & (draws <= high))[:, there].double().mean().item() if counts else PROB
+        headline(ax, _coverage(inside, int(there.sum()), expected, new is None))
         label = f"data ({inside:.0%} inside)"
         ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
     words = _name(of) if column is not None else "x" if x is not None else f"predicted mean of {name}"
@@ -85,11 +87,22 @@ def predictive(
     return ax
 
 
-def _coverage(inside: float, rows: int) -> str:
-    """The share of the rows inside of their 90 % intervals, and whether it is off by more than 2 sds of chance."""
-    off = (inside - PROB) / (PROB * (1 - PROB) / max(rows, 1)) ** 0.5
-    reading = "" if abs(off) <= 2 else ": they are too narrow" if off < 0 else ": they are too wide"
-    return f"The 90 % intervals hold {100 * inside:.0f} % of the {rows:,} rows{reading}"
+def _coverage(inside: float, rows: int, expected: float, fitted: bool) -> str:
+    """The share of the rows inside of their 90 % intervals, and whether it is off by more than 2 sds of chance.
+
+    expected: the share of the draws inside: intervals of counts hold more than 90 %. fitted: whether the fit has seen
+    these rows, of which it holds more than of new ones.
+    """
+    if not rows:
+        return "The 90 % intervals, and no data"
+    off = (inside - expected) / max((expected * (1 - expected) / rows) ** 0.5, 0.5 / rows)
+    words = f"The 90 % intervals hold {100 * inside:.0f} % of the {rows:,} rows"
+    words += f" ({100 * expected:.0f} % expected of counts)" if round(100 * expected) > round(100 * PROB) else ""
+    if off < -2:
+        return f"{words}: they are too narrow"
+    if off > 2:
+        return f"{words}, which the fit has seen" if fitted else f"{words}: they are too wide"
+    return words
 
 
 def _response(fit: Posterior) -> tuple[str, torch.Tensor]:

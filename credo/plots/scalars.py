@@ -80,6 +80,8 @@ def _reading(table: pd.DataFrame, around_zero: bool) -> str:
     """How many intervals exclude 0, if the axis shows 0; else between which scalars the medians lie."""
     if around_zero:
         return f"{int((table['5%'] * table['95%'] > 0).sum())} of {len(table)} intervals exclude 0"
+    if len(table) == 1:
+        return f"{shortened(table.index[0])}: median {table['50%'].iloc[0]:.3g}"
     least, most = table["50%"].idxmin(), table["50%"].idxmax()
     return f"Medians from {table['50%'].min():.3g} ({shortened(least)}) to {table['50%'].max():.3g} ({shortened(most)})"
 

@@ -54,8 +54,9 @@ def updates(beliefs: Mapping[str, Any], ax: "Axes | None" = None, *, name: str =
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(low, high), ylim=(-len(found) + 0.9, 1), xlabel=name)
     (_, _, _, first), *_ = found.values()
-    falls = "falls" if sd < first else "grows"
-    headline(ax, f"The sd of {name or 'the scalar'} {falls} from {first:.2g} to {sd:.2g}")
+    falls = f"{'falls' if sd < first else 'grows'} from {first:.2g} to {sd:.2g}"
+    stays = f"stays at {sd:.2g}"
+    headline(ax, f"The sd of {name or 'the scalar'} {stays if f'{first:.2g}' == f'{sd:.2g}' else falls}")
     return ax
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -146,6 +147,88 @@ def test_lines_are_of_similar_length_and_keep_numbers_with_their_units():
     assert abs(len(first) - len(second)) < 12 and "90\u00a0%" in first + second
 
 
+@pytest.mark.parametrize(
+    ("off", "words"), [(0, "(99 % expected of counts)"), (40, "expected of counts): they are too narrow")]
+)
+def test_intervals_of_counts_hold_more_than_their_probability(off, words):
+    """Of Poisson(0.5), 0 to 2 hold P(y <= 2) = 98.6 %."""
+
+    def model(n, y=None):
+        with pyro.plate("N", n):
+            pyro.sample("y", dist.Poisson(0.5 + 0 * pyro.sample("a", dist.Normal(0.0, 1.0))), obs=y)
+
+    y = torch.tensor([0.0] * 607 + [1.0] * 303 + [2.0] * 76 + [3.0] * 14)
+    y[:off] = 9.0
+    fit = credo.fit(model, "mean_field", 1000, y, steps=1, progress=False, compile=False)
+    assert words in said(plots.predictive(fit, 2000, ax=axes()))
+
+
+def test_rows_that_a_fit_has_seen_are_no_reason_to_call_intervals_too_wide():
+    """The posterior is exact, and 100 coefficients follow 120 rows: of these rows more than 90 % lie inside."""
+    random = torch.Generator().manual_seed(0)
+    x, pair = torch.randn(120, 100, generator=random), credo.load("linear_regression")
+    y = x.sum(1) + torch.randn(120, generator=random)
+    fit = credo.fit(pair.model, None, x, y)
+    assert said(plots.predictive(fit, 500, ax=axes())).endswith("rows, which the fit has seen")
+
+
+def test_calibrated_on_average_is_not_calibrated():
+    found = said(plots.reliability(*probs((0.65, 200, 160), (0.95, 200, 160)), axes()))
+    assert found.startswith("Right on average only: where it says ")
+    certain = said(plots.reliability(*probs((1.0, 50, 50)), axes()))
+    assert certain.startswith("Calibrated within chance: expects 100.0 % to be right, 100.0 % are")
+
+
+def test_strange_inputs_with_a_lower_entropy():
+    table = pd.Series([1.0, 2.0, 3.0])  # as `credo.metrics.uncertainty` returns it
+    ax = plots.strangeness({"a": table, "b": table - 5}, axes())
+    assert said(ax) == "Entropy is lower for b than for a: AUROC 0.00"
+
+
+def test_the_most_probable_value_by_the_fit_and_exactly():
+    q, same, other = torch.tensor([0.6, 0.4]), torch.tensor([0.7, 0.3]), torch.tensor([0.1, 0.9])
+    assert said(plots.masses(q, ax=axes())) == "The most probable value is 0: 0.60"
+    assert said(plots.masses(q, same, ax=axes())) == "The most probable value is 0: 0.60 by the fit, 0.70 exactly"
+    assert said(plots.masses(q, other, labels="ab", ax=axes())) == (
+        "The most probable value is a by the fit, b by the exact posterior"
+    )
+
+
+def test_data_that_lie_elsewhere_than_predicted():
+    draws, y = torch.randn(50, 300, generator=torch.Generator().manual_seed(0)), torch.linspace(-1.7, 1.7, 300)
+    for shift, side in ((5, "higher"), (-5, "lower")):
+        found = said(plots.ppc(draws, y + shift, axes()))
+        assert found == f"The mean of the data is {side} than in 100 % of the predicted data sets"
+
+
+def test_draws_of_a_reference_are_not_called_exact():
+    columns = ["mean", "sd", "exact mean", "exact sd", "mc error in sds"]
+    table = pd.DataFrame([[1.0, 2.0, 1.5, 2.0, 0.01]], columns=columns, index=["a"])
+    ax = plots.intervals(table, axes())
+    assert said(ax) == "Means within 0.25 sds of the reference, sds within 0 %"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["reference", "fit"]
+
+
+def test_belief_of_a_transformed_prior_whose_mean_is_not_known():
+    """a = sigmoid(u), u ~ N(0, 1): p(a) = N(logit a; 0, 1) / (a (1 - a))."""
+
+    def model(y):
+        sigmoid = torch.distributions.transforms.SigmoidTransform()
+        a = pyro.sample("a", dist.TransformedDistribution(dist.Normal(0.0, 1.0), [sigmoid]))
+        pyro.sample("b", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Bernoulli(a), obs=y)
+
+    fit = credo.fit(model, "mean_field", torch.ones(3), steps=1, progress=False, compile=False)
+    ax = plots.belief(fit, "a", ax=axes())
+    at, height = (torch.as_tensor(v, dtype=torch.float64) for v in ax.lines[0].get_data())
+    inside = (at > 0.01) & (at < 0.99)
+    wanted = dist.Normal(0.0, 1.0).log_prob(at.logit()).exp() / (at * (1 - at))
+    assert ax.lines[0].get_label() == "prior" and torch.allclose(height[inside], wanted[inside], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"site 'b' has shape \(3,\) at index \(\); wanted one scalar of it"):
+        plots.belief(fit, "b", ax=axes())
+
+
 # --- updates ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,3 +263,9 @@ def test_updates_name_what_is_no_belief_in_a_real_number(wrong):
         plots.updates({"a": dist.Normal(0.0, 1.0), "b": wrong}, axes())
     with pytest.raises(ValueError, match="beliefs: got 1, wanted at least two"):
         plots.updates({"a": dist.Normal(0.0, 1.0)}, axes())
+
+
+def test_updates_say_that_an_sd_stays():
+    assert said(plots.updates({"a": dist.Normal(0.0, 1.0), "b": dist.Normal(2.0, 1.0)}, axes(), name="a")) == (
+        "The sd of a stays at 1"
+    )
