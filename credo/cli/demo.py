@@ -3,6 +3,7 @@
 import math
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,6 +63,7 @@ def demo(out: Path, seed: int, only: tuple[str, ...], quick: bool) -> None:
         texts = dict(zip((pair.name for pair in pairs), map(description, only or credo.names()), strict=True))
         pairs = [pair for pair in pairs if pair.data is not None]
         pairs = pairs if only else sorted(pairs, key=_work_of)
+        given = {Path(name).stem if name.endswith(".py") else name: name for name in only}
         sections = [Section(pair.name, texts[pair.name], waiting="to come") for pair in pairs]
 
         def write_page(reload: int = 0) -> None:
@@ -79,7 +81,7 @@ def demo(out: Path, seed: int, only: tuple[str, ...], quick: bool) -> None:
                 write_page(RELOAD)
                 click.secho(f"\n[{number}/{len(pairs)}] {pair.name}", bold=True)
                 try:
-                    _run(pair, section, out / pair.name, seed, quick)
+                    _run(pair, section, out / pair.name, seed, quick, given.get(pair.name, pair.name))
                 except Exception as error:
                     failed.append(error)
                     section.error = f"{type(error).__name__}: {error}"
@@ -127,15 +129,18 @@ def _rows(value: Any) -> int:
     return int(shape[0]) if isinstance(shape, tuple) and shape else 1
 
 
-def _run(pair: Pair, section: "Section", out: Path, seed: int, quick: bool) -> None:
-    """Fits the pair, prints and stores tables and pictures. Raises KeyboardInterrupt after a fit that Ctrl-C ended."""
+def _run(pair: Pair, section: "Section", out: Path, seed: int, quick: bool, name: str) -> None:
+    """Fits the pair, prints and stores tables and pictures. Raises KeyboardInterrupt after a fit that Ctrl-C ended.
+
+    name: of the pair on the command line, perhaps the path of a file.
+    """
     from credo.inference.variational.loop import INTERRUPTED as BY_CTRL_C
     from credo.report.analysis import analyse, arguments, fit_pair, oracle
     from credo.report.mnist import mnist_pictures
     from credo.report.tables import say, show_plan
 
     command = "fit" if pair.posterior is None else "compare"
-    section.command = f"credo {command} {pair.name} --seed {seed} --out {out}"
+    section.command = f"credo {command} {quote(name)} --seed {seed} --out {quote(str(out))}"
     data = arguments(pair, None)
     data = first_rows(data, ROWS) if quick else data
     short: dict[str, Any] = {"steps": QUICK} if quick and work(data) > SMALL else {}

@@ -103,7 +103,7 @@ DATA = _path("--data", check=_table, help="CSV file; its columns are the model's
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 STEPS = click.option("--steps", type=int, help="Number of steps; without it, until converged.")
 DEVICE = click.option("--device", help="cpu, cuda, ...; without it, CUDA for models that gain from it.")
-OUT = _path("--out", check=_folder, help="Folder for tables (CSV) and pictures (PNG).")
+OUT = _path("--out", check=_folder, help="Folder for tables (CSV) and pictures (SVG).")
 demo_folder = _path("--out", check=_folder, help="Output folder.", default=Path("out"), show_default=True)
 GUIDE = click.option(
     "--guide",

@@ -96,10 +96,12 @@ def table(frame: pd.DataFrame) -> str:
 def _section(s: Section, out: Path) -> str:
     title, blocks = paragraphs(s.text) if s.text else (s.name, [])
     parts = [f'<section id="{_text(s.name)}">', f"<h2>{_text(title)}<code>{_text(s.name)}</code></h2>"]
-    first = next((i for i, (formula, _) in enumerate(blocks) if formula), None)
-    if first is not None:
-        parts.append(f'<pre class="formula">{_text(blocks[first][1])}</pre>')
-    rest = [block for i, block in enumerate(blocks) if i != first]
+    first = next((i for i, (formula, _) in enumerate(blocks) if formula), len(blocks))
+    after = next((i for i, (formula, _) in enumerate(blocks) if i > first and not formula), len(blocks))
+    if first < after:
+        formulas = "\n\n".join(text for _, text in blocks[first:after])
+        parts.append(f'<pre class="formula">{_text(formulas)}</pre>')
+    rest = blocks[:first] + blocks[after:]
     if rest:
         inner = "".join(f"<pre>{_text(t)}</pre>" if formula else f"<p>{_text(t)}</p>" for formula, t in rest)
         parts.append(f"<details><summary>Source and details</summary>{inner}</details>")

@@ -1,6 +1,7 @@
 """`credo demo`: the page after each pair, the order of the pairs, --quick, Ctrl-C, and a pair that fails."""
 
 import dataclasses
+import html
 from pathlib import Path
 
 import pandas as pd
@@ -171,3 +172,12 @@ def test_latents_with_the_same_answer_are_told_together(monkeypatch, capsys) -> 
     assert " ".join(" ".join(lines[4:]).split()) == "because " + rows[1][1]
     show_plan(pd.DataFrame(answers).set_index("site").head(0))
     assert not capsys.readouterr().out
+
+
+def test_the_command_below_a_pair_of_ones_own_names_its_file(few_steps, tmp_path: Path) -> None:
+    folder = tmp_path / "my pairs"
+    folder.mkdir()
+    path = write(folder, "a")
+    assert demo(tmp_path / "out", "--only", path).exit_code == 0
+    page = html.unescape((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    assert f"credo fit '{path}' --seed 0 --out {tmp_path}/out/a" in page

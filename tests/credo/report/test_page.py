@@ -203,3 +203,9 @@ def test_pairs_that_are_to_come_are_named_in_the_overview_alone(fit, tmp_path):
 def test_the_verdict_of_the_fit_is_on_the_page(fit, tmp_path):
     page = Reader(write(tmp_path, [Section("coin", fit=fit)]).read_text(encoding="utf-8"))
     assert fit.verdict is not None and repr(fit.verdict).replace("k-hat -", "k-hat −") in page.texts["p"]
+
+
+def test_formulas_that_follow_each_other_are_shown_together(tmp_path):
+    text = "A title.\n\n    f = net(x)\n\n    one   y ~ N(f, 1)\n\nProse.\n\n    more\n"
+    page = Reader(write(tmp_path, [Section("a", text)]).read_text(encoding="utf-8"))
+    assert page.texts["pre"] == ["f = net(x)\n\none   y ~ N(f, 1)", "more"]
