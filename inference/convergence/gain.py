@@ -24,6 +24,7 @@ TOLERANCE = 1e-3  # nats for ten latent numbers or fewer: a smaller gain is no g
 DRAWS = 32  # of the guide in a chunk; chunks are added while the sign of a gain is in doubt
 CHUNKS = 4  # at most
 FIRST = 8  # draws in a chunk where they are dear: of many latent numbers, as in networks, or with much data
+SURE, SURER = 4, 8  # errors, beyond which the sign of a gain is clear; after fewer draws, and looks in between
 LITTLE = 0.125  # of the tolerance: an error at which a gain is known well enough
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
@@ -112,7 +113,8 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
                 differences.append(after - (first if chunk == 0 else log_weights_at(old, chunk)))
                 d = torch.cat(differences)
                 error = (d.std() / len(d) ** 0.5).item() if len(d) >= fewest else torch.inf
-                if d.mean().abs() > 4 * error or error < known:
+                sure = SURE if latents > FEW or len(d) % DRAWS == 0 else SURER
+                if d.mean().abs() > sure * error or error < known:
                     break
             # A change by one unit in the last place of the parameters is no gain but rounding.
             rounded = log_weights_at(old * (1 + 2 * torch.finfo(old.dtype).eps), 0)
