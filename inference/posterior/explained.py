@@ -64,8 +64,9 @@ def naming_arguments(fit: Fitted, values: tuple[Any, ...]) -> Iterator[None]:
                 for name, new, old in zip(names, values, fit.data, strict=False)
                 if new is not None and _shown(new) != _shown(old)
             )
-            if shapes:
-                raise ValueError(f"the model cannot take the new data ({shapes}): {words}") from error
+            told = "; ".join(part for part in (shapes, f"left out: {', '.join(missing)}" if missing else "") if part)
+            if told:
+                raise ValueError(f"the model cannot take the new data ({told}): {words}") from error
         if _TABLE in whole:
             error.args = (whole.split(_TABLE)[0].strip(),)
         raise

@@ -38,6 +38,12 @@ def needs_y(x, y):
         pyro.sample("y", dist.Normal(w * x[:, 0], 0.5), obs=y)
 
 
+def by_group(x, g, y=None):
+    a = pyro.sample("a", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(a[g] * x, 0.5), obs=y)
+
+
 def fitted(model, *data):
     return credo.fit(model, None, *data, steps=2, progress=False)
 
@@ -50,9 +56,14 @@ def fitted(model, *data):
         (by_column, (X, Y), (X[:, :2],), r"'w'.*shape \(3,\) in the fit and \(2,\)"),
         (by_column, (X, Y), (torch.cat([X, X], 1),), r"'w'.*shape \(3,\) in the fit and \(6,\)"),
         (linear, (X, Y), (X[:5], Y[:3]), "y: got 3 rows, but the prediction of site 'y' has 5 by the other arguments"),
+        (by_group, (Y, GROUPS, Y), (Y[:5],), r"x: shape \(5,\), in the fit shape \(12,\); left out: g, y"),
+        (by_group, (Y, GROUPS, Y), (Y,), r"cannot take the new data \(left out: g, y\)"),
         (needs_y, (X, Y), (X[:5],), "y: left out of the prediction.*observations that are passed are drawn anew"),
     ],
-    ids=["an unseen group", "columns missing", "a plate of columns", "more columns", "another length", "y left out"],
+    ids=[
+        *("an unseen group", "columns missing", "a plate of columns", "more columns", "another length"),
+        *("an index left out", "an index left out, as many rows", "y left out"),
+    ],
 )
 def test_the_argument_and_the_remedy_are_named(model, data, new, message):
     with pytest.raises(ValueError, match=message):
