@@ -1,4 +1,4 @@
-"""Checks the built site, page by page: `python docs/check_site.py docs/_build/html`.
+"""Checks the built site, page by page: `python docs/check_site.py`, which looks at docs/_build/html.
 
 Every link within the site leads to a file, and to an anchor that is there. Every picture has a text that says what it
 shows, and less than 1 MB. Every page has a title. No page asks another server for a script, a style, a font or a
@@ -155,7 +155,7 @@ def _short(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    site = Path(next(argument for argument in arguments if not argument.startswith("-")))
+    site = Path(next((argument for argument in arguments if not argument.startswith("-")), "docs/_build/html"))
     if "--external" in arguments:
         for address, pages in sorted(external(site).items()):
             print(f"{address}  ({', '.join(pages[:3])}{', ...' if len(pages) > 3 else ''})")
