@@ -59,8 +59,11 @@ def write(out: Path, sections: Iterable[Section], footer: str = "", note: str = 
     again = f'<meta http-equiv="refresh" content="{reload}">\n' if reload else ""
     text = template.format(again=again, style=f"\n{style}", overview=overview, body=body, footer=_text(footer))
     part = out / ".index.html.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
     return path
 
 
