@@ -19,6 +19,7 @@ from .budget import TICK, Deadline, clock
 
 MOST = 4000  # draws, where they are cheap
 FEWEST = 200
+CERTAIN = 1e-6  # nats, minus the log probability of a finite value that is always drawn, up to rounding
 FEW = 20  # draws that tell the price of one
 
 
@@ -52,7 +53,15 @@ def point_estimates(fit: Approximation) -> bool:
     """Whether no latent of the guide differs between its draws: point estimates have no density."""
     with reading(fit.state, 1), torch.no_grad():
         one, two = (latent(traced(fit.guide, fit.data)) for _ in range(2))
-    return all(torch.equal(site["value"], two[name]["value"]) for name, site in one.items() if name in two)
+        return all(_is_point(site, two[name]["value"]) for name, site in one.items() if name in two)
+
+
+def _is_point(site: dict[str, Any], again: torch.Tensor) -> bool:
+    """Whether another draw is the same; finite latents may be so by chance, unless the value has probability 1."""
+    if not torch.equal(site["value"], again):
+        return False
+    finite = getattr(site["fn"], "has_enumerate_support", False)
+    return not finite or bool((site["fn"].log_prob(again) > -CERTAIN).all())
 
 
 def guide_draws_within(fit: Approximation, by: Deadline, seed: int) -> GuideDraws | None:

@@ -44,3 +44,21 @@ def test_weights_are_computed_in_double_where_the_model_can():
 
     assert in_double(credo.fit(model, guide, Y, steps=1, progress=False)).data[0].dtype == torch.float64
     assert in_double(credo.fit(single, None, Y, steps=1, progress=False)).data[0].dtype == torch.float32
+
+
+def test_a_finite_latent_that_is_drawn_twice_is_no_point_estimate():
+    """With logits 0 and -5, k is 0 in 99.3 of 100 draws; with -100 it is a point."""
+
+    def of(second):
+        def finite_guide(x):
+            pyro.sample("k", dist.Categorical(logits=pyro.param("logits", torch.tensor([0.0, second]))))
+
+        return finite_guide
+
+    def finite(x):
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.5, 0.5])))
+        pyro.sample("x", dist.Normal(k.to(x.dtype), 1.0), obs=x)
+
+    for second, point in ((-5.0, False), (-100.0, True)):
+        fit = credo.fit(finite, of(second), torch.tensor(0.5), steps=0, progress=False)
+        assert point_estimates(fit) is point
