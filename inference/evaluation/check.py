@@ -45,9 +45,10 @@ NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funn
 def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     """Whether a fit can be trusted: its draws compared with weighted draws of the posterior, log w = log p - log r.
 
-    Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": means and sds are
-    right within a tenth of an sd and 10 %; "corrected": they are not, but `fit.corrected(n)` is; "no": the fit is wrong
-    or has not converged; "unknown": nothing here can tell.
+    Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": no mean is off by a
+    tenth of an sd and no sd by 10 %, as far as the weighted draws can tell (within three of their standard errors);
+    "corrected": one is, but `fit.corrected(n)` is right; "no": the fit is wrong or has not converged; "unknown":
+    nothing here can tell.
     Raises ValueError for a fit that was loaded without its data.
     fit: what `credo.fit` returned. seed: of the draws. seconds: of CPU that a network's longer run may take.
     It looks at Pareto k-hat of the importance weights of the guide's own draws, which tells what the guide misses where
