@@ -99,8 +99,9 @@ def test_four_new_files_are_a_pair(tree):
     ):
         done = run(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
+        said = " ".join(done.stdout.split())  # the command line breaks its lines between words
         for word in words:
-            assert word in done.stdout, done.stdout
+            assert word in said, done.stdout
     after = contents(copy)
     assert set(after) - set(before) == set(FILES)
     assert all(after[path] == before[path] for path in before)
