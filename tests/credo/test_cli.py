@@ -17,20 +17,8 @@ from credo.cli import main
 from credo.inference.capture.aot import MARK
 from credo.report.analysis import arguments
 from credo.report.tables import quoted
+from tests.cases.pair_file import OWN
 
-OWN = """
-import pyro, torch, pyro.distributions as dist
-
-def model(x):
-    loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
-    with pyro.plate("N", len(x)):
-        pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
-
-def guide(x):
-    m = pyro.param("m", torch.tensor(0.0))
-    s = pyro.param("s", torch.tensor(1.0), constraint=dist.constraints.positive)
-    pyro.sample("loc", dist.Normal(m, s))
-"""
 POSTERIOR = """
 def posterior(x):
     from types import SimpleNamespace

@@ -14,23 +14,15 @@ import credo
 from credo.cli import main
 from credo.cli.demo import QUICK, ROWS, SMALL, _work_of, first_rows, work
 from credo.report.tables import show_plan
+from tests.cases.pair_file import OWN
 
-PAIR = """
-import pyro, torch, pyro.distributions as dist
-
-def model(x):
-    loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
-    with pyro.plate("N", len(x)):
-        pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
-
-def guide(x):
-    m = pyro.param("m", torch.tensor(0.0))
-    s = pyro.param("s", torch.tensor(1.0), constraint=dist.constraints.positive)
-    pyro.sample("loc", dist.Normal(m, s))
-
+PAIR = (
+    OWN
+    + """
 def data():
     return (torch.tensor([1.0, 2.5, 3.0]),)
 """
+)
 REFRESH = '<meta http-equiv="refresh"'
 
 

@@ -1,6 +1,5 @@
 """The gallery has a card for each pair and each how-to, and each card shows what docs/pictures.py ran and drew."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 import credo
+from tests.cases.docs_program import docs_program
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOW_TO = sorted(path.stem for path in (DOCS / "how-to").glob("*.md") if path.stem != "index")
@@ -17,18 +17,9 @@ CARDS = re.findall(r"^::::\{grid-item-card\}.*?^::::$", PAGE, flags=re.MULTILINE
 SMALLEST = 11  # pixels of a letter, where a picture is shown in its own size
 
 
-def load(name: str):
-    """A program of docs/, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def pictures():
-    return load("pictures")
+    return docs_program("pictures")
 
 
 @pytest.mark.parametrize("name", credo.names())

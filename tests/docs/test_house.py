@@ -1,10 +1,11 @@
 """docs/house.md describes the tree as it is: its picture shows the imports, and no room or file is missing."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.cases.docs_program import docs_program
 
 ROOT = Path(__file__).parents[2]
 INFERENCE = ROOT / "inference"
@@ -14,11 +15,7 @@ REMEDY = "run python docs/house.py"
 @pytest.fixture(scope="module")
 def house():
     """docs/house.py, which is a program and belongs to no package."""
-    spec = importlib.util.spec_from_file_location("house", ROOT / "docs/house.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_program("house")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The papers of a release agree: version, citation, changelog, supported Pythons, pinned dependencies, licences."""
 
 import datetime
-import importlib.util
 import re
 from configparser import ConfigParser
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 import credo
+from tests.cases.docs_program import docs_program
 
 ROOT = Path(__file__).parents[2]
 # The keys of https://citation-file-format.github.io, schema 1.2.0, that a file may have at its top.
@@ -41,11 +41,7 @@ def citation() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def licences():
     """docs/licences.py, which is a program and belongs to no package."""
-    spec = importlib.util.spec_from_file_location("licences", ROOT / "docs/licences.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_program("licences")
 
 
 def test_the_version_is_the_same_everywhere(setup, citation) -> None:

@@ -1,11 +1,12 @@
 """docs/check_site.py finds each kind of mistake in a built site, and nothing in a sound one."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.cases.docs_program import docs_program
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOUND = {
@@ -25,11 +26,7 @@ SOUND = {
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
     """docs/check_site.py, which is a program and belongs to no package."""
-    spec = importlib.util.spec_from_file_location("check_site", DOCS / "check_site.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_program("check_site")
 
 
 def built(folder: Path, files: dict[str, str]) -> Path:
