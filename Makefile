@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 
 DOCUMENTED := .venv/.documented
 
-.PHONY: help demo test test-slow lint notebooks docs lab bench bench-estimators bench-speed clean
+.PHONY: help demo test test-slow lint notebooks docs lab bench bench-estimators bench-speed bench-papers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,9 +43,9 @@ docs: $(DOCUMENTED)  ## the site, in docs/_build/html; a warning is an error
 lab: $(DOCUMENTED)  ## open the lecture and the other notebooks in JupyterLab; LAB="--no-browser" passes options on
 	$(BIN)/jupyter lab $(LAB) notebooks/lecture.ipynb
 
-bench: $(INSTALLED)  ## run the benchmarks, one after the other
+bench: $(INSTALLED)  ## run the benchmarks, one after the other; not the hours of bench-papers
 	@for program in benchmarks/[!_]*.py; do \
-	    [ -e "$$program" ] || continue; \
+	    [ -e "$$program" ] && [ "$$program" != benchmarks/papers.py ] || continue; \
 	    echo "== $$program"; \
 	    $(BIN)/python "$$program" || exit 1; \
 	done
@@ -57,6 +57,10 @@ bench-estimators: $(INSTALLED)  ## compare the plans with the best choices in Py
 bench-speed: $(INSTALLED)  ## time a step of credo, Pyro, torch and NumPyro, warm and cold
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
+
+# CREDO_DATA=folder names the data sets. It goes on where it was stopped; PAPERS="--only uci/ --jobs 2" passes options on.
+bench-papers: $(INSTALLED)  ## Bayesian networks at full size beside the published tables; hours on a CPU
+	$(BIN)/python benchmarks/papers.py $(PAPERS)
 
 clean:  ## remove what was built or cached; the environment .venv stays
 	rm -rf build dist out docs/_build docs/notebooks *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -139,7 +139,11 @@ def captured(step: Callable[[], None], device: Any) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+
+    def replay(keep: Callable[[], None] = step) -> None:  # the graph launches kernels that live as long as the program
+        graph.replay()
+
+    return replay
 
 
 def bnn_loss(means: list[torch.Tensor], logs: list[torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -78,7 +78,13 @@ def cuda_graph(
         values: list[float] = torch.cat(found).tolist()
         return values
 
-    def steps(flat: list[torch.Tensor], stacked: int, count: int, rates: Rates | None = None) -> list[float]:
+    def steps(
+        flat: list[torch.Tensor],
+        stacked: int,
+        count: int,
+        rates: Rates | None = None,
+        keep: Callable[..., object] = program,  # the graph launches its kernels: without it they would be unloaded
+    ) -> list[float]:
         with torch.no_grad():
             before = torch_states()[1:]
             values = taken(flat, stacked, count, rates)

@@ -1,0 +1,115 @@
+"""Bayesian networks at full size beside the published tables. Resumable: each task is run once, its result kept.
+
+    CREDO_DATA=folder python benchmarks/papers.py                   every task, then the tables
+    python benchmarks/papers.py --only mnist/ --only uci/yacht      tasks whose names begin so
+    python benchmarks/papers.py --jobs 4 --budget 300               four processes; no task is begun after 300 s
+    python benchmarks/papers.py --tables                            the tables of what is there, nothing is run
+    python benchmarks/papers.py --list                              the tasks, and which are done
+
+Parts: `_papers_mnist.py`, `_papers_sparse.py`, `_papers_uci.py`, `_papers_steps.py`. A part has `tasks()`, a list of
+`Task`, and `tables(found)`, which prints what `found`, {name of a task: its result}, says beside the published numbers.
+A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task, written
+at its end: a killed program goes on with the tasks that are left, and a task that failed is tried again.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+from _papers_task import Task
+
+PARTS = ("mnist", "sparse", "uci", "steps")
+
+
+def main() -> None:
+    options = parsed()
+    parts = {name: importlib.import_module(f"_papers_{name}") for name in PARTS if exists(name)}
+    tasks = [task for part in parts.values() for task in part.tasks()]
+    names = [task.name for task in tasks]
+    assert len(set(names)) == len(names), "two tasks have one name"
+    chosen = [t for t in tasks if not options.only or t.name.startswith(tuple(options.only))]
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.list:
+        for task in chosen:
+            print(f"{'done' if file_of(task.name, options.out).exists() else '':<6}{task.name}")
+        return
+    if not options.tables:
+        run([t for t in chosen if not file_of(t.name, options.out).exists()], options)
+    found = {name: json.loads(f.read_text()) for name in names if (f := file_of(name, options.out)).exists()}
+    for name, part in parts.items():
+        print(
+            f"\n== {name}: {sum(n.startswith(name) for n in found)} of {sum(n.startswith(name) for n in names)} tasks"
+        )
+        part.tables({n: result for n, result in found.items() if n.startswith(f"{name}/")})
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", default=[], help="tasks whose names begin so; may be repeated")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no task is begun")
+    parser.add_argument("--out", type=Path, default=Path("out/papers"), help="the folder of the results")
+    parser.add_argument("--tables", action="store_true", help="print the tables of what is there")
+    parser.add_argument("--list", action="store_true", help="list the tasks")
+    return parser.parse_args()
+
+
+def exists(name: str) -> bool:
+    return Path(__file__).with_name(f"_papers_{name}.py").exists()
+
+
+def file_of(name: str, out: Path) -> Path:
+    return out / f"{name.replace('/', '__')}.json"
+
+
+def run(tasks: Iterable[Task], options: argparse.Namespace) -> None:
+    """Runs the tasks and keeps their results."""
+    begun, tasks = time.monotonic(), list(tasks)
+    context = multiprocessing.get_context("spawn")
+    threads = {"initializer": torch.set_num_threads, "initargs": (options.threads,)}
+    with ProcessPoolExecutor(options.jobs, context, **threads) as pool:
+        deadline = time.time() + options.budget if options.budget < float("inf") else None
+        waiting = {pool.submit(result_of, task, deadline): task for task in tasks}
+        for done in as_completed(waiting):
+            task = waiting[done]
+            try:
+                result = done.result()
+            except Exception as error:  # one task must not end the others
+                print(f"FAILED {task.name}: {type(error).__name__}: {error}", flush=True)
+                continue
+            if result is None:
+                continue
+            target = file_of(task.name, options.out)
+            scratch = target.with_suffix(f".{os.getpid()}")
+            scratch.write_text(json.dumps(result, indent=1))
+            scratch.replace(target)
+            print(f"{time.monotonic() - begun:6.0f} s  {task.name}: {result}", flush=True)
+
+
+def result_of(task: Task, deadline: float | None) -> dict[str, Any] | None:
+    """The result of a task with its seconds and machine; None if it is too late to begin."""
+    if deadline is not None and time.time() > deadline:
+        return None
+    begun = time.perf_counter()
+    try:
+        result = task.run(*task.arguments)
+    except Exception:
+        traceback.print_exc()
+        raise
+    seconds = round(time.perf_counter() - begun, 1)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {**result, "seconds of the task": seconds, "machine": "CPU" if device is None else str(device)}
+
+
+if __name__ == "__main__":
+    main()
