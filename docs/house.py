@@ -25,6 +25,7 @@ ORDER = (
     "storage",
     "capture",
     "pair",
+    "updates",
     "preflight",
     "estimators",
     "objective",

@@ -23,7 +23,7 @@ from ..runtime.parameters import constrained, unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent
 from ..runtime.state import entered, new_state
-from ..variational.optimiser import optimiser
+from ..updates.optimiser import optimiser
 from ..variational.result import Fit
 from ..variational.svi import LR
 from .calibration import Calibration

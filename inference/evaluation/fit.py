@@ -17,15 +17,15 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.sites import latent
+from ..updates.optimiser import LR, is_torchs
+from ..updates.schedule import Rate
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.checkpoint import kept_of
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
-from ..variational.optimiser import LR, is_torchs
 from ..variational.prepare import begin
 from ..variational.result import STEPPED, Fit
-from ..variational.schedule import Rate
 from ..variational.svi import SVI
 from .check import with_verdict
 from .family_fit import FAMILIES, family_fit

@@ -5,10 +5,7 @@ Files, in the order in which to read them:
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
     prepare.py      parameters, checks, plan and batches of a run
-    optimiser.py    the optimiser of a run
-    schedule.py     the learning rate as a function of the step
     steps.py        the steps of a run
-    update.py       one update of the parameters
     going_on.py     what a runner needs to go on exactly, as plain values
     races.py        when plans compete in the course of a run
     running.py      what the runner does: begin on data, steps, a run, a fit of the present

@@ -13,7 +13,7 @@ from ..capture.places import is_the_users_file
 from ..pair.batches import OtherRows
 from ..runtime.retries import NUMERIC
 from ..runtime.vectorise import is_out_of_memory
-from .schedule import NoRate
+from ..updates.schedule import NoRate
 from .steps import StepBlock
 
 ROW = 25  # bad steps in a row that end a run

@@ -16,13 +16,13 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
 from ..runtime.vectorise import is_out_of_memory
+from ..updates.update import limit_rates, move
 from .bad_steps import SKIPPED
 from .endings import Ending, FixedSteps, UntilConverged
 from .prepare import Prepared
 from .races import START, Races
 from .settings import Settings
 from .steps import StepBlock, Steps
-from .update import limit_rates, move
 
 MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
 WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST

@@ -19,6 +19,7 @@ from ..preflight.impossible import outside_at_the_end
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
+from ..updates.schedule import present_rate
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .checkpoint import Checkpoint, Kept, Place, Whole
 from .course import Course, ending_of, has_races, warmup_of
@@ -27,7 +28,6 @@ from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .prepare import Begun
 from .result import Diverged, Fit, finished
-from .schedule import present_rate
 from .settings import Settings
 from .steps import StepBlock
 

@@ -13,8 +13,8 @@ from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.products import PRECISIONS
-from .optimiser import LR
-from .schedule import WANTED, Rate, Schedule, schedule_of
+from ..updates.optimiser import LR
+from ..updates.schedule import WANTED, Rate, Schedule, schedule_of
 
 
 class Settings(NamedTuple):

@@ -30,8 +30,8 @@ from ..runtime.parameters import iterate, unconstrained
 from ..runtime.products import products
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
-from .schedule import Schedule, rate_of_step, rates_of_steps
-from .update import has_one_rate, update, without_gradient
+from ..updates.schedule import Schedule, rate_of_step, rates_of_steps
+from ..updates.update import has_one_rate, update, without_gradient
 
 T = TypeVar("T")
 EAGER = 20  # eager steps before a capture

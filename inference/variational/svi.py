@@ -23,16 +23,16 @@ from ..preflight.stream import Stream
 from ..runtime.interrupts import interruptible
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
+from ..updates.optimiser import LR, is_torchs, optimiser
+from ..updates.schedule import Rate
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
 from .held_out import PATIENCE
-from .optimiser import LR, is_torchs, optimiser
 from .prepare import Begun, Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
 from .running import OPTIONS, begun_on, data_or_last, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
-from .schedule import Rate
 from .settings import checked
 from .steps import Steps
 

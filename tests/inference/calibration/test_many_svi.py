@@ -13,7 +13,7 @@ import credo
 from credo.inference.calibration.many_svi import fit_many, starts
 from credo.inference.runtime.defaults import CPU
 from credo.inference.runtime.state import entered, new_state
-from credo.inference.variational.optimiser import optimiser
+from credo.inference.updates.optimiser import optimiser
 from tests.cases import calibration as cases
 
 DATA = torch.randn(4, cases.ROWS, generator=torch.Generator().manual_seed(0)) + torch.arange(4.0)[:, None]

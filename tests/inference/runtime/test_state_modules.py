@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import credo
-from credo.inference.variational.optimiser import BETAS
+from credo.inference.updates.optimiser import BETAS
 from credo.inference.variational.svi import LR
 
 X = torch.tensor([[0.5, 1.0], [-1.0, 0.3], [2.0, -0.7], [0.1, 0.1]])

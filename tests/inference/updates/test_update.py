@@ -4,7 +4,7 @@ import pyro
 import pytest
 import torch
 
-from credo.inference.variational.update import has_one_rate, limit_rates, move, update, without_gradient
+from credo.inference.updates.update import has_one_rate, limit_rates, move, update, without_gradient
 
 
 @pytest.fixture

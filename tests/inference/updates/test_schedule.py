@@ -10,7 +10,7 @@ from torch.distributions import constraints
 from torch.optim import lr_scheduler
 
 import credo
-from credo.inference.variational.schedule import NoRate, Schedule, rate_of_step, rates_of_steps, schedule_of
+from credo.inference.updates.schedule import NoRate, Schedule, rate_of_step, rates_of_steps, schedule_of
 
 Y = torch.tensor([1.3, 0.2, 2.0, 0.7])
 COSINE = functools.partial(lr_scheduler.CosineAnnealingLR, T_max=40)
