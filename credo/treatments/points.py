@@ -63,7 +63,7 @@ def train(
             adam.step()
             if after is not None:
                 after(step, net, beside)
-    _refuse_infinite(loss)
+    refuse_infinite(loss)
     return likely, net.eval().requires_grad_(False), {name: value.detach() for name, value in beside.items()}
 
 
@@ -79,6 +79,7 @@ def size(net: nn.Module, beside: dict[str, torch.Tensor]) -> int:
     return sum(value.numel() for value in (*net.parameters(), *net.buffers(), *beside.values()))
 
 
-def _refuse_infinite(loss: torch.Tensor) -> None:
+def refuse_infinite(loss: torch.Tensor) -> None:
+    """Raises ValueError unless every loss after the last step is a number."""
     if not bool(loss.isfinite().all()):
         raise ValueError(f"the loss is {float(loss.detach().max())} after the last step; lower the rate `lr`")
