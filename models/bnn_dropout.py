@@ -5,8 +5,12 @@
     y_n      ~ Categorical(softmax(net(x_n; w_ij keep_j / (1 - rate)))),   n = 1..N
 
 With the masks as latents and the weights as points, -ELBO is the dropout objective with weight decay: Gal and
-Ghahramani 2016 (arXiv:1506.02142, eq. 9-10). Prediction with drawn masks is MC dropout, their eq. 6; all rows share a
-mask, so every draw is one network.
+Ghahramani 2016 (arXiv:1506.02142, eq. 9-10). Prediction with drawn masks is MC dropout, their eq. 6.
+
+`shared=True`: all rows share a mask, so every draw is one network, and its rate can be learnt from the data.
+`shared=False`: each row has masks of its own, keep_nj. At a fixed rate the ELBO is the same function of w, since it is
+a sum over rows, and so is the predictive of each row; the gradient has less noise, since a batch averages over masks.
+It is what libraries do in training. Another model nonetheless: under it, rows do not agree on the masks.
 
 Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a net with one hidden layer of 100 ReLUs.
 """
@@ -18,7 +22,8 @@ import torch
 from torch import nn
 
 from ._digits import digits, labelled
-from ._nets import categorical, fan_in, is_matrix, outputs, perceptron, weights_of
+from ._masks import Rate, inputs_times, rates_of
+from ._nets import categorical, fan_in, outputs, perceptron, weights_of
 
 RATE = 0.1  # the share of inputs that are left out
 PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in)
@@ -29,24 +34,34 @@ def model(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    rate: float = RATE,
+    rate: Rate = RATE,
     prior_sd: float = PRIOR_SD,
+    shared: bool = True,
 ) -> torch.Tensor:
     """net: takes x, gives (N, C). x: shape (N, ...). y: shape (N,), or None to predict. Returns probabilities, (N, C).
 
-    Raises ValueError for a rate outside [0, 1).
+    rate: the share of inputs left out, of all layers or one for each weight matrix. shared: one mask for all rows.
+    Raises ValueError for a rate outside [0, 1), and with shared=False for layers other than linear and convolutions.
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate: got {rate}, wanted a share of inputs to leave out, at least 0 and below 1")
-    weights = {}
+    shares = rates_of(net, rate)
+    rows = pyro.plate("N", len(x), dim=-1)
+    weights, factors = {}, {}
     for name, w in weights_of(net).items():
         prior = dist.Normal(torch.zeros_like(w), prior_sd / fan_in(w) ** 0.5)
         weight = pyro.sample(name, prior.to_event(w.dim()))
-        if is_matrix(w):
-            keep = pyro.sample(f"{name}.keep", dist.Bernoulli(w.new_full((w.shape[1],), 1 - rate)).to_event(1))
-            weight = weight * keep.reshape(-1, *[1] * (w.dim() - 2)) / (1 - rate)  # (out, in, ...)
+        if name in shares:
+            kept = 1 - shares[name]
+            mask = dist.Bernoulli(w.new_full((w.shape[1],), kept)).to_event(1)
+            if shared:
+                keep = pyro.sample(f"{name}.keep", mask)
+                weight = weight * keep.reshape(-1, *[1] * (w.dim() - 2)) / kept  # (out, in, ...)
+            else:
+                with rows:
+                    factors[name] = pyro.sample(f"{name}.keep", mask) / kept
         weights[name] = weight
-    return categorical(outputs(net, weights, x), x, y)
+    with inputs_times(net, factors):
+        logits = outputs(net, weights, x)
+    return categorical(logits, x, y, rows)
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from torch import nn
 
 import credo
+from credo.guides.bnn_dropout import rates
 from credo.models.bnn_dropout import held_out
 from tests.cases.by_hand import drawn_like, log_joint, log_normal, log_softmax_at
 from tests.cases.gradients import assert_unbiased
@@ -80,7 +81,7 @@ def test_a_convolution_leaves_out_channels_of_its_input(double):
     assert found == pytest.approx(expected.item(), abs=1e-8)
 
 
-@pytest.mark.parametrize(("batch_size", "n"), [(None, 60), (2, 200)])
+@pytest.mark.parametrize(("batch_size", "n"), [(None, 60), (2, 60)])
 def test_the_mean_gradient_is_that_of_the_sum_over_all_masks(batch_size, n):
     assert_unbiased(*pair(), (tiny(), X, Y), exact_elbo, batch_size=batch_size, n=n)
 
@@ -139,10 +140,111 @@ def test_every_draw_of_the_prediction_is_one_of_the_networks_with_its_probabilit
     assert ((log_lik.values - exact) / log_lik.errors).abs().max() <= 4.5
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, math.nan])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, math.nan, True, [0.1], [0.1, 0.2, 0.3], [0.1, -1.0]])
 def test_a_rate_that_is_no_share_is_refused(rate):
     with pytest.raises(ValueError, match=r"rate: got .*wanted"):
         credo.fit(*pair(rate), tiny(), X, Y, steps=1)
+
+
+def rows_apart(**named):
+    return [partial(program, rate=RATE, shared=False, **named) for program in (PAIR.model, PAIR.guide)]
+
+
+def test_masks_of_each_row_act_on_its_own_inputs(double):
+    net, x = tiny().double(), X.double()
+    w = drawn_like(net)
+    first, second = (
+        torch.tensor(bits, dtype=torch.float64).reshape(4, 2) for bits in ([1, 0] * 4, [0, 1, 1] + [1] * 5)
+    )
+    found = log_joint(rows_apart()[0], w | {"0.weight.keep": first, "2.weight.keep": second}, net, x, Y)
+    kept = (first.sum() + second.sum()).item()
+    expected = log_prior(w) + log_softmax_at(logits(w, first, second, x), Y).sum()
+    expected = expected + kept * math.log(1 - RATE) + (16 - kept) * math.log(RATE)
+    assert found == pytest.approx(expected.item(), abs=1e-9)
+    assert not net[0]._forward_pre_hooks and not net[2]._forward_pre_hooks
+
+
+def test_masks_of_each_row_leave_out_channels_of_each_group(double):
+    net = nn.Sequential(nn.Conv2d(4, 2, 3, groups=2), nn.Flatten(), nn.Linear(8, 3)).double()
+    x, y, w = torch.randn(2, 4, 4, 4), torch.tensor([0, 2]), drawn_like(net)
+    keep = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    masks = {"0.weight.keep": keep, "2.weight.keep": torch.ones(2, 8)}
+    found = log_joint(partial(PAIR.model, rate=0.1, shared=False), w | masks, net, x, y)
+    # One row at a time, each under the model whose rows share the mask, and the priors counted once.
+    model = partial(PAIR.model, rate=0.1)
+    alone = [
+        log_joint(
+            model, w | {"0.weight.keep": keep[n], "2.weight.keep": torch.ones(8)}, net, x[n : n + 1], y[n : n + 1]
+        )
+        for n in range(2)
+    ]
+    prior = sum(log_normal(v, 10 / math.sqrt(v[0].numel()) if v.dim() > 1 else 10.0) for v in w.values())
+    assert found == pytest.approx(sum(alone) - float(prior), abs=1e-8)
+
+
+@pytest.mark.parametrize(("batch_size", "n"), [(None, 20), pytest.param(2, 80, marks=pytest.mark.slow)])
+def test_masks_of_each_row_have_the_gradient_of_shared_masks_at_a_fixed_rate(batch_size, n):
+    assert_unbiased(*rows_apart(), (tiny(), X, Y), exact_elbo, batch_size=batch_size, n=n)
+
+
+def test_masks_of_each_row_quiet_the_gradient():
+    net, rows = tiny(), [0] * 31 + [1]  # a second class: a classifier of one is refused
+    x, y = X[rows], Y[rows]
+
+    def variance(programs):
+        svi = credo.SVI(*programs, particles=1, progress=False, compile=False)
+        drawn = [svi.gradients(net, x, y) for _ in range(40)]
+        return sum(torch.stack([g[name] for g in drawn]).var(0).sum().item() for name in drawn[0])
+
+    # Of 31 equal rows: variances add up where masks are independent, sds where they are shared.
+    assert variance(rows_apart()) < 0.25 * variance(pair())
+
+
+def test_rows_of_masks_need_layers_whose_inputs_have_rows():
+    with pytest.raises(ValueError, match=r"'0\.weight': .*Embedding; pass shared=True"):
+        PAIR.model(nn.Sequential(nn.Embedding(3, 2), nn.Flatten()), torch.tensor([[1]]), shared=False)
+    net = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 2)), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"'2\.weight': its layer is given 4 rows where the data has 2"):
+        PAIR.model(net, torch.zeros(2, 4), shared=False)
+    assert not net[2]._forward_pre_hooks
+
+
+def learnt_elbo(p):
+    """The ELBO of masks whose rates differ from the prior's, by going through all of them."""
+    r = torch.stack([p["0.weight.rate"], p["2.weight.rate"]])[:, None]
+    w = {name.removesuffix(".value"): value for name, value in p.items() if name.endswith(".value")}
+    total = log_prior(w)
+    for m in MASKS:
+        log_q = (m * (1 - r).log() + (1 - m) * r.log()).sum()
+        log_lik = log_softmax_at(logits(w, *m.double(), X.double()), Y).sum()
+        total = total + log_q.exp() * (log_lik + math.log(probability(m)) - log_q)
+    return total
+
+
+def test_the_gradient_of_learnt_rates_is_that_of_the_sum_over_all_masks():
+    model, guide = PAIR.model, PAIR.guide
+    programs = partial(model, rate=RATE), partial(guide, rate=[0.2, 0.4], learn=True)
+    assert_unbiased(*programs, (tiny(), X, Y), learnt_elbo, particles=25, n=12)
+    plan = credo.plan(*programs, tiny(), X, Y)
+    assert {e.site: e.estimator for e in plan.entries if e.site.endswith("keep")} == {
+        "0.weight.keep": "one-flip",
+        "2.weight.keep": "one-flip",
+    }
+
+
+@pytest.mark.slow
+def test_rates_of_a_network_that_masks_cannot_help_stay_at_the_prior():
+    """Inputs that are zero: a mask changes nothing, so the ELBO is best where KL(q || p) = 0."""
+    net = nn.Sequential(nn.Linear(2, 2))
+    x, y = torch.zeros(4, 2), torch.tensor([0, 1, 1, 0])
+    guide = partial(PAIR.guide, rate=0.3, learn=True)
+    fit = credo.fit(partial(PAIR.model, rate=0.1), guide, net, x, y, steps=400, lr=0.05, compile=False, progress=False)
+    assert rates(fit.params).loc["0.weight", "rate"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_rate_is_not_learnt_with_a_mask_for_each_row():
+    with pytest.raises(ValueError, match=r"learn: a mask for each row .*pass shared=True"):
+        PAIR.guide(tiny(), X, Y, shared=False, learn=True)
 
 
 def test_the_built_in_digits_and_a_table():
