@@ -33,6 +33,7 @@ _MODULE_OF = {
     "calibrate": "credo.inference.calibration.calibrate",
     "check": "credo.inference.evaluation.check",
     "compare": "credo.inference.evaluation.compare",
+    "compare_treatments": "credo.treatments.compare",
     "data": "credo.data",
     "exact": "credo.inference.exact.closed_form",
     "fit": "credo.inference.evaluation.fit",
@@ -49,7 +50,8 @@ _MODULE_OF = {
     "reference": "credo.inference.mcmc.reference",
 }
 __all__ = list(_MODULE_OF)
-_PARTS = ("cli", "guides", "inference", "models", "pairs", "report")  # submodules that are no public names
+# Submodules that are no public names.
+_PARTS = ("cli", "guides", "inference", "models", "pairs", "report", "treatments")
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from credo import data as data
@@ -79,6 +81,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo.pairs import Pair as Pair
     from credo.pairs import load as load
     from credo.pairs import names as names
+    from credo.treatments.compare import compare_treatments as compare_treatments
 else:  # hidden from type checkers, for which it would make every name exist
 
     def __getattr__(name):

@@ -2,8 +2,8 @@
 
     p(y_n) = 1/S Σ_s p(y_n | x_n, w_s),   nll = -1/N Σ_n log p(y_n)         the scores are those of the average
 
-A piece of rows has at most 32,768 predictions of all draws together, so the memory does not grow with the rows. Numbers:
-p(y_n) is a mixture of S normals, by log-sum-exp; its share below y_n says whether y_n is in the central interval.
+A piece of rows has at most 32,768 predictions of all draws together, so the memory does not grow with the rows. For
+numbers p(y_n) is a mixture of S normals, by log-sum-exp; its share below y_n says whether y_n is in the interval.
 """
 
 import math
@@ -53,7 +53,7 @@ def scores(
 
 
 def probabilities(trained: Trained, x: torch.Tensor, draws: int) -> torch.Tensor:
-    """The average of the draws' probabilities, shape (N, C), in double precision on the CPU."""
+    """The average of the draws' probabilities, shape (N, C), on the CPU; summed in double precision."""
     return torch.cat([_probabilities(trained.predict(part, draws), len(part)) for part, _ in pieces(x, draws)])
 
 
@@ -84,8 +84,8 @@ def pieces(x: torch.Tensor, draws: int) -> Iterator[tuple[torch.Tensor, slice]]:
 
 def _probabilities(predicted: Any, rows: int) -> torch.Tensor:
     _refuse_shape(predicted, rows, "C", 2)
-    with torch.no_grad():
-        probs = predicted.detach().double().mean(0).cpu()
+    # Back to the dtype of the prediction: it says which probabilities are too small to be told from zero.
+    probs = predicted.detach().double().mean(0).to(predicted.dtype).cpu()
     if not bool(probs.isfinite().all()):
         raise ValueError("predict: got probabilities that are not finite; the training diverged, lower the rate `lr`")
     return probs
