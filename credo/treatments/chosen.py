@@ -1,0 +1,81 @@
+"""Settings chosen by evidence: successive halving of treatments on rows that are held out of the training rows.
+
+    of K treatments, each round trains all that are left and keeps the half with the lower NLL on the validation rows
+
+The steps of all rounds and of the last training, on all rows, are those of the budget. Source: Karnin, Koren and Somekh
+2013; Jamieson and Talwalkar 2016 (arXiv:1502.07943, algorithm 1).
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from credo.inference.inputs.split import split
+from credo.treatments.scores import scores
+from credo.treatments.treatment import Budget, Trained, Treatment
+
+HELD, SHARE, DRAWS = 0.2, 0.5, 32  # rows held out, steps of the search, draws of a prediction
+
+
+def chosen_by_validation(
+    candidates: Mapping[str, Treatment],
+    net: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    budget: Budget,
+    *,
+    share: float = SHARE,
+) -> Trained:
+    """The best of some treatments by the NLL of a fifth of the rows, then trained on all rows with the steps left.
+
+    candidates: {name: treatment}. x: shape (N, ...), y: shape (N,), the rows to learn from; test rows are none of its
+        business. share: of the budget's steps, for the search: each of its ceil(log2 K) rounds has as many of them,
+        divided among those left. The words of the result say what was compared and what each round found.
+    Raises ValueError for no candidate, a share that is not between 0 and 1, and too few rows or steps to compare with.
+
+    >>> import torch
+    >>> from functools import partial
+    >>> from credo.treatments.points import points
+    >>> from credo.treatments.treatment import Budget
+    >>> x, y, *_ = credo.data.digits()
+    >>> decays = {f"decay {d}": partial(points, weight_decay=d) for d in (0.0, 10.0)}
+    >>> trained = chosen_by_validation(decays, torch.nn.Linear(64, 10), x, y, Budget(200, 128, 1e-2))
+    >>> trained.words.partition(",")[0]
+    "'decay 0.0' of 2 by the NLL of 287 validation rows"
+    """
+    if not candidates:
+        raise ValueError("candidates: got none, wanted at least one treatment by its name")
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ValueError(f"share: got {share!r}, wanted the share of the steps for the search, between 0 and 1")
+    left, said = dict(candidates), []
+    rounds = math.ceil(math.log2(len(left)))
+    spent = 0
+    if rounds:
+        held = int(len(x) * HELD)
+        each = int(share * budget.steps / rounds / len(left))
+        if held < 1 or each < 1:
+            raise ValueError(
+                f"budget: {budget.steps} steps and {len(x)} rows do not suffice to compare {len(left)} candidates; "
+                f"raise the steps, or name fewer candidates"
+            )
+        (x_in, y_in), (x_out, y_out) = split((x, y), HELD, budget.seed)
+    for _ in range(rounds):
+        each = int(share * budget.steps / rounds / len(left))
+        found = {}
+        for name, treatment in left.items():
+            trained = treatment(net, x_in, y_in, budget._replace(steps=each))
+            nll = scores(trained, x_out, y_out, DRAWS)["nll"]
+            found[name] = nll if math.isfinite(nll) else math.inf
+        spent += each * len(left)
+        best = sorted(found, key=lambda name: found[name])[: math.ceil(len(left) / 2)]
+        said.append(f"{each:,} steps each: " + ", ".join(f"{name} {nll:.4f}" for name, nll in found.items()))
+        left = {name: left[name] for name in left if name in best}
+    ((name, treatment),) = left.items()
+    last = budget._replace(steps=budget.steps - spent)
+    trained = treatment(net, x, y, last)
+    if not rounds:
+        return trained
+    words = f"{name!r} of {len(candidates)} by the NLL of {len(x_out):,} validation rows, in nats ({'; '.join(said)}), "
+    return trained._replace(words=f"{words}then {last.steps:,} steps on all rows: {trained.words}")

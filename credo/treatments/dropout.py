@@ -1,0 +1,136 @@
+"""Dropout: a network whose layers leave out inputs, in training and in prediction; the rate fixed, chosen, or learnt.
+
+    p(y | x) = 1/S Σ_s p(y | x, w, keep_s)         (MC dropout: Gal and Ghahramani 2016, eq. 6)
+
+For classes it is the pair `bnn_dropout`. A fixed rate has a mask for each row; a learnt one has a mask for all rows of
+a draw, since its KL divergence from the prior counts once. For numbers the network is trained by hand, without a prior.
+"""
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from credo.inference.evaluation.fit import fit
+from credo.inference.runtime.generators import noise
+from credo.inference.variational.loop import INTERRUPTED
+from credo.pairs import load
+from credo.treatments.chosen import chosen_by_validation
+from credo.treatments.likelihood import is_classes
+from credo.treatments.mean_field import numbers_of, predictive, said
+from credo.treatments.points import predicted, size, train
+from credo.treatments.treatment import Budget, Trained
+
+Rate = float | Sequence[float]
+PRIOR_RATE = 0.1  # of the masks' prior, where the rate is learnt
+# (inputs of the first layer, of the others): the published pair of 0.2 and 0.5 (Srivastava et al. 2014), and less.
+GRID = ((0.0, 0.05), (0.05, 0.1), (0.1, 0.25), (0.2, 0.5))
+
+
+def dropout(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, rate: Rate | None = None, **options: Any
+) -> Trained:
+    """Dropout at a fixed rate. rate: the share of inputs left out, of all layers or one for each weight matrix.
+
+    None: one of GRID, chosen by the NLL of validation rows within the budget (`chosen_by_validation`).
+    options: further ones of `credo.fit`. Numbers, y of floating point, take Linear and Conv layers.
+    """
+    if rate is None:
+        layers = sum(w.dim() > 1 for w in net.parameters() if w.requires_grad)
+        every = {f"{a} of the inputs, {b} of the hidden": (a, *[b] * (layers - 1)) for a, b in GRID}
+        grid = {name: functools.partial(dropout, rate=r, **options) for name, r in every.items()}
+        if layers == 1:
+            grid = {f"{b} of the inputs": functools.partial(dropout, rate=b, **options) for _, b in GRID}
+        return chosen_by_validation(grid, net, x, y, budget)
+    if not is_classes(y):
+        return _numbers(net, x, y, budget, rate)
+    words = f"dropout of {shares_in_words(rate)}, a mask for each row, weight decay of the pair"
+    return fitted("bnn_dropout", net, x, y, budget, words, {"rate": rate, "shared": False}, {}, options)
+
+
+def dropout_learnt(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, rate: Rate = PRIOR_RATE, **options: Any
+) -> Trained:
+    """Dropout whose rates, one a layer, are chosen by the ELBO, which holds them near the prior's. Classes only.
+
+    rate: of the prior, where the rates start. options: further ones of `credo.fit`.
+    Raises ValueError for numbers to be predicted.
+    """
+    return fitted("bnn_dropout", net, x, y, budget, "dropout of learnt rates", {"rate": rate}, {"learn": True}, options)
+
+
+def fitted(
+    name: str,
+    net: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    budget: Budget,
+    words: str,
+    shared: dict[str, Any],
+    of_guide: dict[str, Any],
+    options: dict[str, Any],
+) -> Trained:
+    """A fit of a pair of masks for classes. shared: settings of the model and the guide. words: what it is."""
+    if not is_classes(y):
+        raise ValueError(
+            f"y: got {y.dtype} for {words}, wanted classes as integers; for numbers take dropout(rate=...)"
+        )
+    pair = load(name)
+    model, guide = functools.partial(pair.model, **shared), functools.partial(pair.guide, **shared, **of_guide)
+    settings: dict[str, Any] = {"lr": budget.lr, "progress": False, "seed": budget.seed, "device": budget.device}
+    settings |= {"steps": budget.steps, "batch_size": budget.batch_size if budget.batch_size < len(x) else None}
+    found = fit(model, guide, net, x, y, **(settings | options))
+    if found.stopped.startswith(INTERRUPTED):
+        raise KeyboardInterrupt(found.stopped)
+    rates = {key.removesuffix(".rate"): float(v) for key, v in found.params.items() if key.endswith(".rate")}
+    if rates:
+        words += " " + ", ".join(f"{layer} {r:.2g}" for layer, r in rates.items())
+    return Trained(predictive(found, net), numbers_of(found), f"{words}; {said(found)}")
+
+
+def shares_in_words(rate: Rate) -> str:
+    return f"{rate}" if isinstance(rate, (int, float)) else ", ".join(f"{r}" for r in rate)
+
+
+def _numbers(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, rate: Rate) -> Trained:
+    """Trained by hand on -log p(y | x, w, keep), a mask for each row; the masks stay on in prediction."""
+    likely, trained, beside = train(_masked(net, rate), x, y, budget)
+
+    def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
+        with noise(budget.seed):
+            return torch.stack([predicted(likely, trained, beside, x) for _ in range(draws)])
+
+    return Trained(predict, size(trained, beside), f"dropout of {shares_in_words(rate)}, a mask for each row, no prior")
+
+
+def _masked(net: nn.Module, rate: Rate) -> nn.Module:
+    """A copy of the network whose layers leave out a share of their inputs whenever it is run.
+
+    Raises ValueError for a rate that is no share, and a weight matrix of another layer than Linear and Conv.
+    """
+    masked = copy.deepcopy(net)
+    names = [name for name, w in masked.named_parameters() if w.requires_grad and w.dim() > 1]
+    shares = [*rate] if isinstance(rate, Sequence) else [rate] * len(names)
+    if len(shares) != len(names) or not all(0 <= share < 1 for share in shares):
+        raise ValueError(f"rate: got {rate!r}, wanted a share from 0 to below 1, or one for each of {names}")
+    for name, share in zip(names, shares, strict=True):
+        layer = masked.get_submodule(name.rpartition(".")[0])
+        if not isinstance(layer, (nn.Linear, _ConvNd)) or isinstance(layer, _ConvTransposeNd):
+            raise ValueError(
+                f"{name!r}: got a weight of {type(layer).__name__}, wanted a linear layer or a convolution"
+            )
+        layer.register_forward_pre_hook(functools.partial(_left_out, share))
+    return masked
+
+
+def _left_out(share: float, layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    (x,) = inputs
+    if isinstance(layer, nn.Linear):
+        return (functional.dropout(x, share),)
+    keep = functional.dropout(x.new_ones(x.shape[:2]), share)  # whole channels
+    return (x * keep.reshape(*keep.shape, *[1] * (x.dim() - 2)),)

@@ -1,0 +1,55 @@
+"""Successive halving, with candidates whose NLL is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from credo.treatments.chosen import chosen_by_validation
+from credo.treatments.treatment import Budget, Trained
+
+X, Y = torch.randn(50, 3), torch.randint(0, 2, (50,))
+BUDGET = Budget(steps=800, batch_size=8, lr=1e-2)
+
+
+def known(name, probability, seen):
+    """A treatment that gives the right class of every row this probability: its NLL is -log of it."""
+    rows = {tuple(row.tolist()): int(label) for row, label in zip(X, Y, strict=True)}
+
+    def treatment(net, x, y, budget):
+        seen.append((name, len(x), budget.steps))
+
+        def predict(x, draws):
+            right = torch.tensor([rows[tuple(row.tolist())] for row in x])
+            return torch.where(nn.functional.one_hot(right, 2) == 1, probability, 1 - probability)[None]
+
+        return Trained(predict, 1, f"{name} itself")
+
+    return treatment
+
+
+def test_the_better_half_goes_on_and_all_steps_are_those_of_the_budget():
+    seen = []
+    candidates = {name: known(name, p, seen) for name, p in zip("abcd", (0.5, 0.9, 0.7, 0.6), strict=True)}
+    trained = chosen_by_validation(candidates, nn.Linear(3, 2), X, Y, BUDGET)
+    assert seen == [*[(n, 40, 50) for n in "abcd"], *[(n, 40, 100) for n in "bc"], ("b", 50, 400)]
+    assert sum(steps for *_, steps in seen) == BUDGET.steps
+    assert trained.words == (
+        "'b' of 4 by the NLL of 10 validation rows, in nats (50 steps each: a 0.6931, b 0.1054, c 0.3567, d 0.5108; "
+        "100 steps each: b 0.1054, c 0.3567), then 400 steps on all rows: b itself"
+    )
+
+
+def test_one_candidate_needs_no_search():
+    seen = []
+    assert chosen_by_validation({"a": known("a", 0.5, seen)}, None, X, Y, BUDGET).words == "a itself"
+    assert seen == [("a", 50, 800)]
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"candidates: got none"):
+        chosen_by_validation({}, None, X, Y, BUDGET)
+    two = {name: known(name, 0.5, []) for name in "ab"}
+    with pytest.raises(ValueError, match=r"share: got 1"):
+        chosen_by_validation(two, None, X, Y, BUDGET, share=1)
+    with pytest.raises(ValueError, match=r"budget: 2 steps and 50 rows do not suffice"):
+        chosen_by_validation(two, None, X, Y, BUDGET._replace(steps=2))
