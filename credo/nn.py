@@ -9,10 +9,12 @@
     fit.trained(net)                      # the network with their means
 
 `draw_weights` is the first half of `bayesian`, for models that call a network more than once; `inputs_of` is the fan-in
-of a parameter, for priors of one's own. The pairs `bnn_classifier` and `bnn_regression` are whole models.
+of a parameter, for priors of one's own, and `scale_mixture` is a prior of two scales. The pairs `bnn_classifier` and
+`bnn_regression` are whole models.
 """
 
 from credo.guides._nets import mean_field
 from credo.models._bayesian import bayesian, draw_weights, inputs_of
+from credo.models._priors import scale_mixture
 
-__all__ = ["bayesian", "draw_weights", "inputs_of", "mean_field"]
+__all__ = ["bayesian", "draw_weights", "inputs_of", "mean_field", "scale_mixture"]

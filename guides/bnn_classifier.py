@@ -9,7 +9,7 @@ from torch import nn
 from ._nets import START, normal, weights_of
 
 
-def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, prior_sd: float = 10.0) -> None:
-    """net: its parameters are the latents. x, y, prior_sd: not used."""
+def guide(net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, sd: float = START) -> None:
+    """net: its parameters are the latents. sd: of every weight before the first step. x, y: not used."""
     for name, weight in weights_of(net).items():
-        normal(name, weight, START)
+        normal(name, weight, sd)

@@ -18,14 +18,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ._nets import fan_in, taking, weights_of
-
-Sd = float | torch.Tensor
-PriorSd = Sd | Mapping[str, Sd] | Callable[[str, torch.Tensor], Sd] | None
+from ._priors import Prior, PriorSd, Sd, checked_prior, checked_sd, learnt_sd
 
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # they scale each unit by itself
 
 
-def bayesian(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") -> Callable[..., Any]:
+def bayesian(
+    net: nn.Module, prior_sd: PriorSd = None, *, prior: Prior | None = None, name: str = ""
+) -> Callable[..., Any]:
     """A function of the inputs of a network that draws all its weights from their priors and returns net(inputs; w).
 
         w ~ N(0, prior_sd^2)        for each parameter of the net, weights and biases: a latent site with its name
@@ -37,8 +37,16 @@ def bayesian(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") -> Cal
     net: any torch.nn.Module. prior_sd: of all parameters, a number; a dictionary {parameter: sd}, whose parameters left
         out have the default; or a function of the parameter's name and value. None: 1 / sqrt(fan-in), so that the
         output has the same scale whatever the width (Neal 1996, section 2.1); 1 for biases, embeddings and the scales
-        of a norm. An sd may be a tensor, and so a latent of the model. name: before the sites' names, where a model has
-        two networks: "encoder" names `encoder.0.weight`.
+        of a norm. An sd may be a tensor, and so a latent of the model. Two words, for all or in the place of a number:
+        "learnt": the sd is a parameter `NAME.prior_sd` of the model, one number for each parameter of the net, which
+        starts at the default and which the fit chooses with the guide, since the ELBO bounds the evidence: at the
+        optimum of a normal guide it is the root of mean(loc^2 + scale^2) (empirical Bayes; MacKay 1992).
+        "ard": the same with a number for each weight (automatic relevance determination; Kharitonov, Molchanov and
+        Vetrov 2018, whose KL log(1 + loc^2 / scale^2) / 2 it has at the optimum). The bound then is one on the evidence
+        at as many chosen numbers as there are weights, so do not compare models by it.
+    prior: in the place of prior_sd, a function of the parameter's name and value that returns its distribution, as
+        `credo.nn.scale_mixture` makes.
+    name: before the sites' names, where a model has two networks: "encoder" names `encoder.0.weight`.
     Raises ValueError for what is no network with parameters to draw, a prior that is not positive or names no
     parameter, batch normalisation in training mode (which makes the density of a row depend on the other rows; use
     LayerNorm or GroupNorm), a call inside a plate, and inputs of a shape that the network does not take.
@@ -56,14 +64,17 @@ def bayesian(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") -> Cal
     >>> fit.predict(10, x[:3])["y"].shape, list(fit.sample(1))
     (torch.Size([10, 3]), ['0.weight', '0.bias', '2.weight', '2.bias'])
     """
-    prior_sds(net, prior_sd)
-    return functools.partial(_output, net, prior_sd, name)
+    _priors(net, prior_sd, prior)
+    return functools.partial(_output, net, prior_sd, prior, name)
 
 
-def draw_weights(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") -> dict[str, torch.Tensor]:
+def draw_weights(
+    net: nn.Module, prior_sd: PriorSd = None, *, prior: Prior | None = None, name: str = ""
+) -> dict[str, torch.Tensor]:
     """The weights that `bayesian` draws, {parameter: value}, for networks that a model calls more than once.
 
-    net, prior_sd, name, errors: as for `bayesian`. `torch.func.functional_call(net, weights, inputs)` runs the net.
+    net, prior_sd, prior, name, errors: as for `bayesian`. `torch.func.functional_call(net, weights, inputs)` runs the
+        net.
 
     >>> import torch
     >>> net = torch.nn.Linear(2, 1)
@@ -73,9 +84,14 @@ def draw_weights(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") ->
     """
     _refuse_batch_norm(net)
     weights = {}
-    for parameter, (w, sd) in prior_sds(net, prior_sd).items():
+    for parameter, (w, wide) in _priors(net, prior_sd, prior).items():
         site = f"{name}.{parameter}" if name else parameter
-        weights[parameter] = pyro.sample(site, dist.Normal(torch.zeros_like(w), sd).to_event(w.dim()))
+        if isinstance(wide, dist.Distribution | torch.distributions.Distribution):
+            fn = wide
+        else:
+            sd = learnt_sd(site, w, inputs_of(net, parameter) ** -0.5, wide) if isinstance(wide, str) else wide
+            fn = dist.Normal(torch.zeros_like(w), sd).to_event(w.dim())
+        weights[parameter] = pyro.sample(site, fn)
         if weights[parameter].shape != w.shape:
             plates = ", ".join(repr(plate.name) for plate in get_plates())
             where = f"drawn in plate {plates}, once for each row" if plates else "its prior sd has a larger shape"
@@ -86,13 +102,23 @@ def draw_weights(net: nn.Module, prior_sd: PriorSd = None, *, name: str = "") ->
     return weights
 
 
-def prior_sds(net: nn.Module, prior_sd: PriorSd) -> dict[str, tuple[torch.Tensor, Sd]]:
-    """{parameter: (its value, the sd of its prior)} of all parameters that are not frozen. Errors as for `bayesian`."""
+def _priors(
+    net: nn.Module, prior_sd: PriorSd, prior: Prior | None
+) -> dict[str, tuple[torch.Tensor, Sd | str | dist.Distribution]]:
+    """{parameter: (its value, its prior or the sd of it)} of all parameters that are not frozen. Errors as above."""
     _refuse_wrapped(net)
     weights = weights_of(net)
+    if prior is not None:
+        if prior_sd is not None:
+            raise ValueError("prior: got a prior and a prior_sd, wanted one of the two")
+        if not callable(prior):
+            raise ValueError(f"prior: got {prior!r}, wanted a function such as credo.nn.scale_mixture()")
+        for name, w in weights.items():
+            _refuse_weight(name, w)
+        return {name: (w, checked_prior(name, w, prior(name, w))) for name, w in weights.items()}
     if isinstance(prior_sd, Mapping) and (unknown := sorted(set(prior_sd) - set(weights))):
         raise ValueError(f"prior_sd: got {unknown}, which are no parameters of the net; wanted some of {list(weights)}")
-    found = {}
+    found: dict[str, tuple[torch.Tensor, Any]] = {}
     for name, w in weights.items():
         _refuse_weight(name, w)
         if isinstance(prior_sd, Mapping):
@@ -100,7 +126,7 @@ def prior_sds(net: nn.Module, prior_sd: PriorSd) -> dict[str, tuple[torch.Tensor
         else:
             sd = prior_sd(name, w) if callable(prior_sd) else prior_sd
         sd = inputs_of(net, name) ** -0.5 if sd is None else sd
-        found[name] = (w, _checked(name, w, sd))
+        found[name] = (w, checked_sd(name, w, sd))
     return found
 
 
@@ -125,34 +151,12 @@ def inputs_of(net: nn.Module, name: str) -> int:
     return fan_in(weight)
 
 
-def _output(net: nn.Module, prior_sd: PriorSd, name: str, /, *inputs: Any, **named: Any) -> Any:
-    weights = draw_weights(net, prior_sd, name=name)
+def _output(net: nn.Module, prior_sd: PriorSd, prior: Prior | None, name: str, /, *inputs: Any, **named: Any) -> Any:
+    weights = draw_weights(net, prior_sd, prior=prior, name=name)
     if not inputs or not isinstance(inputs[0], torch.Tensor):
         return functional_call(net, weights, inputs, named)
     with taking(inputs[0], "net", module=net):
         return functional_call(net, weights, inputs, named)
-
-
-def _checked(name: str, w: torch.Tensor, sd: Any) -> Sd:
-    """The sd of a parameter w. A tensor may be a latent, whose values its own prior keeps positive."""
-    if isinstance(sd, torch.Tensor):
-        pairs = zip(reversed(sd.shape), reversed(w.shape), strict=False)
-        if not all(one in (1, size) or size == 1 for one, size in pairs):
-            raise ValueError(
-                f"prior_sd: got shape {tuple(sd.shape)} for parameter {name!r} of shape {tuple(w.shape)}, wanted one "
-                f"number, or a shape that expands to that of the parameter"
-            )
-        return sd
-    try:
-        number = float(sd)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(sd, bool | str) or not 0 < number < math.inf:
-        raise ValueError(
-            f"prior_sd: got {sd!r} for parameter {name!r}, wanted a positive number, a dictionary "
-            f"{{parameter: sd}}, or a function of the parameter's name and value that returns one"
-        )
-    return number
 
 
 def _refuse_weight(name: str, weight: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import nn
 from torch.func import functional_call
 
@@ -100,11 +101,17 @@ def reshaping(net: nn.Module, x: torch.Tensor, name: str = "x") -> str:
 
 
 def categorical(
-    logits: torch.Tensor, x: torch.Tensor, y: torch.Tensor | None, rows: pyro.plate | None = None
+    logits: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor | None,
+    rows: pyro.plate | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """The categorical likelihood of labels. logits: shape (N, C). y: shape (N,), whole numbers from 0; None predicts.
 
-    rows: the plate `N`, if the model has already made it.
+    rows: the plate `N`, if the model has already made it. temperature: T, positive; the labels' density is raised to
+    the power 1 / T, so that T < 1 is a cold posterior, which counts each row 1 / T times.
     Sites: `probs` (deterministic), shape (N, C), and `y` in the plate. Returns the probabilities.
     Raises ValueError for logits that are not (N, C) with at least two classes, and for labels of another shape.
     """
@@ -119,9 +126,29 @@ def categorical(
     if y is not None and tuple(y.shape) != (n,):
         raise ValueError(f"y: got shape {tuple(y.shape)} for {n} rows, wanted ({n},): one label a row")
     probs = pyro.deterministic("probs", logits.softmax(-1))
-    with rows if rows is not None else pyro.plate("N", n):
+    with rows if rows is not None else pyro.plate("N", n), tempered(temperature):
         pyro.sample("y", dist.Categorical(logits=logits), obs=y)
     return probs
+
+
+@contextmanager
+def tempered(temperature: float) -> Iterator[None]:
+    """A context in which the densities of observations are raised to the power 1 / temperature; `fit.verdict` says so.
+
+        p_T(w | y) proportional to p(w) p(y | w)^(1 / T)
+
+    At T = 1 it is the posterior and the context does nothing; at another T it is not the posterior. The ELBO then is
+    that of the joint density above, whose nats are no log evidence.
+    Raises ValueError for a temperature that is not positive. Source: Wenzel et al. 2020 (How Good is the Bayes
+    Posterior in Deep Neural Networks Really?, eq. 2), with the prior at temperature 1 (their appendix on tempering).
+    """
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: got {temperature!r}, wanted a positive number; 1 is the posterior")
+    if temperature == 1:
+        yield
+        return
+    with poutine.scale(scale=1 / temperature), poutine.infer_config(config_fn=lambda _: {"temperature": temperature}):
+        yield
 
 
 def perceptron(inputs: int, outputs: int, hidden: int = 100) -> nn.Module:

@@ -13,26 +13,38 @@ Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a net w
 """
 
 import pandas as pd
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import nn
 
+from ._bayesian import draw_weights, inputs_of
 from ._digits import digits, labelled
-from ._nets import categorical, fan_in, outputs, perceptron, weights_of
+from ._nets import categorical, outputs, perceptron
+from ._priors import Prior, PriorSd
 
-PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in): with a narrower prior the posterior predictive is never sure
+PRIOR_SD = 10.0  # in units of 1 / sqrt(fan-in)
 
 
 def model(
-    net: nn.Module, x: torch.Tensor, y: torch.Tensor | None = None, *, prior_sd: float = PRIOR_SD
+    net: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor | None = None,
+    *,
+    prior_sd: PriorSd = PRIOR_SD,
+    prior: Prior | None = None,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
-    """net: takes x, gives (N, C). x: shape (N, ...). y: (N,), or None to predict. Returns probabilities, (N, C)."""
-    weights = {}
-    for name, w in weights_of(net).items():
-        prior = dist.Normal(torch.zeros_like(w), prior_sd / fan_in(w) ** 0.5)
-        weights[name] = pyro.sample(name, prior.to_event(w.dim()))
-    return categorical(outputs(net, weights, x), x, y)
+    """net: takes x, gives (N, C). x: shape (N, ...). y: (N,), or None to predict. Returns probabilities, (N, C).
+
+    prior_sd: a number in units of 1 / sqrt(fan-in); "learnt", or what else `credo.nn.bayesian` takes. prior: in its
+    place, as there. temperature: T of p(w) p(y | x, w)^(1/T), positive; only at 1 is that the posterior.
+    """
+    if prior is not None:
+        weights = draw_weights(net, prior=prior)
+    elif isinstance(prior_sd, (int, float)) and not isinstance(prior_sd, bool):
+        weights = draw_weights(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)
+    else:
+        weights = draw_weights(net, prior_sd)
+    return categorical(outputs(net, weights, x), x, y, temperature=temperature)
 
 
 def data(table: pd.DataFrame | None = None) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

@@ -26,6 +26,7 @@ from ..storage.absent import refuse_without_data
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
+from .tempered import said_of
 
 SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
 LEAST = 0.8  # seconds of the look at a fit that says "converged", however short it was
@@ -68,6 +69,10 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     'yes'
     """
     refuse_without_data(fit.data, "rows")
+    return said_of(fit, _checked(fit, seconds, seed))
+
+
+def _checked(fit: Fit, seconds: float, seed: int) -> Verdict:
     try:
         verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
     except Exception as error:  # of the user's program, at draws that it has not met before
@@ -120,6 +125,15 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     """
     if fit.verdict is not None:
         return fit
+    looked = _looked_at(fit, spent)
+    try:
+        verdict = said_of(looked, looked.verdict) if looked.verdict is not None else None
+    except (Exception, KeyboardInterrupt):  # of the user's program: the fit must not be lost
+        return looked
+    return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)
+
+
+def _looked_at(fit: Fit, spent: float) -> Fit:
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))

@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     reduced.py      what becomes of draws, piece by piece: all of them, their mean, a function of them
     derived.py      which values a program computes from the numbers of an argument
     fresh_rows.py   rows for prior draws of a model that reads only their number
+    untempered.py   a model whose rows count once, whatever the temperature of the fit
     likelihood.py   log predictive density of each row
     pointwise.py    draws with log p, log q and the log likelihood of each row
     groups.py       draws, predictions and data by ArviZ's groups

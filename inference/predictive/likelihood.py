@@ -31,6 +31,7 @@ from ..runtime.state import reading
 from ..storage.absent import refuse_without_data
 from .predict import new_arguments
 from .streamed import LARGE
+from .untempered import untempered
 
 
 class LogLikelihood(NamedTuple):
@@ -70,7 +71,8 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
     n, new = draws_and_data("log_likelihood", new, n, least=2)
     new = by_name(fit.model, new, named, ("n", "seed"))
     refuse_without_data(fit.data, "predict" if new else "rows")
-    pair = pair_of(fit)._replace(data=new_arguments(fit, new))
+    pair = pair_of(fit)
+    pair = pair._replace(model=untempered(pair.model), data=new_arguments(fit, new))
     if not any(isinstance(value, torch.Tensor) and value.dim() for value in pair.data):
         raise ValueError("log_likelihood: the data holds no tensor with rows, so there is no likelihood of a row")
     with naming_arguments(fit, pair.data), reading(fit.state, seed), torch.no_grad():

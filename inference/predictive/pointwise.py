@@ -84,7 +84,7 @@ def at_points(fit: Approximation, points: Points, wanted: Set[str], rows: bool =
         costs = {key: cost for key, cost in scored.costs.items() if key[0] in (DATA, PRIOR)}
         total = sum((cost.double().sum() for cost in costs.values()), torch.zeros((), dtype=torch.float64))
         each = {
-            name: _of_plates(cost, scored.dims[side, name], nodes[name])
+            name: _of_plates(cost, scored.dims[side, name], nodes[name]) * nodes[name]["infer"].get("temperature", 1)
             for (side, name), cost in costs.items()
             if rows and side == DATA and not is_factor(nodes[name])
         }
