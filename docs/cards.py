@@ -7,6 +7,7 @@ from what the block left; otherwise the block has drawn it.
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ def hierarchy() -> Names:
             pyro.sample("effect", dist.Normal(theta, sd), obs=effect)
 
     return {"table": table, "model": model}
+
+
+def treatments() -> Names:
+    torch.manual_seed(0)
+    return {"net": nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 10))}
+
+
+def draw_treatments(names: Names) -> None:
+    figure = pyplot.gcf()
+    figure.suptitle(textwrap.fill(" ".join(figure.get_suptitle().split()), 48), fontsize=9)
 
 
 def network() -> Names:

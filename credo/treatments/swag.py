@@ -7,6 +7,7 @@ less w̄. Here they are iterates of Adam, not of SGD, so that one rate suits eve
 not the running one, so D Dᵀ / (K - 1) is a covariance about w̄ itself. Iterates are taken in the last quarter of a run.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
     Batch normalisation of each network drawn is computed anew, as in the paper (section 3.4), from 2,048 rows at most.
     """
     first = budget.steps - budget.steps // QUARTER
-    every = max(1, (budget.steps - first) // ITERATES)
+    every = max(1, math.ceil((budget.steps - first) / ITERATES))
     found: list[Iterates] = []
 
     def collect(step: int, net: nn.Module, beside: dict[str, torch.Tensor]) -> None:

@@ -176,6 +176,7 @@ def test_every_treatment_obeys_the_same_laws(name, outputs, y):
     assert all(torch.equal(before[key], w) for key, w in one.state_dict().items())
 
 
+@pytest.mark.slow
 def test_mean_field_is_the_fit_of_the_pair():
     budget = Budget(20, 32, 1e-3, seed=2)
     one, pair = net(3), credo.load("bnn_classifier")
