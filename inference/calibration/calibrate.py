@@ -23,7 +23,7 @@ from ..runtime.parameters import constrained, unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent
 from ..runtime.state import entered, new_state
-from ..updates.optimiser import optimiser
+from ..updates.optimiser import NATURAL, optimiser
 from ..variational.result import Fit
 from ..variational.svi import LR
 from .calibration import Calibration
@@ -122,7 +122,7 @@ def calibrate(
 
     one = given._replace(values=simulated.data(given.values, 0))
     first, notes = _first(lambda: fitted(one.values, 0), model, guide, one, seed)
-    found = "" if batch_size else together(first, simulated, optimiser(optim, lr), steps, L, seed)
+    found = "" if batch_size or optim == NATURAL else together(first, simulated, optimiser(optim, lr), steps, L, seed)
     which = range(S) if isinstance(found, str) else found.again
     each = one_by_one(model, fitted, simulated, given.values, which, L, seed, progress) if which else NONE
     if isinstance(found, str):

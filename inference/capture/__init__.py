@@ -19,6 +19,7 @@ Files, in the order in which to read them:
     cache.py            the folder of compiled steps, and what in it is safe to use
     compiler.py         the compiler's process, and the libraries that it made
     aot.py              the program that compiles a recorded step
+    rules.py            the updates of parameters that are compiled
     plain_graph.py      the operators of a step, which Inductor compiles
     build.py            the library of a step, from the C++ that torch's compiler generates
     loop.cpp            the loop over compiled steps

@@ -2,12 +2,11 @@
 
     (parameters, their optimiser's state, baselines, per-step inputs) -> the same a step later, and the loss
 
-The updates are those of torch.optim's Adam (Kingma and Ba 2015, algorithm 1), AdamW (Loshchilov and Hutter 2019) and
-SGD, and of Pyro's ClippedAdam. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so, the step
+The updates are those of `rules`. The program reads FOLDER/job, a pickled `CompileJob`, writes FOLDER/step.so, the step
 with a loop over it, and its checksum, and renames FOLDER to TARGET: whatever has its final name is complete. It runs in
 its own process, so the run continues meanwhile and no error here reaches it, and it ends with the process PARENT,
-however that ends. So it imports nothing of credo; `build`, `plain_graph` and `runtime/replaced` are loaded by their
-paths. It uses private parts of torch (tried with 2.13).
+however that ends. So it imports nothing of credo; `rules`, `build`, `plain_graph` and `runtime/replaced` are loaded by
+their paths. It uses private parts of torch (tried with 2.13).
 """
 
 import hashlib
@@ -46,10 +45,12 @@ class CompileJob(NamedTuple):
     shapes: list[tuple[int, ...]] | None  # of those leaves if they are passed as one flat tensor, else None
     sizes: dict[str, int]  # how many tensors each field of `CompiledInputs` has
     inputs: list[tuple[Any, ...]]  # (shape, stride, dtype, device) of every tensor
-    rule: str  # the name of the optimiser, a key of RULES
+    rule: str  # a key of `rules.UPDATES`
     settings: dict[str, Any]  # of the optimiser, except the learning rate
     threads: int
     dtype: torch.dtype  # the default
+    # Of a rule that treats parameters differently: which of `used` are in leaves, first and second; else none.
+    kept: tuple[list[int], ...] = ()
 
 
 class CompiledInputs(NamedTuple):
@@ -72,54 +73,8 @@ def unflatten(flat: list[torch.Tensor], sizes: dict[str, int]) -> CompiledInputs
     return CompiledInputs(**{name: [next(parts) for _ in range(sizes[name])] for name in CompiledInputs._fields})
 
 
-State = tuple[torch.Tensor, ...]  # a parameter and its moments: of its gradient, of the square
-
-
-def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any], decoupled: bool = False) -> State:
-    """m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,
-
-    p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)        decoupled: AdamW's weight decay
-    """
-    p, m, v = state
-    (b1, b2), decay, (c1, c2, rate) = options["betas"], options["weight_decay"], (x.to(p.dtype) for x in _rates(clock))
-    if decay:
-        p, g = (p * (1 - clock[2] * decay).to(p.dtype), g) if decoupled else (p, g + decay * p)
-    m, v = torch.lerp(m, g, 1 - b1), v * b2 + (1 - b2) * g * g
-    return p - rate / c1 * m / (v.sqrt() / c2 + options["eps"]), m, v
-
-
-def adamw(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
-    """Adam with p <- p (1 - rate · weight_decay) before the update, instead of a decay in the gradient."""
-    return adam(state, g, clock, options, decoupled=True)
-
-
-def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
-    """Adam of gradients clamped to ±clip_norm; eps is added to sqrt(v), not to sqrt(v / (1 - b2^t))."""
-    p, m, v = state
-    (b1, b2), (c1, c2, rate) = options["betas"], (x.to(p.dtype) for x in _rates(clock))
-    g = g.clamp(-options["clip_norm"], options["clip_norm"])
-    g = g + options["weight_decay"] * p if options["weight_decay"] else g
-    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-    return p - rate * c2 / c1 * m / (v.sqrt() + options["eps"]), m, v
-
-
-def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
-    """m <- momentum m + (1 - dampening) g,   p <- p - rate m;   Nesterov: p <- p - rate (g + momentum m)"""
-    p, *moment = state
-    momentum, rate = options["momentum"], clock[2].to(p.dtype)
-    g = g + options["weight_decay"] * p if options["weight_decay"] else g
-    if not moment:
-        return (p - rate * g,)
-    m = momentum * moment[0] + (1 - options["dampening"]) * g
-    return p - rate * (g + momentum * m if options["nesterov"] else m), m
-
-
-RULES = {"Adam": adam, "AdamW": adamw, "ClippedAdam": clipped_adam, "SGD": sgd}
-
-
-def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(1 - b1^t, sqrt(1 - b2^t), the learning rate)."""
-    return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]
+# Loaded by its path, since this file is a program, too, which knows no package.
+UPDATES = runpy.run_path(str(Path(__file__).with_name("rules.py")))["UPDATES"]
 
 
 def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
@@ -129,8 +84,10 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
     """
     names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": math.inf, "nan": math.nan}
     exec(job.code, names)
-    graph, rule, decay = names["forward"], RULES[job.rule], job.settings.get("lrd", 1.0)
+    graph, update, decay = names["forward"], UPDATES[job.rule], job.settings.get("lrd", 1.0)
     factors = (*job.settings.get("betas", (1.0, 1.0)), decay)
+    # A rule that treats parameters differently sees each of them; the others see one vector, if it is passed as one.
+    shapes = [[job.shapes[i] for i in kept] for kept in job.kept] if job.shapes and job.kept else None
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         x = unflatten(list(flat), job.sizes)
@@ -140,8 +97,8 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         every = [next(leaves if i in job.used else others) for i in range(total)]
         loss, *rest = graph(None, *every, *x.baselines, *x.per_step, *x.data)
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
-        if job.shapes:
-            gradients = [torch.cat([g.reshape(-1) for g in gradients])]
+        if job.shapes and not job.kept:
+            gradients = [joined(gradients)]
         if clip := job.settings.get("clip"):  # as torch.nn.utils.clip_grad_norm_ does
             norm = torch.stack([g.norm() for g in gradients]).norm()
             gradients = [g * (clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
@@ -149,9 +106,12 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         loss = torch.where(sound, loss, math.nan)
         finite = torch.isfinite(loss)
         clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
-        for i, g in enumerate(gradients):
-            state = tuple(part[i] for part in (x.leaves, x.first, x.second) if part)
-            for old, new in zip(state, rule(state, g, clock, job.settings), strict=True):
+        parts = [x.leaves, x.first, x.second]
+        state = (
+            [split_flat(*part, of) if part else [] for part, of in zip(parts, shapes, strict=True)] if shapes else parts
+        )
+        for olds, news in zip(parts, update(state[0], gradients, *state[1:], clock, job.settings), strict=True):
+            for old, new in zip(olds, [joined(news)] if shapes and olds else news, strict=True):
                 old.copy_(torch.where(finite, new, old))
         for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
             sum_of_p.add_(p)
@@ -168,6 +128,11 @@ def split_flat(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[to
     shapes = list(shapes)
     pieces = flat.split([math.prod(shape) for shape in shapes])
     return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def joined(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """One vector of all numbers in these tensors, in order."""
+    return torch.cat([t.reshape(-1) for t in tensors])
 
 
 def compile_step(job: CompileJob, folder: Path) -> Path:

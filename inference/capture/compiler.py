@@ -30,7 +30,9 @@ Rates = tuple[torch.Tensor, list[float]]  # (the clock among the tensors of `Com
 # (all these tensors, how many of the first are stacked over steps, the number of steps[, scheduled rates]) -> losses
 Loop = Callable[..., list[float]]
 # The program first, then what it loads.
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("aot.py", "build.py", "plain_graph.py", "loop.cpp"))
+_SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("aot.py", "rules.py", "build.py", "plain_graph.py", "loop.cpp")
+)
 MESSAGE = 1000  # bytes of a message from compiled code, at most
 
 

@@ -19,7 +19,16 @@ from .cache import UnsafeFolder
 from .compiler import Compiling, Loop, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
 from .fused import fused
-from .optimiser_state import is_evenly_updated, read_state, settings, unsupported, updated_tensors, write_state
+from .optimiser_state import (
+    is_evenly_updated,
+    kept_by_leaf,
+    read_state,
+    rule_of,
+    settings,
+    unsupported,
+    updated_tensors,
+    write_state,
+)
 from .replay import ROUNDING, RecordedStep, Replay
 
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
@@ -106,6 +115,10 @@ def compile_job(replay: Replay) -> CompileJob | str:
     if not is_evenly_updated(replay):
         return "the parameters were updated unequally often"
     used = replay.updated
+    try:
+        own = settings(optimiser, used)
+    except ValueError as error:
+        return str(error)
     flat = len({p.dtype for p in used}) == 1 and sum(p.numel() for p in used) <= SMALL
     x = read_state(replay, flat)
     return CompileJob(
@@ -114,10 +127,11 @@ def compile_job(replay: Replay) -> CompileJob | str:
         shapes=[tuple(p.shape) for p in used] if flat else None,
         sizes={name: len(part) for name, part in zip(CompiledInputs._fields, x, strict=True)},
         inputs=[(tuple(t.shape), t.stride(), t.dtype, t.device) for part in x for t in part],
-        rule=type(optimiser).__name__,
-        settings=settings(optimiser),
+        rule=rule_of(optimiser) or "",
+        settings=own,
         threads=torch.get_num_threads(),
         dtype=torch.get_default_dtype(),
+        kept=kept_by_leaf(replay),
     )
 
 
@@ -188,7 +202,8 @@ def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:
         with noise(0), torch.no_grad():
             loss = loop(tensors, len(x.per_step), 1)[0] if native else step_function(job)(*tensors)[0].item()
             generators.append(torch_states())
-        results.append((loss, [*(x.first or x.leaves), *x.baselines]))
+        # Moments show the gradients. A parameter without one is compared itself.
+        results.append((loss, [*(x.first or x.leaves), *(x.leaves if job.kept else []), *x.baselines]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)
     same = abs(loss - wanted) <= SAME * abs(wanted) and all(map(torch.equal, *generators))

@@ -4,25 +4,26 @@ Eager, replayed and compiled steps continue one another: after a compiled step t
 would have left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from .aot import RULES, CompiledInputs
+from .aot import CompiledInputs
 from .replay import Replay
+from .rules import RULES
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # their names in the state of Adam
 KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # the classes of RULES, not subclasses
-UNKNOWN = ("amsgrad", "maximize")  # options that no rule of `aot` has
+UNKNOWN = ("amsgrad", "maximize")  # options that no rule has
 
 
 def unsupported(optimiser: torch.optim.Optimizer) -> str | None:
     """Why the optimiser's updates cannot be compiled; None if they can."""
     name, groups = type(optimiser).__name__, optimiser.param_groups
-    if type(optimiser) not in KNOWN:
+    if rule_of(optimiser) is None:
         return f"credo does not compile the updates of {name}, only those of {', '.join(RULES)}"
     if type(optimiser) is torch.optim.Adam and groups[0].get("decoupled_weight_decay"):
         return "Adam with decoupled_weight_decay is AdamW: pass that"
@@ -33,16 +34,40 @@ def unsupported(optimiser: torch.optim.Optimizer) -> str | None:
     return None
 
 
-def settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The settings that a rule of `aot` reads, except the learning rate."""
+def rule_of(optimiser: torch.optim.Optimizer) -> str | None:
+    """The rule that updates parameters as the optimiser does, a key of `rules.UPDATES`; None if there is none.
+
+    A class of credo's own names its rule itself.
+    """
+    return type(optimiser).__name__ if type(optimiser) in KNOWN else getattr(type(optimiser), "rule", None)
+
+
+def settings(optimiser: torch.optim.Optimizer, used: Sequence[torch.Tensor] = ()) -> dict[str, Any]:
+    """The settings that a rule reads, except the learning rate. used: the parameters that an update changes.
+
+    Pairs of parameters, which the optimiser has by their places in its group, are those among `used`. Raises ValueError
+    for a pair that is there in part: its parameters must be updated together.
+    """
     names = ("betas", "eps", "weight_decay", "clip_norm", "lrd", "momentum", "dampening", "nesterov", "clip")
-    return {name: optimiser.param_groups[0][name] for name in names if name in optimiser.param_groups[0]}
+    group = optimiser.param_groups[0]
+    found = {name: group[name] for name in (*names, "mean", "precision", "radius") if name in group}
+    if "pairs" not in group:
+        return found
+    at, members = {id(p): i for i, p in enumerate(used)}, group["params"]
+    pairs = [(at.get(id(members[i])), at.get(id(members[j])), form) for i, j, form in group["pairs"]]
+    if any((i is None) != (j is None) for i, j, _ in pairs):
+        raise ValueError("a normal whose loc or scale gets no gradient")
+    return found | {"pairs": [pair for pair in pairs if pair[0] is not None]}
 
 
 def is_evenly_updated(replay: Replay) -> bool:
     """Whether all parameters have been updated, and equally often. A compiled step has one count for all."""
-    states = [replay.optimiser.state.get(p, {}) for p in replay.updated]
-    if any(state.get(name) is None for state in states for name in _moment_names(replay.optimiser)):
+    optimiser, used = replay.optimiser, replay.updated
+    states = [optimiser.state.get(p, {}) for p in used]
+    needed = _moment_names(optimiser, used)
+    if any(state.get(name) is None for state, names in zip(states, needed, strict=True) for name in names):
+        return False
+    if "pairs" in optimiser.param_groups[0] and not all("step" in state for state in states):
         return False
     return len({float(state.get("step", 0)) for state in states}) == 1
 
@@ -100,16 +125,32 @@ def write_state(
 
 
 def updated_tensors(replay: Replay) -> list[list[torch.Tensor]]:
-    """The run's own tensors that an update changes: the parameters, then each of their moments."""
+    """The run's own tensors that an update changes: the parameters, then each of their moments, if any has it."""
     used, state = replay.updated, replay.optimiser.state
-    moments = ([state[p][name] for p in used] for name in _moment_names(replay.optimiser))
+    each = [
+        [state[p][name] for name in names] for p, names in zip(used, _moment_names(replay.optimiser, used), strict=True)
+    ]
+    moments = ([own[k] for own in each if len(own) > k] for k in range(max(map(len, each), default=0)))
     return [[p.detach() for p in used], *moments]
 
 
-def _moment_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
-    if type(optimiser).__name__ == "SGD":
-        return ("momentum_buffer",) if optimiser.param_groups[0]["momentum"] else ()
-    return MOMENTS
+def kept_by_leaf(replay: Replay) -> tuple[list[int], ...]:
+    """Which of the updated parameters there are, have a first and a second moment; () if all have the same moments."""
+    if "pairs" not in replay.optimiser.param_groups[0]:
+        return ()
+    counts = [len(names) for names in _moment_names(replay.optimiser, replay.updated)]
+    return tuple([i for i, count in enumerate(counts) if count >= k] for k in range(3))
+
+
+def _moment_names(optimiser: torch.optim.Optimizer, used: Sequence[torch.Tensor]) -> list[tuple[str, ...]]:
+    """The moments that the optimiser keeps of each parameter."""
+    group = optimiser.param_groups[0]
+    if type(optimiser) is torch.optim.SGD:
+        return [("momentum_buffer",) if group["momentum"] else ()] * len(used)
+    # Of a normal: the momentum of its loc, and nothing of its scale, which is the precision itself.
+    few = {id(group["params"][i]): MOMENTS[:1] for i, _, _ in group.get("pairs", ())}
+    few |= {id(group["params"][j]): () for _, j, _ in group.get("pairs", ())}
+    return [few.get(id(p), MOMENTS) for p in used]
 
 
 def plain_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def fit(
     steps: int | None = None,
     lr: Rate = LR,
     clip: float | None = None,
-    optim: Callable[..., torch.optim.Optimizer] | None = None,
+    optim: Callable[..., torch.optim.Optimizer] | str | None = None,
     particles: int | None = None,
     batch_size: int | None = None,
     plan: Mapping[str, str] | Plan | str | None = None,
@@ -59,6 +59,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     every: int | None = None,
     start: Fit | None = None,
+    kl_warmup: int | tuple[int, int] | None = None,
     **named: Any,
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
@@ -83,7 +84,8 @@ def fit(
         from the rate of `optim` or 0.02. With steps=None, what credo lowers a number by, it lowers a schedule by too.
     clip: the largest norm of the gradient of all parameters as one vector, in nats, to which larger ones are scaled.
     optim: an optimiser of torch's by its class, e.g. torch.optim.AdamW, or a functools.partial of it with settings; it
-        is called with the parameters and `lr`. None: Adam with betas (0.9, 0.99).
+        is called with the parameters and `lr`. None: Adam with betas (0.9, 0.99). "natural": natural gradients for
+        independent normals with one parameter for loc, one for scale; Adam for the rest (`fit.plan.updates`).
     particles: draws of the guide in each step; None: up to 32, as many as cost little more work than one.
     batch_size: rows of the data in each step, whose terms are scaled to the whole data set; None: all rows.
     plan: overrides of the estimators, e.g. {site: "score"}; or the plan of an earlier fit, which is kept; or "fast",
@@ -107,12 +109,13 @@ def fit(
         ended; with more `steps` it goes on from the end. every: steps from one writing to the next; None: ten seconds,
         or more, so that writing costs less than 1 %. Fits without steps write none: the same call finds them again.
     start: a fit of the same guide, from whose parameters the run starts, on these data or others of the same shapes.
+    kl_warmup: the first steps, over which the weight of log q - log p(z) rises from nearly 0 to 1; of a pair of steps,
+        it is 0 until the first, 1 from the second. None: 500 or a quarter of `steps` if latents outnumber the
+        observations (weights of a network), else 0.
 
-    If latents outnumber the observations (weights of a network), the weight of log q - log p(z) rises to 1 over the
-    first 500 steps. With more than 150 parameters the learning rate falls after 1,000 steps, or after as many as fit
-    into 4 seconds of counted work if steps are cheap; after twice as many while -ELBO still falls beyond its error.
-    A run that still gained then is not converged and says how many nats per 1,000 steps it gained.
-
+    With more than 150 parameters the learning rate falls after 1,000 steps, or after as many as fit into 4 seconds of
+    counted work if steps are cheap; after twice as many while -ELBO still falls beyond its error. A run that still
+    gained then is not converged and says how many nats per 1,000 steps it gained.
     A step without a finite loss and gradient is skipped, and a warning says how many were. Ctrl-C returns the fit so
     far, also before the first step.
     Raises ValueError before the first step for data or a guide that does not match the model; `Diverged`, which names
@@ -136,6 +139,7 @@ def fit(
     options: dict[str, Any] = {
         **{"lr": lr, "clip": clip, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
         **{"device": device, "compile": compile, "precision": precision, "progress": progress},
+        **({} if kl_warmup is None else {"kl_warmup": kl_warmup}),  # absent where a file of before has none
     }
     checked_validation(validation, patience)
     data, held = parted(data, validation, seed)
@@ -152,16 +156,13 @@ def fit(
         alone = functools.partial(
             fit, model, guide, *data, steps=steps, optim=optim, start=start, **options, **watching
         )
-        best: list[Fit] = []
-        warned: list[str] = []
+        best, warned = list[Fit](), list[str]()
         with warning_caller(warned, best):
             how = {"apart": callback is None, "prior": guide != "mle"}  # a process of its own would call in vain
             best.append(best_of(alone, seeds_of(seeds, seed), warned, **how))
         return best[0]
-    plain = all(
-        option is None for option in (steps, optim, clip, particles, batch_size, plan, precision, callback)
-    ) and (held is None and lr == LR)
-    plain = plain and (start is None or start.method not in STEPPED)
+    given = (steps, optim, clip, particles, batch_size, plan, precision, callback, kl_warmup, held)
+    plain = all(option is None for option in given) and lr == LR and (start is None or start.method not in STEPPED)
     begun = time.process_time()
     with interruptible() as ctrl_c:
         runner = SVI(model, guide, optim, seed=seed, **options)

@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     particles: draws of the guide in a gradient; variance, microseconds: of one gradient, all parameters together. All
     three are None where nothing was measured. compiled: how the steps of a run are taken (see `captures`), once known.
     place: the device of the run and why, on a machine with an accelerator where the user named none.
+    updates: which sites move by natural gradients and why others do not, with optim="natural".
 
     >>> import credo, torch
     >>> pair = credo.load("coin_toss")
@@ -64,6 +65,7 @@ class Plan(NamedTuple):
     microseconds: float | None = None
     compiled: str = ""
     place: str = ""
+    updates: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -204,6 +206,7 @@ class Plan(NamedTuple):
                 f"One gradient: variance {self.variance:.3g} over all parameters, {self.microseconds:,.0f} "
                 f"microseconds by counting{draws}"
             )
+        lines += [f"Updates: {self.updates}"] if self.updates else []
         lines += [f"Steps: {self.compiled}"] if self.compiled else []
         return [*lines, *([f"Device: {self.place}"] if self.place else [])]
 

@@ -3,8 +3,10 @@
 Files, in the order in which to read them:
 
     optimiser.py    the optimiser of a run
+    natural.py      natural gradient steps for normals, Adam for other parameters
+    normals.py      which latents of a guide are normals that these steps move
     schedule.py     the learning rate as a function of the step
     update.py       one update of the parameters
 
-Other rooms call: `optimiser`, `update`, `Schedule`.
+Other rooms call: `optimiser`, `normals`, `update`, `Schedule`.
 """

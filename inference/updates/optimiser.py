@@ -1,29 +1,31 @@
 """The optimiser of a run: torch's, made for the run's own parameters."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
+from .natural import Natural, Normal
 from .schedule import Rate, Schedule
 
 LR = 0.02  # of Adam, in unconstrained space
+NATURAL = "natural"  # the word for natural gradients of normals
 BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of magnitude on the way
 
 
-def optimiser(
-    optim: Any, lr: Rate | Schedule, clip: float | None = None
-) -> Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]:
+def optimiser(optim: Any, lr: Rate | Schedule, clip: float | None = None) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimiser of a run. A learning rate of its own goes before `lr`, unless that is a schedule.
+
+    It is called with the parameters and, for NATURAL, with `pairs`, those of them that are a normal's.
 
     clip: the largest norm of the whole gradient, a setting of the optimiser that eager and compiled updates read.
     """
     own = getattr(optim, "keywords", {})
     rate = {"lr": lr, **own} if not isinstance(lr, Schedule) else {**own, "lr": lr.base}
 
-    def made(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
-        found = unclipped(parameters)
+    def made(parameters: Iterable[torch.Tensor], pairs: Sequence[Normal] = ()) -> torch.optim.Optimizer:
+        found = Natural(parameters, rate["lr"], pairs) if optim == NATURAL else unclipped(parameters)
         if clip is not None:
             found.defaults["clip"] = clip
             for group in found.param_groups:
@@ -42,10 +44,12 @@ def optimiser(
 
 
 def is_torchs(optim: Any) -> bool:
-    """Whether an optimiser is a class of torch's, or a `functools.partial` of one, to be made for the run's parameters.
+    """Whether an optimiser is one to be made for the run's parameters: "natural", a class of torch's, or a partial.
 
     Raises ValueError for an instance, which has parameters of its own.
     """
+    if isinstance(optim, str) and optim == NATURAL:
+        return True
     inner = optim.func if isinstance(optim, functools.partial) else optim
     if isinstance(inner, torch.optim.Optimizer):
         name = type(inner).__name__
@@ -59,5 +63,5 @@ def is_torchs(optim: Any) -> bool:
             "torch.optim.Adam"
         )
     if not callable(inner):
-        raise ValueError(f"optim: got {optim!r}, wanted a class of torch's like torch.optim.Adam, or None")
+        raise ValueError(f"optim: got {optim!r}, wanted 'natural', a class of torch's like torch.optim.Adam, or None")
     return isinstance(inner, type) and issubclass(inner, torch.optim.Optimizer)

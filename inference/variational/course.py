@@ -117,4 +117,13 @@ def has_races(steps: int | None) -> bool:
 
 
 def warmup_of(course: Course, steps: int | None) -> int:
+    """The steps over which the weight of log q - log p(z) rises. Raises ValueError if the user's leave too few."""
+    asked = course.settings.kl_warmup
+    if asked is not None:
+        if steps is not None and asked > (most := 3 * (len(course.losses) + steps) // 4):
+            raise ValueError(
+                f"kl_warmup: got {asked:,} for {steps:,} steps, wanted {most:,} or fewer: the fit is the average of "
+                f"the last quarter, which must have the whole objective"
+            )
+        return asked
     return course.prepared.warmup if steps is None else min(course.prepared.warmup, steps // 4)

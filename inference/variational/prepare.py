@@ -1,6 +1,6 @@
 """Prepares a run on its data: creates the parameters, checks the pair, and chooses estimators, particles, batches."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,8 @@ from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent, observed, plates
 from ..runtime.state import State, entered, new_state, refuse_unknown
 from ..runtime.vectorise import can_vectorise
+from ..updates.natural import Normal
+from ..updates.normals import normals
 from .settings import Settings
 from .steps import Steps
 
@@ -55,6 +57,7 @@ class Prepared(NamedTuple):
     columns: tuple[list[str] | None, ...] = ()  # of the arguments that came as tables
     codes: Labels | None = None  # of the labels in the data
     outlines: tuple[torch.Tensor | None, ...] = ()  # shapes and types of the first data, without their values
+    normals: tuple[Normal, ...] = ()  # of the guide that move by natural gradients
 
 
 class Begun(NamedTuple):
@@ -152,10 +155,12 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
         plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, settings, number))
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
-    warmup = WARMUP if crowded else 0
+        moved = normals(pair, settings.seed) if settings.natural else None
+    warmup = settings.kl_warmup if settings.kl_warmup is not None else WARMUP if crowded else 0
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes, _outlines(given))
-    plan = plan._replace(place=begun.place)
-    return Prepared(state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed, *found)
+    plan = plan._replace(place=begun.place, updates="" if moved is None else moved.words)
+    known = (state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed)
+    return Prepared(*known, *found, () if moved is None else moved.pairs)
 
 
 def prepared_arguments(prepared: Prepared, model: Program, data: tuple[Any, ...]) -> Arguments:
@@ -176,13 +181,13 @@ def _outlines(given: Arguments) -> tuple[torch.Tensor | None, ...]:
 def first_steps(
     prepared: Prepared,
     settings: Settings,
-    optimiser: Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer],
+    optimiser: Callable[..., torch.optim.Optimizer],
     captures: Captures | None,
     warnings: list[str],
 ) -> Steps:
     """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
     with entered(prepared.state):
-        made = optimiser(unconstrained().values())
+        made = optimiser(unconstrained().values(), pairs=prepared.normals)
     return Steps(
         optimiser=made,
         captures=captures,
@@ -194,6 +199,7 @@ def first_steps(
         warnings=warnings,
         precision=settings.precision,
         schedule=settings.schedule,
+        quiet=settings.kl_quiet,
     )
 
 

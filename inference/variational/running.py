@@ -61,7 +61,7 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     if runner._start is not None:
         place_fit(begun.state, runner._start)
     prepared = prepare(begun, settings)
-    if runner._start is not None:  # the weights have been away from the prior
+    if runner._start is not None and settings.kl_warmup is None:  # the weights have been away from the prior
         prepared = prepared._replace(warmup=0)
     runner._warnings += prepared.plan.biased
     runner._steps = first_steps(prepared, settings, runner._optim, runner._captures, runner._warnings)
@@ -80,6 +80,7 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
 def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
     """The next steps, at most so many, whose losses the runner keeps."""
     plan: Plan = runner._current_plan
+    warmup = runner._settings.kl_warmup or warmup  # also in a loop of one's own
     block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
     runner.losses += [loss for loss in block.losses if math.isfinite(loss)]
     words = "eager: compile=False" if runner._captures is None else runner._captures.summary

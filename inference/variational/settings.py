@@ -13,7 +13,7 @@ from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.products import PRECISIONS
-from ..updates.optimiser import LR
+from ..updates.optimiser import LR, NATURAL
 from ..updates.schedule import WANTED, Rate, Schedule, schedule_of
 
 
@@ -32,6 +32,9 @@ class Settings(NamedTuple):
     schedule: Schedule | None = None  # of the learning rate
     clip: float | None = None  # the largest norm of the whole gradient
     precision: str | None = None  # of the products in networks
+    natural: bool = False  # whether normals move by natural gradients
+    kl_warmup: int | None = None  # the step from which the weight of log q - log p(z) is 1
+    kl_quiet: int = 0  # the first steps, in which it is 0
 
 
 LARGEST = 2**31 - 1  # particles, rows of a batch
@@ -51,6 +54,7 @@ def checked(
     clip: float | None = None,
     optim: Any = None,
     precision: str | None = None,
+    kl_warmup: int | tuple[int, int] | None = None,
 ) -> Settings:
     """The settings of a run. Raises ValueError naming the argument that is out of range."""
     if isinstance(plan, str) and plan != "fast":
@@ -69,6 +73,7 @@ def checked(
         raise ValueError(f"clip: got {shown(clip)}, wanted a positive number, the largest norm of the whole gradient")
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"precision: got {shown(precision)}, wanted None (as the data are) or {PRECISIONS[0]!r}")
+    quiet, full = _warmup(kl_warmup)
     return Settings(
         model=model,
         particles=None if particles is None else whole_number("particles", particles, 1, LARGEST),
@@ -82,7 +87,24 @@ def checked(
         schedule=schedule,
         clip=None if clip is None else float(clip),
         precision=precision,
+        natural=isinstance(optim, str) and optim == NATURAL,
+        kl_warmup=full,
+        kl_quiet=quiet,
     )
+
+
+def _warmup(asked: Any) -> tuple[int, int | None]:
+    """(the first steps without log q - log p(z), those after which it has its whole weight; None: as credo chooses)."""
+    if asked is None:
+        return 0, None
+    if not isinstance(asked, tuple | list):
+        return 0, whole_number("kl_warmup", asked, 0, LARGEST)
+    if len(asked) != 2:
+        raise ValueError(f"kl_warmup: got {shown(asked)}, wanted a number of steps, or two: (weight 0 until, 1 from)")
+    quiet, full = (whole_number("kl_warmup", number, 0, LARGEST) for number in asked)
+    if quiet > full:
+        raise ValueError(f"kl_warmup: got {shown(asked)}, wanted the smaller number first: (weight 0 until, 1 from)")
+    return quiet, full
 
 
 def _is_positive(number: Any) -> bool:

@@ -64,21 +64,21 @@ class Steps:
     falls: list[int] = field(default_factory=list)  # the numbers of steps taken when it fell
     compiled: tuple[Replay, Signature] | None = None  # the last step, if it was compiled
     schedule: Schedule | None = None  # of the learning rate
+    quiet: int = 0  # first steps without log q(z) - log p(z)
+    warming: bool = False  # whether log q - log p(z) had less than its weight in the last step
     kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
 
     @property
-    def few(self) -> int:
-        """The number of particles where they are made one by one."""
+    def few(self) -> int:  # particles where they are made one by one
         return self.asked or min(self.particles, FEW)
 
     def take_steps(self, pair: Pair, plan: Plan, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
-        """Takes at least one step and at most `most`.
+        """Takes at least one step and at most `most`, on a pair on all data.
 
-        pair: on all data. patience: eager steps before a capture. warmup: the number of first steps over which the
-        weight of log q(z) - log p(z) rises to 1.
+        patience: eager steps before a capture. warmup: the step from which log q(z) - log p(z) has its whole weight.
         """
         index = None if self.batches is None else next(self.batches)
-        self.compiled = None
+        self.compiled, self.warming = None, self._kl_weight(warmup) < 1
         block = self._replayed(pair, plan, index, most, patience, warmup)
         if block is None:
             block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
@@ -98,7 +98,9 @@ class Steps:
 
     def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
         """Keeps the last step for `take_again`, if it was compiled. gaps: arguments that may hold NaN or infinity."""
-        if self.captures is None or self.compiled is None or (form := same_form(call, given, gaps)) is None:
+        if self.captures is None or self.compiled is None or self.warming:
+            return
+        if (form := same_form(call, given, gaps)) is None:
             return
         replay, signature = self.compiled
         kept = [one for one in self.kept if one.replay.recorded is not replay.recorded][: GRAPHS - 1]
@@ -238,8 +240,8 @@ class Steps:
         return pair if index is None or self.batches is None else batch(pair, self.batches.rows, index)
 
     def _kl_weight(self, warmup: int, k: int = 0) -> float:
-        """The weight of log q(z) - log p(z) k steps from now."""
-        return min(1.0, (self.taken + k + 1) / (warmup + 1))
+        """The weight of log q(z) - log p(z) k steps from now, linear from step `quiet` to `warmup`."""
+        return min(1.0, max(0, self.taken + k + 1 - self.quiet) / max(1, warmup + 1 - self.quiet))
 
     @property
     def particles_now(self) -> int:

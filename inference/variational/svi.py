@@ -42,11 +42,12 @@ class SVI:
 
         minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, precision, progress: as for
-        `credo.fit`.
-    optim, loss: None; or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro program: with a
-        `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after changing one
-        import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`: Trace_ELBO.
+    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, precision, progress, kl_warmup:
+        as for `credo.fit`; with kl_warmup=None a loop of one's own begins with the whole objective.
+    optim, loss: None; or "natural" or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro
+        program: with a `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after
+        changing one import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`:
+        Trace_ELBO.
     losses: -ELBO at each step so far, nats.
     plan: the `Plan`, None before the first data.
     Its methods take the model's arguments, data and named ones, as `credo.fit` does.
@@ -81,11 +82,12 @@ class SVI:
         compile: bool = True,
         precision: str | None = None,
         progress: bool = True,
+        kl_warmup: int | tuple[int, int] | None = None,
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
-        chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim, precision)
-        self._settings = checked(model, lr, *chosen)
+        chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim)
+        self._settings = checked(model, lr, *chosen, precision, kl_warmup)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
