@@ -22,6 +22,7 @@ __version__ = "0.2.0"
 _MODULE_OF = {
     "SVI": "credo.inference.variational.svi",
     "Calibration": "credo.inference.calibration.calibration",
+    "Compressed": "credo.sparsity.compress",
     "Diverged": "credo.inference.variational.result",
     "Exact": "credo.inference.exact.closed_form",
     "Fit": "credo.inference.variational.result",
@@ -34,6 +35,7 @@ _MODULE_OF = {
     "check": "credo.inference.evaluation.check",
     "compare": "credo.inference.evaluation.compare",
     "compare_treatments": "credo.treatments.compare",
+    "compress": "credo.sparsity.compress",
     "data": "credo.data",
     "exact": "credo.inference.exact.closed_form",
     "fit": "credo.inference.evaluation.fit",
@@ -81,6 +83,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo.pairs import Pair as Pair
     from credo.pairs import load as load
     from credo.pairs import names as names
+    from credo.sparsity.compress import Compressed as Compressed
+    from credo.sparsity.compress import compress as compress
     from credo.treatments.compare import compare_treatments as compare_treatments
 else:  # hidden from type checkers, for which it would make every name exist
 

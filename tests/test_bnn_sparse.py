@@ -1,6 +1,7 @@
 """Sparse variational dropout: the published KL against integration, the objective by quadrature, pruning by hand."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 import credo
-from credo.guides.bnn_sparse import pruned, report
+from credo.guides.bnn_sparse import START, pruned, recipe, report, small_start
 from credo.inference.pair.pair import Pair
 from credo.inference.planning.race import Contest, race
 from credo.inference.runtime.state import entered
@@ -213,6 +214,45 @@ def test_the_pruned_net_has_the_means_that_were_kept_and_zeros():
     assert all(torch.equal(w, b) for w, b in zip(net.parameters(), before, strict=True))
     assert not thin.training and net.training
     assert pruned(net, PARAMS, threshold=3.5)[0].weight.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
+def test_the_recipe_has_the_published_numbers():
+    settings = recipe(60_000)
+    assert (settings["steps"], settings["batch_size"], settings["particles"]) == (120_000, 100, 1)
+    assert settings["kl_warmup"] == (5 * 600, 20 * 600)
+    rate = settings["lr"]
+    assert [rate(t) for t in (0, 30_000, 60_000)] == [1e-3] * 3
+    assert rate(90_000) == pytest.approx(5e-4) and rate(119_999) == pytest.approx(1e-3 / 60_000)
+    linear = recipe(60_000, flat=0.0)["lr"]
+    assert [linear(t) for t in (0, 60_000)] == pytest.approx([1e-3, 5e-4])
+    assert recipe(1437, 3, batch_size=50)["steps"] == math.ceil(3 * 1437 / 50)
+    assert recipe(100, 1, flat=1.0)["lr"](0) == 1e-3
+    for wrong in ({"rows": 0}, {"rows": 5, "quiet": 0.5, "full": 0.2}, {"rows": 5, "flat": 2.0}):
+        with pytest.raises(ValueError, match="recipe: got"):
+            recipe(**wrong)
+
+
+def test_the_recipe_fits():
+    net = small_start(two_weights())
+    settings = recipe(len(x1), 20, batch_size=2)
+    fit = credo.fit(PAIR.model, PAIR.guide, net, x1, y1, **settings, compile=False, progress=False)
+    assert len(fit.losses) == 40 and fit.batch_size == 2
+
+
+def test_the_published_start_is_small_and_leaves_what_is_no_weight():
+    net = nn.Sequential(nn.Linear(40, 50), nn.LayerNorm(50), nn.Linear(50, 3).requires_grad_(False))
+    fresh = small_start(net, seed=1)
+    assert fresh[0].weight.std().item() == pytest.approx(0.01, rel=0.1) and not fresh[0].bias.any()
+    assert torch.equal(fresh[0].weight, small_start(net, seed=1)[0].weight)
+    assert torch.equal(fresh[1].weight, net[1].weight) and torch.equal(fresh[2].weight, net[2].weight)
+    assert net[0].bias.any()
+
+
+def test_another_start_is_an_argument_of_the_guide():
+    for start, wanted in ((None, START), (-5.0, -5.0)):
+        params = credo.SVI(PAIR.model, partial(PAIR.guide, start=start), compile=False, progress=False)
+        params.prepare(two_weights(), x1, y1)
+        assert params.params["weight.log_sigma2"].tolist() == [[wanted], [wanted]]
 
 
 def test_the_built_in_digits_and_a_table():

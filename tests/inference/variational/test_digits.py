@@ -73,7 +73,7 @@ def test_dropout_is_right(seed):
     assert scores(fit, new)["accuracy"] >= 0.97
 
 
-def test_the_sparse_network_is_right_with_a_fifth_of_its_weights(seed):
+def test_the_sparse_network_is_right_with_a_twentieth_of_its_weights(seed):
     fit, (net, _, _), new = fitted("bnn_sparse", seed)
     found = scores(fit, new)
     thin = pruned(net, fit.params)
@@ -81,11 +81,11 @@ def test_the_sparse_network_is_right_with_a_fifth_of_its_weights(seed):
         alone = credo.metrics.classification(thin(new[1]).softmax(-1), new[2]).to_dict()
     share = report(fit.params).loc["total", "pruned"]
     shown("pruned network", **alone, pruned=share)
-    assert share >= 0.8
+    assert share >= 0.95
     zeros = sum(int((w == 0).sum()) for w in thin.parameters() if w.dim() > 1)
     assert zeros / sum(w.numel() for w in thin.parameters() if w.dim() > 1) == pytest.approx(share)
-    assert found["accuracy"] >= 0.965
-    assert alone["accuracy"] >= 0.965
+    assert found["accuracy"] >= 0.94  # the log-uniform prior costs accuracy: its start is chosen by the ELBO
+    assert alone["accuracy"] >= 0.94
 
 
 def test_the_autoencoder_finds_new_images_more_probable_than_independent_pixels_do(seed):
