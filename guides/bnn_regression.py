@@ -20,15 +20,18 @@ def guide(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: float = 1.0,
+    prior_sd: object = None,
     noise: float | None = None,
+    sd: float = START,
 ) -> None:
     """net: its parameters are the latents. x: its first rows show how many outputs the net has.
 
-    y: shape (N,), where the noise starts: at a third of its sd. noise: as in the model. prior_sd: not used.
+    y: shape (N,), where the noise starts: at a third of its sd. noise: as in the model. sd: of every weight before the
+    first step; 0.01 with a rising weight of the KL (`kl_warmup` of `credo.fit`) starts near the best plain network,
+    where 0.05 may hide what a few hundred rows say. prior_sd: not used.
     """
     for name, weight in weights_of(net).items():
-        normal(name, weight, START)
+        normal(name, weight, sd)
     if noise is None and _outputs(net, x) == 1:
         loc = pyro.param("sigma.loc", lambda: _log_sd(x if y is None else y) - 1)
         scale = pyro.param("sigma.scale", lambda: torch.full_like(loc, START), constraint=constraints.softplus_positive)

@@ -10,6 +10,9 @@ The means and sds of the columns are those of the data of the first call, kept b
 standardised numbers, whatever the units; `y`, `mean`, `sd` and `sigma` are in the units of y. They are `fit.params`
 "x.mean", "x.sd", "y.mean", "y.sd": `fit.networks(net)` and `fit.trained(net)` by themselves take (x - x.mean) / x.sd.
 
+s is a number, or sds of the layers that the evidence chooses: prior_sd="learnt" (empirical Bayes; MacKay 1992), which
+under-fits less: with s = 1 a mean-field guide pays for every hidden unit and switches most of them off.
+
 Sources: Neal 1996 (Bayesian Learning for Neural Networks, section 2.1) for the prior; Nix and Weigend 1994 and
 Lakshminarayanan, Pritzel and Blundell 2017 (section 2.2.1) for the output that is the noise.
 
@@ -18,6 +21,7 @@ ships with scikit-learn; a net with one hidden layer of 50 ReLUs.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -30,6 +34,7 @@ from torch.nn import functional
 from ._bayesian import bayesian, inputs_of
 from ._digits import inputs
 from ._nets import perceptron
+from ._priors import Prior, PriorSd
 
 PRIOR_SD = 1.0  # in units of 1 / sqrt(fan-in)
 LOG_NOISE = -1.0, 1.0  # mean and sd of log(sigma / sd y) under the prior: sigma is 0.05 to 2.6 sds of y
@@ -43,15 +48,17 @@ def model(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: float = PRIOR_SD,
+    prior_sd: PriorSd = PRIOR_SD,
+    prior: Prior | None = None,
     noise: float | None = None,
 ) -> torch.Tensor:
     """net: takes x, gives (N,), (N, 1), or (N, 2) for noise of each row. x: shape (N, ...), in any units.
 
-    y: shape (N,), in any units, or None to predict. noise: the sd of the noise in the units of y, where it is known;
-    None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
+    y: shape (N,), in any units, or None to predict. prior_sd: a number in units of 1 / sqrt(fan-in); "learnt", or what
+    else `credo.nn.bayesian` takes. prior: in its place, as there. noise: the sd of the noise in the units of y, where
+    it is known; None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
     """
-    net_at_draws = bayesian(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)
+    net_at_draws = _bayesian(net, prior_sd, prior)
     mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
     f = _checked_output(net_at_draws(_standardised(x)), x, noise)
     mean = pyro.deterministic("mean", mean_y + sd_y * f[:, 0])
@@ -92,6 +99,16 @@ def _diabetes() -> tuple[torch.Tensor, torch.Tensor]:
     order = np.random.RandomState(0).permutation(len(columns[1]))
     x, y = (torch.tensor(part[order], dtype=torch.get_default_dtype()) for part in columns)
     return x, y
+
+
+def _bayesian(net: nn.Module, prior_sd: PriorSd, prior: Prior | None) -> Callable[..., torch.Tensor]:
+    """The network at a draw of its weights; a number is in units of 1 / sqrt(fan-in)."""
+    if prior is not None:
+        return bayesian(net, prior=prior)
+    if isinstance(prior_sd, int | float) and not isinstance(prior_sd, bool):
+        number = float(prior_sd)
+        return bayesian(net, lambda name, _: number / inputs_of(net, name) ** 0.5)
+    return bayesian(net, prior_sd)
 
 
 def _standardised(x: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from inspect import signature
 
 import pandas as pd
 import pyro
@@ -23,7 +24,9 @@ with torch.random.fork_rng([]):
 
 
 def pair(**settings):
-    return [partial(program, **settings) for program in (PAIR.model, PAIR.guide)]
+    """Each program with the settings that it has."""
+    programs = PAIR.model, PAIR.guide
+    return [partial(p, **{k: v for k, v in settings.items() if k in signature(p).parameters}) for p in programs]
 
 
 def mlp(outputs=1):
@@ -53,6 +56,44 @@ def test_the_density_is_that_of_the_formula(outputs, double):
     with pyro.get_param_store().scope():
         found = log_joint(pair(prior_sd=3.0)[0], z, net, x, y)
     assert found == pytest.approx((prior + terms.sum()).item(), abs=1e-8)
+
+
+def test_a_learnt_prior_starts_at_the_default_and_another_prior_takes_its_place(double):
+    net, x, y = mlp().double(), X.double(), Y.double()
+    z = {**drawn_like(net), "sigma": torch.tensor(8.0)}
+
+    def density(**settings):
+        with pyro.get_param_store().scope():
+            return log_joint(pair(**settings)[0], z, net, x, y)
+
+    default = density()
+    assert density(prior_sd="learnt") == pytest.approx(default, abs=1e-8)
+    wide = torch.distributions.Normal(0.0, 2.0)
+    numbers = torch.cat([z[name].flatten() for name, _ in net.named_parameters()])
+    fan_in = torch.tensor([2.0] * 8 + [1.0] * 4 + [4.0] * 4 + [1.0])
+    other = torch.distributions.Normal(0.0, fan_in**-0.5).log_prob(numbers) - wide.log_prob(numbers)
+    found = density(prior=lambda name, w: pyro.distributions.Normal(w.new_zeros(()), 2.0).expand(w.shape))
+    assert found == pytest.approx(default - other.sum().item(), abs=1e-8)
+
+
+@pytest.mark.slow
+def test_a_learnt_prior_is_as_wide_as_the_weights_under_the_guide():
+    """The sd of a site that maximises the ELBO is the root of the mean of loc^2 + scale^2, in closed form."""
+    net = mlp(2)
+    fit = credo.fit(*pair(prior_sd="learnt"), net, X, Y, steps=3000, progress=False, compile=False, plan="fast")
+    for name, _ in net.named_parameters():
+        best = (fit.params[f"{name}.loc"].square() + fit.params[f"{name}.scale"].square()).mean().sqrt()
+        assert fit.params[f"{name}.prior_sd"] == pytest.approx(best.item(), rel=0.03)
+
+
+def test_the_guide_starts_at_the_weights_of_the_net_with_the_sd_that_it_is_given():
+    net = mlp()
+    with pyro.get_param_store().scope():
+        pair(sd=0.01)[1](net, X, Y)
+        store = pyro.get_param_store()
+        for name, weight in net.named_parameters():
+            torch.testing.assert_close(store[f"{name}.loc"], weight)
+            torch.testing.assert_close(store[f"{name}.scale"], torch.full_like(weight, 0.01))
 
 
 def by_hand(noise):
