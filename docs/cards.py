@@ -124,7 +124,7 @@ def hierarchy() -> Names:
 
 def treatments() -> Names:
     torch.manual_seed(0)
-    return {"net": nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 10))}
+    return {"net": nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 10)), "digits": credo.data.digits()}
 
 
 def draw_treatments(names: Names) -> None:

@@ -47,7 +47,7 @@ def treatments(table: pd.DataFrame, figure: "Figure | None" = None) -> "Figure":
     >>> from matplotlib.figure import Figure
     >>> table = pd.DataFrame({"error": [0.03, 0.02], "nll": [0.2, 0.1]}, index=["points", "mean_field"])
     >>> figure = credo.plots.treatments(table, figure=Figure())
-    >>> figure.get_suptitle()
+    >>> " ".join(figure.get_suptitle().split())
     'mean_field has the lowest NLL: 0.1 nats a row, against 0.2 of points'
     """
     if not isinstance(table, pd.DataFrame) or not (names := [name for name in PANELS if name in table.columns]):
