@@ -80,9 +80,7 @@ def test_natural_steps_are_the_same_eager_replayed_and_compiled(small, options, 
         svi.run(X, steps=80)
     same(fits[0], fits[1])
     same(fits[0], fits[2])
-    assert [type(native_of(svi)) for svi in fits[1:]] != [NativeLoop, NativeLoop] and isinstance(
-        native_of(fits[2]), NativeLoop
-    )
+    assert [isinstance(native_of(svi), NativeLoop) for svi in fits[1:]] == [False, True]
 
 
 def test_loops_of_ones_own_and_a_state_that_is_loaded_go_on_as_they_were(monkeypatch):
@@ -134,5 +132,5 @@ def test_natural_steps_in_machine_code_are_the_eager_ones(tmp_path, monkeypatch)
         assert not isinstance(native_of(first), str), native_of(first)
     compiled = runner()  # opens the library
     compiled.run(X, steps=60), eager.run(X, steps=60)
-    assert isinstance(native_of(compiled), NativeLoop) and "machine code" in compiled.plan.compiled
+    assert isinstance(native_of(compiled), NativeLoop) and compiled.plan.compiled == "captured once, compiled"
     same(eager, compiled)

@@ -1,5 +1,7 @@
 """What ends the stages of a run: their longest length, and the warm-up of its first steps."""
 
+import functools
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -59,3 +61,39 @@ def test_a_run_that_ends_at_its_longest_stages_warns_once_and_says_how_to_go_on(
     with pytest.warns(UserWarning, match=r"not converged.*Go on: `fit = svi.run") as caught:
         fit = credo.SVI(model, guide, lr=0.001, progress=False).run()
     assert len(caught) == 1 and not fit.converged and "still gaining" in fit.stopped
+
+
+def unseen(y):
+    """A latent that the data say nothing of, so that KL(q || p) alone moves it."""
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(y)):
+        pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+
+def at_three(y):
+    pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(3.0)), 0.5))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("warmup", [0, 20])
+def test_the_weight_of_the_kl_rises_over_the_steps_asked_for(compile, warmup):
+    """Gradient descent of loc² / 2 with weight (t + 1) / (warmup + 1), by hand, in a loop of one's own and in a run."""
+    options = {"plan": "fast", "compile": compile, "progress": False, "kl_warmup": warmup}
+    optim = functools.partial(torch.optim.SGD, lr=0.1)
+    alone, loc = credo.SVI(unseen, at_three, optim, **options), 3.0
+    for t in range(40):
+        alone.step(Y)
+        loc -= 0.1 * loc * min(1.0, (t + 1) / (warmup + 1))
+        assert alone.params["loc"].item() == pytest.approx(loc, rel=1e-5)
+    seen: list[float] = []
+    run = credo.SVI(unseen, at_three, optim, **options)
+    run.run(Y, steps=40, callback=lambda svi, *_: seen.append(svi.params["loc"].item()), callback_every=1)
+    assert seen[-1] == pytest.approx(loc, rel=1e-5) and len(seen) == 40
+
+
+def test_a_warm_up_that_leaves_no_step_for_the_average_is_refused():
+    svi = credo.SVI(unseen, at_three, kl_warmup=80, progress=False, plan="fast")
+    with pytest.raises(ValueError, match="kl_warmup: got 80 for 100 steps, wanted 75 or fewer"):
+        svi.run(Y, steps=100)
+    with pytest.raises(ValueError, match="kl_warmup"):
+        credo.SVI(unseen, at_three, kl_warmup=-1)

@@ -1,0 +1,27 @@
+"""Natural gradients of a network's weights: rows that a line tells apart or goes through.
+
+The update itself is compared with its formula and with exact posteriors in `tests/inference/updates/test_natural.py`.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from credo.treatments.natural import natural
+from credo.treatments.treatment import Budget
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_the_treatment_predicts_and_says_what_moved(classes):
+    torch.manual_seed(0)
+    x = torch.randn(60, 2)
+    y = (x[:, 0] > 0).long() if classes else x[:, 0] * 2
+    net = nn.Linear(2, 2 if classes else 1)
+    trained = natural(net, x, y, Budget(150, 30, 1e-3), plan="fast")
+    p = trained.predict(x, 10)
+    assert p.shape == (10, 60, 2)
+    assert "natural gradients for sites 'weight', 'bias'" in trained.words
+    if classes:
+        assert (p.mean(0).argmax(-1) == y).float().mean() > 0.9
+    else:
+        assert (p[..., 0].mean(0) - y).abs().mean() < 0.3
