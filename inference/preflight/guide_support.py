@@ -47,7 +47,7 @@ def _refuse_at(name: str, p: Any, q: Any) -> None:
         inside = p.support.check(q.sample((some,)))
     except (NotImplementedError, AttributeError, RuntimeError, ValueError):  # no support or no draws: not known
         return
-    share = 1 - inside.double().mean().item()
+    share = (~inside).double().mean().item()  # a mean of ones can be below 1 on a GPU
     if share > 0:
         raise ValueError(
             f"site {name!r}: the model's {_shown(p)} has no density (log_prob is -inf) at {share:.0%} of the draws "
