@@ -17,12 +17,16 @@ from credo.inference.runtime.generators import generators_kept, refuse_no_seed
 from credo.inference.runtime.interrupts import interruptible
 from credo.inference.runtime.progress import advance, progress_bar
 from credo.inference.variational.caller import warning_caller
+from credo.treatments.dropconnect import dropconnect
+from credo.treatments.dropout import dropout, dropout_learnt
 from credo.treatments.ensemble import ensemble, ensemble_of_equal_cost
 from credo.treatments.likelihood import is_classes, likelihood
 from credo.treatments.mean_field import mean_field
+from credo.treatments.natural import natural
 from credo.treatments.points import points
 from credo.treatments.rows import Rows, rows_of
 from credo.treatments.scores import scores
+from credo.treatments.sparse import sparse
 from credo.treatments.swag import swag
 from credo.treatments.treatment import Budget, Treatment
 
@@ -30,9 +34,15 @@ from credo.treatments.treatment import Budget, Treatment
 TREATMENTS: dict[str, Treatment] = {
     "points": points,
     "mean_field": mean_field,
-    "swag": swag,
+    "natural": natural,
+    "dropout": dropout,
+    "dropout_learnt": dropout_learnt,
+    "dropconnect": dropconnect,
+    "sparse": sparse,
     "ensemble": ensemble,
+    "swag": swag,
 }
+OF_CLASSES = ("dropout_learnt", "dropconnect", "sparse")  # their pairs have no likelihood of numbers
 EQUAL_COST = "ensemble, equal cost"  # is in every table: what else the same seconds could have bought
 BATCH, LR = 128, 1e-3  # rows of a step, and the rate of Adam
 CLASSES = ("error", "nll", "ece", "brier", "ood_auroc")
@@ -71,7 +81,8 @@ def compare_treatments(
     ood: rows unlike those of x, for classes; `ood_auroc` is the AUROC by which the entropy of the prediction tells
         them from x_test.
     treatments: names, functions of one's own, or {row: name or function}; None: all of "points" (the plain network),
-        "mean_field", "swag", "ensemble" (five networks, each with all the steps).
+        "mean_field", "natural", "dropout", "dropout_learnt", "dropconnect", "sparse", "ensemble" (five networks, each with all the steps), "swag". Three of them are for classes
+        alone (dropout_learnt, dropconnect, sparse): None leaves these out of a regression.
         A function (net, x, y, budget) returns a `Trained` as credo.treatments.treatment describes.
     steps, batch_size, lr: of each treatment. batch_size: None is 128 rows, or all if they are fewer. lr: of Adam, or
         {row: rate}, 0.001 for the others. A treatment that multiplies it says so in its file (mean_field, by ten).
@@ -99,6 +110,8 @@ def compare_treatments(
     _refuse_settings(net, steps, batch_size, lr, draws, seed, chosen)
     place = choose_device(device)
     rows = rows_of(net, x, y, x_test, y_test, ood, seed, place)
+    if treatments is None and not is_classes(rows.y):
+        chosen = {name: one for name, one in chosen.items() if name not in OF_CLASSES}
     likelihood(copy.deepcopy(net).to(place), rows.x, rows.y)  # refuses a net that does not suit y, before any training
     budget = Budget(steps, min(batch_size or BATCH, len(rows.x)), LR, seed, place)
     with suppress(Exception):  # torch imports its optimisers at the first step: no treatment's seconds
