@@ -1,0 +1,224 @@
+"""Bayesian last layer: a trained network, whose last linear layer is then given its posterior, one normal an output.
+
+    a_n = (phi_n, 1): the features of row n,   f_n = W a_n,   W ~ N(0, s^2 / H), the bias N(0, s^2)
+
+    numbers   W | y: the exact posterior given the features; s and the noise sigma maximise the evidence. The body is
+              trained by the bound of the pair `bnn_last_layer` on it; that of classes as the plain network
+    classes   q(W) = prod_c N(w_c; m_c, S_c): the optimum of the bound
+              E_q log p(y | W) - KL(q || p),   E_q log p(y_n) = m_y.a_n - E log sum_c exp f_nc
+
+Harrison, Willes and Snoek 2024 (Variational Bayesian last layers, arXiv:2404.11599, theorem 2) bound the last term by
+Jensen's inequality. Logits of different outputs are independent under q, so it is an integral over one number
+(`expected_logsumexp`): no draws, and nothing is lost. Its derivatives in the moments of f_nc are E p_c and
+E p_c (1 - p_c) / 2, so natural gradients of the bound are Newton's steps with averaged gradients and Hessians
+(Opper and Archambeau 2009, eq. 11-12; Khan and Lin 2017), and need no learning rate. s follows by expectation
+maximisation. One pass of the network predicts.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from credo.inference.evaluation.fit import fit
+from credo.inference.runtime.defaults import choose_device
+from credo.inference.variational.loop import INTERRUPTED
+from credo.pairs import load
+from credo.treatments.evidence import best, gaussian_evidence
+from credo.treatments.likelihood import START, Likelihood, likelihood
+from credo.treatments.normal_logits import expected_logsumexp, expected_softmax
+from credo.treatments.one_pass import features, last_linear
+from credo.treatments.points import train
+from credo.treatments.treatment import Budget, Trained
+
+ROWS = 2048  # in memory at once, beside the features of all
+ITERATIONS = 40
+GAIN = 0.02  # nats of the bound, below which it has come to rest
+
+
+class Last(NamedTuple):
+    """The last layer. loc: (C, D), D = H + 1. root: R_c with S_c = R_c R_c', (C, D, D). scale: s. noise: sigma in sds
+    of y, 1 for classes; both of shape (). bound: log p(y | features) in nats, of standardised y, or a bound on it."""
+
+    loc: torch.Tensor
+    root: torch.Tensor
+    scale: torch.Tensor
+    noise: torch.Tensor
+    bound: float
+
+
+def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> Trained:
+    """The network with a Bayesian last layer. One pass predicts. Of classes: weight decay 1/N, a standard normal prior.
+
+    x: shape (N, ...). y: shape (N,), classes as integers, or numbers as floating point for a network of one output.
+    Raises ValueError for a network that does not end in a linear layer, and for one of two outputs for numbers.
+    """
+    device = choose_device(budget.device)
+    outputs = last_linear(net).out_features
+    if y.is_floating_point() and outputs != 1:
+        raise ValueError(
+            f"net: got {outputs} outputs for numbers, wanted one: with the noise as an output the last layer has no "
+            f"closed form; use nn.Linear({last_linear(net).in_features}, 1)"
+        )
+    if y.is_floating_point():
+        net = _body_by_evidence(net, x, y, budget).to(device).requires_grad_(False)
+        likely = likelihood(net, x.to(device), y.to(device))
+    else:
+        likely, net, _ = train(net, x, y, budget, weight_decay=1 / len(x))
+    last = fitted(net, likely, x.to(device), y.to(device))
+    what = "log evidence of the exact last layer" if not likely.classes else "the bound of a Bayesian last layer"
+    words = f"{what} given the features {last.bound:,.1f} nats, prior sd {float(last.scale):.2g}"
+
+    def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
+        with torch.no_grad():
+            a, _ = features(net, likely.inputs(x.to(device)))
+            mean, variance = moments(a, last)
+            if likely.classes:
+                return expected_softmax(mean, variance)[None]
+            centre, unit = likely.of_y
+            sd = unit * (variance[:, 0] + last.noise**2).sqrt()
+            return torch.stack([centre + unit * mean[:, 0], sd], -1)[None]
+
+    size = last.loc.shape[1]
+    numbers = sum(p.numel() for p in (*net.parameters(), *net.buffers())) + len(last.loc) * size * (size + 1) // 2
+    return Trained(predict, numbers, words)
+
+
+def _body_by_evidence(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> nn.Module:
+    """The network trained by the pair `bnn_last_layer`, whose ELBO is tight for numbers."""
+    pair = load("bnn_last_layer")
+    settings: dict[str, Any] = {"progress": False, "seed": budget.seed, "device": budget.device, "steps": budget.steps}
+    size = budget.batch_size if budget.batch_size < len(x) else None
+    found = fit(pair.model, pair.guide, net, x, y, lr=budget.lr, batch_size=size, **settings)
+    if found.stopped.startswith(INTERRUPTED):
+        raise KeyboardInterrupt(found.stopped)
+    return found.trained(net)
+
+
+def fitted(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tensor) -> Last:
+    """The posterior of the last layer of a trained network given the features of all rows."""
+    layer = last_linear(net)
+    shape = prior_shape(layer)
+    with torch.no_grad():
+        a = torch.cat([features(net, likely.inputs(rows))[0] for rows in x.split(ROWS)])
+    if likely.classes:
+        start = layer.weight.detach()
+        start = start if layer.bias is None else torch.cat([start, layer.bias.detach()[:, None]], 1)
+        return best_normal(a, y, shape, start)
+    return exact(a, (y - likely.of_y[0]) / likely.of_y[1], shape)
+
+
+def moments(a: torch.Tensor, last: Last) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of each output, both (N, C). a: features, (N, D)."""
+    pieces = [(a @ root).square().sum(-1) for root in last.root]  # one output at a time, to bound the memory
+    return a @ last.loc.mT, torch.stack(pieces, -1)
+
+
+def prior_shape(layer: nn.Linear) -> torch.Tensor:
+    """The sds of the prior of a row of the last layer in units of s, shape (D,): 1 / sqrt(H), and 1 for the bias."""
+    sds = layer.weight.detach().new_full((layer.in_features,), layer.in_features**-0.5)
+    return sds if layer.bias is None else functional.pad(sds, (0, 1), value=1.0)
+
+
+def exact(a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor) -> Last:
+    """The posterior of y ~ N(a w, sigma^2), w ~ N(0, (s shape)^2), at the s and sigma of the largest evidence.
+
+    a: (N, D). y: (N,). In double precision inside. Source: Bishop 2006, eq. 3.53-3.54 and section 3.5.
+    """
+    of, sds = y.double(), shape.double()
+    gram, cross = sds.new_zeros(len(sds), len(sds)), sds.new_zeros(len(sds))
+    for rows, target in zip(a.split(ROWS), of.split(ROWS), strict=True):
+        scaled = rows.double() * sds
+        gram += scaled.mT @ scaled
+        cross += scaled.mT @ target
+    values, vectors = torch.linalg.eigh(gram)
+    values, along = values.clamp(min=0), vectors.mT @ cross
+    evidence = gaussian_evidence(values, along, of.square().sum(), len(of))
+    (log_scale, log_noise), found = best(evidence, of.new_tensor([0.0, START]))
+    precision = values / (2 * log_noise).exp() + (-2 * log_scale).exp()
+    mean = sds * (vectors @ (along / precision)) / (2 * log_noise).exp()
+    root = sds[:, None] * vectors * precision.rsqrt()
+    return Last(*(v.to(a.dtype) for v in (mean[None], root[None], log_scale.exp(), log_noise.exp())), found)
+
+
+def best_normal(
+    a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor, start: torch.Tensor, scale: float | None = None
+) -> Last:
+    """The q(W) = prod_c N(m_c, S_c) and the prior sd s that maximise the bound, in double precision inside.
+
+    a: (N, D). y: classes, (N,). start: m before the first step, (C, D). scale: s, where it is known. The bound is
+    concave in m and in the roots of S, and each step that does not raise it is halved, so it ends at the maximum.
+    """
+    sds = shape.double()
+    m = start.double() / sds  # in units in which the prior is N(0, s^2 I)
+    count, size = m.shape
+    delta = float(m.square().mean().clamp(min=1e-6)) ** -1 if scale is None else scale**-2.0
+    eye = torch.eye(size).to(m)
+    precision = delta * eye.repeat(count, 1, 1)
+    _, gradient, curvature = _derivatives(a, y, sds, m, None)
+    precision = precision + curvature
+    bound, gradient, curvature = _derivatives(a, y, sds, m, precision)
+    value, rate = bound - _divergence(m, precision, delta), 1.0
+    for _ in range(ITERATIONS):
+        target = (1 - rate) * precision + rate * (curvature + delta * eye)
+        step = torch.linalg.solve(target, (gradient - delta * m)[..., None])[..., 0]
+        new = m + rate * step
+        bound, of_new, curved = _derivatives(a, y, sds, new, target)
+        gain = float(bound - _divergence(new, target, delta) - value)
+        if gain < 0:
+            rate /= 2
+            if rate < 1e-3:
+                break
+            continue
+        m, precision, gradient, curvature, value = new, target, of_new, curved, value + gain
+        rate = min(1.0, 1.5 * rate)
+        if scale is None:
+            inverse = torch.linalg.inv(precision).diagonal(dim1=-2, dim2=-1)
+            other = m.numel() / float(m.square().sum() + inverse.sum())
+            raised = float(_divergence(m, precision, delta) - _divergence(m, precision, other))
+            delta, value, gain = other, value + raised, gain + raised
+        if gain < GAIN:
+            break
+    factor = torch.linalg.cholesky(precision)
+    root = sds[:, None] * torch.linalg.solve_triangular(factor.mT, eye, upper=True)
+    units = (m * sds, root, m.new_tensor(delta**-0.5), m.new_ones(()))
+    return Last(*(v.to(a.dtype) for v in units), float(value))
+
+
+def _derivatives(
+    a: torch.Tensor, y: torch.Tensor, sds: torch.Tensor, m: torch.Tensor, precision: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(E_q log p(y), its gradient in m, (C, D), minus its averaged Hessian, (C, D, D)). precision None: of a point."""
+    total, gradient = m.new_zeros(()), torch.zeros_like(m)
+    curvature = m.new_zeros(*m.shape, m.shape[1])
+    factor = None if precision is None else torch.linalg.cholesky(precision)
+    for part, labels in zip(a.split(ROWS), y.split(ROWS), strict=True):
+        rows = part.double() * sds
+        mean = rows @ m.mT
+        if factor is None:
+            variance = torch.zeros_like(mean)
+        else:
+            white = torch.linalg.solve_triangular(factor, rows.mT.expand(len(m), -1, -1), upper=False)
+            variance = white.square().sum(-2).mT
+        with torch.enable_grad():
+            f, v = mean.float().requires_grad_(), variance.float().requires_grad_()
+            each = expected_logsumexp(f, v)  # in single precision: the sums are not
+            of_mean, of_variance = torch.autograd.grad(each.sum(), (f, v))
+        normaliser = each.detach().double().sum()
+        hot = functional.one_hot(labels, len(m)).to(mean)
+        total += (mean * hot).sum() - normaliser
+        gradient += (hot - of_mean.double()).mT @ rows
+        weights = 2 * of_variance.double().clamp(min=0)
+        for c in range(len(m)):
+            curvature[c] += (rows * weights[:, c, None]).mT @ rows
+    return total, gradient, curvature
+
+
+def _divergence(m: torch.Tensor, precision: torch.Tensor, delta: float) -> torch.Tensor:
+    """KL(q || N(0, I / delta)) in nats."""
+    factor = torch.linalg.cholesky(precision)
+    trace = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).sum()
+    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
+    return 0.5 * (delta * (m.square().sum() + trace) - m.numel() - m.numel() * math.log(delta) + log_det)

@@ -1,0 +1,123 @@
+"""The last layer: scikit-learn's and credo's exact regression, the bound below the evidence, its maximum."""
+
+import math
+
+import pytest
+import torch
+from sklearn.linear_model import BayesianRidge
+from torch import nn
+
+import credo
+from credo.models.linear_regression import model
+from credo.treatments.last_layer import best_normal, exact, last_layer, moments, prior_shape
+from credo.treatments.likelihood import likelihood
+from credo.treatments.treatment import Budget
+
+CPU = torch.device("cpu")
+
+
+def rows(n=30, d=3):
+    torch.manual_seed(0)
+    a = torch.randn(n, d, dtype=torch.float64)
+    return a, a @ torch.tensor([1.0, -1.0, 0.3]).double() + 0.6 * torch.randn(n, dtype=torch.float64)
+
+
+def test_numbers_have_the_posterior_of_sklearn_at_the_same_evidence():
+    a, y = rows()
+    found = exact(a, y, torch.ones(3).double())
+    # Without hyperpriors BayesianRidge maximises the same evidence.
+    flat = {"alpha_1": 0, "alpha_2": 0, "lambda_1": 0, "lambda_2": 0}
+    theirs = BayesianRidge(fit_intercept=False, max_iter=5000, tol=1e-12, compute_score=True, **flat).fit(
+        a.numpy(), y.numpy()
+    )
+    assert found.noise.item() == pytest.approx(theirs.alpha_**-0.5, rel=1e-5)
+    assert found.scale.item() == pytest.approx(theirs.lambda_**-0.5, rel=1e-4)
+    assert found.loc[0].tolist() == pytest.approx(theirs.coef_.tolist(), rel=1e-5)
+    cov = found.root[0] @ found.root[0].mT
+    torch.testing.assert_close(cov, torch.tensor(theirs.sigma_), rtol=1e-4, atol=1e-8)
+    _, sd = theirs.predict(a[:4].numpy(), return_std=True)
+    variance = moments(a[:4], found)[1][:, 0] + found.noise**2
+    torch.testing.assert_close(variance.sqrt(), torch.tensor(sd), rtol=1e-5, atol=0)
+
+
+def test_numbers_have_the_posterior_and_evidence_of_credo_exact():
+    """The features are those of `linear_regression` with its bias, whose prior is that of the coefficients."""
+    a, y = rows()
+    ones = torch.cat([a, torch.ones(30, 1).double()], 1)
+    found = exact(ones, y, torch.ones(4).double())
+    theirs = credo.exact(lambda X, y: model(X, y, sigma=found.noise.item(), prior_sd=found.scale.item()), a, y)
+    assert found.bound == pytest.approx(theirs.log_evidence, abs=1e-6)
+    torch.testing.assert_close(found.loc[0], theirs.joint.mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.root[0] @ found.root[0].mT, theirs.joint.covariance_matrix, rtol=0, atol=1e-6)
+
+
+def log_evidence(a, y, scale):
+    """log p(y) of a linear softmax with two weights in two classes, on a grid of the four numbers of W."""
+    grid = torch.linspace(-5, 5, 33, dtype=torch.float64)
+    w = torch.cartesian_prod(grid, grid)  # a row of W
+    f = w @ a.mT  # (points, N)
+    prior = -0.5 * w.square().sum(-1) / scale**2 - math.log(2 * math.pi * scale**2)
+    lik = torch.zeros(len(w), len(w), dtype=torch.float64)
+    for n in range(len(a)):
+        lik -= torch.nn.functional.softplus((f[:, None, n] - f[None, :, n]) * (1 if y[n] else -1))
+    return (lik + prior[:, None] + prior).logsumexp((0, 1)).item() + 4 * math.log(10 / 32)
+
+
+def test_the_bound_of_classes_is_below_the_evidence_and_not_far():
+    torch.manual_seed(0)
+    a = torch.randn(15, 2, dtype=torch.float64)
+    y = (a[:, 0] + torch.randn(15) > 0).long()
+    found = best_normal(a, y, torch.ones(2).double(), torch.zeros(2, 2).double(), scale=1.0)
+    truth = log_evidence(a, y, 1.0)
+    assert truth - 1.0 < found.bound < truth + 1e-3  # KL(q || p): under p the classes depend on each other
+
+
+def test_the_bound_of_classes_is_that_of_draws_and_at_its_maximum():
+    torch.manual_seed(0)
+    a, shape = torch.randn(25, 2, dtype=torch.float64), torch.tensor([0.7, 1.0]).double()
+    y = torch.randint(3, (25,))
+    found = best_normal(a, y, shape, torch.zeros(3, 2).double())
+    loc, root = found.loc.clone(), found.root.clone()
+    z = torch.randn(20_000, 3, 2, dtype=torch.float64)
+
+    def bound(loc, root):
+        """The ELBO on the same draws of W, each with its mirror image."""
+        away = torch.einsum("cij,scj->sci", root, z)
+        q = torch.distributions.MultivariateNormal(loc, root @ root.mT)
+        p = torch.distributions.MultivariateNormal(torch.zeros_like(loc), torch.diag((found.scale * shape) ** 2))
+        log_p = (torch.stack([loc + away, loc - away]) @ a.mT).mT.log_softmax(-1)  # (2, S, N, C)
+        each = log_p.gather(-1, y.expand(log_p.shape[:-1])[..., None])[..., 0].sum(-1)
+        return each.mean() - torch.distributions.kl_divergence(q, p).sum()
+
+    assert found.bound == pytest.approx(bound(loc, root).item(), abs=0.05)
+    loc.requires_grad_()
+    scaled = torch.ones(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    of_loc, of_root = torch.autograd.grad(bound(loc, root * scaled), (loc, scaled))
+    assert of_loc.abs().max() < 0.5 and of_root.abs().max() < 0.5  # noise of the draws; at zero they are 5 and more
+
+
+def test_the_treatment_predicts_in_one_pass():
+    torch.manual_seed(0)
+    x = torch.randn(60, 2)
+    net = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 3))
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
+    trained = last_layer(net, x, y, Budget(60, 20, 0.02, device=CPU))
+    p = trained.predict(x, 7)
+    assert p.shape == (1, 60, 3) and (p[0].argmax(-1) == y).double().mean() > 0.8
+    assert "bound" in trained.words and trained.numbers == 33 + 3 * 21
+    one = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1, bias=False))
+    found = last_layer(one, x, 50 + 9 * x[:, 0], Budget(60, 20, 0.02, device=CPU))
+    mean, sd = found.predict(x, 1)[0].unbind(-1)
+    assert "log evidence" in found.words and (sd > 0).all()
+    assert (mean - 50 - 9 * x[:, 0]).abs().mean() < 3
+
+
+def test_networks_of_another_end_are_refused():
+    x, y = torch.randn(8, 2), torch.randn(8)
+    with pytest.raises(ValueError, match="got 2 outputs for numbers, wanted one"):
+        last_layer(nn.Linear(2, 2), x, y, Budget(1, 4, 0.1, device=CPU))
+    with pytest.raises(ValueError, match=r"is not that of its last nn\.Linear"):
+        ends = nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1))
+        last_layer(ends, x, (y > 0).long(), Budget(1, 4, 0.1, device=CPU))
+    assert prior_shape(nn.Linear(4, 1)).tolist() == [0.5] * 4 + [1.0]
+    assert likelihood(nn.Linear(2, 2), x, (y > 0).long()).classes

@@ -1,0 +1,85 @@
+"""Softmax and log-sum-exp of normal logits: quadrature in two dimensions, identities, derivatives."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from credo.treatments.normal_logits import expected_logsumexp, expected_softmax
+
+MEAN = torch.tensor([[0.0, 0.0], [1.5, -2.0], [40.0, -3.0], [-1.0, 0.5]], dtype=torch.float64)
+VARIANCE = torch.tensor([[1.0, 1.0], [4.0, 0.3], [1.0, 9.0], [0.0, 0.0]], dtype=torch.float64)
+
+
+def on_a_grid(function, mean, covariance):
+    """E function(f) of two logits by 120 x 120 points of Gauss-Hermite."""
+    z, w = np.polynomial.hermite_e.hermegauss(120)
+    z, w = torch.tensor(z), torch.tensor(w) / math.sqrt(2 * math.pi)
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt()
+    f = mean + torch.cartesian_prod(z, z) @ root.mT
+    weights = torch.cartesian_prod(w, w).prod(-1)
+    return (weights.reshape(-1, *[1] * (function(f).dim() - 1)) * function(f)).sum(0)
+
+
+def test_independent_logits_are_those_of_quadrature():
+    found, log_sum = expected_softmax(MEAN, VARIANCE), expected_logsumexp(MEAN, VARIANCE)
+    for i in range(4):
+        cov = torch.diag(VARIANCE[i])
+        torch.testing.assert_close(found[i], on_a_grid(lambda f: f.softmax(-1), MEAN[i], cov), rtol=0, atol=1e-4)
+        wanted = on_a_grid(lambda f: f.logsumexp(-1), MEAN[i], cov)
+        assert log_sum[i].item() == pytest.approx(wanted.item(), abs=2e-3)
+
+
+def test_dependent_logits_are_near_quadrature():
+    mean = torch.tensor([[0.5, -1.0], [2.0, 2.5]], dtype=torch.float64)
+    covariance = torch.tensor([[[1.0, 0.9], [0.9, 2.0]], [[4.0, -1.0], [-1.0, 0.25]]], dtype=torch.float64)
+    found = expected_softmax(mean, covariance)
+    for i in range(2):
+        wanted = on_a_grid(lambda f: f.softmax(-1), mean[i], covariance[i])
+        torch.testing.assert_close(found[i], wanted, rtol=0, atol=2e-3)
+
+
+def test_without_variance_it_is_the_softmax():
+    f = 3 * torch.randn(6, 5)
+    for none in (torch.zeros(6, 5), torch.zeros(6, 5, 5)):
+        torch.testing.assert_close(expected_softmax(f, none), f.softmax(-1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(expected_logsumexp(f, torch.zeros(6, 5)), f.logsumexp(-1), rtol=0, atol=1e-4)
+
+
+def test_the_gradient_of_the_log_sum_exp_is_the_softmax_and_its_curvature():
+    """Bonnet's and Price's theorems: d/dm E lse = E p, d/dv E lse = E p (1 - p) / 2."""
+    mean, variance = MEAN[:2].clone().requires_grad_(), VARIANCE[:2].clone().requires_grad_()
+    of_mean, of_variance = torch.autograd.grad(expected_logsumexp(mean, variance).sum(), (mean, variance))
+    torch.testing.assert_close(of_mean, expected_softmax(MEAN[:2], VARIANCE[:2]), rtol=0, atol=2e-3)
+    for i in range(2):
+        wanted = on_a_grid(lambda f: f.softmax(-1) * (1 - f.softmax(-1)) / 2, MEAN[i], torch.diag(VARIANCE[i]))
+        torch.testing.assert_close(of_variance[i], wanted, rtol=0, atol=2e-3)
+
+
+def test_ten_classes_against_many_draws():
+    """Errors as stated: less than those of 10,000 draws; Jensen's bound lies above the log-sum-exp."""
+    torch.manual_seed(1)
+    mean, variance = 2 * torch.randn(20, 10), 4 * torch.rand(20, 10).square()
+    f = mean + variance.sqrt() * torch.randn(20_000, 20, 10)
+    p = f.softmax(-1)
+    error = (p.std(0) / 20_000**0.5).clamp(min=1e-5)
+    for covariance, extra in ((variance, 0.0), (torch.diag_embed(variance), 0.01)):
+        assert ((expected_softmax(mean, covariance) - p.mean(0)).abs() < 5 * error + extra).all()
+    log_sum = f.logsumexp(-1)
+    away = (expected_logsumexp(mean, variance) - log_sum.mean(0)).abs()
+    assert (away < 5 * log_sum.std(0) / 20_000**0.5 + 1e-3).all()
+    assert (expected_logsumexp(mean, variance) < (mean + variance / 2).logsumexp(-1)).all()
+
+
+def test_extreme_logits_have_finite_gradients():
+    mean = torch.tensor([[500.0, -500.0, 0.0]]).requires_grad_()
+    variance = torch.tensor([[0.0, 100.0, 1e-12]]).requires_grad_()
+    for gradient in torch.autograd.grad(expected_logsumexp(mean, variance).sum(), (mean, variance)):
+        assert gradient.isfinite().all()
+
+
+def test_another_shape_of_the_covariance_is_refused():
+    with pytest.raises(ValueError, match=r"covariance: got shape \(2,\) for means of shape \(2, 3\)"):
+        expected_softmax(torch.zeros(2, 3), torch.zeros(2))
