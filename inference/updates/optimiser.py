@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .natural import Natural, Normal
+from .natural import Natural, Normal, mean_step
 from .schedule import Rate, Schedule
 
 LR = 0.02  # of Adam, in unconstrained space
@@ -17,15 +17,21 @@ BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of m
 def optimiser(optim: Any, lr: Rate | Schedule, clip: float | None = None) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimiser of a run. A learning rate of its own goes before `lr`, unless that is a schedule.
 
-    It is called with the parameters and, for NATURAL, with `pairs`, those of them that are a normal's.
+    It is called with the parameters and, for NATURAL, with `pairs`, those of them that are a normal's, and
+    `scaled`, by how much the terms of a batch are.
 
     clip: the largest norm of the whole gradient, a setting of the optimiser that eager and compiled updates read.
     """
     own = getattr(optim, "keywords", {})
     rate = {"lr": lr, **own} if not isinstance(lr, Schedule) else {**own, "lr": lr.base}
 
-    def made(parameters: Iterable[torch.Tensor], pairs: Sequence[Normal] = ()) -> torch.optim.Optimizer:
-        found = Natural(parameters, rate["lr"], pairs) if optim == NATURAL else unclipped(parameters)
+    def made(
+        parameters: Iterable[torch.Tensor], pairs: Sequence[Normal] = (), scaled: float = 1.0
+    ) -> torch.optim.Optimizer:
+        if optim == NATURAL:
+            found: torch.optim.Optimizer = Natural(parameters, rate["lr"], pairs, mean=mean_step(scaled))
+        else:
+            found = unclipped(parameters)
         if clip is not None:
             found.defaults["clip"] = clip
             for group in found.param_groups:

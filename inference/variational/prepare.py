@@ -16,6 +16,7 @@ from ..pair.followers import find_followers
 from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
+from ..planning.few_rows import few_rows
 from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.place import best_place, device_of
 from ..planning.plan import Plan
@@ -152,7 +153,8 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
         else:
             rows, of_all = None, q
         q, p = at_other_draws(lambda number: _traces(pair, of_all))
-        plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, settings, number))
+        few = None if rows is None else few_rows(begun.pair, pair, rows)
+        plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, few, settings, number))
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
         crowded = latents > _numbers(observed(p), rows)
         moved = normals(pair, settings.seed) if settings.natural else None
@@ -187,7 +189,8 @@ def first_steps(
 ) -> Steps:
     """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
     with entered(prepared.state):
-        made = optimiser(unconstrained().values(), pairs=prepared.normals)
+        scaled = 1.0 if prepared.rows is None else prepared.rows.n / prepared.rows.size
+        made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=scaled)
     return Steps(
         optimiser=made,
         captures=captures,
@@ -210,18 +213,21 @@ def _traces(pair: Pair, q: poutine.Trace | None) -> tuple[poutine.Trace, poutine
     return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
 
 
-def _planned(pair: Pair, q: poutine.Trace, settings: Settings, number: int) -> tuple[Plan, bool, int]:
+def _planned(pair: Pair, q: poutine.Trace, few: Pair | None, settings: Settings, number: int) -> tuple[Plan, bool, int]:
     """(the plan, whether `vmap` can make all draws at once, how many particles). number: of the try.
 
-    pair: on one batch. Planning takes no random numbers of the run.
+    pair: on one batch. few: the pair on some of its rows, which show what estimators are legal; None: the batch does.
+    Planning takes no random numbers of the run.
     """
     with noise(settings.seed + number):
         vectorised = can_vectorise(lambda: log_weight(pair))
         if not vectorised and in_loops_over_some_rows(q):
             plan = plan_loops(pair, settings.overrides, settings.force)
         else:
-            trace = q if vectorised else fullest(pair, q)
-            plan = make_plan(pair, trace, vectorised, settings.overrides, settings.force)
+            seen = few or pair
+            q = q if few is None else _traces(few, None)[0]
+            trace = q if vectorised else fullest(seen, q)
+            plan = make_plan(seen, trace, vectorised, settings.overrides, settings.force)
         vectorised = vectorised and can_vectorise(lambda: log_weight(pair, plan.recipe, True))
         return plan, vectorised, settings.particles or plan.particles or how_many(pair, plan, vectorised)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from credo.inference.updates.natural import Natural
+from credo.inference.updates.natural import MEAN, QUIET, Natural, mean_step
 
 FORMS = {
     "softplus": (torch.nn.functional.softplus, lambda sd: torch.log(torch.expm1(sd))),
@@ -95,3 +95,8 @@ def test_a_scale_has_no_moment_and_a_loc_has_one():
     optimiser.step()
     kept = [sorted(optimiser.state[p]) for p in (loc, raw, other)]
     assert kept == [["exp_avg", "step"], ["step"], ["exp_avg", "exp_avg_sq", "step"]]
+
+
+def test_means_take_steps_shorter_by_the_root_of_the_noise_of_batches():
+    assert mean_step(1.0) == mean_step(QUIET) == MEAN
+    assert mean_step(4 * QUIET) == pytest.approx(MEAN / 2)

@@ -8,7 +8,10 @@ from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 import credo
+from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import flat_parameters, unconstrained
+from credo.inference.updates.natural import mean_step
+from credo.inference.updates.normals import normals
 
 X = torch.linspace(-1, 1, 6)
 POSITIVE = {
@@ -128,9 +131,6 @@ def test_rows_of_their_own_in_batches_are_left_to_adam():
 
 
 def test_it_changes_no_parameter_and_no_generator():
-    from credo.inference.pair.pair import Pair
-    from credo.inference.updates.normals import normals
-
     pyro.clear_param_store()
     program = guide()
     program(X)
@@ -138,3 +138,19 @@ def test_it_changes_no_parameter_and_no_generator():
     before, state = flat_parameters(unconstrained().values()), torch.get_rng_state()
     normals(Pair(model, program, (X,)), 0)
     assert torch.equal(before, flat_parameters(unconstrained().values())) and torch.equal(state, torch.get_rng_state())
+
+
+def test_the_step_of_the_means_knows_the_batches():
+    def one(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def own(x):
+        loc, scale = normal("z", shape=())
+        pyro.sample("z", dist.Normal(loc, scale))
+
+    rows = torch.linspace(-1, 1, 640)
+    svi = credo.SVI(one, own, "natural", batch_size=10, progress=False, plan="fast")
+    svi.prepare(rows)
+    assert svi._steps.optimiser.param_groups[0]["mean"] == mean_step(64.0)

@@ -70,6 +70,7 @@ def same(one, two):
 
 CASES = {
     "steps": {"steps": 60},
+    "natural gradients": {"steps": 60, "optim": "natural"},
     "until converged, with races": {"lr": 0.05, "plan": None},
     "batches": {"steps": 60, "batch_size": 3},
     "a schedule": {"steps": 60, "lr": functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=60)},
