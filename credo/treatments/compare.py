@@ -20,6 +20,8 @@ from credo.inference.variational.caller import warning_caller
 from credo.treatments.dropconnect import dropconnect
 from credo.treatments.dropout import dropout, dropout_learnt
 from credo.treatments.ensemble import ensemble, ensemble_of_equal_cost
+from credo.treatments.laplace import laplace, laplace_last
+from credo.treatments.last_layer import last_layer
 from credo.treatments.likelihood import is_classes, likelihood
 from credo.treatments.mean_field import mean_field
 from credo.treatments.natural import natural
@@ -39,6 +41,9 @@ TREATMENTS: dict[str, Treatment] = {
     "dropout_learnt": dropout_learnt,
     "dropconnect": dropconnect,
     "sparse": sparse,
+    "last_layer": last_layer,
+    "laplace": laplace,
+    "laplace_last": laplace_last,
     "ensemble": ensemble,
     "swag": swag,
 }
@@ -81,7 +86,8 @@ def compare_treatments(
     ood: rows unlike those of x, for classes; `ood_auroc` is the AUROC by which the entropy of the prediction tells
         them from x_test.
     treatments: names, functions of one's own, or {row: name or function}; None: all of "points" (the plain network),
-        "mean_field", "natural", "dropout", "dropout_learnt", "dropconnect", "sparse", "ensemble" (five networks, each with all the steps), "swag". Three of them are for classes
+        "mean_field", "natural", "dropout", "dropout_learnt", "dropconnect", "sparse", "last_layer", "laplace",
+        "laplace_last", "ensemble" (five networks, each with all the steps), "swag". Three of them are for classes
         alone (dropout_learnt, dropconnect, sparse): None leaves these out of a regression.
         A function (net, x, y, budget) returns a `Trained` as credo.treatments.treatment describes.
     steps, batch_size, lr: of each treatment. batch_size: None is 128 rows, or all if they are fewer. lr: of Adam, or
