@@ -8,6 +8,7 @@ Files, in the order in which to read them:
     choose.py   the choice among the legal estimators
     legal.py    the list of estimators; which of them are unbiased at a site
     reasons.py  the reason for a choice, in words
+    few_rows.py the rows on which it is made
     race.py     plans compete by variance times work
     work.py     the work of a program, counted in operators
     place.py    the device of a run whose user names none
