@@ -49,7 +49,9 @@ _MODULE_OF = {
     "plan": "credo.inference.evaluation.fit",
     "plots": "credo.plots",
     "predict": "credo.inference.predictive.predict",
+    "predictions": "credo.forms",
     "reference": "credo.inference.mcmc.reference",
+    "split_uncertainty": "credo.forms",
 }
 __all__ = list(_MODULE_OF)
 # Submodules that are no public names.
@@ -60,6 +62,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo import metrics as metrics
     from credo import nn as nn
     from credo import plots as plots
+    from credo.forms import predictions as predictions
+    from credo.forms import split_uncertainty as split_uncertainty
     from credo.inference.calibration.calibrate import calibrate as calibrate
     from credo.inference.calibration.calibration import Calibration as Calibration
     from credo.inference.distributions.gaussian import gaussian_conditional as gaussian_conditional

@@ -60,8 +60,18 @@ def bnn_dropout() -> Names:
     return held_out("bnn_dropout") | {"entropy": entropy}
 
 
+def bnn_dropconnect() -> Names:
+    return held_out("bnn_dropconnect")
+
+
 def bnn_regression() -> Names:
     return held_out("bnn_regression")
+
+
+def bnn_last_layer() -> Names:
+    from credo.treatments.one_pass import one_pass
+
+    return held_out("bnn_last_layer") | {"one_pass": one_pass}
 
 
 def draw_bnn_sparse(names: Names) -> None:

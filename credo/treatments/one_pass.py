@@ -12,6 +12,8 @@ from torch import nn
 
 from credo.treatments.normal_logits import expected_softmax
 
+FACTOR = "weight.factor"  # the end of the name of the parameter by which a fit of `bnn_last_layer` is known
+
 
 def last_linear(net: nn.Module) -> nn.Linear:
     """The last linear layer of a network. Raises ValueError where it has none."""
@@ -51,10 +53,10 @@ def one_pass(fit: Any, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     x: shape (N, ...). a: the features of a row and 1. Returns (N, 2), mean and sd of y in its units, or (N, C).
     Raises ValueError for a fit of another guide.
     """
-    factor = [name for name in fit.params if name.endswith("weight.factor")]
+    factor = [name for name in fit.params if name.endswith(FACTOR)]
     if len(factor) != 1:
         raise ValueError("fit: wanted one of the guide of the pair 'bnn_last_layer', whose last layer is one normal")
-    prefix = factor[0].removesuffix("weight.factor")
+    prefix = factor[0].removesuffix(FACTOR)
     trained, params = fit.trained(net), fit.params
     numbers = "y.mean" in params
     like = params[factor[0]]
