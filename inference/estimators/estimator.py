@@ -93,8 +93,9 @@ class Estimator(NamedTuple):
     enter: adds the sites that take it to a recipe. baseline: what is subtracted from its costs, as a plan prints it.
     paired: whether antithetic pairs of particles quiet it.
     along_draw: whether its gradient is taken along the draw. comes_to_mind: whether a plan says why a site does not get
-    it. can_be_forced: whether `force=True` may carry it out where it is biased. beaten_by: (name of another estimator)
-    -> whether that one, where legal, does the same with less noise in every case, so that no race is due.
+    it. can_be_forced: (site, why it is biased) -> whether `force=True` may carry it out all the same. beaten_by: (name
+    of another estimator) -> whether that one, where legal, does the same with less noise in every case, so that no race
+    is due.
     """
 
     name: str
@@ -106,5 +107,5 @@ class Estimator(NamedTuple):
     paired: bool = False
     along_draw: bool = False
     comes_to_mind: Callable[[Site], bool] = always
-    can_be_forced: Callable[[Site], bool] = never
+    can_be_forced: Callable[[Site, str], bool] = never
     beaten_by: Callable[[str], bool] = never

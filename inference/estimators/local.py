@@ -28,6 +28,10 @@ from .recipe import Recipe
 
 CHECKS = 6  # two rows that are read together fall into different halves in every second one
 _LAYER = "layer"
+APART = (
+    "which 'local' draws apart, a network whose places do not share one weight as the model's do; 'flipout' keeps a "
+    "row's together (force=True takes the other network, as Kingma et al. 2015 do for convolutions)"
+)
 _READS_NOTHING = {  # asks for nothing of a tensor's value
     *("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_sparse"),
     *("dim", "size", "numel", "stride", "__len__", "element_size", "is_floating_point", "is_contiguous"),
@@ -71,9 +75,14 @@ def local_sites(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -
             elif name not in kl:
                 why[name] = "its KL from the prior is not known in closed form"
         left = [name for name in names if why[name] is None]
+        layers: dict[int, list[str]] = {}  # the weight and the bias of a layer are looked at together
         if left:
-            why |= at_a_draw(lambda _: _misused(pair, left))
-        return {name: why[name] or _coupled_rows(pair, name, kl, how) for name in names}
+            misused = at_a_draw(lambda _: _misused(pair, left))
+            why |= {name: reason for name, (reason, _) in misused.items()}
+            for name, (reason, call) in misused.items():
+                if reason is None:
+                    layers.setdefault(call, []).append(name)
+        return why | {n: r for each in layers.values() for n, r in _coupled_rows(pair, each, kl, how).items()}
 
 
 def because(name: str, seen: Findings, options: Mapping[str, str | None]) -> str:
@@ -95,11 +104,19 @@ def is_normal(site: Site) -> bool:
     return kind(site["fn"]) == "Normal"
 
 
-def _misused(pair: Pair, names: list[str]) -> dict[str, str | None]:
-    """Why not, by what reads the draws: torch functions by name, `_LAYER` for each layer whose weight one is."""
+def is_apart(site: Site, why: str) -> bool:
+    """Whether the places of a convolution are all that stands against it: the published form for convolutions."""
+    return why.endswith(APART)
+
+
+def _misused(pair: Pair, names: list[str]) -> dict[str, tuple[str | None, int]]:
+    """{site: (why not, by what reads its draw; the number of the layer whose weight or bias it is)}.
+
+    What reads a draw: torch functions by name, `_LAYER` for each layer whose weight or bias it is.
+    """
     guide, model = _Watch(names), _Watch(names)
     run(pair._replace(model=model.around(pair.model), guide=guide.around(pair.guide)))
-    return {name: _reason(guide.uses[name], model.uses[name]) for name in names}
+    return {name: (_reason(guide.uses[name], model.uses[name]), model.layer.get(name, -1)) for name in names}
 
 
 def _reason(guide: list[str], model: list[str]) -> str | None:
@@ -113,26 +130,26 @@ def _reason(guide: list[str], model: list[str]) -> str | None:
     return None if model else "the model does not take it for the weight or bias of a linear layer or convolution"
 
 
-def _coupled_rows(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
-    """Why not, found by running it at the parameters and near them."""
+def _coupled_rows(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -> dict[str, str | None]:
+    """Why not, found by running it at the parameters and near them. names: the weight, the bias of one layer."""
     try:
         for check in range(CHECKS):
-            if reason := look_near(lambda: _coupled(pair, name, kl, how), 0.1 if check else 0.0):
-                return reason
-        run(pair, terms=Terms(kl=kl, local={name: how}))
+            if reason := look_near(lambda: _coupled(pair, names, kl, how), 0.1 if check else 0.0):
+                return dict.fromkeys(names, reason)
+        run(pair, terms=Terms(kl=kl, local=dict.fromkeys(names, how)))
     except Exception as error:  # a layer of the user's own may raise anything: the pair itself has run before
-        return f"its layer cannot be run with noise for each row ({first_line(error)})"
-    return None
+        return dict.fromkeys(names, f"its layer cannot be run with noise for each row ({first_line(error)})")
+    return dict.fromkeys(names)
 
 
-def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | None:
+def _coupled(pair: Pair, names: list[str], kl: Mapping[str, str], how: str) -> str | None:
     """Why not, by what moves with the layer's output: one look, at one set of latents."""
     sites = drawn_sites(traced(pair.guide, pair.data))
     held = {n: site["value"] for n, site in sites.items()}
     seen: list[tuple[torch.Tensor, int]] = []
 
     def costs(instead: Instead, values: dict[str, torch.Tensor] = held) -> Costs:
-        watch = _Watch([name], instead)
+        watch = _Watch(names, instead)
         with noise(0):
             return run(pair._replace(model=watch.around(pair.model)), values, Terms(kl=kl)).costs
 
@@ -147,8 +164,8 @@ def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | No
     half = _half(out, space, how)
     size = 1 + out.std(correction=0)
     one, other = (out + torch.where(rows, size * torch.randn_like(out), 0.0) for rows in (half, ~half))
-    other_draw = held | {name: sites[name]["fn"].sample()}
-    if any(moved.any() for moved in _moved(before, costs(lambda *_: out, other_draw)).values()):
+    other_draws = held | {name: sites[name]["fn"].sample() for name in names}
+    if any(moved.any() for moved in _moved(before, costs(lambda *_: out, other_draws)).values()):
         return "the model reads it elsewhere too, out of sight of torch's functions"
     if half.all():  # one row
         return None
@@ -157,7 +174,7 @@ def _coupled(pair: Pair, name: str, kl: Mapping[str, str], how: str) -> str | No
         if (moved & second[key]).any():
             what, remedy = "rows", "(no plate over them? batch norm? a mean over rows?)"
             if how == "local" and out.dim() > 2:
-                what, remedy = "places", "which 'local' draws apart; 'flipout' keeps a row's together"
+                what, remedy = "places", APART
             return f"a log density of {key[1]!r} reads several {what} of its layer's output {remedy}"
     return None
 
@@ -184,6 +201,8 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.draws: dict[int, tuple[str, torch.Tensor]] = {}  # by who they are: the value says nothing under vmap
         self.uses: dict[str, list[str]] = {name: [] for name in names}
+        self.layer: dict[str, int] = {}  # which of the layers with such a weight or bias reads it, in their order
+        self.layers = 0
         self.instead = instead
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -195,8 +214,11 @@ class _Watch(TorchFunctionMode):
         for draw in read:
             name = str(resolve_name(func) or getattr(func, "__name__", func))
             name += " (its input)" if id(call.get("input")) == draw else ""
+            if draw in taken:
+                self.layer[self.draws[draw][0]] = self.layers
             if not _READS_NOTHING & set(name.split(".")):
                 self.uses[self.draws[draw][0]].append(_LAYER if draw in taken else name)
+        self.layers += bool(taken)
         return self.instead(out, spatial(func, call["weight"])) if self.instead is not None and taken else out
 
     def around(self, program: Program) -> Program:
@@ -221,4 +243,6 @@ class _Given(Messenger):
             self.watch.draws[id(msg["value"])] = msg["name"], msg["value"]
 
 
-ESTIMATOR = Estimator("local", (ANALYTIC_KL,), why_not, because, enter, along_draw=True, comes_to_mind=is_normal)
+ESTIMATOR = Estimator(
+    "local", (ANALYTIC_KL,), why_not, because, enter, along_draw=True, comes_to_mind=is_normal, can_be_forced=is_apart
+)

@@ -64,5 +64,5 @@ ESTIMATOR = Estimator(
     because,
     paired=True,
     along_draw=True,
-    can_be_forced=has_rsample,
+    can_be_forced=lambda site, why: has_rsample(site),
 )

@@ -234,6 +234,6 @@ ESTIMATOR = Estimator(
     because,
     enter,
     baseline="leave one out",
-    can_be_forced=lambda site: kind(site["fn"]) != "Delta",
+    can_be_forced=lambda site, why: kind(site["fn"]) != "Delta",
     beaten_by=lambda other: other != "score",
 )

@@ -34,7 +34,7 @@ def refuse_illegal(name: str, wanted: str, seen: Findings, force: bool) -> None:
     cause = options[wanted]
     if cause is None:
         return
-    if force and BY_NAME[wanted].can_be_forced(site):
+    if force and BY_NAME[wanted].can_be_forced(site, cause):
         return
     legal = [word for word, why in options.items() if why is None]
     auxiliary = [other for other, s in seen.sites.items() if s["infer"].get("is_auxiliary")]

@@ -286,3 +286,86 @@ def test_the_pairs_of_the_house(how):
 @HOW
 def test_legal_under_a_prior_that_is_drawn(how):
     assert why(hierarchical, two_sites, how, X)["w"] is None
+
+
+def convolution(layer, shape, **options):
+    """(model, guide, x): one convolution whose outputs of a row meet in its log density, through a tanh."""
+
+    def model(x):
+        out = layer(x, draw("w", *shape), **options).tanh().flatten(1).mean(1)
+        likelihood(out, torch.zeros(len(x)))
+
+    def its_guide(x):
+        loc = pyro.param("loc", torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape))
+        pyro.sample("w", dist.Normal(loc, 0.2).to_event(len(shape)))
+
+    return model, its_guide
+
+
+CONVOLUTIONS = {  # the layer, its options, the shapes of its weight and of its input; does "local" do, is it a layer
+    "an output of one place": (functional.conv2d, {}, (2, 1, 4, 4), (5, 1, 4, 4), True, True),
+    "a kernel of one place": (functional.conv1d, {}, (2, 3, 1), (5, 3, 1), True, True),
+    "several places": (functional.conv2d, {}, (2, 1, 3, 3), (5, 1, 4, 4), False, True),
+    "the same size": (functional.conv2d, {"padding": "same"}, (2, 1, 3, 3), (5, 1, 4, 4), False, True),
+    "in groups, dilated": (functional.conv2d, {"groups": 2, "dilation": 2}, (2, 1, 2, 2), (5, 2, 4, 4), False, True),
+    "three dimensions": (functional.conv3d, {"stride": 2}, (2, 1, 2, 2, 2), (5, 1, 4, 4, 4), False, True),
+    "transposed": (functional.conv_transpose2d, {}, (1, 2, 3, 3), (5, 1, 4, 4), False, False),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_local_is_legal_for_a_convolution_that_is_read_place_by_place_alone(case):
+    layer, options, shape, inputs, local, is_layer = CONVOLUTIONS[case]
+    model, its_guide = convolution(layer, shape, **options)
+    x = torch.randn(inputs)
+    found = {how: why(model, its_guide, how, x)["w"] for how in ("local", "flipout")}
+    assert (found["local"] is None) == local and (found["flipout"] is None) == is_layer
+    if not is_layer:
+        assert "conv_transpose2d, not as the weight or bias of one layer" in found["local"]
+    elif not local:
+        assert "several places" in found["local"] and "force=True" in found["local"]
+
+
+class Circular(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")
+        self.out = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.out(self.conv(x).relu().mean((-2, -1)))
+
+
+def test_a_padding_that_wraps_around_is_a_layer_and_a_tied_weight_is_refused():
+    found = why(*network(Circular())[:2], "flipout", torch.randn(4, 1, 6, 6))
+    assert set(found.values()) == {None}
+    tied = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1), nn.Flatten())
+    tied[2].weight = tied[0].weight
+    model, its_guide, _ = network(tied)
+    found = why(model, its_guide, "flipout", torch.randn(4, 1, 1, 2))
+    assert "2 layers, which share one draw" in found["0.weight"] and found["0.bias"] is found["2.bias"] is None
+
+
+def test_force_takes_the_published_form_for_a_convolution_with_a_warning_and_nothing_else():
+    model, its_guide, x = network(Net())
+    with pytest.raises(ValueError, match=r"'conv.weight': 'local' is not legal.*several places.*use 'flipout'"):
+        credo.plan(model, its_guide, x, plan={"conv.weight": "local"})
+    with pytest.warns(
+        UserWarning, match=r"'conv.weight': 'local' was forced, its gradient is biased.*Kingma et al. 2015"
+    ):
+        fit = credo.fit(
+            model, its_guide, x, plan={"conv.weight": "local"}, force=True, steps=2, particles=1, progress=False
+        )
+    assert fit.plan.frame.estimator[["conv.weight", "conv.bias", "out.weight"]].tolist() == [
+        "local",
+        "flipout",
+        "local",
+    ]
+    with pytest.raises(ValueError, match="not legal"):
+        credo.plan(
+            of_weight(lambda x, w: functional.linear(x, w) + w.square().sum()),
+            guide,
+            X,
+            plan={"w": "local"},
+            force=True,
+        )
