@@ -48,7 +48,7 @@ def masks(weight: torch.Tensor, name: str, rate: float, learn: bool, shape: tupl
     return dist.Bernoulli(logits=keep.expand(shape)).to_event(len(shape))
 
 
-def rates(params: Mapping[str, torch.Tensor]) -> pd.DataFrame:
+def learnt_rates(params: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     """A table of the learnt rates among the parameters of a fit: a row for each layer, column rate."""
     rates = {name.removesuffix(".rate"): float(value) for name, value in params.items() if name.endswith(".rate")}
     table = pd.DataFrame.from_dict(rates, orient="index", columns=["rate"])

@@ -16,8 +16,7 @@ import pyro
 import torch
 from torch import nn
 
-from . import _masks
-from ._masks import Rate, masks, rates_of
+from ._masks import Rate, learnt_rates, masks, rates_of
 from ._nets import point, weights_of
 
 
@@ -57,4 +56,4 @@ def guide(
 
 def rates(params: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     """A table of learnt rates: a row for each layer, column rate. params: `fit.params`. Empty where rates are fixed."""
-    return _masks.rates(params)
+    return learnt_rates(params)
