@@ -90,7 +90,6 @@ def keeping(program: Callable[..., Any], settings: dict[str, Any]) -> Callable[.
 
 def by_hand(work: Work, data: tuple[torch.Tensor, torch.Tensor], device: Any, precision: str | None) -> Steps:
     """Steps of the same network by hand. On a device without graphs each step is a call of compiled code."""
-    x, y = (t.to(device) for t in data)
     nets = nn.ModuleList(networks(work)).to(device)
     if work.kind == "bnn":
         weights = [w.detach() for w in nets.parameters()]
@@ -101,21 +100,34 @@ def by_hand(work: Work, data: tuple[torch.Tensor, torch.Tensor], device: Any, pr
     else:
         parameters = list(nets.parameters())
         loss = vae_loss(*nets)
+    return by_hand_of(parameters, loss, data, work.batch, device, precision)
+
+
+def by_hand_of(
+    parameters: list[torch.Tensor],
+    loss: Callable[..., torch.Tensor],
+    data: tuple[torch.Tensor, torch.Tensor],
+    batch: int,
+    device: Any,
+    precision: str | None,
+) -> Steps:
+    """Steps of Adam on a loss of (x, y, rows of all over rows of a batch), its gradient compiled."""
+    x, y = (t.to(device) for t in data)
     kind = torch.device(device).type
     on_gpu = kind == "cuda"
     adam = torch.optim.Adam(parameters, lr=LR, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
     compiled = torch.compile(loss, fullgraph=True, dynamic=False)
     order = torch.randperm(len(x), device=device)
-    start, total = torch.zeros((), dtype=torch.int64, device=device), torch.arange(work.batch, device=device)
+    start, total = torch.zeros((), dtype=torch.int64, device=device), torch.arange(batch, device=device)
 
     def step() -> None:
         with torch.no_grad():
             index = order[(start + total) % len(x)]
-            start.add_(work.batch)
+            start.add_(batch)
         for p in parameters:
             p.grad = None
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-            value = compiled(x[index], y[index], len(x) / work.batch)
+            value = compiled(x[index], y[index], len(x) / batch)
         value.backward()
         adam.step()
 

@@ -37,6 +37,7 @@ from credo.inference.capture import native
 
 STEPS, LONG = 10, 30  # LONG: the first 20 are eager, the others recorded
 ROUNDS, SECONDS = 3, 0.3  # of the timings
+HAND = 150.0  # seconds of the part `hand`: no network is begun that would not end within them
 LAPS = 500  # steps of one call beside the step by hand: a call of credo's checks the pair again
 AT_ONCE = (20, 20, 1000)  # steps of one call of each contender: a call of credo's checks the pair again
 CLOSE, RECORDED, TIMES = 1e-4, 1e-5, 10
@@ -115,10 +116,15 @@ def networks_by_hand(device: torch.device, synchronize: Callable[[], None]) -> l
     )
     data, wrong = rows(), []
     native.PATIENCE, native.FUSING = 0.0, 0.0  # kernels are fused at the first chance
+    begun, longest = time.perf_counter(), 0.0
     for precision in (None, "bf16"):
         rate = bare_rate(device, precision, lambda product: seconds([product], [LAPS], synchronize)[0])
         for work in WORKS:
             name = f"{work.name}{precision or 'float32':>9}"
+            now = time.perf_counter()
+            if now - begun + longest > HAND:
+                print(f"{name:<40}not begun after {now - begun:.0f} s", flush=True)
+                continue
             try:
                 steps, svi = credos(work, data, device, precision)
                 steps(200)
@@ -127,6 +133,8 @@ def networks_by_hand(device: torch.device, synchronize: Callable[[], None]) -> l
                 print(f"{name}  {type(error).__name__}: {str(error).splitlines()[0][:140]}", flush=True)
                 wrong.append(name)
                 continue
+            finally:
+                longest = max(longest, time.perf_counter() - now)
             share = flops(work) / mine / rate
             print(f"{name:<40}{hand * 1e6:10,.0f}{mine * 1e6:10,.0f}{mine / hand:8.2f}{share:19.0%}", flush=True)
             if svi.plan.compiled != "captured once, compiled":

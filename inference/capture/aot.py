@@ -143,7 +143,7 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
     here = Path(__file__)
     building = runpy.run_path(str(here.with_name("build.py")))
     replaced = runpy.run_path(str(here.parents[1] / "runtime" / "replaced.py"))["attribute_replaced"]
-    plain_graph = runpy.run_path(str(here.with_name("plain_graph.py")))["plain_graph"]
+    graphs = runpy.run_path(str(here.with_name("plain_graph.py")))
     loop = here.with_name("loop.cpp").read_text()
 
     def compiled(graph: Any, wrapper: str, kernels: str, operators: str | None, **options: Any) -> str:
@@ -155,9 +155,10 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
     torch.set_default_dtype(job.dtype)
     examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]
     with torch.no_grad():
-        plain = plain_graph(step_function(job), examples)
+        plain = graphs["plain_graph"](step_function(job), examples)
         # Whether the compiler knows the processor is not tried by compiling programs for it: that takes 5 s.
-        settings = SETTINGS | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
+        ordered = {"_post_fusion_custom_pass": graphs["draws_in_order"]}
+        settings = SETTINGS | ordered | ({"cpp.vec_isa_ok": True} if building["knows_vectors"]() else {})
         narrow = replaced(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # -march=native says it anyway
         with config.patch(settings), narrow, replaced(AotCodeCompiler, "compile", compiled):
             return Path(str(torch._inductor.aot_compile(plain, tuple(examples))))

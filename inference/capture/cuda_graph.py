@@ -50,6 +50,7 @@ def cuda_graph(
         graph = module.CUDAGraph()
         with module.graph(graph):
             step()
+    held = graph, program  # the graph launches the program's kernels: without the program they would be unloaded
     changed = CompiledInputs._fields[1 : CompiledInputs._fields.index("others")]  # then come those that are only read
     end = job.sizes["per_step"] + sum(job.sizes[name] for name in changed)
     places = {buffer.data_ptr() for buffer in buffers}
@@ -73,18 +74,12 @@ def cuda_graph(
             for k in range(first, first + now):
                 if scheduled is not None:
                     own[end - 1][2:3].copy_(scheduled[k : k + 1])  # the clock is the last of what changes
-                graph.replay()
+                held[0].replay()
             found.append(losses[:now].clone())
         values: list[float] = torch.cat(found).tolist()
         return values
 
-    def steps(
-        flat: list[torch.Tensor],
-        stacked: int,
-        count: int,
-        rates: Rates | None = None,
-        keep: Callable[..., object] = program,  # the graph launches its kernels: without it they would be unloaded
-    ) -> list[float]:
+    def steps(flat: list[torch.Tensor], stacked: int, count: int, rates: Rates | None = None) -> list[float]:
         with torch.no_grad():
             before = torch_states()[1:]
             values = taken(flat, stacked, count, rates)

@@ -25,8 +25,11 @@ def fused(job: CompileJob, inputs: list[torch.Tensor]) -> Callable[..., list[tor
     compiler raises.
     """
     inductor, config = (importlib.import_module(name) for name in ("torch._inductor", "torch._inductor.config"))
-    plain_graph = importlib.import_module(f"{__package__}.plain_graph").plain_graph
-    with torch.no_grad(), config.patch(OPTIONS), warnings.catch_warnings():
+    graphs = importlib.import_module(f"{__package__}.plain_graph")
+    options = OPTIONS | {"_post_fusion_custom_pass": graphs.draws_in_order}
+    with torch.no_grad(), config.patch(options), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's compiler warns of torch's own deprecations
-        compiled: Callable[..., list[torch.Tensor]] = inductor.compile(plain_graph(step_function(job), inputs), inputs)
+        compiled: Callable[..., list[torch.Tensor]] = inductor.compile(
+            graphs.plain_graph(step_function(job), inputs), inputs
+        )
         return compiled

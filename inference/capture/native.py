@@ -33,7 +33,7 @@ from .replay import ROUNDING, RecordedStep, Replay
 
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
 LONGER = 10  # times PATIENCE: what a compiler takes; a run of given steps must take as long
-FUSING = 30  # times PATIENCE: the run waits while its kernels are fused for a GPU, 10 to 20 s
+FUSING = 20  # times PATIENCE: the run waits while its kernels are fused for a GPU, 10 to 20 s
 BLOCK, MOST = 0.1, 10_000  # seconds and steps of one call, at most: Ctrl-C and the progress bar wait no longer
 FEW = 100  # steps of one call, at most, where there are more than SMALL parameters
 SMALL = 50_000  # numbers up to which the parameters are passed as one tensor

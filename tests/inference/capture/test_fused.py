@@ -9,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
 import credo
 from credo.inference.capture import native
@@ -32,7 +33,12 @@ def job_of(name, monkeypatch, **options):
         found.append((job, [t.detach() for part in read_state(replay, job.shapes is not None) for t in part]))
 
     monkeypatch.setattr(native, "_opened", grab)
-    pair = credo.load(name) if name else credo.Pair("", mean, "mean_field", None, lambda: (torch.arange(5.0),))
+    if name == "convolution":  # its signs read no other draw, and its first layer is fused with the rows of the batch
+        net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 3))
+        pair = credo.load("bnn_classifier")._replace(data=lambda: (net, torch.rand(50, 1, 8, 8), torch.arange(50) % 3))
+        options |= {"batch_size": 20}
+    else:
+        pair = credo.load(name) if name else credo.Pair("", mean, "mean_field", None, lambda: (torch.arange(5.0),))
     data = tuple(d[:50] if isinstance(d, torch.Tensor) else d for d in pair.data())
     runner = credo.SVI(pair.model, pair.guide, plan="fast", progress=False, **options)
     for _ in range(22):
@@ -47,7 +53,7 @@ def job_of(name, monkeypatch, **options):
         "",
         *(
             pytest.param(n, marks=pytest.mark.slow)
-            for n in ("coin_toss", "bnn_classifier", "bnn_classifier bf16", "vae")
+            for n in ("coin_toss", "bnn_classifier", "bnn_classifier bf16", "vae", "convolution")
         ),
     ],
 )
