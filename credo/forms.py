@@ -28,6 +28,7 @@ def predictions(
 
     fit: of a pair with a network, `bnn_classifier`, `bnn_regression`, `bnn_last_layer` or one like them. x: shape
     (N, ...). draws: k. batch: rows at once; memory holds the k draws of one batch, and never those of all rows.
+        seed: of the draws.
     Returns {form: tensor}: class probabilities, (N, C), which `credo.metrics.classification` scores; or (N, 2), mean
     and sd of y in its units. "one pass" is there for fits of `bnn_last_layer` alone.
     Raises ValueError for a fit that predicts neither probabilities `probs` nor a `mean`.
@@ -60,7 +61,7 @@ def split_uncertainty(
         numbers   Var[y]  = E[sd(w)^2]  + Var[mean(w)]       in the units of y, squared (law of total variance)
                   total   = aleatoric   + epistemic
 
-    fit, net, x, draws, batch: as for `credo.predictions`. The epistemic part of k draws of classes is too low by
+    fit, net, x, draws, batch, seed: as for `credo.predictions`. The epistemic part of k draws of classes is too low by
         O(1/k).
     Returns a DataFrame with a row for each row of x: total, aleatoric, epistemic.
 
