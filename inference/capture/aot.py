@@ -108,7 +108,9 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         clock = torch.stack([x.clock[0][i] * factor for i, factor in enumerate(factors)])
         parts = [x.leaves, x.first, x.second]
         state = (
-            [split_flat(*part, of) if part else [] for part, of in zip(parts, shapes, strict=True)] if shapes else parts
+            [split_flat(part[0], of) if part else [] for part, of in zip(parts, shapes, strict=True)]
+            if shapes
+            else parts
         )
         for olds, news in zip(parts, update(state[0], gradients, *state[1:], clock, job.settings), strict=True):
             for old, new in zip(olds, [joined(news)] if shapes and olds else news, strict=True):

@@ -148,7 +148,7 @@ def _moment_names(optimiser: torch.optim.Optimizer, used: Sequence[torch.Tensor]
     if type(optimiser) is torch.optim.SGD:
         return [("momentum_buffer",) if group["momentum"] else ()] * len(used)
     # Of a normal: the momentum of its loc, and nothing of its scale, which is the precision itself.
-    few = {id(group["params"][i]): MOMENTS[:1] for i, _, _ in group.get("pairs", ())}
+    few: dict[int, tuple[str, ...]] = {id(group["params"][i]): MOMENTS[:1] for i, _, _ in group.get("pairs", ())}
     few |= {id(group["params"][j]): () for _, j, _ in group.get("pairs", ())}
     return [few.get(id(p), MOMENTS) for p in used]
 

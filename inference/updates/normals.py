@@ -7,7 +7,7 @@ It is found out by a run of the guide: each parameter gets numbers of its own, a
 have these very numbers as its loc and scale, with the derivatives to match.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,7 +22,11 @@ from ..runtime.parameters import leaves_behind, unconstrained
 from ..runtime.sites import latent, quoted
 from .natural import Normal
 
-FORMS = {"softplus": softplus, "exp": torch.exp, "half_exp": lambda raw: (0.5 * raw).exp()}
+FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softplus": softplus,
+    "exp": torch.exp,
+    "half_exp": lambda raw: (0.5 * raw).exp(),
+}
 CLOSE = 1e-4  # relative, between the scale of a site and f of its parameter, in single precision
 
 
@@ -124,7 +128,7 @@ def _forms(pair: Pair, found: dict[str, tuple[torch.Tensor, torch.Tensor]], why:
     with _other_numbers(list(found.values())):
         sites = _sites(pair)
         for name, (loc, raw) in found.items():
-            base = _normal(sites[name]["fn"]) if name in sites else "not always there"
+            base: Any = _normal(sites[name]["fn"]) if name in sites else "not always there"
             form = None if isinstance(base, str) else next((f for f in FORMS if _is(f, raw, base.scale)), None)
             if form is None or not _is("", loc, base.loc):
                 why[name] = "its loc is not a parameter itself, or its scale no softplus or exp of one"
