@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import torch
 
 from ..convergence.recheck import jumps
+from ..pair.batches import batch
 from ..pair.laplace import completed
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
+from ..runtime.generators import noise
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
@@ -32,6 +34,7 @@ from .settings import Settings
 from .steps import StepBlock
 
 T = TypeVar("T")
+MANY = 1000  # rows
 LONG = 50  # steps of a run that is long enough for a recording, after its first step
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 
@@ -100,7 +103,7 @@ def run(
     if bad.count:
         course.warnings.append(bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(course.pair), ""))
     pair = course.pair
-    if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*pair[:3]), ""):
+    if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*_some(course)), ""):
         stopped = f"not converged: {outside}" if fit.converged else stopped
         fit = replace(fit, stopped=stopped)
         course.warnings.append(outside)
@@ -111,6 +114,15 @@ def run(
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
     return fit
+
+
+def _some(course: Course) -> tuple[Any, ...]:
+    """(model, guide, data) for a look at the result: where steps take batches, on MANY rows at random at most."""
+    rows, pair = course.prepared.rows, course.pair
+    if rows is not None and rows.n > MANY:
+        with noise(0):
+            pair = batch(pair, rows, torch.randperm(rows.n)[:MANY])
+    return tuple(pair[:3])
 
 
 def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:

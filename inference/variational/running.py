@@ -66,6 +66,7 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     runner._warnings += prepared.plan.biased
     runner._steps = first_steps(prepared, settings, runner._optim, runner._captures, runner._warnings)
     runner._prepared, runner.plan, runner._begun = prepared, prepared.plan, None
+    runner._checked = _versions(data)
     if (waiting := runner._waiting) is not None:
         before = list(runner.losses)
         try:
@@ -75,6 +76,24 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
             raise
         runner._waiting = None
     return begun.given, prepared
+
+
+def _versions(data: tuple) -> list[tuple[Any, int]]:
+    """Each argument with the number of changes in place that it has seen; -1 where nothing counts them."""
+    return [(v, v._version if isinstance(v, torch.Tensor) else -1) for v in data]
+
+
+def _is_checked(runner: Any, data: tuple) -> bool:
+    """Whether this very data was checked last, and has not changed: tensors and networks, no array or table."""
+    now = _versions(data)
+    known = all(v is None or isinstance(v, torch.Tensor | torch.nn.Module | int | float | str) for v in data)
+    return (
+        known
+        and len(now) == len(runner._checked)
+        and all(
+            one is other and version == seen for (one, version), (other, seen) in zip(now, runner._checked, strict=True)
+        )
+    )
 
 
 def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
@@ -115,9 +134,10 @@ def run_of(
         pair, prepared, given = runner._begin(data)
         if prepared.fixed_part is not None:
             raise ValueError(prepared.fixed_part)
-        if again:  # this data has not been checked yet
+        if again and not _is_checked(runner, data):
             with entered(prepared.state):
                 check(runner.model, runner.guide, pair.data, given.names)
+            runner._checked = _versions(data)
     except KeyboardInterrupt:
         return without_steps(runner, data)
     finally:

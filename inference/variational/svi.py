@@ -101,6 +101,7 @@ class SVI:
         self._warnings: list[str] = []
         self._stream = Stream()
         self._last: Call | None = None  # the data of the last call
+        self._checked: list[tuple[Any, int]] = []  # the data that were checked last, each with its version
         self._start: Fit | None = None  # whose parameters the run starts from
         self._waiting: Mapping[str, Any] | None = None  # a state, for when the parameters are there
         self._handed_out: list | None = None  # within a callback: parameters, with the versions of their values

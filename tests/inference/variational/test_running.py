@@ -8,6 +8,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
+from credo.inference.variational import running
 from credo.inference.variational.running import FORMAT
 
 Y = torch.tensor([1.3, 0.2, 2.0, 0.7])
@@ -176,3 +177,19 @@ def test_a_runner_of_pyros_gives_its_fit_and_says_where_its_state_is():
         for call in (svi.state_dict, lambda: svi.load_state_dict({})):
             with pytest.raises(TypeError, match="get_param_store"):
                 call()
+
+
+def test_data_that_were_checked_are_checked_again_only_if_they_may_have_changed(monkeypatch):
+    looks = []
+    monkeypatch.setattr(running, "check", lambda *given: looks.append(given))
+    pair, flips = credo.load("coin_toss"), torch.tensor([1.0, 1.0, 0.0, 1.0])
+    svi = credo.SVI(pair.model, pair.guide, plan="fast", compile=False, progress=False)
+    for data, seen in ((flips, 0), (flips, 0), (flips.clone(), 1), (flips, 2), (flips, 2)):
+        svi.run(data, steps=1)
+        assert len(looks) == seen
+    flips.add_(0)
+    svi.run(flips, steps=1)
+    assert len(looks) == 3
+    for _ in range(2):  # nothing counts the changes of an array
+        svi.run(flips.numpy(), steps=1)
+    assert len(looks) == 5
