@@ -83,7 +83,7 @@ def test_a_run_without_bad_steps_warns_of_nothing():
 
 
 def begins(after, what):
-    """A program in which `what(y)` replaces the data after so many steps: its data were checked when it was prepared."""
+    """A program in which `what(y)` replaces the data after so many steps; its data are checked before."""
     return Armed(model, lambda calls, y: what(y) if calls > after else y)
 
 
