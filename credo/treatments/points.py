@@ -5,6 +5,7 @@ w = argmin -1/N Σ_n log p(y_n | x_n, w) + weight decay/2 |w|²
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,10 @@ def train(
     weights = [w for w in net.parameters() if w.requires_grad]
     if not weights:
         raise ValueError(f"net: got {type(net).__name__} without parameters to train; wanted some that are not frozen")
-    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": list(beside.values())}]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": list(beside.values())},
+    ]
     adam = torch.optim.Adam([group for group in groups if group["params"]], lr=budget.lr)
     seen = likely.inputs(x)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for dropout

@@ -8,7 +8,7 @@ not the running one, so D Dᵀ / (K - 1) is a covariance about w̄ itself. Itera
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,9 +26,9 @@ BATCH_NORM_ROWS = 2048  # of the training data, from which the statistics of a d
 
 
 class Iterates(NamedTuple):
-    """Moments of vectors: their count, mean and summed squares about it, shape (P,), and the last of them, (K, P)."""
+    """Moments of vectors: how many, mean and summed squares about it, shape (P,), and the last of them, (K, P)."""
 
-    count: int
+    taken: int
     mean: torch.Tensor
     squares: torch.Tensor
     last: torch.Tensor
@@ -67,7 +67,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
         return torch.stack(found)
 
     numbers = size(trained, beside) + (1 + len(iterates.last)) * iterates.mean.numel()  # variances and D beside w̄
-    words = f"the normal of {iterates.count} iterates of the last {budget.steps - first:,} steps of Adam, "
+    words = f"the normal of {iterates.taken} iterates of the last {budget.steps - first:,} steps of Adam, "
     return Trained(predict, numbers, words + f"a diagonal plus rank {len(iterates.last)}")
 
 
@@ -79,14 +79,14 @@ def none(like: torch.Tensor) -> Iterates:
 def added(iterates: Iterates, vector: torch.Tensor, rank: int = RANK) -> Iterates:
     """With one more vector, shape (P,), by Welford's recursion (1962), which loses no digits to the mean."""
     away = vector - iterates.mean
-    mean = iterates.mean + away / (iterates.count + 1)
+    mean = iterates.mean + away / (iterates.taken + 1)
     last = torch.cat([iterates.last, vector[None]])[-rank:]
-    return Iterates(iterates.count + 1, mean, iterates.squares + away * (vector - mean), last)
+    return Iterates(iterates.taken + 1, mean, iterates.squares + away * (vector - mean), last)
 
 
 def covariance(iterates: Iterates) -> torch.Tensor:
     """Σ/2 + D Dᵀ / (2 (K - 1)), shape (P, P): of small networks."""
-    half = torch.diag(iterates.squares / iterates.count) / 2
+    half = torch.diag(iterates.squares / iterates.taken) / 2
     d = (iterates.last - iterates.mean).T
     return half if d.shape[1] < 2 else half + d @ d.T / (2 * (d.shape[1] - 1))
 
@@ -94,8 +94,8 @@ def covariance(iterates: Iterates) -> torch.Tensor:
 def draw(iterates: Iterates, generator: torch.Generator | None = None) -> torch.Tensor:
     """w̄ + sqrt(Σ/2) z1 + D z2 / sqrt(2 (K - 1)), shape (P,) (eq. 1); without D for a single iterate."""
     mean, k = iterates.mean, len(iterates.last)
-    options = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
-    vector = mean + (iterates.squares / iterates.count / 2).sqrt() * torch.randn(mean.shape, **options)
+    options: dict[str, Any] = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
+    vector = mean + (iterates.squares / iterates.taken / 2).sqrt() * torch.randn(mean.shape, **options)
     if k > 1:
         vector = vector + torch.randn(k, **options) @ (iterates.last - mean) / (2 * (k - 1)) ** 0.5
     return vector

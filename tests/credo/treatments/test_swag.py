@@ -23,7 +23,7 @@ def collected(vectors: torch.Tensor, rank: int) -> Iterates:
 def test_the_moments_are_numpys(rank):
     iterates = collected(VECTORS, rank)
     assert np.allclose(iterates.mean, VECTORS.mean(0))
-    assert np.allclose(iterates.squares / iterates.count, np.var(VECTORS.numpy(), 0))
+    assert np.allclose(iterates.squares / iterates.taken, np.var(VECTORS.numpy(), 0))
     away = (VECTORS[-rank:] - VECTORS.mean(0)).numpy()
     wanted = np.diag(np.var(VECTORS.numpy(), 0)) / 2 + away.T @ away / (2 * (len(away) - 1))
     assert np.allclose(covariance(iterates), wanted)
