@@ -115,7 +115,7 @@ def fitted(
         local = {name: "local" for name, w in net.named_parameters() if w.dim() > 1}
         try:
             plan = credo.plan(pair.model, guide, net, x[:200], y[:200], plan=local, force=True)
-            return call(plan=plan), "local, for each place of a convolution, as published"
+            return call(plan=plan, force=True), "local, for each place of a convolution, as published"
         except ValueError as error:
             print(f"local noise for convolutions was refused, flipout instead: {error}", flush=True)
     fit = call(plan="fast")
