@@ -62,7 +62,7 @@ def mixture(normals: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     normals: shape (S, N, 2), mean and sd. y: shape (N,). p(y_n) = 1/S Σ_s N(y_n; mean_sn, sd_sn²).
     """
-    each = torch.distributions.Normal(*normals.unbind(-1))
+    each = torch.distributions.Normal(normals[..., 0], normals[..., 1])
     logs = each.log_prob(y).logsumexp(0) - math.log(len(normals))
     below = each.cdf(y).mean(0)
     inside = (below - 0.5).abs() <= CENTRAL / 2
