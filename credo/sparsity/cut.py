@@ -64,9 +64,9 @@ def cut(net: nn.Module) -> Cut:
         parts[label] = small = _smaller(here)
         shape = tuple(small.weight.shape)
         layers[f"{name}.weight".lstrip(".")] = Layer(
-            tuple(layer.weight.shape),
+            tuple(here.layer.weight.shape),
             shape,
-            int((layer.weight != 0).sum()),
+            int((here.layer.weight != 0).sum()),
             _bytes(layer),
             _bytes(small) + extra,
             "sparse" if isinstance(small, SparseLinear) else "dense",

@@ -6,7 +6,7 @@ read nor an output can go; constants can go too, into the bias of whoever reads 
 """
 
 import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import nn
@@ -77,7 +77,7 @@ def flow(layers: list[nn.Module]) -> tuple[list[Weighted], list[int]]:
     return _read(found), walls
 
 
-def is_weighted(layer: nn.Module) -> bool:
+def is_weighted(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
     """Whether it is a linear layer or a convolution that is nothing else besides: no groups, no hooks."""
     if type(layer) is nn.Linear:
         return not _is_hooked(layer)

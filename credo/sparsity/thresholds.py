@@ -110,6 +110,6 @@ def _log_likelihood(
     model: Any, weights: dict[str, torch.Tensor], net: nn.Module, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
     """log p(y_n | x_n, weights) of each row, in nats, double precision."""
-    site = poutine.trace(pyro.condition(model, data=weights)).get_trace(net, x, y).nodes["y"]
+    site: Any = poutine.trace(pyro.condition(model, data=weights)).get_trace(net, x, y).nodes["y"]
     logs: torch.Tensor = site["fn"].log_prob(site["value"]).double()
     return logs
