@@ -93,9 +93,9 @@ def run(net_name: str, name: str, rows: int | None = None, steps: int | None = N
     if not small:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began
-    with torch.no_grad():
-        found = scores(trained, split["x_test"], split["y_test"], DRAWS, split["strangers"])
-        chosen = scores(trained, split["x_held"], split["y_held"], DRAWS)
+    # Not under no_grad: Laplace linearises the network, so its prediction takes derivatives.
+    found = scores(trained, split["x_test"], split["y_test"], DRAWS, split["strangers"])
+    chosen = scores(trained, split["x_held"], split["y_held"], DRAWS)
     return {
         **{"error": 100 * found["error"], "nll": found["nll"], "ece": found["ece"], "brier": found["brier"]},
         **{"auroc": found["ood_auroc"], "held nll": chosen["nll"], "held error": 100 * chosen["error"]},
