@@ -37,22 +37,6 @@ def one_flip_neighbours(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, tor
     return torch.cat(values), torch.cat(probabilities)
 
 
-def mirrored_draw(fn: Any, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a draw at the mirrored noise of this one, shape (1, *value.shape); a tensor of shape (1, *batch)).
-
-    The gradient of the latter, times the difference of a cost at the value and at the other draw, is an unbiased one of
-    the mean cost in the probabilities of these Bernoulli units (DisARM: Dong, Mnih and Tucker 2020, eq. 9).
-    """
-    p = unwrapped(fn).probs.expand(value.shape)
-    q, on = p.detach(), value > 0
-    tiny = torch.finfo(q.dtype).tiny
-    stays = torch.where(on, (2 * q - 1) / q.clamp_min(tiny), (1 - 2 * q) / (1 - q).clamp_min(tiny)).clamp(0, 1)
-    other = torch.where(torch.bernoulli(stays) > 0, value, 1 - value)
-    each = p * (value - other) / (2 * torch.minimum(q, 1 - q).clamp_min(tiny))
-    slopes = each.reshape(*value.shape[: value.dim() - len(fn.event_shape)], -1).sum(-1)
-    return other[None], slopes[None]
-
-
 class Finite(dist.Categorical):
     """The distribution of finitely many numbers: values (K,) with probabilities (*batch, K)."""
 

@@ -9,7 +9,6 @@ Files, in the order in which to read them:
     score.py                 score function gradients, with a baseline
     enumerate.py             finite sites summed over exactly
     one_flip.py              each finite unit summed over given the others
-    disarm.py                all Bernoulli units tried once more at mirrored noise
     local.py                 local reparametrisation of Normal weights
     flipout.py               flipout: random signs for each row
     sampled.py               sites without parameters

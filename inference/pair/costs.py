@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 
 from ..distributions.divergence import divergence, pushforward
-from ..distributions.finite import mirrored_draw, one_flip_neighbours
+from ..distributions.finite import one_flip_neighbours
 from ..distributions.unwrap import unmasked, without_parameters
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, drawn_sites, has_rsample, is_index, plates
@@ -39,7 +39,6 @@ class Terms(NamedTuple):
     rerun: frozenset[str] = frozenset()  # sticking sites whose q depends on other draws, or is not of plain tensors
     unscaled: frozenset[str] = frozenset()  # sites whose log q is wanted without scale and mask too, as a WEIGHT
     flips: frozenset[str] = frozenset()  # sites whose one-flip neighbours are wanted
-    mirrored: frozenset[str] = frozenset()  # Bernoulli sites whose draw at mirrored noise is wanted
     local: Mapping[str, str] = {}  # {site: "local" or "flipout"}: weights with noise for each row; they must be in kl
     planned: frozenset[str] | None = None  # the sites that a plan names; others must have rsample. None: any site
 
@@ -54,8 +53,7 @@ class Run(NamedTuple):
     costs: Costs
     plates: Plates
     dims: Dims
-    # {site: (one-flip neighbours, their probabilities)}, or of a site in `mirrored` its other draw and that one's slope
-    neighbours: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    neighbours: dict[str, tuple[torch.Tensor, torch.Tensor]]  # {site: (one-flip neighbours, their probabilities)}
 
 
 class _Score(NamedTuple):
@@ -100,10 +98,7 @@ def run(pair: Pair, held: Mapping[str, torch.Tensor] | None = None, terms: Terms
         {key: score.cost for key, score in scores.items()},
         {key: score.plates for key, score in scores.items()},
         {key: score.dims for key, score in scores.items()},
-        {
-            **{name: one_flip_neighbours(q.nodes[name]["fn"], z[name]) for name in sorted(terms.flips)},
-            **{name: mirrored_draw(q.nodes[name]["fn"], z[name]) for name in sorted(terms.mirrored)},
-        },
+        {name: one_flip_neighbours(q.nodes[name]["fn"], z[name]) for name in sorted(terms.flips)},
     )
 
 

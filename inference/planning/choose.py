@@ -19,7 +19,7 @@ from .reasons import nothing_left, reason, refuse_illegal, refuse_unknown, ruled
 from .table import Entry
 
 MANY = 4  # rows of a plan, which are then one
-UNSUMMED = ("one-flip", "disarm", "score")  # estimators that are asked for where a site could be summed over
+UNSUMMED = ("one-flip", "score")  # estimators that are asked for where a site could be summed over
 
 
 def make_plan(

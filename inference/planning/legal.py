@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 
 from ..distributions.unwrap import is_plain
-from ..estimators import disarm, enumerate, flipout, local, one_flip, pathwise, sampled, score
+from ..estimators import enumerate, flipout, local, one_flip, pathwise, sampled, score
 from ..estimators.analytic_kl import known_kl
 from ..estimators.coupled import coupled_plates
 from ..estimators.dependencies import dependencies
@@ -28,7 +28,6 @@ ESTIMATORS: tuple[Estimator, ...] = (
     sampled.ESTIMATOR,
     enumerate.ESTIMATOR,
     one_flip.ESTIMATOR,
-    disarm.ESTIMATOR,
     local.ESTIMATOR,
     flipout.ESTIMATOR,
     pathwise.ESTIMATOR,
