@@ -24,11 +24,8 @@ from torch.nn import functional
 import credo
 
 BATCH, N = 128, 60_000
-ROUNDS, SECONDS, PATIENCE = (
-    5,
-    5.0,
-    240.0,
-)  # SECONDS of a round, with a call's look at the result; PATIENCE until compiled steps are in use
+ROUNDS, SECONDS = 5, 5.0  # SECONDS of a round: one call, with its look at the result
+PATIENCE = 240.0  # seconds until compiled steps are in use
 DRAWS = 30  # of a gradient
 MOST, LEAST = 1.1, 2.0
 Steps = Callable[[int], Any]
