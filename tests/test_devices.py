@@ -11,18 +11,13 @@ import pytest
 from tests.cases.tree import ROOT
 from tests.pretend.device import build
 
-FAST = (
+FAST = (  # one of each kind; the slow test runs them all
     "coin_toss",
     "bnn_dropout",
     "stochastic_depth_resnet",
-    "normal, None",
-    "normal, 'map'",
-    "regression, AutoNormal",
-    "correlated, AutoMultivariateNormal",
     "regression, batches of 10",
     "mixture, summed out",
     "switches, one-flip",
-    "counts, score",
     "batch norm",
 )
 
