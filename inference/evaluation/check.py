@@ -123,9 +123,7 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
 
     An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """
-    if fit.verdict is not None:
-        return fit
-    looked = _looked_at(fit, spent)
+    looked = fit if fit.verdict is not None else _looked_at(fit, spent)  # a fit without steps has one already
     try:
         verdict = said_of(looked, looked.verdict) if looked.verdict is not None else None
     except (Exception, KeyboardInterrupt):  # of the user's program: the fit must not be lost

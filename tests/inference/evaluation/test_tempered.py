@@ -2,6 +2,7 @@
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from pyro import poutine
 
@@ -33,6 +34,15 @@ def test_a_good_fit_of_the_tempered_density_is_not_the_posterior():
         assert verdict.trust == "no"
         assert verdict.reasons[0].startswith("temperature 0.5: each row counts 2 times, which is not the posterior")
         assert "temperature=1" in verdict.remedy
+
+
+@pytest.mark.parametrize("guide", [None, "laplace", "full_rank"])
+def test_a_fit_without_steps_says_so_too(guide):
+    """It is the best normal, of the tempered density: N(2 sum y / 9, 1 / 9) where each of four rows counts twice."""
+    fit = credo.fit(model, guide, Y, progress=False, compile=False)
+    mean = fit.sample(4000)["mu"].mean()
+    assert fit.method != "svi" and abs(mean - 2 * Y.sum() / 9) < 4 / 3 / 4000**0.5
+    assert fit.verdict.trust == "no" and sum("temperature 0.5" in reason for reason in fit.verdict.reasons) == 1
 
 
 def test_a_scale_alone_is_no_temperature():
