@@ -8,13 +8,16 @@ observed, in the model and in the guide, count N / B times (Hoffman et al. 2013,
 depend on which rows are given: `preflight/rows.py` checks this, since the result would be wrong without an error.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
+from ..runtime.sites import observed
 from .pair import Pair
 
 
@@ -44,6 +47,12 @@ def scaled(pair: Pair, plates: frozenset[str], factor: float) -> Pair:
     """The pair with the log densities of all sites in these plates multiplied by a factor."""
     model, guide = (_scaled(program, plates, factor) for program in (pair.model, pair.guide))
     return pair._replace(model=model, guide=guide, factor=factor)
+
+
+def thinned(trace: poutine.Trace) -> float:
+    """By how much the model's own plates scale what it observes: rows in all per row drawn, the most at any site."""
+    frames = [site["cond_indep_stack"] for site in observed(trace).values()]
+    return max((math.prod((f.full_size or f.size) / f.size for f in stack if f.size) for stack in frames), default=1.0)
 
 
 @dataclass

@@ -33,6 +33,16 @@ def mean_step(scaled: float) -> float:
     return MEAN * min(1.0, (QUIET / scaled) ** 0.5)
 
 
+def know_batches(optimiser: torch.optim.Optimizer, scaled: float) -> None:
+    """The steps of the means become as short as `mean_step` wants, where a run learns of its batches at its first step.
+
+    Other optimisers stay as they are.
+    """
+    if isinstance(optimiser, Natural):
+        for group in optimiser.param_groups:
+            group["mean"] = min(group["mean"], mean_step(scaled))
+
+
 class Natural(torch.optim.Optimizer):
     """Natural gradient steps of some normals. pairs: which parameters are those of a normal; all others get Adam.
 

@@ -11,7 +11,7 @@ from ..inputs.arguments import Arguments, arguments, works_in_double
 from ..inputs.labels import Labels
 from ..objective.elbo import log_weight
 from ..pair.autoguide import start_elsewhere
-from ..pair.batches import Rows, Shuffled, batch
+from ..pair.batches import Rows, Shuffled, batch, thinned
 from ..pair.followers import find_followers
 from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program, Summed
@@ -59,6 +59,7 @@ class Prepared(NamedTuple):
     codes: Labels | None = None  # of the labels in the data
     outlines: tuple[torch.Tensor | None, ...] = ()  # shapes and types of the first data, without their values
     normals: tuple[Normal, ...] = ()  # of the guide that move by natural gradients
+    scaled: float = 1.0  # by how much the terms of a batch are, also where the model's own plates draw it
 
 
 class Begun(NamedTuple):
@@ -162,7 +163,8 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes, _outlines(given))
     plan = plan._replace(place=begun.place, updates="" if moved is None else moved.words)
     known = (state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed)
-    return Prepared(*known, *found, () if moved is None else moved.pairs)
+    scaled = thinned(p) * (1.0 if rows is None else rows.n / rows.size)
+    return Prepared(*known, *found, () if moved is None else moved.pairs, scaled)
 
 
 def prepared_arguments(prepared: Prepared, model: Program, data: tuple[Any, ...]) -> Arguments:
@@ -189,8 +191,7 @@ def first_steps(
 ) -> Steps:
     """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
     with entered(prepared.state):
-        scaled = 1.0 if prepared.rows is None else prepared.rows.n / prepared.rows.size
-        made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=scaled)
+        made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=prepared.scaled)
     return Steps(
         optimiser=made,
         captures=captures,

@@ -20,6 +20,7 @@ from ..planning.plan import Plan
 from ..preflight.check import check
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
+from ..updates.natural import know_batches
 from .callback import EVERY, Callback, checked_callback
 from .checkpoint import Kept
 from .course import Course, Plans
@@ -100,6 +101,8 @@ def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warm
     """The next steps, at most so many, whose losses the runner keeps."""
     plan: Plan = runner._current_plan
     warmup = runner._settings.kl_warmup or warmup  # also in a loop of one's own
+    if not runner.losses:
+        know_batches(runner._steps.optimiser, runner._prepared.scaled * pair.factor)
     block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
     runner.losses += [loss for loss in block.losses if math.isfinite(loss)]
     words = "eager: compile=False" if runner._captures is None else runner._captures.summary
