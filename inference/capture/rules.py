@@ -57,6 +57,9 @@ def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, A
     return p - rate * (g + momentum * m if options["nesterov"] else m), m
 
 
+STEADY = 0.5  # times (1 + b1) / (1 - b1) / F: the largest rate of natural steps of means
+
+
 def natural_step(
     loc: torch.Tensor,
     raw: torch.Tensor,
@@ -72,7 +75,9 @@ def natural_step(
         g <- b1 g + (1 - b1) dL/dloc,   loc <- loc - rate · g / (1 - b1^t) / h
 
     L is -ELBO, so h + sd dL/dsd · h is E_q of its second derivative without entropy, and x²/2 keeps h positive. The
-    step of loc is at most `radius` of the new sd. rho and rate are multiples of the learning rate.
+    step of loc is at most `radius` of the new sd. rho and rate are multiples of the learning rate; the rate is at most
+    quarter of that at which momentum turns unstable, 2 (1 + b1) / (1 - b1) / F, where the F inputs of an output are all
+    alike: h knows each weight alone, and the Hessian over h then has an eigenvalue of F.
     gradients: of loc and raw. form: "softplus", "exp", or "half_exp" for sd = exp(raw / 2).
     Source: Shen et al. 2024, algorithm 1 (h = lambda (their h + delta)); Lin, Schmidt and Khan 2020, eq. 11.
     """
@@ -84,7 +89,8 @@ def natural_step(
     log_sd = -0.5 * torch.log1p(x + 0.5 * x * x)  # how much it changes
     sd = sd * log_sd.exp()
     momentum = torch.lerp(momentum, gradients[0], 1 - b1)
-    step = (lr * options["mean"] / c1 * sd * momentum).clamp(-options["radius"], options["radius"]) * sd
+    rate = (lr * options["mean"]).clamp(max=STEADY * (1 + b1) / (1 - b1) / _inputs(loc))
+    step = (rate / c1 * sd * momentum).clamp(-options["radius"], options["radius"]) * sd
     raw = sd + (-torch.expm1(-sd)).log() if form == "softplus" else raw + log_sd / _slope(form)
     return loc - step, raw, momentum
 
@@ -142,6 +148,11 @@ UPDATES: dict[str, Update] = {**{name: _each(rule) for name, rule in RULES.items
 def _slope(form: str) -> float:
     """d log sd / d raw."""
     return {"exp": 1.0, "half_exp": 0.5}[form]
+
+
+def _inputs(loc: torch.Tensor) -> int:
+    """How many weights share an output: of a matrix or a convolution those of a row, of a vector all."""
+    return max(1, loc.numel() // (len(loc) if loc.dim() > 1 else 1))
 
 
 def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -100,3 +100,24 @@ def test_a_scale_has_no_moment_and_a_loc_has_one():
 def test_means_take_steps_shorter_by_the_root_of_the_noise_of_batches():
     assert mean_step(1.0) == mean_step(QUIET) == MEAN
     assert mean_step(4 * QUIET) == pytest.approx(MEAN / 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400,), (1, 4, 10, 10)])
+def test_where_all_inputs_are_alike_the_means_still_come_to_rest(shape):
+    """L = (c (sum m - 1)² + |m|²) / 2 with sds at rest: over its diagonal the Hessian has the eigenvalue 400. Momentum is
+    unstable there from a rate of 2 · 19 / 400 on, and 5 times the learning rate is more."""
+    c, loc = 1e4, torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    raw = torch.full(shape, -0.5 * math.log(c + 1), dtype=torch.float64, requires_grad=True)
+    optimiser = Natural([loc, raw], 0.05, [(0, 1, "exp")], radius=math.inf)
+    for _ in range(200):
+        loc.grad, raw.grad = c * (loc.detach().sum() - 1) + loc.detach(), torch.zeros(shape, dtype=torch.float64)
+        optimiser.step()
+    assert abs(loc.detach().sum() - 1) < 1e-3
+
+
+def test_a_weight_with_few_inputs_has_the_step_of_the_rate():
+    loc, raw = torch.zeros(300, 2, dtype=torch.float64, requires_grad=True), torch.zeros(300, 2, dtype=torch.float64)
+    optimiser = Natural([loc, raw.requires_grad_()], 0.02, [(0, 1, "exp")], mean=3.0, radius=math.inf)
+    loc.grad, raw.grad = torch.ones(300, 2, dtype=torch.float64), torch.zeros(300, 2, dtype=torch.float64)
+    optimiser.step()
+    torch.testing.assert_close(loc.detach(), torch.full_like(loc, -0.06).detach())
