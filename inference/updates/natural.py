@@ -4,8 +4,8 @@
     loc <- loc - rate · g / h                               g: the running mean of dL/dloc
 
 The Fisher matrix of N(loc, sd²) is diag(h, 2 / sd²), so this needs only the ordinary gradients: sd dL/dsd / sd² is
-E_q[d²(-log p) / dz²] - h (Opper and Archambeau 2009, eqs. 6 to 8). Whatever makes those gradients quieter serves it. h knows each
-latent alone: where many inputs of an output are alike, the rate has a bound (`capture/rules.py`, natural_step).
+E_q[d²(-log p) / dz²] - h (Opper and Archambeau 2009, eqs. 6 to 8). Whatever makes those gradients quieter serves it.
+h knows each latent alone: where many inputs of an output are alike, the rate has a bound (`natural_step`).
 Source: Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Khan and Möllenhoff 2024 (Variational
 Learning is Effective for Large Deep Networks, algorithm 1).
 """

@@ -104,8 +104,8 @@ def test_means_take_steps_shorter_by_the_root_of_the_noise_of_batches():
 
 @pytest.mark.parametrize("shape", [(1, 400), (400,), (1, 4, 10, 10)])
 def test_where_all_inputs_are_alike_the_means_still_come_to_rest(shape):
-    """L = (c (sum m - 1)² + |m|²) / 2 with sds at rest: over its diagonal the Hessian has the eigenvalue 400. Momentum is
-    unstable there from a rate of 2 · 19 / 400 on, and 5 times the learning rate is more."""
+    """L = (c (sum m - 1)² + |m|²) / 2 with sds at rest: over its diagonal the Hessian has the eigenvalue 400. Momentum
+    is unstable there from a rate of 2 · 19 / 400 on, and 5 times the learning rate is more."""
     c, loc = 1e4, torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     raw = torch.full(shape, -0.5 * math.log(c + 1), dtype=torch.float64, requires_grad=True)
     optimiser = Natural([loc, raw], 0.05, [(0, 1, "exp")], radius=math.inf)
