@@ -37,7 +37,8 @@ class Iterates(NamedTuple):
 def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, rank: int = RANK) -> Trained:
     """Networks drawn from the normal of the last iterates. x: shape (N, ...). y: shape (N,). rank: K, columns of D.
 
-    Batch normalisation of each network drawn is computed anew, as in the paper (section 3.4), from 2,048 rows at most.
+    Batch normalisation of each network drawn is computed anew, as in the paper (section 3.4), from 2,048 rows at most,
+    in random batches.
     """
     first = budget.steps - budget.steps // QUARTER
     every = max(1, math.ceil((budget.steps - first) / ITERATES))
@@ -52,7 +53,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
     (iterates,) = found
     free = [name for name, w in net.named_parameters() if w.requires_grad]
     normalises = any(isinstance(layer, _BatchNorm) for layer in net.modules())
-    seen = likely.inputs(x[:: max(1, len(x) // BATCH_NORM_ROWS)].to(iterates.mean.device)) if normalises else x[:0]
+    normalised = _batches(likely.inputs(x), budget) if normalises else []
 
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
         generator = torch.Generator(iterates.mean.device).manual_seed(budget.seed)  # the same networks for all rows
@@ -62,7 +63,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
         for _ in range(draws):
             vector_to_parameters(draw(iterates, generator), weights)
             if normalises:
-                update_bn(seen.split(budget.batch_size), trained)
+                update_bn(normalised, trained)
             found.append(predicted(likely, trained.eval(), beside, x))
         return torch.stack(found)
 
@@ -99,6 +100,13 @@ def draw(iterates: Iterates, generator: torch.Generator | None = None) -> torch.
     if k > 1:
         vector = vector + torch.randn(k, **options) @ (iterates.last - mean) / (2 * (k - 1)) ** 0.5
     return vector
+
+
+def _batches(x: torch.Tensor, budget: Budget) -> list[torch.Tensor]:
+    """Rows at random in batches of the training's size; in the order of the data a batch could have one class alone."""
+    size = min(budget.batch_size, len(x))
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(budget.seed))[:BATCH_NORM_ROWS]
+    return [x[part.to(x.device)] for part in rows[: max(1, len(rows) // size) * size].split(size)]
 
 
 def _free(net: nn.Module, beside: dict[str, torch.Tensor]) -> list[torch.Tensor]:

@@ -74,3 +74,33 @@ def test_all_rows_see_the_same_networks_and_batch_normalisation_is_computed_anew
     pieces = torch.cat([trained.predict(x[:10], 3), trained.predict(x[10:], 3)], 1)
     assert torch.allclose(whole, pieces, atol=1e-6)
     assert whole.sum(-1).flatten().tolist() == pytest.approx([1] * 192, abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [64, 65, 5_000])  # 65 leaves a batch of one row, which has no variance
+def test_the_statistics_of_batch_normalisation_do_not_depend_on_the_order_of_the_rows(rows):
+    """Rows sorted by a class far from the other: a batch in their order would hold one class, with a variance of 1."""
+    y = (torch.arange(rows) >= rows // 2).long()
+    x = torch.randn(rows, 1, generator=torch.Generator().manual_seed(0)) + 20 * y[:, None]
+    seen = []
+    net = nn.Sequential(nn.BatchNorm1d(1), Watch(seen), nn.Linear(1, 2))
+    trained = swag(net, x, y, Budget(1, 16, 1e-9))
+    seen.clear()
+    trained.predict(x, 1)
+    exact = (x - x.mean()) / x.std()
+    assert torch.allclose(seen[-1], exact, atol=0.25)
+    assert sum(map(len, seen[:-1])) <= 2048 and {len(part) for part in seen[:-1]} == {16}
+
+
+class Watch(nn.Module):
+    """Writes down what it is given."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x):
+        self.seen.append(x.detach())
+        return x
+
+    def __deepcopy__(self, memo):
+        return Watch(self.seen)
