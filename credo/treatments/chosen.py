@@ -33,7 +33,8 @@ def chosen_by_validation(
     candidates: {name: treatment}. x: shape (N, ...), y: shape (N,), the rows to learn from; test rows are none of its
         business. share: of the budget's steps, for the search: each of its ceil(log2 K) rounds has as many of them,
         divided among those left. The words of the result say what was compared and what each round found.
-    Raises ValueError for no candidate, a share that is not between 0 and 1, and too few rows or steps to compare with.
+    A candidate that diverges loses. Raises ValueError where all do, for no candidate, a share that is not between 0 and
+    1, and too few rows or steps to compare with.
 
     >>> import torch
     >>> from functools import partial
@@ -52,6 +53,7 @@ def chosen_by_validation(
     left, said = dict(candidates), []
     rounds = math.ceil(math.log2(len(left)))
     spent = 0
+    why: ValueError | None = None
     if rounds:
         held = int(len(x) * HELD)
         each = int(share * budget.steps / rounds / len(left))
@@ -60,14 +62,20 @@ def chosen_by_validation(
                 f"budget: {budget.steps} steps and {len(x)} rows do not suffice to compare {len(left)} candidates; "
                 f"raise the steps, or name fewer candidates"
             )
-        (x_in, y_in), (x_out, y_out) = split((x, y), HELD, budget.seed)
+        (rest,), (out,) = split((torch.arange(len(x)),), HELD, budget.seed)
+        x_in, y_in, x_out, y_out = (part[rows.to(part.device)] for rows in (rest, out) for part in (x, y))
     for _ in range(rounds):
         each = int(share * budget.steps / rounds / len(left))
         found = {}
         for name, treatment in left.items():
-            trained = treatment(net, x_in, y_in, budget._replace(steps=each))
-            nll = scores(trained, x_out, y_out, DRAWS)["nll"]
+            try:
+                trained = treatment(net, x_in, y_in, budget._replace(steps=each))
+                nll = scores(trained, x_out, y_out, DRAWS)["nll"]
+            except ValueError as error:  # one that diverges loses, and no more
+                nll, why = math.inf, error
             found[name] = nll if math.isfinite(nll) else math.inf
+        if min(found.values()) == math.inf:
+            raise ValueError(f"candidates: none of {list(found)} has a finite NLL") from why
         spent += each * len(left)
         best = sorted(found, key=lambda name: found[name])[: math.ceil(len(left) / 2)]
         said.append(f"{each:,} steps each: " + ", ".join(f"{name} {nll:.4f}" for name, nll in found.items()))

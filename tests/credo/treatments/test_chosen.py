@@ -53,3 +53,14 @@ def test_what_cannot_be_compared_is_refused():
         chosen_by_validation(two, None, X, Y, BUDGET, share=1)
     with pytest.raises(ValueError, match=r"budget: 2 steps and 50 rows do not suffice"):
         chosen_by_validation(two, None, X, Y, BUDGET._replace(steps=2))
+
+
+def test_a_candidate_that_diverges_loses_and_all_of_them_are_an_error():
+    def diverging(net, x, y, budget):
+        raise ValueError("the loss is nan after the last step")
+
+    found = chosen_by_validation({"a": diverging, "b": known("b", 0.6, [])}, None, X, Y, BUDGET)
+    assert found.words.startswith("'b' of 2") and "a inf, b 0.5108" in found.words
+    with pytest.raises(ValueError, match=r"none of \['a', 'b'\] has a finite NLL") as raised:
+        chosen_by_validation({"a": diverging, "b": diverging}, None, X, Y, BUDGET)
+    assert "the loss is nan" in str(raised.value.__cause__)
