@@ -9,6 +9,7 @@ networks takes 1.6 times as long (LeNet-5).
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,7 @@ PROBE = 4  # rows on which it is tried whether networks can be batched
 def ensemble(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, networks: int = NETWORKS) -> Trained:
     """So many networks, each with the whole budget. x: shape (N, ...). y: shape (N,). A prediction has S = networks."""
     nets = members(net, networks, budget.seed)
+    same = unmoved(nets)
     device = choose_device(budget.device)
     nets, x, y = [one.to(device) for one in nets], x.to(device), y.to(device)
     likely = likelihood(nets[0], x, y)
@@ -44,8 +46,8 @@ def ensemble(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *
             return torch.stack([likely.predictive(one(x), beside) for one, beside in trained])
 
     words = f"{networks} networks, {budget.steps:,} steps each, {'at once' if together else 'one after the other'}"
-    if networks > 1 and not any(_resets(layer) for layer in net.modules()):
-        words += "; all start at the same weights, since no layer has `reset_parameters`"
+    if same:
+        words += f"; all start at the same {', '.join(same)}, which no `reset_parameters` moves"
     return Trained(predict, sum(size(*one) for one in trained), words)
 
 
@@ -72,6 +74,16 @@ def members(net: nn.Module, networks: int, seed: int) -> list[nn.Module]:
     return nets
 
 
+def unmoved(nets: Sequence[nn.Module]) -> list[str]:
+    """The names of the trained weights (matrices and convolutions) at which all networks start; none of a single one.
+
+    Such are parameters of one's own, and weights under a parametrisation, as weight_norm's, which sets them anew.
+    """
+    pairs = zip(nets[0].named_parameters(), nets[-1].parameters(), strict=True)
+    wide = [(name, a, b) for (name, a), b in pairs if a.requires_grad and a.dim() > 1]
+    return [name for name, a, b in wide if len(nets) > 1 and torch.equal(a.cpu(), b.cpu())]
+
+
 def can_be_batched(nets: Sequence[nn.Module], x: torch.Tensor) -> bool:
     """Whether the networks, in training mode, compute on x as one batch what each computes alone, twice the same."""
     with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad():
@@ -83,9 +95,11 @@ def can_be_batched(nets: Sequence[nn.Module], x: torch.Tensor) -> bool:
         if not torch.equal(alone, again) or not all(torch.equal(*pair) for pair in zip(before, after, strict=True)):
             return False
         try:
-            weights, buffers = stack_module_state(list(copies))
-            batched = vmap(_called(copies[0]))(weights, buffers, x.expand(len(nets), *x.shape))
-        except (RuntimeError, NotImplementedError, ValueError):  # torch's words for an operation without such a rule
+            with warnings.catch_warnings():  # an operation that is only looped over gains nothing, and warns
+                warnings.filterwarnings("error", message="There is a performance drop")
+                weights, buffers = stack_module_state(list(copies))
+                batched = vmap(_called(copies[0]))(weights, buffers, x.expand(len(nets), *x.shape))
+        except (RuntimeError, NotImplementedError, ValueError, UserWarning):  # torch has no rule for an operation
             return False
         return torch.allclose(alone, batched, rtol=1e-3, atol=1e-4)
 

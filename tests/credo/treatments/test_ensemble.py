@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from credo.treatments.ensemble import can_be_batched, ensemble, ensemble_of_equal_cost, members
 from credo.treatments.points import points
@@ -67,3 +68,12 @@ def test_images_are_batched():
 
 def test_an_ensemble_of_equal_cost_shares_the_steps():
     assert "5 networks, 5 steps each" in ensemble_of_equal_cost(net(3), X, LABELS, BUDGET).words
+
+
+def test_weights_that_no_reset_moves_are_named():
+    net = nn.Sequential(weight_norm(nn.Linear(2, 3)), nn.Linear(3, 2))
+    words = ensemble(net, torch.randn(6, 2), torch.tensor([0, 1] * 3), Budget(1, 6, 1e-3)).words
+    assert "start at the same 0.parametrizations.weight.original0, 0.parametrizations.weight.original1" in words
+    assert (
+        "same" not in ensemble(nn.Linear(2, 2), torch.randn(6, 2), torch.tensor([0, 1] * 3), Budget(1, 6, 1e-3)).words
+    )
