@@ -118,7 +118,8 @@ def compare_treatments(
     rows = rows_of(net, x, y, x_test, y_test, ood, seed, place)
     if treatments is None and not is_classes(rows.y):
         chosen = {name: one for name, one in chosen.items() if name not in OF_CLASSES}
-    likelihood(copy.deepcopy(net).to(place), rows.x, rows.y)  # refuses a net that does not suit y, before any training
+    for labels, (at, of) in {"y": (rows.x, rows.y), "y_test": (rows.x_test, rows.y_test)}.items():
+        likelihood(copy.deepcopy(net).to(place), at, of, labels)  # refuses what does not suit, before any training
     budget = Budget(steps, min(batch_size or BATCH, len(rows.x)), LR, seed, place)
     with suppress(Exception):  # torch imports its optimisers at the first step: no treatment's seconds
         points(net, rows.x, rows.y, budget._replace(steps=1))
@@ -190,10 +191,19 @@ def _chosen(treatments: Any) -> dict[str, Treatment]:
         given = dict(treatments)
     else:
         listed = [treatments] if isinstance(treatments, str) or callable(treatments) else list(treatments)
-        given = {one if isinstance(one, str) else getattr(one, "__name__", repr(one)): one for one in listed}
+        given = {_row_name(one): one for one in listed}
         if len(given) < len(listed):
             raise ValueError(f"treatments: got {list(given)} more than once; pass {{row: treatment}} with two names")
+    if given.pop(EQUAL_COST, EQUAL_COST) not in (EQUAL_COST, ensemble_of_equal_cost):
+        raise ValueError(f"treatments: got {EQUAL_COST!r}, which credo adds itself, as a name; choose another one")
     return {name: _named(one) for name, one in given.items()} | {EQUAL_COST: ensemble_of_equal_cost}
+
+
+def _row_name(treatment: Any) -> str:
+    """The name of a treatment, of a function, or of the function of a partial."""
+    if isinstance(treatment, str):
+        return treatment
+    return str(getattr(getattr(treatment, "func", treatment), "__name__", repr(treatment)))
 
 
 def _named(treatment: Any) -> Treatment:

@@ -66,9 +66,10 @@ def is_classes(y: torch.Tensor) -> bool:
     return not y.is_floating_point()
 
 
-def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Likelihood:
+def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y") -> Likelihood:
     """The likelihood of y, shape (N,): classes if it holds integers, else numbers. It reads the scales of x and y.
 
+    name: of y, in errors.
     Raises ValueError for outputs of the network that do not suit y, and for labels that are not its classes.
     """
     zero, one = x.new_zeros(()), x.new_ones(())
@@ -91,8 +92,8 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Likelihood:
             )
         if int(y.min()) < 0 or int(y.max()) >= shape[1]:
             raise ValueError(
-                f"y: got classes from {int(y.min())} to {int(y.max())}, wanted 0 to {shape[1] - 1}, since the net has "
-                f"{shape[1]} outputs; number the classes from 0"
+                f"{name}: got classes from {int(y.min())} to {int(y.max())}, wanted 0 to {shape[1] - 1}, since the net "
+                f"has {shape[1]} outputs; number the classes from 0"
             )
         return likely
     if shape not in ((rows,), (rows, 1), (rows, 2)):

@@ -5,8 +5,6 @@
 The guides of the pairs start at the network's own weights, so the means of a posterior start at a good network.
 """
 
-import functools
-
 import torch
 from torch import nn
 
@@ -32,7 +30,12 @@ def warm(treatment: Treatment, share: float = SHARE) -> Treatment:
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"share: got {share!r}, wanted the share of the steps for the plain network, between 0 and 1")
-    return functools.partial(_warm, treatment, share)
+
+    def warmed(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> Trained:
+        return _warm(treatment, share, net, x, y, budget)
+
+    warmed.__name__ = f"warm {getattr(treatment, '__name__', repr(treatment))}"  # of its row in a table
+    return warmed
 
 
 def _warm(treatment: Treatment, share: float, net: nn.Module, x: torch.Tensor, y: torch.Tensor, b: Budget) -> Trained:

@@ -1,6 +1,7 @@
 """One table of a network under many treatments: what every row obeys, and what a failing one may not do."""
 
 import copy
+import functools
 import os
 import signal
 
@@ -16,6 +17,7 @@ from credo.treatments.compare import EQUAL_COST, TREATMENTS
 from credo.treatments.mean_field import mean_field
 from credo.treatments.points import points
 from credo.treatments.treatment import Budget, Trained
+from credo.treatments.warm import warm
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(90, 5, generator=GENERATOR)
@@ -141,6 +143,11 @@ def test_rates_of_single_rows():
         ({"ood": X, "y": NUMBERS, "net": net(1)}, "ood: got rows unlike the others for a regression"),
         ({"x": X * torch.nan}, "missing or infinite"),
         ({"x_test": X, "y_test": NUMBERS}, "wanted the kind of y"),
+        ({"x_test": X, "y_test": LABELS + 3}, "y_test: got classes from 3"),
+        ({"x": X[:2], "y": LABELS[:2]}, "x_test: got none, and 2 rows of x"),
+        ({"treatments": {EQUAL_COST: points}}, "which credo adds itself"),
+        ({"x": pd.DataFrame(X.numpy()).assign(sex="f")}, "x: sex holds no numbers"),
+        ({"x": pd.DataFrame(X.numpy()).astype("Float64").mask(X.numpy() > 2)}, "are missing or"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(changes, words):
@@ -183,3 +190,40 @@ def test_mean_field_is_the_fit_of_the_pair():
     predicted = mean_field(one, X, LABELS, budget).predict(X[:7], 5)
     fit = credo.fit(pair.model, pair.guide, one, X, LABELS, steps=20, batch_size=32, lr=1e-2, seed=2, progress=False)
     assert torch.allclose(predicted, fit.predict(5, one, X[:7])["probs"])
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_in_x_score_as_the_same_floating_point_numbers(outputs, kind):
+    whole, y = (3 * X.abs()).to(kind), NUMBERS if outputs == 1 else LABELS
+    tables = [credo.compare_treatments(net(outputs), x, y, treatments=FEW, **QUICK) for x in (whole, whole.float())]
+    same = [table.drop(columns=[*COSTS, "words"]) for table in tables]
+    assert same[0].equals(same[1]) and np.isfinite(same[0].to_numpy(float)).all()
+
+
+def test_an_embedding_takes_whole_numbers_as_they_are():
+    indices = torch.randint(0, 4, (90, 2), generator=torch.Generator().manual_seed(1))
+    words = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 3))
+    table = credo.compare_treatments(words, indices, LABELS, treatments=["points"], **QUICK)
+    assert np.isfinite(table["nll"]).all()
+
+
+def test_columns_that_may_be_missing_score_as_plain_ones():
+    x, y = pd.DataFrame(X.numpy()), pd.Series(LABELS.numpy())
+    given = [(x, y), (x.astype("Float64"), y.astype("Int64")), (X, LABELS)]
+    tables = [credo.compare_treatments(net(3), *pair, treatments=["points"], **QUICK) for pair in given]
+    assert all(table["nll"].equals(tables[0]["nll"]) for table in tables[1:])
+
+
+def test_a_symmetric_x_is_split_as_any_other():
+    wide = nn.Linear(90, 3)
+    table = credo.compare_treatments(wide, torch.eye(90), LABELS, treatments=["points"], **QUICK)
+    assert np.isfinite(table["nll"]).all()
+
+
+def test_a_partial_has_the_name_of_its_function():
+    given = [functools.partial(points, weight_decay=1.0), warm(points)]
+    assert list(credo.compare_treatments(net(3), X, LABELS, treatments=given, **QUICK).index[:2]) == [
+        "points",
+        "warm points",
+    ]
