@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import pyro
@@ -34,8 +35,8 @@ def rates_of(net: nn.Module, rate: Rate) -> dict[str, float]:
     return dict(zip(names, shares, strict=True))
 
 
-def masks(weight: torch.Tensor, name: str, rate: float, learn: bool, shape: tuple[int, ...]) -> dist.Distribution:
-    """Independent Bernoulli masks of this shape that keep 1 - rate on average.
+def masks(weight: torch.Tensor, name: str, rate: float, learn: bool, shape: tuple[int, ...]) -> Any:
+    """A distribution of independent Bernoulli masks of this shape that keep 1 - rate on average.
 
     learn: the rate is a parameter `NAME.rate`, shape (), between 0 and 1, which starts at `rate`.
     """

@@ -20,7 +20,7 @@ def guide(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: object = None,
+    prior_sd: object = 1.0,
     noise: float | None = None,
     sd: float = START,
 ) -> None:

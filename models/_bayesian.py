@@ -87,7 +87,7 @@ def draw_weights(
     for parameter, (w, wide) in _priors(net, prior_sd, prior).items():
         site = f"{name}.{parameter}" if name else parameter
         if isinstance(wide, dist.Distribution | torch.distributions.Distribution):
-            fn = wide
+            fn: Any = wide
         else:
             sd = learnt_sd(site, w, inputs_of(net, parameter) ** -0.5, wide) if isinstance(wide, str) else wide
             fn = dist.Normal(torch.zeros_like(w), sd).to_event(w.dim())

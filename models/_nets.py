@@ -8,6 +8,7 @@ The network is an argument and keeps its own weights: `functional_call` runs it 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -147,7 +148,8 @@ def tempered(temperature: float) -> Iterator[None]:
     if temperature == 1:
         yield
         return
-    with poutine.scale(scale=1 / temperature), poutine.infer_config(config_fn=lambda _: {"temperature": temperature}):
+    said: Any = {"temperature": temperature}  # Pyro's type of these settings knows its own keys alone
+    with poutine.scale(scale=1 / temperature), poutine.infer_config(config_fn=lambda _: said):
         yield
 
 

@@ -58,7 +58,7 @@ def model(
     weights = {name: w for name, w in weights_of(net).items() if not _within(name, path)}
     body = {name: pyro.param(f"net$$${name}", w) for name, w in weights.items()}
     if body:
-        penalty = sum(0.5 * fan_in(w) * w.square().sum() for w in body.values()) / body_sd**2
+        penalty = torch.stack([0.5 * fan_in(w) * w.square().sum() for w in body.values()]).sum() / body_sd**2
         pyro.factor("body", -penalty)
     if prior_sd is None:
         like = last.weight.detach()
