@@ -83,3 +83,20 @@ def test_extreme_logits_have_finite_gradients():
 def test_another_shape_of_the_covariance_is_refused():
     with pytest.raises(ValueError, match=r"covariance: got shape \(2,\) for means of shape \(2, 3\)"):
         expected_softmax(torch.zeros(2, 3), torch.zeros(2))
+
+
+@pytest.mark.parametrize("sds", [[30.0, 30.0, 30.0], [100.0, 1.0, 0.0], [0.0, 12.0, 3.0]])
+def test_wide_logits_against_many_draws(sds):
+    mean, variance = torch.tensor([[1.0, 0.0, -2.0]]).double(), torch.tensor([sds]).double() ** 2
+    z = torch.randn(100_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    f = mean + variance.sqrt() * torch.cat([z, -z])
+    each = (f.logsumexp(-1)[:100_000] + f.logsumexp(-1)[100_000:]) / 2
+    assert (expected_softmax(mean, variance)[0] - f.softmax(-1).mean(0)).abs().max() < 0.003
+    assert (expected_logsumexp(mean, variance) - each.mean()).abs() < 4 * each.std() / len(each) ** 0.5 + 0.001
+
+
+def test_the_gradients_of_wide_logits_are_the_softmax_and_beside_narrow_rows_the_same():
+    mean = torch.tensor([[1.0, 0.0, -2.0], [0.5, 0.0, 0.0]]).double().requires_grad_()
+    variance = torch.tensor([[900.0, 36.0, 1.0], [1.0, 1.0, 1.0]]).double()
+    (found,) = torch.autograd.grad(expected_logsumexp(mean, variance).sum(), mean)
+    torch.testing.assert_close(found, expected_softmax(mean.detach(), variance), atol=2e-3, rtol=0)
