@@ -40,21 +40,23 @@ def inputs_times(net: nn.Module, factors: Mapping[str, torch.Tensor]) -> Iterato
     """A context in which the inputs of layers are multiplied, row by row. factors: {weight: shape (N, inputs)}.
 
     Inputs are the features of a linear layer, or the channels of a convolution (of each group, which share them).
+    Layers that share a weight share its masks, as where the weight itself is masked.
     Raises ValueError for a weight that belongs to neither, and in a call with another number of rows.
     """
     with ExitStack() as hooks:
         for name, factor in factors.items():
-            layer = net.get_submodule(name.rpartition(".")[0])
-            fits = isinstance(layer, nn.Linear) or (
-                isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
-            )
-            if not fits or not name.endswith("weight"):
-                raise ValueError(
-                    f"{name!r}: a mask for each row multiplies the inputs of a linear layer or a convolution, and "
-                    f"this is a weight of {type(layer).__name__}; pass shared=True"
+            weight = net.get_parameter(name)
+            for layer in [layer for layer in net.modules() if any(weight is w for w in layer._parameters.values())]:
+                fits = isinstance(layer, nn.Linear) or (
+                    isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
                 )
-            handle = layer.register_forward_pre_hook(_times(name, factor))
-            hooks.callback(handle.remove)
+                if not fits or not name.endswith("weight"):
+                    raise ValueError(
+                        f"{name!r}: a mask for each row multiplies the inputs of a linear layer or a convolution, and "
+                        f"this is a weight of {type(layer).__name__}; pass shared=True"
+                    )
+                handle = layer.register_forward_pre_hook(_times(name, factor))
+                hooks.callback(handle.remove)
         yield
 
 

@@ -182,6 +182,19 @@ def test_masks_of_each_row_leave_out_channels_of_each_group(double):
     assert found == pytest.approx(sum(alone) - float(prior), abs=1e-8)
 
 
+def test_layers_that_share_a_weight_share_the_masks_of_each_row(double):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    net[2].weight = net[0].weight
+    w, keep = drawn_like(net), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    latents = {**w, "0.weight.keep": keep}
+    found = log_joint(rows_apart()[0], latents, net, X.double(), Y)
+    h = torch.tanh((X.double() * keep / (1 - RATE)) @ w["0.weight"].T + w["0.bias"])
+    out = (h * keep / (1 - RATE)) @ w["0.weight"].T + w["2.bias"]
+    prior = sum(log_normal(v, 10 / math.sqrt(2) if v.dim() > 1 else 10.0) for v in w.values())
+    masks = 4 * math.log(1 - RATE) + 4 * math.log(RATE)
+    assert found == pytest.approx(float(prior + log_softmax_at(out, Y).sum() + masks), abs=1e-9)
+
+
 @pytest.mark.parametrize(("batch_size", "n"), [(None, 20), pytest.param(2, 80, marks=pytest.mark.slow)])
 def test_masks_of_each_row_have_the_gradient_of_shared_masks_at_a_fixed_rate(batch_size, n):
     assert_unbiased(*rows_apart(), (tiny(), X, Y), exact_elbo, batch_size=batch_size, n=n)
