@@ -80,8 +80,9 @@ def compare_treatments(
     networks that share these steps, "ensemble, equal cost", are in every table: what the same cost buys without Bayes.
 
     net: any torch.nn.Module, (N, ...) to (N, C) logits of classes, or to (N, 1), the mean of y, or (N, 2), with the
-        noise of each row, softplus. x: shape (N, ...). y: shape (N,): integers are classes from 0, floating point
-        numbers a regression, in any units; tensors, arrays or pandas. x_test, y_test: the rows that are scored; None
+        noise of each row, softplus. x: shape (N, ...); whole numbers are read as floating point, unless the net takes
+        them as they are, as an embedding does. y: shape (N,): integers are classes from 0, floating point numbers a
+        regression, in any units; tensors, arrays or pandas. x_test, y_test: the rows that are scored; None
         holds out a fifth of the rows at random with `seed`, as `table.attrs["data"]` says.
     ood: rows unlike those of x, for classes; `ood_auroc` is the AUROC by which the entropy of the prediction tells
         them from x_test.
