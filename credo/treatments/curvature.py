@@ -70,11 +70,11 @@ def parts(net: nn.Module, layers: list[Layer], x: torch.Tensor) -> tuple[torch.T
     ]
     try:
         with torch.enable_grad():
-            f = net(x.detach().requires_grad_())  # so that every layer's output has a gradient, frozen or not
+            x = x.detach().requires_grad_(x.is_floating_point())  # so that every output has a gradient, frozen or not
+            f = net(x).reshape(len(x), -1)
     finally:
         for hook in hooks:
             hook.remove()
-    f = f.reshape(len(x), -1)
     for name, calls in seen.items():
         if len(calls) != 1:
             raise ValueError(
@@ -83,13 +83,32 @@ def parts(net: nn.Module, layers: list[Layer], x: torch.Tensor) -> tuple[torch.T
             )
     outs = [seen[layer.name][0][1] for layer in layers]
     count = f.shape[1]
-    gradients = [torch.autograd.grad(f[:, c].sum(), outs, retain_graph=c + 1 < count) for c in range(count)]
+    with torch.enable_grad():  # a caller who predicts is often in no_grad
+        gradients = [torch.autograd.grad(f[:, c].sum(), outs, retain_graph=c + 1 < count) for c in range(count)]
     found = []
     for i, layer in enumerate(layers):
         a = _places(layer.module, seen[layer.name][0][0].detach())
         g = torch.stack([_of_outputs(layer.module, each[i]) for each in gradients], 1)
         found.append(Part(a, g))
     return f.detach(), found
+
+
+def refuse_other_uses(net: nn.Module, layers: list[Layer], x: torch.Tensor) -> None:
+    """Raises ValueError where the output depends on a layer's weights by another way than its one call.
+
+    Tied weights, and weights that a forward() reads itself: then J is not the sum of g a'. x: a few rows, (N, ...).
+    """
+    _, found = parts(net, layers, x)
+    with torch.enable_grad():
+        total = net(x).sum()
+        for layer, part in zip(layers, found, strict=True):
+            (whole,) = torch.autograd.grad(total, [layer.module.weight], retain_graph=True)
+            mine = part.jacobian().sum((0, 1)).reshape(layer.matrix.shape)[:, : whole[0].numel()]
+            if not torch.allclose(mine, whole.flatten(1), rtol=1e-2, atol=1e-3 * float(whole.abs().max())):
+                raise ValueError(
+                    f"net: the weights of layer {layer.name!r} are used more than once, tied to another layer or "
+                    f"read in forward(), wanted weights of one call; untie or freeze them, requires_grad_(False)"
+                )
 
 
 def batches(net: nn.Module, layers: list[Layer], x: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, list[Part]]]:

@@ -23,10 +23,11 @@ from torch import nn
 from torch.nn import functional
 
 from credo.inference.runtime.defaults import choose_device
-from credo.treatments.curvature import Layer, Part, batches, ggn, kfac, layers_of, others
+from credo.treatments.curvature import Layer, Part, batches, ggn, kfac, layers_of, others, refuse_other_uses
 from credo.treatments.evidence import best
 from credo.treatments.likelihood import Likelihood
 from credo.treatments.normal_logits import expected_softmax
+from credo.treatments.one_pass import features, last_linear
 from credo.treatments.points import size, train
 from credo.treatments.treatment import Budget, Trained
 
@@ -74,8 +75,10 @@ def laplace_last(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budge
 
 def _laplace(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, last: bool) -> Trained:
     device = choose_device(budget.device)
+    learnt = {name for name, w in net.named_parameters() if w.requires_grad}
     likely, net, beside = train(net, x, y, budget, weight_decay=1 / len(x))
-    net.requires_grad_(True)
+    for name, w in net.named_parameters():  # what the caller froze stays a point
+        w.requires_grad_(name in learnt)
     found = posterior(net, likely, x.to(device), y.to(device), last=last)
 
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
@@ -93,17 +96,21 @@ def _laplace(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, l
 def posterior(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tensor, *, last: bool = False) -> Posterior:
     """q(theta) at the weights of the network, which should be a mode, with the best prior precisions and noise.
 
-    last: only of the last linear layer. Raises ValueError for a network without known layers or with two outputs for
-    numbers.
+    last: only of the last linear layer. Raises ValueError for a network without known layers, with weights that are
+    used more than once, or with two outputs for numbers; with `last` for one that does not end in such a layer, or ends in
+    a frozen one.
     """
     layers = layers_of(net)
     if last:
-        layers = [layer for layer in layers if isinstance(layer.module, nn.Linear)][-1:]
+        layers = [layer for layer in layers if layer.module is last_linear(net)]
     if not layers:
-        raise ValueError(f"net: got {type(net).__name__} without nn.Linear or nn.Conv2d to be uncertain of")
+        raise ValueError(f"net: got {type(net).__name__} without nn.Linear or nn.Conv2d to be uncertain of, or frozen")
     if not likely.classes and not likely.noise:
         raise ValueError("net: got two outputs for numbers, wanted one: with the noise as an output use another guide")
     seen = likely.inputs(x)
+    if last:
+        features(net, seen[:2])  # refuses a net that ends in something else
+    refuse_other_uses(net, layers, seen[:8])
     with torch.no_grad():
         f = torch.cat([net(part).reshape(len(part), -1) for part in seen.split(1024)]).double()
     matrices = [layer.matrix.double() for layer in layers]

@@ -146,3 +146,60 @@ def test_networks_without_a_closed_form_are_refused():
     none = nn.Sequential(nn.LayerNorm(2))
     with pytest.raises(ValueError, match=r"without nn\.Linear or nn\.Conv2d"):
         posterior(none, likelihood(none, x, y.abs().clamp(max=0).long()), x, y.long())
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, tied as a parameter or read by the forward pass."""
+
+    def __init__(self, as_parameter):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.as_parameter = as_parameter
+        if as_parameter:
+            self.second.weight = self.first.weight
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return self.last(torch.tanh(self.second(h) if self.as_parameter else self.second(h) + h @ self.first.weight))
+
+
+class HeadFirst(nn.Module):
+    """Its head is registered before its body."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(4, 2), nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.body(x)))
+
+
+BRIEF = Budget(3, 32, 1e-2, 0, CPU)
+
+
+@pytest.mark.parametrize("as_parameter", [True, False])
+def test_weights_that_are_used_twice_are_refused(as_parameter):
+    x = torch.randn(20, 3)
+    with pytest.raises(ValueError, match="'first' are used more than once"):
+        laplace(Tied(as_parameter), x, (x[:, 0] > 0).long(), BRIEF)
+
+
+def test_another_layer_than_the_last_is_refused():
+    x = torch.randn(20, 3)
+    with pytest.raises(ValueError, match="is not that of its last"):
+        laplace_last(HeadFirst(), x, (x[:, 0] > 0).long(), BRIEF)
+
+
+def test_frozen_layers_stay_points_and_predictions_take_no_grad():
+    torch.manual_seed(0)
+    x, net = torch.randn(20, 3), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    y = (x[:, 0] > 0).long()
+    net[0].requires_grad_(False)
+    both = [treatment(net, x, y, BRIEF) for treatment in (laplace, laplace_last)]
+    assert "but 0.weight, 0.bias" in both[0].words
+    with torch.no_grad():
+        torch.testing.assert_close(both[0].predict(x, 1), both[1].predict(x, 1))
+    net.requires_grad_(True)
+    net[2].requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen"):
+        laplace_last(net, x, y, BRIEF)
