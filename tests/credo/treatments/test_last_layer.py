@@ -121,3 +121,12 @@ def test_networks_of_another_end_are_refused():
         last_layer(ends, x, (y > 0).long(), Budget(1, 4, 0.1, device=CPU))
     assert prior_shape(nn.Linear(4, 1)).tolist() == [0.5] * 4 + [1.0]
     assert likelihood(nn.Linear(2, 2), x, (y > 0).long()).classes
+
+
+def test_the_prior_leaves_a_start_at_zero():
+    torch.manual_seed(0)
+    a, w = torch.randn(300, 4), torch.randn(4, 3)
+    y = torch.distributions.Categorical(logits=a @ w).sample()
+    zero, near = (best_normal(a, y, torch.ones(4), start) for start in (torch.zeros(3, 4), w.mT))
+    assert abs(zero.bound - near.bound) < 0.3
+    assert 0.3 < float(zero.scale) < 2  # 1 made the data
