@@ -7,6 +7,7 @@ Files, in the order in which to read them:
     newton.py       Newton's steps, which show whether a longer run would move the answer
     stuck.py        parameters that get no gradient though moving them would gain
     recheck.py      pathwise sites checked again at the end
+    rising.py       whether -ELBO rose on the way
 
-Other rooms call: `Convergence`, `elbo_gain`, `better_point`, `stuck`, `jumps`.
+Other rooms call: `Convergence`, `elbo_gain`, `better_point`, `stuck`, `jumps`, `rising`.
 """

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..convergence.recheck import jumps
+from ..convergence.rising import rising
 from ..pair.batches import batch
 from ..pair.laplace import completed
 from ..planning.plan import Plan
@@ -36,6 +37,7 @@ from .steps import StepBlock
 T = TypeVar("T")
 MANY = 1000  # rows
 LONG = 50  # steps of a run that is long enough for a recording, after its first step
+LARGER = "raise batch_size or particles, whose noise moves the means"
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 
 
@@ -111,6 +113,8 @@ def run(
     if stopped.startswith("not converged") and not known:
         again = "svi = credo.SVI(model, guide, ...) goes on where it ended; so does credo.fit(..., start=fit)"
         course.warnings.append(f"{stopped}. Go on: `fit = svi.run(...)`; {again}")
+    if course.settings.natural and (risen := rising(course.losses, warmup)):
+        course.warnings.append(f"{risen}: the natural gradient steps are too long; lower lr, or {LARGER}")
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
     return fit
