@@ -5,6 +5,7 @@ small = credo.compress(fit, net)
 small.network(x_new), small.table
 """
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -56,8 +57,8 @@ def compress(fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, t
     threshold: the log alpha from which weights are zero; None: where the ELBO on the data of the fit is largest, by
         `credo.sparsity.thresholds`. timed: whether both networks are timed at one row, in this process as it is.
     Returns a `Compressed`. Its outputs are those of the pruned network but for rounding, which is checked on rows of
-    the fit. Raises ValueError for a fit without log alpha, and for a network with other weights than the fit;
-    RuntimeError if the outputs differ.
+    the fit. Raises ValueError for a fit without log alpha, a threshold that is no number, and a network with other
+    weights than the fit; RuntimeError if the outputs differ.
     Source: Molchanov, Ashukha and Vetrov 2017, section 5.1, for the threshold 3.
 
     >>> import credo
@@ -68,6 +69,10 @@ def compress(fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, t
     >>> small.network(x).shape, list(small.table.index)
     (torch.Size([1437, 10]), ['0.weight', '2.weight', 'total'])
     """
+    if threshold is not None and (
+        isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold)
+    ):
+        raise ValueError(f"threshold: got {threshold!r}, wanted a number, a log alpha, or None: chosen by the ELBO")
     noise = log_alpha(fit.params)
     if not noise:
         raise ValueError(

@@ -7,6 +7,8 @@ log-uniform prior is 0, so the pruned network has an ELBO of its own. To prune a
 costs what it said about the data.
 """
 
+import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +40,8 @@ def thresholds(
     (nats below the best row), error (of `below`: the standard error over draws and over rows, as if other rows of the
     same source had come). `attrs["best"]` is the threshold that keeps fewest weights among those no further below than
     their error: what more would cost, these data cannot tell from nothing.
-    Raises ValueError for a fit without log alpha or with another prior, and for fewer than two draws.
+    A network with layers of noise, such as nn.Dropout, is taken in evaluation mode. Raises ValueError for a fit without
+    log alpha or with another prior, and for fewer than two draws or rows.
     Source: the ELBO of Molchanov, Ashukha and Vetrov 2017, eq. 13 and 14, at alpha = infinity.
 
     >>> import credo
@@ -49,9 +52,15 @@ def thresholds(
     >>> list(table.columns), table.attrs["best"] in (0.0, 3.0)
     (['kept', 'elbo', 'below', 'error'], True)
     """
-    if draws < 2 or not at:
-        raise ValueError(f"thresholds: got {draws} draws and {len(at)} thresholds, wanted at least 2 and 1")
+    if draws < 2 or not at or any(math.isnan(t) for t in at):
+        raise ValueError(f"thresholds: got {draws} draws and at={tuple(at)}, wanted at least 2 draws and 1 number")
+    if rows is not None and rows < 2:
+        raise ValueError(f"rows: got {rows}, wanted at least 2, whose spread is the error; None: all rows")
     net, x, y = of_pair(fit)
+    if len(x) < 2:
+        raise ValueError(
+            f"fit: its data has {len(x)} rows, wanted at least 2, whose spread is the error of a threshold"
+        )
     noise = log_alpha(fit.params)
     normals = {
         name: dist.Normal(fit.params[f"{name}.theta"], (0.5 * fit.params[f"{name}.log_sigma2"]).exp()) for name in noise
@@ -82,7 +91,7 @@ def thresholds(
 
 
 def of_pair(fit: Any) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(net, x, y) of a fit of the pair bnn_sparse. Raises ValueError for another fit."""
+    """(a copy of the net in evaluation mode, x, y) of a fit of the pair bnn_sparse. Raises ValueError for another."""
     noise = log_alpha(fit.params)
     if not noise:
         raise ValueError(
@@ -91,7 +100,7 @@ def of_pair(fit: Any) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
         )
     if len(fit.data) != 3 or not isinstance(fit.data[0], nn.Module) or fit.data[2] is None:
         raise ValueError("fit: its data are not (net, x, y), those of credo.load('bnn_sparse'); give a threshold")
-    net, x, y = fit.data
+    net, x, y = copy.deepcopy(fit.data[0]).eval(), *fit.data[1:]  # as it is when pruned: nn.Dropout would draw
     values = {name.rpartition(".")[0]: value for name, value in fit.params.items() if not name.endswith("log_sigma2")}
     with torch.no_grad():
         sites = poutine.trace(pyro.condition(fit.model, data=values)).get_trace(net, x[:2], y[:2]).nodes

@@ -93,3 +93,10 @@ def test_a_network_that_stays_whole_says_so():
 
     small = credo.compress(fitted(Twice(), torch.randn(12, 4)), Twice())
     assert "the network (Twice)" in small.why and small.table.loc["inner.weight", "after"] == "3 x 4"
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), True, "3"])
+def test_a_threshold_that_is_no_number_is_refused(threshold):
+    net, x = images()
+    with pytest.raises(ValueError, match=r"threshold: got .*wanted a number"):
+        credo.compress(fitted(net, x), net, threshold=threshold)

@@ -95,3 +95,26 @@ def test_what_has_no_elbo_is_refused():
     fit.model = normal
     with pytest.raises(ValueError, match="weight: its prior is Normal"):
         thresholds(fit)
+
+
+def test_layers_of_noise_are_off_as_in_the_pruned_network():
+    plain, noisy = fitted([-1.0, 0.5]), fitted([-1.0, 0.5])
+    net = nn.Sequential(nn.Dropout(0.9), nn.Linear(1, 2))
+    params = {f"1.{name}": value for name, value in noisy.params.items()}
+    noisy = SimpleNamespace(params=params, data=(net, X, Y), model=MODEL)
+    state = torch.get_rng_state()
+    assert thresholds(noisy, at=(-9.0, 0.0, 9.0)).equals(thresholds(plain, at=(-9.0, 0.0, 9.0)))
+    assert torch.equal(state, torch.get_rng_state()) and net.training
+
+
+@pytest.mark.parametrize("named", [{"rows": 0}, {"rows": -1}, {"rows": 1}, {"at": (math.nan,)}, {"draws": 1}])
+def test_numbers_from_which_no_threshold_follows_are_refused(named):
+    with pytest.raises(ValueError, match=r"got .*wanted"):
+        thresholds(fitted([-1.0, 0.5]), **named)
+
+
+def test_one_row_has_no_spread():
+    fit = fitted([-1.0, 0.5])
+    fit.data = (fit.data[0], X[:1], Y[:1])
+    with pytest.raises(ValueError, match=r"fit: its data has 1 rows, wanted at least 2"):
+        thresholds(fit)
