@@ -53,7 +53,7 @@ def chosen_by_validation(
     left, said = dict(candidates), []
     rounds = math.ceil(math.log2(len(left)))
     spent = 0
-    why: ValueError | None = None
+    why: Exception | None = None
     if rounds:
         held = int(len(x) * HELD)
         each = int(share * budget.steps / rounds / len(left))
@@ -71,7 +71,7 @@ def chosen_by_validation(
             try:
                 trained = treatment(net, x_in, y_in, budget._replace(steps=each))
                 nll = scores(trained, x_out, y_out, DRAWS)["nll"]
-            except ValueError as error:  # one that diverges loses, and no more
+            except (ValueError, ArithmeticError) as error:  # one that diverges (`Diverged`) loses, and no more
                 nll, why = math.inf, error
             found[name] = nll if math.isfinite(nll) else math.inf
         if min(found.values()) == math.inf:

@@ -55,9 +55,10 @@ def test_what_cannot_be_compared_is_refused():
         chosen_by_validation(two, None, X, Y, BUDGET._replace(steps=2))
 
 
-def test_a_candidate_that_diverges_loses_and_all_of_them_are_an_error():
+@pytest.mark.parametrize("kind", [ValueError, ArithmeticError])  # `credo.Diverged` is one of the second kind
+def test_a_candidate_that_diverges_loses_and_all_of_them_are_an_error(kind):
     def diverging(net, x, y, budget):
-        raise ValueError("the loss is nan after the last step")
+        raise kind("the loss is nan after the last step")
 
     found = chosen_by_validation({"a": diverging, "b": known("b", 0.6, [])}, None, X, Y, BUDGET)
     assert found.words.startswith("'b' of 2") and "a inf, b 0.5108" in found.words
