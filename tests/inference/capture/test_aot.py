@@ -9,9 +9,9 @@ from pyro.optim.clipped_adam import ClippedAdam
 import credo
 from credo.inference.capture import native
 from credo.inference.capture.aot import step_function, unflatten
-from credo.inference.capture.rules import RULES
 from credo.inference.capture.optimiser_state import read_state, settings, unsupported
 from credo.inference.capture.replay import Replay, StepInputs
+from credo.inference.capture.rules import RULES
 from credo.inference.runtime.generators import noise
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
