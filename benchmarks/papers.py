@@ -9,7 +9,8 @@
 Parts: `_papers_mnist.py`, `_papers_sparse.py`, `_papers_uci.py`, `_papers_steps.py`. A part has `tasks()`, a list of
 `Task`, and `tables(found)`, which prints what `found`, {name of a task: its result}, says beside the published numbers.
 A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task, written
-at its end: a killed program goes on with the tasks that are left, and a task that failed is tried again.
+at its end: a killed program goes on with the tasks that are left, and a task that failed is tried again. The exit
+status is 1 if a task failed.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -37,19 +39,24 @@ def main() -> None:
     names = [task.name for task in tasks]
     assert len(set(names)) == len(names), "two tasks have one name"
     chosen = [t for t in tasks if not options.only or t.name.startswith(tuple(options.only))]
+    if unknown := [word for word in options.only if not any(name.startswith(word) for name in names)]:
+        raise SystemExit(f"--only: no task begins with {', '.join(unknown)}; --list shows them")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.list:
         for task in chosen:
             print(f"{'done' if file_of(task.name, options.out).exists() else '':<6}{task.name}")
         return
+    failed = 0
     if not options.tables:
-        run([t for t in chosen if not file_of(t.name, options.out).exists()], options)
+        failed = run([t for t in chosen if not file_of(t.name, options.out).exists()], options)
     found = {name: json.loads(f.read_text()) for name in names if (f := file_of(name, options.out)).exists()}
     for name, part in parts.items():
         print(
             f"\n== {name}: {sum(n.startswith(name) for n in found)} of {sum(n.startswith(name) for n in names)} tasks"
         )
         part.tables({n: result for n, result in found.items() if n.startswith(f"{name}/")})
+    if failed:
+        raise SystemExit(f"{failed} tasks failed")
 
 
 def parsed() -> argparse.Namespace:
@@ -72,11 +79,12 @@ def file_of(name: str, out: Path) -> Path:
     return out / f"{name.replace('/', '__')}.json"
 
 
-def run(tasks: Iterable[Task], options: argparse.Namespace) -> None:
-    """Runs the tasks and keeps their results."""
-    begun, tasks = time.monotonic(), list(tasks)
+def run(tasks: Iterable[Task], options: argparse.Namespace) -> int:
+    """Runs the tasks and keeps their results. Returns how many failed."""
+    begun, tasks, failed = time.monotonic(), list(tasks), 0
+    refuse_no_data({task.name.partition("/")[0] for task in tasks})
     context = multiprocessing.get_context("spawn")
-    threads = {"initializer": torch.set_num_threads, "initargs": (options.threads,)}
+    threads = {"initializer": prepare, "initargs": (options.threads, os.getpid())}
     with ProcessPoolExecutor(options.jobs, context, **threads) as pool:
         deadline = time.time() + options.budget if options.budget < float("inf") else None
         waiting = {pool.submit(result_of, task, deadline): task for task in tasks}
@@ -86,6 +94,7 @@ def run(tasks: Iterable[Task], options: argparse.Namespace) -> None:
                 result = done.result()
             except Exception as error:  # one task must not end the others
                 print(f"FAILED {task.name}: {type(error).__name__}: {error}", flush=True)
+                failed += 1
                 continue
             if result is None:
                 continue
@@ -94,6 +103,30 @@ def run(tasks: Iterable[Task], options: argparse.Namespace) -> None:
             scratch.write_text(json.dumps(result, indent=1))
             scratch.replace(target)
             print(f"{time.monotonic() - begun:6.0f} s  {task.name}: {result}", flush=True)
+    return failed
+
+
+def refuse_no_data(parts: set[str]) -> None:
+    """Ends the program with one error instead of one a task. Without CREDO_DATA images are looked for elsewhere."""
+    folder = os.environ.get("CREDO_DATA", "")
+    wanted = ["uci"] if "uci" in parts else []
+    if folder:
+        wanted += ["mnist.npz"] * bool(parts & {"mnist", "sparse"}) + ["fashion_mnist.npz"] * ("mnist" in parts)
+    if missing := [name for name in wanted if not folder or not Path(folder, name).exists()]:
+        got = f"got {folder!r}" if folder else "it is not set"
+        raise SystemExit(f"CREDO_DATA: {got}, wanted a folder with {', '.join(missing)}")
+
+
+def prepare(threads: int, parent: int) -> None:
+    """Of a process of the pool: its threads, and its end when the program is killed."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def result_of(task: Task, deadline: float | None) -> dict[str, Any] | None:
