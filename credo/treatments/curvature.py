@@ -9,7 +9,7 @@ The generalised Gauss-Newton matrix is the Hessian of -log p(y | theta) where f 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,13 +22,13 @@ class Layer(NamedTuple):
     """A layer whose weights are uncertain. Its weights are a matrix (outputs, inputs), the bias the last column."""
 
     name: str
-    module: nn.Module
+    module: Any  # nn.Linear or nn.Conv2d
 
     @property
     def matrix(self) -> torch.Tensor:
         """Weight and bias, (O, I)."""
         weight, bias = self.module.weight, self.module.bias
-        rows = weight.detach().flatten(1)
+        rows: torch.Tensor = weight.detach().flatten(1)
         return rows if bias is None else torch.cat([rows, bias.detach()[:, None]], 1)
 
 
@@ -171,7 +171,7 @@ def _is_known(module: nn.Module) -> bool:
 def _places(module: nn.Module, given: torch.Tensor) -> torch.Tensor:
     """The inputs of each place with a 1 for the bias, (N, T, I)."""
     if isinstance(module, nn.Conv2d):
-        options = {"padding": module.padding, "dilation": module.dilation, "stride": module.stride}
+        options: dict[str, Any] = {"padding": module.padding, "dilation": module.dilation, "stride": module.stride}
         a = functional.unfold(given, module.kernel_size, **options).mT
     else:
         a = given.reshape(len(given), -1, given.shape[-1])

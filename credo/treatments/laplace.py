@@ -97,8 +97,8 @@ def posterior(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tens
     """q(theta) at the weights of the network, which should be a mode, with the best prior precisions and noise.
 
     last: only of the last linear layer. Raises ValueError for a network without known layers, with weights that are
-    used more than once, or with two outputs for numbers; with `last` for one that does not end in such a layer, or ends in
-    a frozen one.
+    used more than once, or with two outputs for numbers; with `last` for one that does not end in such a
+    layer, or whose last one is frozen.
     """
     layers = layers_of(net)
     if last:

@@ -140,7 +140,8 @@ def exact(a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor) -> Last:
     precision = values / (2 * log_noise).exp() + (-2 * log_scale).exp()
     mean = sds * (vectors @ (along / precision)) / (2 * log_noise).exp()
     root = sds[:, None] * vectors * precision.rsqrt()
-    return Last(*(v.to(a.dtype) for v in (mean[None], root[None], log_scale.exp(), log_noise.exp())), found)
+    loc, roots, scale, noise = (v.to(a.dtype) for v in (mean[None], root[None], log_scale.exp(), log_noise.exp()))
+    return Last(loc, roots, scale, noise, found)
 
 
 def best_normal(
@@ -185,7 +186,8 @@ def best_normal(
     factor = torch.linalg.cholesky(precision)
     root = sds[:, None] * torch.linalg.solve_triangular(factor.mT, eye, upper=True)
     units = (m * sds, root, m.new_tensor(delta**-0.5), m.new_ones(()))
-    return Last(*(v.to(a.dtype) for v in units), float(value))
+    loc, roots, s, noise = (v.to(a.dtype) for v in units)
+    return Last(loc, roots, s, noise, float(value))
 
 
 def _derivatives(

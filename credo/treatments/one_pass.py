@@ -78,7 +78,7 @@ def one_pass(fit: Any, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def _known_noise(fit: Any) -> float:
     """The noise that a functools.partial of the model was given."""
-    program, found = fit.model, {}
+    program, found = fit.model, dict[str, Any]()
     while hasattr(program, "func"):
         found, program = {**program.keywords, **found}, program.func
     return float(found["noise"])
