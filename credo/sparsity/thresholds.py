@@ -100,7 +100,8 @@ def of_pair(fit: Any) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
         )
     if len(fit.data) != 3 or not isinstance(fit.data[0], nn.Module) or fit.data[2] is None:
         raise ValueError("fit: its data are not (net, x, y), those of credo.load('bnn_sparse'); give a threshold")
-    net, x, y = copy.deepcopy(fit.data[0]).eval(), *fit.data[1:]  # as it is when pruned: nn.Dropout would draw
+    net, x, y = fit.data
+    net = copy.deepcopy(net).eval()  # as it is when pruned: nn.Dropout would draw
     values = {name.rpartition(".")[0]: value for name, value in fit.params.items() if not name.endswith("log_sigma2")}
     with torch.no_grad():
         sites = poutine.trace(pyro.condition(fit.model, data=values)).get_trace(net, x[:2], y[:2]).nodes
