@@ -55,6 +55,9 @@ def model(
     Raises ValueError for a net without a last linear layer, and for data that do not fit it.
     """
     path, last = last_linear(net)
+    for name, value in (("prior_sd", prior_sd), ("body_sd", body_sd), ("noise", noise)):
+        if value is not None and (isinstance(value, bool | str) or not 0 < value < math.inf):
+            raise ValueError(f"{name}: got {value!r}, wanted a positive number")
     weights = {name: w for name, w in weights_of(net).items() if not _within(name, path)}
     body = {name: pyro.param(f"net$$${name}", w) for name, w in weights.items()}
     if body:
@@ -69,9 +72,9 @@ def model(
     for name, w in last.named_parameters():
         head[site_of(path, name)] = pyro.sample(site_of(path, name), _prior(w, scale / fan_in(w) ** 0.5))
     if last.out_features > 1:
-        return categorical(outputs(net, body | head, x), x, y)
+        return categorical(_ending_in(last, net, body | head, x), x, y)
     mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
-    f = outputs(net, body | head, _standardised(x))
+    f = _ending_in(last, net, body | head, _standardised(x))
     if f.shape not in ((len(x),), (len(x), 1)):
         raise ValueError(f"net: its output has shape {tuple(f.shape)} for x of shape {tuple(x.shape)}, wanted (N, 1)")
     mean = pyro.deterministic("mean", mean_y + sd_y * f.reshape(-1))
@@ -101,6 +104,23 @@ def last_linear(net: nn.Module) -> tuple[str, nn.Linear]:
     if not found:
         raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module whose last layer is an nn.Linear")
     return found[-1]
+
+
+def _ending_in(last: nn.Linear, net: nn.Module, weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """net(x) with these weights. Raises ValueError unless that is what `last` returns, or the same numbers reshaped."""
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_hook(lambda layer, inputs, out: seen.append(out))
+    try:
+        f = outputs(net, weights, x)
+    finally:
+        hook.remove()
+    reshaped = len(seen) == 1 and f.shape != seen[0].shape and f.numel() == seen[0].numel()
+    if len(seen) != 1 or not (f is seen[0] or reshaped):
+        raise ValueError(
+            "net: its output is not what its last nn.Linear returns, so the last layer is not known; register the head "
+            "after all other layers, and return logits or the mean, without a softmax or other function after it"
+        )
+    return f
 
 
 def site_of(path: str, name: str) -> str:

@@ -121,3 +121,29 @@ def test_the_built_in_digits():
     net, x, y = PAIR.data()
     same, x_test, _ = held_out(net, x, y)
     assert same is net and x.shape == (1437, 64) and x_test.shape == (360, 64) and net(x[:2]).shape == (2, 10)
+
+
+class HeadFirst(nn.Module):
+    """The last layer is registered before the body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(3, 2), nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x).relu())
+
+
+@pytest.mark.parametrize("net", [HeadFirst(), nn.Sequential(nn.Linear(2, 2), nn.Softmax(-1))])
+def test_a_network_that_does_not_end_in_its_last_linear_layer_is_refused(net):
+    pair = credo.load("bnn_last_layer")
+    scope = pyro.get_param_store().scope()
+    with pytest.raises(ValueError, match=r"not what its last nn\.Linear returns"), scope, pyro.poutine.trace():
+        pair.model(net, torch.ones(4, 2), torch.tensor([0, 1, 1, 0]))
+
+
+@pytest.mark.parametrize("name", ["prior_sd", "body_sd", "noise"])
+def test_an_sd_that_is_not_positive_is_refused_by_name(name):
+    pair = credo.load("bnn_last_layer")
+    with pytest.raises(ValueError, match=f"{name}: got -1, wanted a positive number"):
+        pair.model(nn.Linear(2, 1), torch.ones(4, 2), torch.ones(4), **{name: -1})
