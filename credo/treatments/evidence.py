@@ -45,9 +45,9 @@ def best(evidence: Evidence, start: torch.Tensor) -> tuple[torch.Tensor, float]:
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         loss = -evidence(logs.clamp(-LIMIT, LIMIT))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
     found = logs.detach().clamp(-LIMIT, LIMIT)
     return found, float(evidence(found))
