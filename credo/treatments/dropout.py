@@ -16,13 +16,11 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from credo.inference.evaluation.fit import fit
 from credo.inference.runtime.generators import noise
-from credo.inference.variational.loop import INTERRUPTED
 from credo.pairs import load
 from credo.treatments.chosen import chosen_by_validation
 from credo.treatments.likelihood import is_classes
-from credo.treatments.mean_field import numbers_of, predictive, said
+from credo.treatments.mean_field import fit_within, numbers_of, predictive, said
 from credo.treatments.points import predicted, size, train
 from credo.treatments.treatment import Budget, Trained
 
@@ -82,11 +80,7 @@ def fitted(
         )
     pair = load(name)
     model, guide = functools.partial(pair.model, **shared), functools.partial(pair.guide, **shared, **of_guide)
-    settings: dict[str, Any] = {"lr": budget.lr, "progress": False, "seed": budget.seed, "device": budget.device}
-    settings |= {"steps": budget.steps, "batch_size": budget.batch_size if budget.batch_size < len(x) else None}
-    found = fit(model, guide, net, x, y, **(settings | options))
-    if found.stopped.startswith(INTERRUPTED):
-        raise KeyboardInterrupt(found.stopped)
+    found = fit_within(budget, model, guide, net, x, y, **options)
     rates = {key.removesuffix(".rate"): float(v) for key, v in found.params.items() if key.endswith(".rate")}
     if rates:
         words += " " + ", ".join(f"{layer} {r:.2g}" for layer, r in rates.items())

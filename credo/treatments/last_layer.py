@@ -16,18 +16,17 @@ maximisation. One pass of the network predicts.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from credo.inference.evaluation.fit import fit
 from credo.inference.runtime.defaults import choose_device
-from credo.inference.variational.loop import INTERRUPTED
 from credo.pairs import load
 from credo.treatments.evidence import best, gaussian_evidence
 from credo.treatments.likelihood import START, Likelihood, likelihood
+from credo.treatments.mean_field import fit_within
 from credo.treatments.normal_logits import expected_logsumexp, expected_softmax
 from credo.treatments.one_pass import features, last_linear
 from credo.treatments.points import train
@@ -89,12 +88,7 @@ def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget)
 def _body_by_evidence(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> nn.Module:
     """The network trained by the pair `bnn_last_layer`, whose ELBO is tight for numbers."""
     pair = load("bnn_last_layer")
-    settings: dict[str, Any] = {"progress": False, "seed": budget.seed, "device": budget.device, "steps": budget.steps}
-    size = budget.batch_size if budget.batch_size < len(x) else None
-    found = fit(pair.model, pair.guide, net, x, y, lr=budget.lr, batch_size=size, **settings)
-    if found.stopped.startswith(INTERRUPTED):
-        raise KeyboardInterrupt(found.stopped)
-    return found.trained(net)
+    return fit_within(budget, pair.model, pair.guide, net, x, y).trained(net)
 
 
 def fitted(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tensor) -> Last:

@@ -37,13 +37,27 @@ def fitted(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, **o
     Raises KeyboardInterrupt where Ctrl-C ended the fit: half a treatment is none.
     """
     pair = load("bnn_classifier" if is_classes(y) else "bnn_regression")
-    rate = max(budget.lr, min(FASTER * budget.lr, LR))
-    settings: dict[str, Any] = {"lr": rate, "progress": False, "seed": budget.seed, "device": budget.device}
+    return fit_within(budget, pair.model, pair.guide, net, x, y, **({"lr": faster(budget)} | options))
+
+
+def fit_within(
+    budget: Budget, model: Any, guide: Any, net: nn.Module, x: torch.Tensor, y: torch.Tensor, **options: Any
+) -> Fit:
+    """`credo.fit` with the steps, batches, rate, seed and device of the budget. options: further ones, or others.
+
+    Raises KeyboardInterrupt where Ctrl-C ended the fit: half a treatment is none.
+    """
+    settings: dict[str, Any] = {"lr": budget.lr, "progress": False, "seed": budget.seed, "device": budget.device}
     settings |= {"steps": budget.steps, "batch_size": budget.batch_size if budget.batch_size < len(x) else None}
-    found = fit(pair.model, pair.guide, net, x, y, **(settings | options))
+    found = fit(model, guide, net, x, y, **(settings | options))
     if found.stopped.startswith(INTERRUPTED):
         raise KeyboardInterrupt(found.stopped)
     return found
+
+
+def faster(budget: Budget, times: int = FASTER) -> float:
+    """The rate of the budget times that, at most credo's own, and at least that of the budget."""
+    return max(budget.lr, min(times * budget.lr, LR))
 
 
 def predictive(found: Fit, net: nn.Module) -> Any:

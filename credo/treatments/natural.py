@@ -9,8 +9,8 @@ twenty times that of the budget, at most that: it is no length in the space of w
 import torch
 from torch import nn
 
-from credo.inference.updates.optimiser import LR, NATURAL
-from credo.treatments.mean_field import fitted, numbers_of, predictive, said
+from credo.inference.updates.optimiser import NATURAL
+from credo.treatments.mean_field import faster, fitted, numbers_of, predictive, said
 from credo.treatments.treatment import Budget, Trained
 
 FASTER = 20  # than the rate of the budget
@@ -21,7 +21,6 @@ def natural(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, **
 
     x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point.
     """
-    rate = max(budget.lr, min(FASTER * budget.lr, LR))
-    found = fitted(net, x, y, budget, **{"optim": NATURAL, "lr": rate, **options})
+    found = fitted(net, x, y, budget, **{"optim": NATURAL, "lr": faster(budget, FASTER), **options})
     words = f"mean-field normal by natural gradients, prior of the pair; {said(found)}; {found.plan.updates}"
     return Trained(predictive(found, net), numbers_of(found), words)

@@ -12,17 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from credo.guides.bnn_sparse import recipe
-from credo.inference.evaluation.fit import fit
-from credo.inference.updates.optimiser import LR
-from credo.inference.variational.loop import INTERRUPTED
+from credo.guides.bnn_sparse import START, recipe
 from credo.pairs import load
 from credo.sparsity.compress import compress
 from credo.treatments.likelihood import is_classes
-from credo.treatments.mean_field import FASTER
+from credo.treatments.mean_field import faster, fit_within
 from credo.treatments.treatment import Budget, Trained
-
-START = -8.0  # log sigma^2: low enough to learn from the start, high enough for the prior to act
 
 
 def sparse(
@@ -46,12 +41,9 @@ def sparse(
             f"y: got {y.dtype}, wanted classes as integers: the pair bnn_sparse has no likelihood of numbers"
         )
     pair, size = load("bnn_sparse"), min(budget.batch_size, len(x))
-    rate = max(budget.lr, min(FASTER * budget.lr, LR))
-    settings = recipe(len(x), budget.steps * size / len(x), batch_size=size, lr=rate)
-    settings |= {"steps": budget.steps, "seed": budget.seed, "device": budget.device, "progress": False}
-    found = fit(pair.model, partial(pair.guide, start=start), net, x, y, **(settings | options))
-    if found.stopped.startswith(INTERRUPTED):
-        raise KeyboardInterrupt(found.stopped)
+    published = recipe(len(x), budget.steps * size / len(x), batch_size=size, lr=faster(budget))
+    settings = published | {"steps": budget.steps} | options
+    found = fit_within(budget, pair.model, partial(pair.guide, start=start), net, x, y, **settings)
     small = compress(found, net, threshold=threshold)
     total, biases = small.table.loc["total"], sum(v.numel() for k, v in found.params.items() if k.endswith(".value"))
 
