@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from credo.inference.variational.result import Fit
-from credo.treatments.one_pass import FACTOR, one_pass
+from credo.models.bnn_regression import LEAST_SD
+from credo.treatments.one_pass import FACTOR, known_noise, one_pass
 
 BATCH = 1024  # rows at once
 
@@ -122,11 +123,8 @@ def _noise(fit: Fit, n: int, seed: int) -> torch.Tensor:
     drawn = fit.sample(n, seed=seed)
     if "sigma" in drawn:
         return drawn["sigma"]
-    program: Any = fit.model
-    while hasattr(program, "func"):
-        if "noise" in program.keywords:
-            return torch.tensor(float(program.keywords["noise"]))
-        program = program.func
+    if (known := known_noise(fit)) is not None:
+        return torch.tensor(known)
     raise ValueError("fit: its model has no site `sd`, no `sigma` and no `noise`, so the noise of y is not known")
 
 
@@ -144,7 +142,7 @@ def _at_the_mean(fit: Fit, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         f = trained((x - fit.params["x.mean"]) / fit.params["x.sd"]).reshape(len(x), -1)
         centre, unit = fit.params["y.mean"], fit.params["y.sd"]
         if f.shape[1] == 2:
-            sd = unit * (nn.functional.softplus(f[:, 1]) + 1e-3)
+            sd = unit * (nn.functional.softplus(f[:, 1]) + LEAST_SD)
         else:
             sd = _noise(fit, 1000, 0).square().mean().sqrt().expand(len(x))
         return torch.stack([centre + unit * f[:, 0], sd], -1)

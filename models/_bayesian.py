@@ -102,6 +102,13 @@ def draw_weights(
     return weights
 
 
+def by_fan_in(net: nn.Module, prior_sd: PriorSd) -> PriorSd:
+    """A number, in units of 1 / sqrt(fan-in), as the sd of each parameter; anything else as it is."""
+    if isinstance(prior_sd, int | float) and not isinstance(prior_sd, bool):
+        return lambda name, _: prior_sd / inputs_of(net, name) ** 0.5
+    return prior_sd
+
+
 def _priors(
     net: nn.Module, prior_sd: PriorSd, prior: Prior | None
 ) -> dict[str, tuple[torch.Tensor, Sd | str | dist.Distribution]]:

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ._bayesian import draw_weights, inputs_of
+from ._bayesian import by_fan_in, draw_weights
 from ._digits import digits, labelled
 from ._nets import categorical, outputs, perceptron
 from ._priors import Prior, PriorSd
@@ -40,10 +40,8 @@ def model(
     """
     if prior is not None:
         weights = draw_weights(net, prior=prior)
-    elif isinstance(prior_sd, (int, float)) and not isinstance(prior_sd, bool):
-        weights = draw_weights(net, lambda name, _: prior_sd / inputs_of(net, name) ** 0.5)
     else:
-        weights = draw_weights(net, prior_sd)
+        weights = draw_weights(net, by_fan_in(net, prior_sd))
     return categorical(outputs(net, weights, x), x, y, temperature=temperature)
 
 

@@ -32,7 +32,7 @@ from torch import nn
 
 from ._digits import digits, labelled
 from ._nets import categorical, fan_in, outputs, perceptron, weights_of
-from .bnn_regression import _checked, _standardised, _units
+from ._units import as_numbers, standardised, units
 
 BODY_SD = 1.0  # of the body, in units of 1 / sqrt(fan-in)
 START = -1.0  # of log(sigma / sd y)
@@ -73,8 +73,8 @@ def model(
         head[site_of(path, name)] = pyro.sample(site_of(path, name), _prior(w, scale / fan_in(w) ** 0.5))
     if last.out_features > 1:
         return categorical(_ending_in(last, net, body | head, x), x, y)
-    mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
-    f = _ending_in(last, net, body | head, _standardised(x))
+    mean_y, sd_y = units("y", x.new_zeros(1) if y is None else as_numbers(y, len(x)), y is not None)
+    f = _ending_in(last, net, body | head, standardised(x))
     if f.shape not in ((len(x),), (len(x), 1)):
         raise ValueError(f"net: its output has shape {tuple(f.shape)} for x of shape {tuple(x.shape)}, wanted (N, 1)")
     mean = pyro.deterministic("mean", mean_y + sd_y * f.reshape(-1))

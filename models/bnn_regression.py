@@ -21,9 +21,6 @@ Data: diabetes progression of 442 patients from 10 measurements (Efron, Hastie, 
 ships with scikit-learn; a net with one hidden layer of 50 ReLUs.
 """
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pyro
@@ -32,10 +29,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ._bayesian import bayesian, inputs_of
+from ._bayesian import bayesian, by_fan_in
 from ._digits import inputs
 from ._nets import perceptron
 from ._priors import Prior, PriorSd
+from ._units import as_numbers, standardised, units
 
 PRIOR_SD = 1.0  # in units of 1 / sqrt(fan-in)
 LOG_NOISE = -1.0, 1.0  # mean and sd of log(sigma / sd y) under the prior: sigma is 0.05 to 2.6 sds of y
@@ -59,9 +57,9 @@ def model(
     else `credo.nn.bayesian` takes. prior: in its place, as there. noise: the sd of the noise in the units of y, where
     it is known; None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
     """
-    net_at_draws = _bayesian(net, prior_sd, prior)
-    mean_y, sd_y = _units("y", x.new_zeros(1) if y is None else _checked(y, len(x)), y is not None)
-    f = _checked_output(net_at_draws(_standardised(x)), x, noise)
+    net_at_draws = bayesian(net, by_fan_in(net, prior_sd)) if prior is None else bayesian(net, prior=prior)
+    mean_y, sd_y = units("y", x.new_zeros(1) if y is None else as_numbers(y, len(x)), y is not None)
+    f = _checked_output(net_at_draws(standardised(x)), x, noise)
     mean = pyro.deterministic("mean", mean_y + sd_y * f[:, 0])
     if f.shape[1] == 2:
         sd = pyro.deterministic("sd", sd_y * (functional.softplus(f[:, 1]) + LEAST_SD))
@@ -100,57 +98,6 @@ def _diabetes() -> tuple[torch.Tensor, torch.Tensor]:
     order = np.random.RandomState(0).permutation(len(columns[1]))
     x, y = (torch.tensor(part[order], dtype=torch.get_default_dtype()) for part in columns)
     return x, y
-
-
-def _bayesian(net: nn.Module, prior_sd: PriorSd, prior: Prior | None) -> Callable[..., torch.Tensor]:
-    """The network at a draw of its weights; a number is in units of 1 / sqrt(fan-in)."""
-    if prior is not None:
-        return bayesian(net, prior=prior)
-    if isinstance(prior_sd, int | float) and not isinstance(prior_sd, bool):
-        number = float(prior_sd)
-        return bayesian(net, lambda name, _: number / inputs_of(net, name) ** 0.5)
-    return bayesian(net, prior_sd)
-
-
-def _standardised(x: torch.Tensor) -> torch.Tensor:
-    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-    mean, sd = _units("x", x, True)
-    return (x - mean) / sd
-
-
-def _units(name: str, rows: torch.Tensor, known: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, sd) of the columns of the data that a run saw first; new rows and batches are measured in these.
-
-    The parameters `NAME.mean` and `NAME.sd` are constants: they need no gradient. known: False where there is nothing
-    to compute them from; before any data they are 0 and 1.
-    """
-    if not known and f"{name}.mean" not in pyro.get_param_store():
-        return rows.new_zeros(()), rows.new_ones(())
-    found = []
-    for part, compute in (("mean", _mean), ("sd", _sd)):
-        value = pyro.param(f"{name}.{part}", functools.partial(compute, rows.detach()))
-        if value.requires_grad and value.is_leaf:
-            value.requires_grad_(False)
-        found.append(value.detach())
-    return found[0], found[1]
-
-
-def _mean(rows: torch.Tensor) -> torch.Tensor:
-    """The mean of each column, summed in double precision: years and prices have few digits to lose."""
-    return rows.double().mean(0).to(rows.dtype)
-
-
-def _sd(rows: torch.Tensor) -> torch.Tensor:
-    """The sd of each column; 1 for a constant column, which no unit can change."""
-    sd = rows.double().std(0, correction=0)
-    return torch.where(sd > 1e-12 * rows.double().abs().amax(0), sd, 1.0).to(rows.dtype)
-
-
-def _checked(y: torch.Tensor, n: int) -> torch.Tensor:
-    if tuple(y.shape) != (n,):
-        remedy = "; pass y[:, 0]" if tuple(y.shape) == (n, 1) else ""
-        raise ValueError(f"y: got shape {tuple(y.shape)} for {n} rows, wanted ({n},): one number a row{remedy}")
-    return y if y.is_floating_point() else y.to(torch.get_default_dtype())
 
 
 def _checked_output(f: torch.Tensor, x: torch.Tensor, noise: float | None) -> torch.Tensor:

@@ -23,11 +23,12 @@ from torch import nn
 from torch.nn import functional
 
 from credo.inference.runtime.defaults import choose_device
+from credo.models.bnn_last_layer import last_linear
 from credo.treatments.curvature import Layer, Part, batches, ggn, kfac, layers_of, others, refuse_other_uses
 from credo.treatments.evidence import best
 from credo.treatments.likelihood import Likelihood
 from credo.treatments.normal_logits import expected_softmax
-from credo.treatments.one_pass import features, last_linear
+from credo.treatments.one_pass import features
 from credo.treatments.points import size, train
 from credo.treatments.treatment import Budget, Trained
 
@@ -102,7 +103,7 @@ def posterior(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tens
     """
     layers = layers_of(net)
     if last:
-        layers = [layer for layer in layers if layer.module is last_linear(net)]
+        layers = [layer for layer in layers if layer.module is last_linear(net)[1]]
     if not layers:
         raise ValueError(f"net: got {type(net).__name__} without nn.Linear or nn.Conv2d to be uncertain of, or frozen")
     if not likely.classes and not likely.noise:

@@ -23,12 +23,13 @@ from torch import nn
 from torch.nn import functional
 
 from credo.inference.runtime.defaults import choose_device
+from credo.models.bnn_last_layer import last_linear
 from credo.pairs import load
 from credo.treatments.evidence import best, gaussian_evidence
 from credo.treatments.likelihood import START, Likelihood, likelihood
 from credo.treatments.mean_field import fit_within
 from credo.treatments.normal_logits import expected_logsumexp, expected_softmax
-from credo.treatments.one_pass import features, last_linear
+from credo.treatments.one_pass import features
 from credo.treatments.points import train
 from credo.treatments.treatment import Budget, Trained
 
@@ -55,33 +56,33 @@ def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget)
     Raises ValueError for a network that does not end in a linear layer, and for one of two outputs for numbers.
     """
     device = choose_device(budget.device)
-    outputs = last_linear(net).out_features
-    if y.is_floating_point() and outputs != 1:
+    _, last = last_linear(net)
+    if y.is_floating_point() and last.out_features != 1:
         raise ValueError(
-            f"net: got {outputs} outputs for numbers, wanted one: with the noise as an output the last layer has no "
-            f"closed form; use nn.Linear({last_linear(net).in_features}, 1)"
+            f"net: got {last.out_features} outputs for numbers, wanted one: with the noise as an output the last layer "
+            f"has no closed form; use nn.Linear({last.in_features}, 1)"
         )
     if y.is_floating_point():
         net = _body_by_evidence(net, x, y, budget).to(device).requires_grad_(False)
         likely = likelihood(net, x.to(device), y.to(device))
     else:
         likely, net, _ = train(net, x, y, budget, weight_decay=1 / len(x))
-    last = fitted(net, likely, x.to(device), y.to(device))
+    found = fitted(net, likely, x.to(device), y.to(device))
     what = "log evidence of the exact last layer" if not likely.classes else "the bound of a Bayesian last layer"
-    words = f"{what} given the features {last.bound:,.1f} nats, prior sd {float(last.scale):.2g}"
+    words = f"{what} given the features {found.bound:,.1f} nats, prior sd {float(found.scale):.2g}"
 
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
         with torch.no_grad():
             a, _ = features(net, likely.inputs(x.to(device)))
-            mean, variance = moments(a, last)
+            mean, variance = moments(a, found)
             if likely.classes:
                 return expected_softmax(mean, variance)[None]
             centre, unit = likely.of_y
-            sd = unit * (variance[:, 0] + last.noise**2).sqrt()
+            sd = unit * (variance[:, 0] + found.noise**2).sqrt()
             return torch.stack([centre + unit * mean[:, 0], sd], -1)[None]
 
-    size = last.loc.shape[1]
-    numbers = sum(p.numel() for p in (*net.parameters(), *net.buffers())) + len(last.loc) * size * (size + 1) // 2
+    size = found.loc.shape[1]
+    numbers = sum(p.numel() for p in (*net.parameters(), *net.buffers())) + len(found.loc) * size * (size + 1) // 2
     return Trained(predict, numbers, words)
 
 
@@ -93,7 +94,7 @@ def _body_by_evidence(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: 
 
 def fitted(net: nn.Module, likely: Likelihood, x: torch.Tensor, y: torch.Tensor) -> Last:
     """The posterior of the last layer of a trained network given the features of all rows."""
-    layer = last_linear(net)
+    _, layer = last_linear(net)
     shape = prior_shape(layer)
     with torch.no_grad():
         a = torch.cat([features(net, likely.inputs(rows))[0] for rows in x.split(ROWS)])

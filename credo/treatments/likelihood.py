@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-LEAST_SD = 1e-3  # of the noise of a row, in sds of y
+from credo.models._units import mean_of, sd_of
+from credo.models.bnn_regression import LEAST_SD
+
 START = -1.0  # of s, the log of the noise's sd in sds of y
 NOISE = "log noise"  # the name of s among the parameters of a network: no module can have it
 
@@ -76,7 +78,7 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y"
     classes = is_classes(y)
     likely = Likelihood(classes, (zero, one), (zero, one), False)
     if not classes:
-        likely = likely._replace(of_x=_scale(x), of_y=_scale(y))
+        likely = likely._replace(of_x=(mean_of(x), sd_of(x)), of_y=(mean_of(y), sd_of(y)))
     training = net.training
     try:
         with torch.no_grad():
@@ -122,11 +124,3 @@ def batches(rows: int, batch_size: int, steps: int, seed: int, device: torch.dev
             order = torch.cat([order, torch.randperm(rows, generator=generator).to(device)])
         yield order[:size]
         order = order[size:]
-
-
-def _scale(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and sd of each column, in double precision inside; the sd of a constant column is 1."""
-    wide = rows.double()
-    mean, sd = wide.mean(0), wide.std(0, correction=0)
-    sd = torch.where(sd > 1e-12 * wide.abs().amax(0), sd, 1.0)
-    return mean.to(rows.dtype), sd.to(rows.dtype)

@@ -10,17 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from credo.models.bnn_last_layer import last_linear
 from credo.treatments.normal_logits import expected_softmax
 
 FACTOR = "weight.factor"  # the end of the name of the parameter by which a fit of `bnn_last_layer` is known
-
-
-def last_linear(net: nn.Module) -> nn.Linear:
-    """The last linear layer of a network. Raises ValueError where it has none."""
-    found = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    if not found:
-        raise ValueError(f"net: got {type(net).__name__}, wanted a network whose last layer is an nn.Linear")
-    return found[-1]
 
 
 def features(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,7 +22,7 @@ def features(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     Raises ValueError for a network that does not end in that layer: then its output is not linear in the weights.
     """
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    last = last_linear(net)
+    _, last = last_linear(net)
     hook = last.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
     try:
         out = net(x)
@@ -70,15 +63,21 @@ def one_pass(fit: Any, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
             variance = variance + (params[f"{prefix}bias.scale"] * along).square()
         if not numbers:
             return expected_softmax(f, variance)
-        noise = params["sigma"] if "sigma" in params else _known_noise(fit)
+        noise = params["sigma"] if "sigma" in params else known_noise(fit)
+        if noise is None:
+            raise ValueError(
+                "fit: its model was not given `noise` by functools.partial, so the noise of y is not known"
+            )
         sd_y = params["y.sd"]
         mean = params["y.mean"] + sd_y * f.reshape(-1)
         return torch.stack([mean, (sd_y.square() * variance[:, 0] + noise**2).sqrt()], -1)
 
 
-def _known_noise(fit: Any) -> float:
-    """The noise that a functools.partial of the model was given."""
-    program, found = fit.model, dict[str, Any]()
+def known_noise(fit: Any) -> float | None:
+    """The noise that a functools.partial of the model was given; None where it was given none."""
+    program = fit.model
     while hasattr(program, "func"):
-        found, program = {**program.keywords, **found}, program.func
-    return float(found["noise"])
+        if "noise" in program.keywords:
+            return float(program.keywords["noise"])
+        program = program.func
+    return None
