@@ -10,7 +10,6 @@ the other data set: `auroc` is how well the entropy of the prediction tells them
 """
 
 import importlib
-import math
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from _papers_task import Task
+from _papers_task import Task, cosine, lenet5
 from torch import nn
 
 import credo
@@ -118,7 +117,7 @@ def mean_field(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget,
     pair = credo.load("bnn_classifier")
     fit = credo.fit(
         *(partial(pair.model, **model), partial(pair.guide, sd=START), net, x, y),
-        **{"steps": budget.steps, "lr": partial(cosine, budget.steps), "kl_warmup": budget.steps // 3},
+        **{"steps": budget.steps, "lr": partial(cosine, MEAN_FIELD_LR, budget.steps), "kl_warmup": budget.steps // 3},
         **{"batch_size": budget.batch_size, "particles": 1, "plan": "fast", "progress": False},
         **{"seed": budget.seed, "device": budget.device},
     )
@@ -127,20 +126,13 @@ def mean_field(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget,
     return Trained(predictive(fit, net), numbers_of(fit), f"{words}; mean prior sds {sds}" if sds else words)
 
 
-def cosine(steps: int, step: int) -> float:
-    return MEAN_FIELD_LR * (0.01 + 0.99 * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2)
-
-
 def network(name: str) -> nn.Module:
     """The same starting weights for every treatment (seed 0)."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         if name.endswith("mlp400"):
             return nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 10))
-        return nn.Sequential(
-            *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
-        )
+        return lenet5()
 
 
 def data(name: str, images: bool, rows: int | None, device: torch.device) -> dict[str, torch.Tensor]:

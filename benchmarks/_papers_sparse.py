@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from _papers_task import Task
+from _papers_task import Task, lenet5
 from torch import nn
 
 import credo
@@ -40,14 +40,6 @@ def lenet300() -> nn.Module:
     """266,200 weights."""
     return nn.Sequential(
         *(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)),
-    )
-
-
-def lenet5() -> nn.Module:
-    """LeNet-5-Caffe, 430,500 weights."""
-    return nn.Sequential(
-        *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
     )
 
 

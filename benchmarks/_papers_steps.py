@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from _gpu_by_hand import LR, PRIOR_SD, START, by_hand_of, perceptron, rows
-from _papers_task import Task
+from _papers_task import Task, lenet5
 from torch import nn
 from torch.nn import functional
 
@@ -54,11 +54,7 @@ def network(name: str) -> nn.Sequential:
     torch.manual_seed(0)
     if name == "mlp":
         return perceptron((784, 400, 400, 10))
-    first, second = (
-        (nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        (nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
-    )
-    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
+    return lenet5()
 
 
 def data(name: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,10 @@
-"""A task of papers.py: one network under one treatment on one data set."""
+"""A task of papers.py: one network under one treatment on one data set; and what its parts share."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from torch import nn
 
 
 class Task(NamedTuple):
@@ -10,3 +13,16 @@ class Task(NamedTuple):
     name: str
     run: Callable[..., dict[str, Any]]
     arguments: tuple[Any, ...] = ()
+
+
+def lenet5() -> nn.Sequential:
+    """LeNet-5-Caffe, 430,500 weights. Its starting weights are those of torch's generator."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
+    )
+
+
+def cosine(rate: float, steps: int, step: int) -> float:
+    """The rate of a step: `rate` at the first, a hundredth of it at the last."""
+    return rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2)

@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from _papers_task import Task
+from _papers_task import Task, cosine
 from torch import nn
 
 import credo
+from credo.treatments.mean_field import predictive
 
 SETS = {  # here: the name in CREDO_DATA, splits
     "boston": ("bostonHousing", 20),
@@ -100,14 +101,9 @@ def fitted(net: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int, seed: i
     pair = credo.load("bnn_regression")
     return credo.fit(
         *(partial(pair.model, prior_sd="learnt"), partial(pair.guide, sd=START), net, x, y),
-        **{"steps": steps, "lr": partial(cosine, steps), "kl_warmup": steps // 2, "seed": seed, "device": "cpu"},
+        **{"steps": steps, "lr": partial(cosine, LR, steps), "kl_warmup": steps // 2, "seed": seed, "device": "cpu"},
         **{"batch_size": None if full(x) else BATCH, "particles": 1, "plan": "fast", "progress": False},
     )
-
-
-def cosine(steps: int, step: int) -> float:
-    """The rate of a step: LR at the first, a hundredth of it at the last."""
-    return LR * (0.01 + 0.99 * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2)
 
 
 def full(x: torch.Tensor) -> bool:
@@ -116,10 +112,8 @@ def full(x: torch.Tensor) -> bool:
 
 def predicted(fit: Any, net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and sd of y in each draw of the weights, both of shape (DRAWS, N), in double precision."""
-    found = fit.predict(DRAWS, net, x)
-    # The guide draws sigma independently of the weights, so any draw of it belongs to any draw of them.
-    sd = found["sd"] if "sd" in found else fit.sample(DRAWS)["sigma"].reshape(DRAWS, 1)
-    return found["mean"].double(), sd.double().expand_as(found["mean"])
+    mean, sd = predictive(fit, net)(x, DRAWS).double().unbind(-1)
+    return mean, sd
 
 
 def nll(log_densities: torch.Tensor) -> float:
