@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 
 from ..posterior.verdict import NO, Verdict
-from ..runtime.sites import observed
+from ..runtime.sites import observed, temperature
 from ..runtime.state import reading
 from ..runtime.traced import traced
 from ..variational.result import Fit
@@ -20,7 +20,7 @@ def temperature_of(fit: Fit) -> float:
     with reading(fit.state, 0), torch.no_grad():
         guide = traced(fit.guide, fit.data)
         sites = observed(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data))
-    return next((float(t) for site in sites.values() if (t := site["infer"].get("temperature", 1)) != 1), 1.0)
+    return next((t for site in sites.values() if (t := temperature(site)) != 1), 1.0)
 
 
 def said_of(fit: Fit, verdict: Verdict) -> Verdict:

@@ -19,7 +19,7 @@ from ..posterior.approximation import Approximation, pair_of
 from ..posterior.sample import MOST, Values, beyond_the_guide
 from ..posterior.source import DrawsOfModel
 from ..posterior.weighted_guide import held_points
-from ..runtime.sites import Site, is_factor, is_index, latent, observed, refuse_subsampled
+from ..runtime.sites import Site, is_factor, is_index, latent, observed, refuse_subsampled, temperature
 from ..runtime.traced import traced
 from ..runtime.vectorise import draw, draw_each
 from .streamed import RUNS
@@ -84,7 +84,7 @@ def at_points(fit: Approximation, points: Points, wanted: Set[str], rows: bool =
         costs = {key: cost for key, cost in scored.costs.items() if key[0] in (DATA, PRIOR)}
         total = sum((cost.double().sum() for cost in costs.values()), torch.zeros((), dtype=torch.float64))
         each = {
-            name: _of_plates(cost, scored.dims[side, name], nodes[name]) * nodes[name]["infer"].get("temperature", 1)
+            name: _of_plates(cost, scored.dims[side, name], nodes[name]) * temperature(nodes[name])
             for (side, name), cost in costs.items()
             if rows and side == DATA and not is_factor(nodes[name])
         }

@@ -8,6 +8,7 @@ from typing import Any
 from pyro.poutine.messenger import Messenger
 
 from ..pair.pair import Program
+from ..runtime.sites import temperature
 
 
 def untempered(model: Program) -> Program:
@@ -24,5 +25,5 @@ class _Untempered(Messenger):
     """Multiplies the scale of a site by its temperature, after the handlers within the model."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if (temperature := (msg["infer"] or {}).get("temperature", 1)) != 1:
-            msg["scale"] = msg["scale"] * temperature
+        if (t := temperature(msg)) != 1:
+            msg["scale"] = msg["scale"] * t

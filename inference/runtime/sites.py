@@ -113,6 +113,11 @@ def has_rsample(site: Site) -> bool:
     return bool(getattr(site["fn"], "has_rsample", False))
 
 
+def temperature(site: Site) -> float:
+    """T of an observed site that says `infer={"temperature": T}`, whose scale holds 1 / T; 1 where it says nothing."""
+    return float((site["infer"] or {}).get("temperature", 1))
+
+
 def shown_plates(site: Site, none: str = "-") -> str:
     """The plates that hold a site and their sizes, in words: "N (100)". none: the words where there is no plate."""
     return ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or none

@@ -18,6 +18,7 @@ from credo.inference.runtime.sites import (
     refuse_subsampled,
     same_scale,
     shown_plates,
+    temperature,
 )
 
 X = torch.tensor([0.3, 1.0, -0.4])
@@ -70,3 +71,8 @@ def test_names_are_quoted_four_at_most():
     assert quoted("a") == "site 'a'"
     assert quoted("ab") == "sites 'a', 'b'"
     assert quoted("abcdef") == "sites 'a', 'b', 'c', 'd' and 2 more"
+
+
+def test_a_site_says_its_temperature_or_has_one():
+    said = {"infer": {"temperature": 0.5}}
+    assert [temperature(site) for site in (said, {"infer": {}}, {"infer": None})] == [0.5, 1.0, 1.0]
