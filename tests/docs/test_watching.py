@@ -18,11 +18,12 @@ def test_the_code_of_the_page_runs():
         lines = text.count("\n", 0, start) + 1  # so that an error names the line of the page
         exec(compile("\n" * lines + code, str(PAGE), "exec"), names)
         fits.append(names.get("fit"))
-    assert len(blocks) == 6 and len(fits[1].losses) == 1000
+    assert len(blocks) == 7 and len(fits[1].losses) == 1000
     assert fits[2].stopped == "ended by the callback at step 300" and len(fits[3].losses) == 500
-    assert "kept the parameters of step" in fits[4].stopped and [len(v) for v in fits[4].data] == [160, 160]
+    assert fits[4].plan.updates == "natural gradients for site 'b'"
+    assert "kept the parameters of step" in fits[5].stopped and [len(v) for v in fits[5].data] == [160, 160]
     assert len(names["svi"].losses) == 20
-    for fit in fits[1:4]:
+    for fit in fits[1:5]:
         assert torch.allclose(fit.sample(500)["b"].mean(0), torch.tensor([1.0, -2.0, 0.0]), atol=0.2)
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     log = events.EventAccumulator(names["folder"]).Reload()
