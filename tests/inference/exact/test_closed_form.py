@@ -159,4 +159,6 @@ def test_a_posterior_is_stored_with_all_it_knows(updated):
     again = pickle.loads(pickle.dumps(found))
     assert (again.log_evidence, again.updated) == (found.log_evidence, updated)
     assert torch.equal(again.sample(5)["m"], found.sample(5)["m"])
-    assert again.update(torch.tensor([4.0])).log_evidence == found.update(torch.tensor([4.0])).log_evidence
+    # The sums run over other memory: vectorised code may add in another order, in the last digit.
+    more = torch.tensor([4.0])
+    assert again.update(more).log_evidence == pytest.approx(found.update(more).log_evidence, rel=1e-12)
