@@ -122,7 +122,8 @@ def calibrate(
 
     one = given._replace(values=simulated.data(given.values, 0))
     first, notes = _first(lambda: fitted(one.values, 0), model, guide, one, seed)
-    found = "" if batch_size or optim == NATURAL else together(first, simulated, optimiser(optim, lr), steps, L, seed)
+    alone = batch_size or optim == NATURAL or isinstance(lr, Mapping)  # rates by name: those at once have no names
+    found = "" if alone else together(first, simulated, optimiser(optim, lr), steps, L, seed)
     which = range(S) if isinstance(found, str) else found.again
     each = one_by_one(model, fitted, simulated, given.values, which, L, seed, progress) if which else NONE
     if isinstance(found, str):

@@ -79,9 +79,9 @@ def fit(
         named: arguments of the model by name, e.g. y=y.
     steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
         are the average of the last iterates.
-    lr: the learning rate in unconstrained space: a number, a function of the step (0 for the first), or a scheduler of
-        torch's by its class, functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000), which starts
-        from the rate of `optim` or 0.02. With steps=None, what credo lowers a number by, it lowers a schedule by too.
+    lr: the learning rate in unconstrained space: a number, a function of the step (0 for the first), a scheduler of
+        torch's, functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000), or {pattern: rate} by the
+        names of parameters, {"0.*": 0.001}. What has no rate of its own, as schedulers, starts at `optim`'s or 0.02.
     clip: the largest norm of the gradient of all parameters as one vector, in nats, to which larger ones are scaled.
     optim: an optimiser of torch's by its class, e.g. torch.optim.AdamW, or a functools.partial of it with settings; it
         is called with the parameters and `lr`. None: Adam with betas (0.9, 0.99). "natural": natural gradients for

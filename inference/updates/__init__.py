@@ -5,8 +5,9 @@ Files, in the order in which to read them:
     optimiser.py    the optimiser of a run
     natural.py      natural gradient steps for normals, Adam for other parameters
     normals.py      which latents of a guide are normals that these steps move
+    rates.py        learning rates by the names of parameters
     schedule.py     the learning rate as a function of the step
     update.py       one update of the parameters
 
-Other rooms call: `optimiser`, `normals`, `update`, `Schedule`.
+Other rooms call: `optimiser`, `normals`, `update`, `Schedule`, `Rate`, `Rates`.
 """

@@ -1,12 +1,13 @@
 """The optimiser of a run: torch's, made for the run's own parameters."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from .natural import Natural, Normal, mean_step
+from .rates import grouped
 from .schedule import Rate, Schedule
 
 LR = 0.02  # of Adam, in unconstrained space
@@ -17,13 +18,15 @@ BETAS = (0.9, 0.99)  # a short memory: gradients of scales shrink by orders of m
 def optimiser(optim: Any, lr: Rate | Schedule, clip: float | None = None) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimiser of a run. A learning rate of its own goes before `lr`, unless that is a schedule.
 
+    lr: a rate, a schedule, or {pattern of names: rate}, where `optim` has the rate of all other parameters.
     It is called with the parameters and, for NATURAL, with `pairs`, those of them that are a normal's, and
     `scaled`, by how much the terms of a batch are.
 
     clip: the largest norm of the whole gradient, a setting of the optimiser that eager and compiled updates read.
     """
     own = getattr(optim, "keywords", {})
-    rate = {"lr": lr, **own} if not isinstance(lr, Schedule) else {**own, "lr": lr.base}
+    by_name = lr if isinstance(lr, Mapping) else None
+    rate = {"lr": LR if by_name else lr, **own} if not isinstance(lr, Schedule) else {**own, "lr": lr.base}
 
     def made(
         parameters: Iterable[torch.Tensor], pairs: Sequence[Normal] = (), scaled: float = 1.0
@@ -40,10 +43,14 @@ def optimiser(optim: Any, lr: Rate | Schedule, clip: float | None = None) -> Cal
 
     def unclipped(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
         leaves = list(parameters)
+        groups: list[Any] = grouped(leaves, by_name, rate["lr"]) if by_name else leaves
         if optim is None:
             fused = all(p.is_floating_point() for p in leaves)
-            return torch.optim.Adam(leaves, lr=rate["lr"], betas=BETAS, fused=fused)
-        found: torch.optim.Optimizer = optim(leaves, **rate)
+            found: torch.optim.Optimizer = torch.optim.Adam(groups, lr=rate["lr"], betas=BETAS, fused=fused)
+        else:
+            found = optim(groups, **rate)
+        if by_name:
+            found.defaults["rates"] = by_name  # of parameters that a later step makes
         return found
 
     return made

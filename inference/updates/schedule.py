@@ -9,7 +9,7 @@ many compiled steps in a call, finds the same ones.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +19,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..inputs.arguments import shown
 
-Rate = float | Callable[..., Any]  # a number, a function of the step, or what makes a scheduler
+# A number, a function of the step, what makes a scheduler, or {pattern of names: rate} (`rates.py`).
+Rate = float | Callable[..., Any] | Mapping[str, float]
 FALL = 0.7  # of the rate of the steps before, at most: a fall, which a plot of the losses marks
 STILL = 0.005  # of its largest rate: below, parameters hardly move, so that their rest says nothing
 WANTED = (
     "wanted a positive learning rate, a function of the step, or a scheduler like "
-    "functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000)"
+    "functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000), or {pattern of parameter names: rate}"
 )
 
 

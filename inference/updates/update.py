@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import torch
 
 from ..runtime.defaults import on_cpu
 from ..runtime.parameters import all_finite, clip_gradients, place_parameters, unconstrained
+from .rates import rate_of
 
 LONG, SHORT = 10.0, 0.2  # widths of the optimum: a longer step is too long; the step that is taken instead
 MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers
@@ -31,9 +33,11 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
     if clip := optimiser.defaults.get("clip"):
         clip_gradients(unconstrained().values(), clip)
     known = {id(p) for group in optimiser.param_groups for p in group["params"]}
-    for p in unconstrained().values():
+    for name, p in unconstrained().items():
         if id(p) not in known:
-            optimiser.add_param_group({"params": [p]})
+            rates = optimiser.defaults.get("rates")
+            own = {"lr": rate_of(name, rates, optimiser.defaults["lr"])} if rates else {}
+            optimiser.add_param_group({"params": [p], **own})
     with on_cpu(surrogate.device):
         optimiser.step()
     return value
@@ -60,17 +64,16 @@ def limit_rates(optimiser: torch.optim.Optimizer, scale: torch.Tensor, rate: flo
     """
     if not isinstance(optimiser, torch.optim.Adam):  # AdamW is one
         return
-    options = {name: value for name, value in optimiser.param_groups[0].items() if name != "params"}
-    first = options.setdefault("initial_lr", options["lr"] / rate)  # torch's name for it
-    leaves = list(unconstrained().values())
-    narrowest = [part.min().item() for part in scale.split([p.numel() for p in leaves])]
-    rates = [SHORT * width if first > LONG * width else first for width in narrowest]
-    known = [p for group in optimiser.param_groups for p in group["params"]]
-    lr = {id(p): rate * own for p, own in zip(leaves, rates, strict=True)}
-    groups: dict[float, list[torch.Tensor]] = {}
-    for p in known:
-        groups.setdefault(lr.get(id(p), rate * first), []).append(p)
-    optimiser.param_groups[:] = [{**options, "lr": own, "params": members} for own, members in groups.items()]
+    narrowest = [part.min().item() for part in scale.split([p.numel() for p in unconstrained().values()])]
+    widths = {id(p): width for p, width in zip(unconstrained().values(), narrowest, strict=True)}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for group in optimiser.param_groups:
+        first = group.setdefault("initial_lr", group["lr"] / rate)  # torch's name for it
+        for p in group["params"]:
+            width = widths.get(id(p), math.inf)
+            own = SHORT * width if first > LONG * width else first
+            groups.setdefault((first, own), {**group, "lr": rate * own, "params": []})["params"].append(p)
+    optimiser.param_groups[:] = groups.values()
 
 
 def has_one_rate(optimiser: torch.optim.Optimizer) -> bool:

@@ -14,6 +14,7 @@ from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.products import PRECISIONS
 from ..updates.optimiser import LR, NATURAL
+from ..updates.rates import checked_rates
 from ..updates.schedule import WANTED, Rate, Schedule, schedule_of
 
 
@@ -67,7 +68,9 @@ def checked(
                 raise ValueError(f"plan: got {shown(estimator)} for site {site!r}, wanted the name of an estimator")
     yes_or_no("compile", compile)
     schedule = schedule_of(lr, getattr(optim, "keywords", {}).get("lr", LR))
-    if schedule is None and not _is_positive(lr):
+    if isinstance(lr, Mapping):
+        checked_rates(lr, optim)
+    elif schedule is None and not _is_positive(lr):
         raise ValueError(f"lr: got {shown(lr)}, {WANTED}")
     if clip is not None and not _is_positive(clip):
         raise ValueError(f"clip: got {shown(clip)}, wanted a positive number, the largest norm of the whole gradient")
