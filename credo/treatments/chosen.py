@@ -2,6 +2,8 @@
 
     of K treatments, each round trains all that are left and keeps the half with the lower NLL on the validation rows
 
+    NLL = mean of l_n over M rows, its standard error sd(l_n) / sqrt(M);  of a difference sd(l_n - l'_n) / sqrt(M)
+
 The steps of all rounds and of the last training, on all rows, are those of the budget. Source: Karnin, Koren and Somekh
 2013; Jamieson and Talwalkar 2016 (arXiv:1502.07943, algorithm 1).
 """
@@ -13,7 +15,8 @@ import torch
 from torch import nn
 
 from credo.inference.inputs.split import split
-from credo.treatments.scores import scores
+from credo.treatments.likelihood import is_classes
+from credo.treatments.scores import pieces, probabilities
 from credo.treatments.treatment import Budget, Trained, Treatment
 
 HELD, SHARE, DRAWS = 0.2, 0.5, 32  # rows held out, steps of the search, draws of a prediction
@@ -32,7 +35,8 @@ def chosen_by_validation(
 
     candidates: {name: treatment}. x: shape (N, ...), y: shape (N,), the rows to learn from; test rows are none of its
         business. share: of the budget's steps, for the search: each of its ceil(log2 K) rounds has as many of them,
-        divided among those left. The words of the result say what was compared and what each round found.
+        divided among those left. The words of the result say what was compared, what each round found, with standard
+        errors over the validation rows, and by how much the winner beat the second, with that of the pairs of rows.
     A candidate that diverges loses. Raises ValueError where all do, for no candidate, a share that is not between 0 and
     1, and too few rows or steps to compare with.
 
@@ -70,20 +74,44 @@ def chosen_by_validation(
         for name, treatment in left.items():
             try:
                 trained = treatment(net, x_in, y_in, budget._replace(steps=each))
-                nll = scores(trained, x_out, y_out, DRAWS)["nll"]
+                losses = row_losses(trained, x_out, y_out, DRAWS)
             except (ValueError, ArithmeticError) as error:  # one that diverges (`Diverged`) loses, and no more
-                nll, why = math.inf, error
-            found[name] = nll if math.isfinite(nll) else math.inf
-        if min(found.values()) == math.inf:
+                losses, why = torch.full((len(x_out),), math.inf), error
+            found[name] = losses if bool(losses.isfinite().all()) else torch.full_like(losses, math.inf)
+        means = {name: float(losses.mean()) for name, losses in found.items()}
+        if min(means.values()) == math.inf:
             raise ValueError(f"candidates: none of {list(found)} has a finite NLL") from why
         spent += each * len(left)
-        best = sorted(found, key=lambda name: found[name])[: math.ceil(len(left) / 2)]
-        said.append(f"{each:,} steps each: " + ", ".join(f"{name} {nll:.4f}" for name, nll in found.items()))
-        left = {name: left[name] for name in left if name in best}
+        order = sorted(found, key=lambda name: means[name])
+        said.append(f"{each:,} steps each: " + ", ".join(f"{name} {_said(losses)}" for name, losses in found.items()))
+        left = {name: left[name] for name in left if name in order[: math.ceil(len(left) / 2)]}
+    behind = _said(found[order[1]] - found[order[0]]) if rounds and means[order[1]] < math.inf else ""
     ((name, treatment),) = left.items()
     last = budget._replace(steps=budget.steps - spent)
     trained = treatment(net, x, y, last)
     if not rounds:
         return trained
     words = f"{name!r} of {len(candidates)} by the NLL of {len(x_out):,} validation rows, in nats ({'; '.join(said)}), "
+    words += f"{behind} before {order[1]!r}, " if behind else ""
     return trained._replace(words=f"{words}then {last.steps:,} steps on all rows: {trained.words}")
+
+
+def row_losses(trained: Trained, x: torch.Tensor, y: torch.Tensor, draws: int) -> torch.Tensor:
+    """-log p(y_n) of each row in nats, shape (N,), on the CPU, p the average over the draws. x: shape (N, ...)."""
+    y = y.cpu()
+    if is_classes(y):
+        probs = probabilities(trained, x, draws)
+        return -probs.gather(1, y[:, None])[:, 0].clamp(min=torch.finfo(probs.dtype).tiny).double().log()
+    found = []
+    for part, rows in pieces(x, draws):
+        normals = trained.predict(part, draws).detach().double().cpu()
+        logs = torch.distributions.Normal(normals[..., 0], normals[..., 1]).log_prob(y[rows].double())
+        found.append(math.log(len(normals)) - logs.logsumexp(0))
+    return torch.cat(found)
+
+
+def _said(losses: torch.Tensor) -> str:
+    """The mean of losses with its standard error, shape (N,): "0.1234 (0.0056)"; infinite losses have none."""
+    if not bool(losses.isfinite().all()):
+        return "inf"
+    return f"{float(losses.mean()):.4f} ({float(losses.std()) / len(losses) ** 0.5 if len(losses) > 1 else 0:.4f})"

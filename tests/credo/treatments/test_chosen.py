@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from credo.treatments.chosen import chosen_by_validation
+from credo.treatments.chosen import _said, chosen_by_validation, row_losses
+from credo.treatments.scores import scores
 from credo.treatments.treatment import Budget, Trained
 
 X, Y = torch.randn(50, 3), torch.randint(0, 2, (50,))
@@ -34,8 +35,9 @@ def test_the_better_half_goes_on_and_all_steps_are_those_of_the_budget():
     assert seen == [*[(n, 40, 50) for n in "abcd"], *[(n, 40, 100) for n in "bc"], ("b", 50, 400)]
     assert sum(steps for *_, steps in seen) == BUDGET.steps
     assert trained.words == (
-        "'b' of 4 by the NLL of 10 validation rows, in nats (50 steps each: a 0.6931, b 0.1054, c 0.3567, d 0.5108; "
-        "100 steps each: b 0.1054, c 0.3567), then 400 steps on all rows: b itself"
+        "'b' of 4 by the NLL of 10 validation rows, in nats (50 steps each: a 0.6931 (0.0000), b 0.1054 (0.0000), "
+        "c 0.3567 (0.0000), d 0.5108 (0.0000); 100 steps each: b 0.1054 (0.0000), c 0.3567 (0.0000)), "
+        "0.2513 (0.0000) before 'c', then 400 steps on all rows: b itself"
     )
 
 
@@ -61,7 +63,32 @@ def test_a_candidate_that_diverges_loses_and_all_of_them_are_an_error(kind):
         raise kind("the loss is nan after the last step")
 
     found = chosen_by_validation({"a": diverging, "b": known("b", 0.6, [])}, None, X, Y, BUDGET)
-    assert found.words.startswith("'b' of 2") and "a inf, b 0.5108" in found.words
+    assert found.words.startswith("'b' of 2") and "a inf, b 0.5108 (0.0000)" in found.words
+    assert "before" not in found.words
     with pytest.raises(ValueError, match=r"none of \['a', 'b'\] has a finite NLL") as raised:
         chosen_by_validation({"a": diverging, "b": diverging}, None, X, Y, BUDGET)
     assert "the loss is nan" in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_the_losses_of_rows_have_the_mean_of_the_scores_and_the_standard_error_of_their_spread(classes):
+    """Of classes by the average probability, of numbers by the mixture of normals; 3,000 rows come in pieces."""
+    torch.manual_seed(0)
+    x = torch.randn(3000, 4)
+    y = torch.randint(0, 4, (3000,)) if classes else torch.randn(3000)
+
+    def predict(x, draws):
+        shifted = x[None] + torch.arange(draws)[:, None, None] / draws
+        return shifted.softmax(-1) if classes else torch.stack([shifted[..., 0], shifted[..., 1].exp()], -1)
+
+    trained = Trained(predict, 1, "")
+    losses = row_losses(trained, x, y, 32)
+    draws = predict(x, 32).double()
+    if classes:
+        expected = -draws.mean(0)[torch.arange(3000), y].log()
+    else:
+        expected = -torch.distributions.Normal(draws[..., 0], draws[..., 1]).log_prob(y.double()).exp().mean(0).log()
+    assert losses.shape == (3000,) and losses.allclose(expected, atol=1e-5)
+    assert losses.mean().item() == pytest.approx(scores(trained, x, y, 32)["nll"], abs=1e-5)
+    assert _said(torch.tensor([1.0, 2.0, 3.0, 6.0])) == "3.0000 (1.0801)"  # sqrt((4 + 1 + 0 + 9) / 3 / 4)
+    assert _said(torch.tensor([1.0])) == "1.0000 (0.0000)" and _said(torch.tensor([1.0, torch.inf])) == "inf"
