@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from credo.treatments.chosen import _said, chosen_by_validation, row_losses
+from credo.treatments.chosen import chosen_at_full_length, chosen_by_validation, row_losses, said_of
 from credo.treatments.scores import scores
 from credo.treatments.treatment import Budget, Trained
 
@@ -70,6 +70,22 @@ def test_a_candidate_that_diverges_loses_and_all_of_them_are_an_error(kind):
     assert "the loss is nan" in str(raised.value.__cause__)
 
 
+def test_at_full_length_each_has_all_steps_on_four_fifths_and_the_best_then_all_rows():
+    seen = []
+    candidates = {name: known(name, p, seen) for name, p in zip("abc", (0.5, 0.9, 0.7), strict=True)}
+    trained = chosen_at_full_length(candidates, nn.Linear(3, 2), X, Y, BUDGET)
+    assert seen == [*[(name, 40, 800) for name in "abc"], ("b", 50, 800)]
+    assert trained.words == (
+        "'b' of 3, 800 steps each, by the NLL of 10 validation rows, in nats (a 0.6931 (0.0000), b 0.1054 (0.0000), "
+        "c 0.3567 (0.0000)), 0.2513 (0.0000) before 'c', then on all rows: b itself"
+    )
+    assert chosen_at_full_length({"a": known("a", 0.5, [])}, None, X, Y, BUDGET).words == "a itself"
+    with pytest.raises(ValueError, match=r"candidates: got none"):
+        chosen_at_full_length({}, None, X, Y, BUDGET)
+    with pytest.raises(ValueError, match=r"x: got 4 rows, wanted at least 5"):
+        chosen_at_full_length(candidates, None, X[:4], Y[:4], BUDGET)
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_the_losses_of_rows_have_the_mean_of_the_scores_and_the_standard_error_of_their_spread(classes):
     """Of classes by the average probability, of numbers by the mixture of normals; 3,000 rows come in pieces."""
@@ -90,5 +106,5 @@ def test_the_losses_of_rows_have_the_mean_of_the_scores_and_the_standard_error_o
         expected = -torch.distributions.Normal(draws[..., 0], draws[..., 1]).log_prob(y.double()).exp().mean(0).log()
     assert losses.shape == (3000,) and losses.allclose(expected, atol=1e-5)
     assert losses.mean().item() == pytest.approx(scores(trained, x, y, 32)["nll"], abs=1e-5)
-    assert _said(torch.tensor([1.0, 2.0, 3.0, 6.0])) == "3.0000 (1.0801)"  # sqrt((4 + 1 + 0 + 9) / 3 / 4)
-    assert _said(torch.tensor([1.0])) == "1.0000 (0.0000)" and _said(torch.tensor([1.0, torch.inf])) == "inf"
+    assert said_of(torch.tensor([1.0, 2.0, 3.0, 6.0])) == "3.0000 (1.0801)"  # sqrt((4 + 1 + 0 + 9) / 3 / 4)
+    assert said_of(torch.tensor([1.0])) == "1.0000 (0.0000)" and said_of(torch.tensor([1.0, torch.inf])) == "inf"
