@@ -1,12 +1,13 @@
-"""Part `mnist` of papers.py: MNIST and Fashion-MNIST, an MLP and LeNet-5 under every treatment, beside published rows.
+"""Part `mnist` of papers.py: an MLP and LeNet-5 under every treatment on MNIST, beside published rows.
 
-    mnist/mlp400/TREATMENT           784-400-400-10, ReLU          mnist/fashion-mlp400/TREATMENT
-    mnist/lenet5/TREATMENT           LeNet-5 (20 and 50 filters)   mnist/fashion-lenet5/TREATMENT
+    mnist/mlp400/TREATMENT           784-400-400-10, ReLU
+    mnist/lenet5/TREATMENT           LeNet-5 (20 and 50 filters)
 
-Every treatment learns from 55,000 of the 60,000 training rows: 20 epochs, batches of 128 on a GPU; on a CPU 2,000 rows
-and 200 steps, which show that the program runs and no more. The other 5,000 training rows choose among the variants of
-mean field: the tables mark the one with the lowest NLL there. Test rows choose nothing. Strangers are the test rows of
-the other data set: `auroc` is how well the entropy of the prediction tells them from the test rows.
+`_papers_fashion.py` runs the same on Fashion-MNIST. Every treatment learns from 55,000 of the 60,000 training rows: 20
+epochs, batches of 128; LeNet-5 on a CPU from 2,000 rows in 200 steps, which show that the program runs and no more. The
+other 5,000 training rows choose among the variants of mean field: the tables mark the one with the lowest NLL there.
+Test rows choose nothing. Strangers are the test rows of the other data set: `auroc` is how well the entropy of the
+prediction tells them from the test rows.
 """
 
 import importlib
@@ -51,9 +52,11 @@ FILES = {  # treatments of the package: {task: (file, function)}
     "ensemble": ("ensemble", "ensemble"),
     "ensemble-equal-cost": ("ensemble", "ensemble_of_equal_cost"),
 }
-NETS = {"mlp400": "mnist", "lenet5": "mnist", "fashion-mlp400": "fashion", "fashion-lenet5": "fashion"}
+Numbers = Mapping[str, Mapping[str, tuple[float, float | None]]]  # {net: {treatment: (error in %, NLL)}}
+NETS = ("mlp400", "lenet5")
+OTHER = {"mnist": "fashion", "fashion": "mnist"}  # where the strangers come from
 # Error in %, NLL in nats a row. From tables of others, read in ../shared/notes; other epochs, and all 60,000 rows.
-PUBLISHED = {
+PUBLISHED: Numbers = {
     "mlp400": {
         "MAP, 2 layers of 1200": (1.58, 0.0573),
         "ensemble of MAP, 1200": (1.53, 0.0497),
@@ -63,33 +66,36 @@ PUBLISHED = {
         "SGLD, 1200": (1.76, 0.0828),
     },
     "lenet5": {"VI": (1.5, 0.048), "refined VI": (1.0, 0.034), "plain": (0.9, 0.037), "ensemble of 10": (0.6, 0.016)},
-    "fashion-mlp400": {},
-    "fashion-lenet5": {"VI": (10.5, 0.292), "ensemble of 10": (6.8, 0.200)},
 }
-WANTED = {  # {net: {treatment: (error, NLL)}}, at most; None: nothing is wanted
+WANTED: Numbers = {  # {net: {treatment: (error, NLL)}}, at most; None: nothing is wanted
     "mlp400": {"mean field": (1.6, 0.06), "dropout": (1.4, None), "ensemble": (1.4, None)},
     "lenet5": {"mean field": (1.0, 0.034)},
 }
 
 
 def tasks() -> list[Task]:
+    return tasks_of("mnist")
+
+
+def tasks_of(images: str) -> list[Task]:
+    """Every treatment of every network on `mnist` or `fashion`."""
     names = [*FILES, *VARIANTS]
-    return [Task(f"mnist/{net}/{name}", run, (net, name)) for net in NETS for name in names]
+    return [Task(f"{images}/{net}/{name}", run, (images, net, name)) for net in NETS for name in names]
 
 
-def run(net_name: str, name: str, rows: int | None = None, steps: int | None = None) -> dict[str, Any]:
+def run(images: str, net_name: str, name: str, rows: int | None = None, steps: int | None = None) -> dict[str, Any]:
     """One treatment of one network. rows, steps: for a rehearsal; None: as the machine allows."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    small = device.type == "cpu"
+    small = device.type == "cpu" and net_name == "lenet5"
     rows = rows or (CPU_ROWS if small else None)
-    split = data(NETS[net_name], net_name.endswith("lenet5"), rows, device)
+    split = data(images, net_name == "lenet5", rows, device)
     steps = steps or (CPU_STEPS if small else EPOCHS * len(split["y"]) // BATCH)
     steps = steps // 4 if name.endswith("-quarter") else steps
     budget = Budget(steps, BATCH, LR, device=device)
     net = network(net_name).to(device)
     began = time.perf_counter()
     trained = treatment(name)(net, split["x"], split["y"], budget)
-    if not small:
+    if device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began
     # Not under no_grad: Laplace linearises the network, so its prediction takes derivatives.
@@ -130,16 +136,16 @@ def network(name: str) -> nn.Module:
     """The same starting weights for every treatment (seed 0)."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        if name.endswith("mlp400"):
+        if name == "mlp400":
             return nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 10))
         return lenet5()
 
 
-def data(name: str, images: bool, rows: int | None, device: torch.device) -> dict[str, torch.Tensor]:
+def data(name: str, square: bool, rows: int | None, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows to learn from, held-out training rows, test rows, and strangers. rows: of each at most; None: all."""
-    shape = "image" if images else "flat"
+    shape: Any = "image" if square else "flat"
     sets = {"mnist": credo.data.mnist, "fashion": credo.data.fashion_mnist}
-    own, other = sets.pop(name)(shape), next(iter(sets.values()))(shape)
+    own, other = sets[name](shape), sets[OTHER[name]](shape)
     order = torch.randperm(len(own.x), generator=torch.Generator().manual_seed(0))
     learnt, held = order[:-VALIDATION][:rows], order[-VALIDATION:][:rows]
     found = {"x": own.x[learnt], "y": own.y[learnt], "x_held": own.x[held], "y_held": own.y[held]}
@@ -148,21 +154,28 @@ def data(name: str, images: bool, rows: int | None, device: torch.device) -> dic
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> None:
+    tables_of("mnist", found, PUBLISHED, WANTED)
+
+
+def tables_of(images: str, found: Mapping[str, Mapping[str, Any]], published: Numbers, wished: Numbers) -> None:
+    """A table for each network, then the published rows and what is wanted. found: {name of a task: its result}."""
     for net in NETS:
-        rows = {name.rpartition("/")[2]: row for name, row in found.items() if name.startswith(f"mnist/{net}/")}
+        rows = {name.rpartition("/")[2]: row for name, row in found.items() if name.startswith(f"{images}/{net}/")}
         if not rows:
             continue
         one = next(iter(rows.values()))
-        print(f"\n{net}: {one['rows']:,} training rows, batches of {BATCH}, {DRAWS} draws, on {one['machine']}")
+        machines = ", ".join(sorted({row["machine"] for row in rows.values()}))
+        print(f"\n{images} {net}: {one['rows']:,} training rows, batches of {BATCH}, {DRAWS} draws, on {machines}")
         columns = ["error", "nll", "ece", "brier", "auroc", "held nll", "epochs", "train seconds", "megabytes"]
         table = pd.DataFrame({name: {c: row[c] for c in columns} for name, row in rows.items()}).T
         digits = {"nll": 4, "ece": 4, "brier": 4, "auroc": 4, "held nll": 4}
         print(table.round({c: digits.get(c, 2) for c in columns}).to_string())
-        if one["machine"] == "CPU":
-            print("(a rehearsal on a CPU: too few rows and steps for the comparison below)")
-        for name, (error, nll) in PUBLISHED[net].items():
+        print(f"  best variant of mean field by the held-out training rows: {best_of(rows) or 'none was run'}")
+        if one["rows"] <= CPU_ROWS:
+            print("(a rehearsal: too few rows and steps for the comparison below)")
+        for name, (error, nll) in published.get(net, {}).items():
             print(f"  published: {name:<32} {error:5.2f} % {nll:7.4f}")
-        for name, wanted in WANTED.get(net, {}).items():
+        for name, wanted in wished.get(net, {}).items():
             print(f"  wanted: {name}: {met(rows, name, *wanted)}")
         if both := [rows[name] for name in ("natural-quarter", best_of(rows)) if name in rows]:
             if len(both) == 2:

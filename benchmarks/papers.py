@@ -6,8 +6,9 @@
     python benchmarks/papers.py --tables                            the tables of what is there, nothing is run
     python benchmarks/papers.py --list                              the tasks, and which are done
 
-Parts: `_papers_mnist.py`, `_papers_sparse.py`, `_papers_uci.py`, `_papers_steps.py`. A part has `tasks()`, a list of
-`Task`, and `tables(found)`, which prints what `found`, {name of a task: its result}, says beside the published numbers.
+Parts: `_papers_mnist.py`, `_papers_fashion.py`, `_papers_sparse.py`, `_papers_uci.py`, `_papers_steps.py`. A part has
+`tasks()`, a list of `Task`, and `tables(found)`, which prints what `found`, {name of a task: its result}, says beside
+the published numbers.
 A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task, written
 at its end: a killed program goes on with the tasks that are left, and a task that failed is tried again. The exit
 status is 1 if a task failed.
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from _papers_task import Task
 
-PARTS = ("mnist", "sparse", "uci", "steps")
+PARTS = ("mnist", "fashion", "sparse", "uci", "steps")
 
 
 def main() -> None:
@@ -111,7 +112,8 @@ def refuse_no_data(parts: set[str]) -> None:
     folder = os.environ.get("CREDO_DATA", "")
     wanted = ["uci"] if "uci" in parts else []
     if folder:
-        wanted += ["mnist.npz"] * bool(parts & {"mnist", "sparse"}) + ["fashion_mnist.npz"] * ("mnist" in parts)
+        both = parts & {"mnist", "fashion"}
+        wanted += ["mnist.npz"] * bool(both or "sparse" in parts) + ["fashion_mnist.npz"] * bool(both)
     if missing := [name for name in wanted if not folder or not Path(folder, name).exists()]:
         got = f"got {folder!r}" if folder else "it is not set"
         raise SystemExit(f"CREDO_DATA: {got}, wanted a folder with {', '.join(missing)}")
