@@ -30,7 +30,6 @@ from .tempered import said_of
 
 SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
 LEAST = 0.8  # seconds of the look at a fit that says "converged", however short it was
-RIGHT = 0.2  # the same at a normal whose weights are good
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
 FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
 AT_REST = "at rest, but not at the posterior"  # in the place of "converged", where the look finds that

@@ -21,7 +21,8 @@ from ..gaussian.families import few_factors, mean_field
 from ..gaussian.full_rank import IN_A_LOOP, FullRank, another_mode
 from ..gaussian.normal_guide import place_in
 from ..gaussian.smaller_family import best_in_family
-from ..importance.budget import clock, deadline, price
+from ..importance.affordable import POINTS, counted
+from ..importance.budget import clock
 from ..importance.correct_fit import GOOD, look_at_normal
 from ..pair.mean_field import MeanField
 from ..planning.plan import NO_STEPS
@@ -33,7 +34,7 @@ from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
 from .check import concluded
-from .gaussian_fit import NotThisWay, fixed_density, searching, seconds_of_looks
+from .gaussian_fit import NotThisWay, fixed_density, searching, seconds_of_look
 
 MEAN_FIELD, FACTORS = "mean field, by fixed draws", "low rank, by fixed draws"
 FAMILIES: dict[type, str] = {
@@ -43,7 +44,10 @@ FAMILIES: dict[type, str] = {
     AutoLowRankMultivariateNormal: FACTORS,
 }
 MOST = 200  # latents: with more SVI is faster
-GRADIENTS, LONGEST = 10_000, 10.0  # gradients that a search takes, about, and the seconds of CPU that they may cost
+GRADIENTS, LONGEST = (
+    10_000,
+    10.0,
+)  # gradients that a search takes, about, and the seconds of them by counting
 LITTLE = {MEAN_FIELD: 1e-4, FACTORS: 2e-3}  # nats gained in 8 steps, below which an ascent ends
 LARGE = 0.1  # error of a mean in sds, or of a log sd, of a search that did not converge, from which SVI is tried
 REMEDY = (
@@ -67,8 +71,8 @@ def family_fit(begun: Begun, guide: Any, settings: Settings, data: tuple[Any, ..
     rank = getattr(guide, "rank", None) or round(D**0.5)
     family = mean_field if method == MEAN_FIELD else partial(few_factors, rank=rank)
     with entered(state), default_dtype(density.first.dtype):
-        by = deadline(LONGEST, begun.state.device)
-        if GRADIENTS * price(lambda n: density.at_each(density.first.expand(n, -1)), density.chunk, by) > LONGEST:
+        together = min(POINTS, density.chunk) if density.vectorised else 1
+        if GRADIENTS * counted(lambda: density.at(density.first), together, begun.state.device) > LONGEST:
             raise NotThisWay("a gradient of its density takes too long for a search on fixed draws")
         with searching():
             found = best_in_family(density, family, LITTLE[method], settings.seed)
@@ -97,8 +101,7 @@ def _looked_at(density: Density, found: FullRank, spent: float, seed: int) -> An
     mode = another_mode(normal, weights.log_evidence, found.paths)
     others = [] if weights.leaves(GOOD) and mode is None else [found.paths[0].normal]
     others += [mode.normal] if mode is not None and mode is not found.paths[0] else []
-    wrong, right = seconds_of_looks(spent)
-    return look_at_normal(density, normal.dense(), found.weighed, others, seconds=wrong, right=right, seed=seed)
+    return look_at_normal(density, normal.dense(), found.weighed, others, seconds=seconds_of_look(spent), seed=seed)
 
 
 def _why_svi(model: Any, begun: Begun) -> str:

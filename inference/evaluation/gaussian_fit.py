@@ -38,7 +38,7 @@ from ..gaussian.starts import Path, pathfinder
 from ..importance.budget import clock
 from ..importance.chart import Chart
 from ..importance.correct_fit import look_at_normal
-from ..importance.correction import SEARCHED, improper
+from ..importance.improper import SEARCHED, improper
 from ..pair.autoguide import Start, without_finite
 from ..planning.plan import NO_STEPS
 from ..posterior.verdict import NO, Verdict
@@ -48,7 +48,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..variational.prepare import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
-from .check import RIGHT, SHARE, concluded
+from .check import SHARE, concluded
 from .doubts import doubts
 
 MOST = 2000  # latents of a Hessian
@@ -97,9 +97,9 @@ def searching() -> Iterator[None]:
         raise NotThisWay("the search for a normal met a covariance that is not positive definite") from error
 
 
-def seconds_of_looks(spent: float) -> tuple[float, float]:
-    """Seconds of CPU of the look at a normal that is not right, and at one that is, after a search of so many."""
-    return max(SHARE * spent, min(max(spent, SHORT), LONG)), max(SHARE * spent, RIGHT)
+def seconds_of_look(spent: float) -> float:
+    """Seconds of CPU of the look at a normal that is not right, after a search of so many."""
+    return max(SHARE * spent, min(max(spent, SHORT), LONG))
 
 
 def gaussian_fit(
@@ -141,7 +141,6 @@ def gaussian_fit(
         if not flat and (isinstance(found.normal, FullRankNormal) or D > MOST):
             mode = another_mode(found.normal, found.weighed.importance.log_evidence, found.paths)
             others = [] if mode is None else [mode.normal if D > MOST else dense(mode.normal)]
-            wrong, right = seconds_of_looks(clock(begun.state.device) - started)
             likely = [path for path in found.paths if path.elbo > found.paths[0].elbo - LIKELY]
             look = look_at_normal(
                 density,
@@ -149,8 +148,7 @@ def gaussian_fit(
                 found.weighed,
                 others,
                 near=[dense(path.normal) for path in likely] if D <= SEARCHED else [],
-                seconds=wrong,
-                right=right,
+                seconds=seconds_of_look(clock(begun.state.device) - started),
                 seed=settings.seed,
             )
     rough = not found.stopped.startswith("converged") and not (k_hat < NO_NORMAL and found.error < FAR)

@@ -6,6 +6,8 @@ Files, in the order in which to read them:
     mixture.py      mixtures of normal and Student distributions: proposals
     adapted.py      a mixture fitted to its own weighted draws
     chart.py        the coordinates of a density, or with the latents of groups decentred
+    affordable.py   the draws and the search that its time pays for, and what is too much work anywhere
+    improper.py     whether the density does not fall where the draws end
     nested.py       a normal at each of many values of the few latents that bend the others
     correction.py   weighted draws of a posterior, and whether they can be trusted
     guide_draws.py  draws of any guide with their weights

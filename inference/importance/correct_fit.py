@@ -29,21 +29,18 @@ from ..runtime.defaults import default_dtype
 from ..runtime.state import entered
 from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import refuse_without_data
-from .budget import Deadline, OutOfTime, clock, deadline, price
-from .chart import Chart
-from .correction import SEARCHED, Correction, alike, correction, disagreement
+from .affordable import FEWEST, affordable, heavy
+from .budget import Deadline, OutOfTime, deadline
+from .correction import Correction, alike, correction, disagreement
 from .guide_draws import GuideDraws, guide_draws_within, in_double
+from .improper import SEARCHED
 
 MOST = 2000  # latents
-NUMBERS = 2**22  # of all draws of the mixture
-DRAWS = 4000  # of the mixture, where they are cheap
-FEWEST = 400
 GOOD = 0.3  # effective share of the draws of a normal at which its own weights will do
 THIN = 0.3  # k-hat up to which weights of a normal's draws tell the sds of heavy tails too, such as those of exp(u)
+GRACE = 10.0  # seconds of CPU of a look that is a second of work by counting: a slow machine takes it too
 LONG = 5.0  # seconds of CPU, about, where no correction has been made
 RUNS = 6  # how often a density is taken, before it is one, for each time that the trial in double precision runs
-TOGETHER = 1024  # points at which the price of one shows
-CALLS, POINTS = 20, 36  # of the gradient, one after another, that a search for modes takes, and at how many points
 TOO_LONG = "weighted draws of the posterior take too long"
 
 
@@ -113,16 +110,15 @@ def look_at_normal(
     *,
     near: Sequence[FullRankNormal] = (),
     seconds: float,
-    right: float,
     seed: int = 0,
 ) -> Look:
     """The look at a normal in unconstrained space, some draws of which have been weighed; the state of the density is
     entered.
 
-    others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU at most;
-    right: the same where weights are even or k-hat is small. Where the weights can be trusted and there is no other
-    mode, these draws are themselves the weighted ones, if those of a wider mixture, which see more, take longer or are
-    worth too little.
+    others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU at most, where
+    the weights alone do not settle it. Where they can be trusted and there is no other mode, these draws are themselves
+    the weighted ones if those of a wider mixture, which see more, are worth too little, or are too much work by
+    counting. A look that the clock cuts short settles nothing.
     """
     found = weighed.importance
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
@@ -132,14 +128,16 @@ def look_at_normal(
         own = Correction(guide.values, found, "")
     wider: Correction | str = f"{len(normal.mean):,} latents"
     if isinstance(normal, FullRankNormal):
-        thin = found.k_hat > THIN and found.ess < EVEN * len(log_weights)
-        by = deadline(seconds if own is None or thin else right, density.first.device)
+        settled = own is not None and (found.k_hat <= THIN or found.ess >= EVEN * len(log_weights))
+        if settled and heavy(density):
+            return Look(guide, found, own, "", density.transforms)
+        by = deadline(GRACE if settled else seconds, density.first.device)
         normals = [normal, *others]
         for each in near:
             if not any(alike(each, one) for one in normals):
                 normals.append(each)
         wider = _of_normals(density, normals, by, seed, search=own is None)
-    if own is not None and (isinstance(wider, str) or (wider.doubt and not wider.wrong)):
+    if own is not None and wider != TOO_LONG and (isinstance(wider, str) or (wider.doubt and not wider.wrong)):
         return Look(guide, found, own, "", density.transforms)
     if isinstance(wider, str):
         return Look(guide, found, None, wider, density.transforms)
@@ -155,7 +153,7 @@ def _of_normals(
     """
     try:
         draws, affords = affordable(density, by)
-        if draws < FEWEST:
+        if draws < FEWEST or (search and not affords and len(density.first) <= SEARCHED and not heavy(density)):
             return TOO_LONG
         return correction(density, normals, draws=draws, seed=seed, search=search and affords, by=by)
     except OutOfTime:
@@ -197,23 +195,6 @@ def with_parameters(fit: Approximation) -> Program:
     trained = {name: site["value"].detach() for name, site in nodes.items() if site["type"] == "param"}
     program: Program = poutine.substitute(fit.model, data=trained) if trained else fit.model
     return program
-
-
-def affordable(density: Density, by: Deadline) -> tuple[int, bool]:
-    """(draws of a mixture that a quarter of the time that is left pays for, whether a search for modes is affordable).
-
-    Raises OutOfTime where not even their price can be told.
-    """
-    chart, u = Chart(density, by=by), density.first
-    each = price(lambda n: chart.values(u.expand(n, -1)), min(TOGETHER, 2 * density.chunk), by)
-    draws = min(DRAWS, int(by.left / 4 / each), max(FEWEST, NUMBERS // len(u)))
-    if len(u) > SEARCHED or CALLS * POINTS * each > by.left:
-        return draws, False
-    for _ in range(2):  # the first is dearer
-        begun = clock(by.device)
-        chart.scores(u.expand(POINTS, -1))
-        call = clock(by.device) - begun
-    return draws, CALLS * call < by.left
 
 
 def moments(density: Density, guide: GuideDraws) -> FullRankNormal | None:

@@ -6,12 +6,11 @@ A model of groups gets a second look with its groups decentred (see `chart.py`).
 disagree, the smaller one has missed mass.
 """
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 import torch
 
-from ..distributions.divergence import parts
 from ..gaussian.density import Density, uniform
 from ..gaussian.full_rank import LESS, cheap_hessians
 from ..gaussian.full_rank_normal import FullRankNormal, elsewhere, generator, standard
@@ -21,18 +20,14 @@ from ..runtime.generators import noise
 from .adapted import ENOUGH, ROUNDS, Drawn, adapted
 from .budget import Deadline, OutOfTime, price
 from .chart import Chart, decentred
+from .improper import SEARCHED, improper
 from .nested import nested
 
 DRAWS = 4000
-SEARCHED = 100  # latents up to which ascents from dispersed points look for other modes
 STARTS = 4
 LEAST = 200.0  # effective draws
 EVENLY = 0.7  # effective share of the draws at which weights that have a mean are trusted whatever their tail
 SHARE = 0.05  # effective share of the draws of a mixture
-FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
-WIDEST = 50.0  # sds of the log of a positive latent, and of other unconstrained values, that numbers just hold
-FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall by DROP there either is improper
-FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 HESSIANS, FEW = 50, 3  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
 THIN = 0.3  # k-hat, up to which weights tell the sds of heavy tails too
 MASS = 200  # draws that tell the mass of another mode
@@ -99,18 +94,19 @@ def _looks(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, s
     searched = _modes(chart, seed, STARTS) if search else []
     if good and all(any(alike(mode, normal) for normal in normals) for mode in searched):
         thin = looks[0].drawn.importance.k_hat > THIN
-        return [*looks, *(_given_few(chart, [*normals, *searched], draws, seed) if thin else [])]
+        return [*looks, *(_given_few(chart, [*normals, *searched], draws, seed, wanted=True) if thin else [])]
     given = _given_few(chart, [*normals, *searched], draws, seed)
     if given and not given[0].doubt:  # in less time than a mixture is fitted, and worth more
         return [*looks, *given]
     return [*looks, *given, _look(chart, [*searched, *normals], draws, seed)]
 
 
-def _given_few(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int) -> list[_Look]:
-    """The look by nested Laplace around the first of these; none without time, or where another one holds mass."""
+def _given_few(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, wanted: bool = False) -> list[_Look]:
+    """The look by nested Laplace around the first of these; none where another one holds mass, and none without time,
+    or OutOfTime is raised where it is wanted."""
     around = normals[0]
-    with suppress(OutOfTime):
-        if _newton(chart, FEW) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
+    with nullcontext() if wanted else suppress(OutOfTime):
+        if _newton(chart, FEW, wanted) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
             others = [mode for mode in normals if elsewhere(mode, around)]
             if not any(_mass(chart, mode, seed) > drawn.importance.log_evidence - LESS for mode in others):
                 return [_Look(chart, drawn, _few(drawn.importance, draws), around)]
@@ -129,8 +125,9 @@ def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, ro
     doubt = _few(found, draws)
     if not doubt and drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
         again = adapted(chart.values, normals, draws=draws, seed=seed + 12, by=chart.by)
-        doubt, cut = disagreement(found, [again.importance]), again.cut
-    if doubt and cut:
+        doubt = disagreement(found, [again.importance])
+        cut = again.cut and bool(doubt or not again.importance.reliable)  # one that is reliable and agrees settles it
+    if cut:
         raise OutOfTime
     return _Look(chart, drawn, doubt, normals[0])
 
@@ -171,14 +168,19 @@ def _modes(chart: Chart, seed: int, starts: int) -> list[FullRankNormal]:
     return kept
 
 
-def _newton(chart: Chart, hessians: int = HESSIANS) -> bool:
-    """Whether Hessians are taken: where they are known, and so many are cheap beside the time that is left."""
+def _newton(chart: Chart, hessians: int = HESSIANS, wanted: bool = False) -> bool:
+    """Whether Hessians are taken: where they are known, and so many are cheap beside the time that is left.
+
+    wanted: OutOfTime is raised where they are not cheap.
+    """
     if chart.decentred:
         return False
     if chart.by is not None:
         first, D = chart.density.first, len(chart.density.first)
         each = price(lambda n: chart.scores(first.expand(n, -1)), min(D, chart.density.chunk), chart.by)
         if D * each > chart.by.left / hessians:
+            if wanted:
+                raise OutOfTime
             return False
     return cheap_hessians(chart.density) is not None
 
@@ -195,55 +197,3 @@ def _improper(look: _Look) -> str:
         return improper(look.chart, look.start.mean, look.start.factor.T, look.drawn.log_joints)
     mean = weights @ us
     return improper(look.chart, mean, (us - mean) * weights.sqrt()[:, None], look.drawn.log_joints)
-
-
-def _falls(chart: Chart, mean: torch.Tensor, away: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
-    """Whether the density falls still further away from the mean, along away (k, D), from the highest value there (k,).
-
-    A normal that was fitted to a part of the posterior, as of a funnel, lies beside its mass.
-    """
-    if not len(away):
-        return tops > 0
-    lengths = torch.tensor(FURTHER, dtype=away.dtype, device=away.device)
-    points = mean + lengths[:, None, None] * away  # (m, k, D)
-    heights = chart.values(points.flatten(0, 1)).reshape(points.shape[:2]).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    known = heights < torch.inf  # before numbers overflow
-    last = torch.where(known, lengths[:, None], 0.0).argmax(0, keepdim=True)
-    ends = torch.where(known.any(0), heights.gather(0, last)[0], torch.inf)
-    return torch.maximum(tops, torch.where(known, heights, -torch.inf).amax(0)) - ends >= DROP
-
-
-def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints: torch.Tensor) -> str:
-    """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide.
-
-    mean (D,), centred (n, D): a normal of covariance centred^T centred. log_joints: nats (m,), that were seen. The
-    directions are the principal ones in units of sds, and up to SEARCHED latents each latent alone.
-    """
-    density, sd = chart.density, centred.norm(dim=0)
-    _, sizes, ways = torch.linalg.svd(centred / sd, full_matrices=False)
-    sizes, ways = sizes[sizes > FLAT], ways[sizes > FLAT]
-    if len(mean) <= SEARCHED:  # two latents of the same width make two directions of both, though one may be flat
-        sizes, ways = torch.cat([sizes, torch.ones_like(sd)]), torch.cat([ways, torch.eye(len(mean)).to(mean)])
-    reach = FAR * sizes[:, None] * ways * sd  # FAR sds of each way itself
-    points = torch.cat([mean[None], mean + reach, mean - reach])
-    values = chart.values(points)
-    seen = torch.cat([log_joints, values[:1]])  # draws of D latents lie D / 2 nats below their centre
-    highest = seen.nan_to_num(nan=-torch.inf).max()
-    flat = (highest - values[1:] < DROP).nonzero()[:, 0]
-    flat = flat[~_falls(chart, mean, points[1:][flat] - mean, torch.maximum(highest, values[1:][flat]))]
-    if len(flat):
-        way = ways[int(flat[0]) % len(ways)]
-        names = [n for n, shape in zip(density.names, density.shapes, strict=True) for _ in range(shape.numel())]
-        most = sorted({names[i] for i in (way.abs() > 0.5 * way.abs().max()).nonzero()[:, 0].tolist()})
-        where = ", ".join(map(repr, most))
-        return (
-            f"the density does not fall along {where}, even {FAR:,.0f} sds away: the posterior is improper, or nearly "
-            f"flat there"
-        )
-    for name, width in zip(density.names, sd.split([shape.numel() for shape in density.shapes]), strict=True):
-        if (width > WIDEST).any() and parts(density.transforms[name]):
-            return (
-                f"{name!r} varies by a factor of more than e^{WIDEST:.0f}, up to where its numbers overflow: the "
-                f"posterior is improper, or nearly flat"
-            )
-    return ""
