@@ -16,6 +16,7 @@ Files, in the order in which to read them:
     swag.py           the normal of the last iterates
     warm.py           any treatment from the weights of a plain fit
     chosen.py         one of several treatments, by rows held out
+    tuned.py          mean field whose prior, start, KL weight and rates are chosen so
     rows.py           the rows of a comparison
     scores.py         scores on held-out rows, in bounded memory
     compare.py        the public call: one table of all treatments

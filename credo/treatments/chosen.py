@@ -68,7 +68,7 @@ def chosen_by_validation(
         rows = parted(x, y, budget.seed)
     for _ in range(rounds):
         each = int(share * budget.steps / rounds / len(left))
-        found = compared(left, net, *rows, budget._replace(steps=each))
+        found = compared(left, net, rows, budget._replace(steps=each))
         spent += each * len(left)
         order = sorted(found, key=lambda name: float(found[name].mean()))
         said.append(f"{each:,} steps each: " + ", ".join(f"{name} {said_of(losses)}" for name, losses in found.items()))
@@ -109,7 +109,7 @@ def chosen_at_full_length(
     if len(candidates) == 1:
         (treatment,) = candidates.values()
         return treatment(net, x, y, budget)
-    found = compared(candidates, net, *parted(x, y, budget.seed), budget)
+    found = compared(candidates, net, parted(x, y, budget.seed), budget)
     order = sorted(found, key=lambda name: float(found[name].mean()))
     trained = candidates[order[0]](net, x, y, budget)
     words = f"{order[0]!r} of {len(found)}, {budget.steps:,} steps each, by the NLL of {len(found[order[0]]):,} "
@@ -130,14 +130,16 @@ def parted(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[torch.Tensor, .
 def compared(
     candidates: Mapping[str, Treatment],
     net: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    x_out: torch.Tensor,
-    y_out: torch.Tensor,
+    rows: tuple[torch.Tensor, ...],
     budget: Budget,
 ) -> dict[str, torch.Tensor]:
-    """{name: losses of the rows that are out}, infinite of those that diverge. Raises ValueError where all do."""
-    found, why = {}, None
+    """{name: losses of the rows that are out}, infinite of those that diverge. Raises ValueError where all do.
+
+    rows: of `parted`. budget: of each candidate.
+    """
+    x, y, x_out, y_out = rows
+    found: dict[str, torch.Tensor] = {}
+    why: Exception | None = None
     for name, treatment in candidates.items():
         try:
             losses = row_losses(treatment(net, x, y, budget), x_out, y_out, DRAWS)

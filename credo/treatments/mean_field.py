@@ -6,6 +6,7 @@ The rate is ten times that of the budget, at most credo's own, 0.02: the sds of 
 logs say. On the digits, 2,000 steps at 0.001 end 5,900 nats above those at 0.01, by the ELBO of the training rows.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -22,22 +23,31 @@ from credo.treatments.treatment import Budget, Trained
 FASTER = 10  # than the rate of the budget
 
 
-def mean_field(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, **options: Any) -> Trained:
+def mean_field(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, prior_sd: Any = None, **options: Any
+) -> Trained:
     """The pair's own guide, fitted by SVI with Adam. options: further ones of `credo.fit`.
 
-    x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point.
+    x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point. prior_sd: of the pair's model;
+        None: its own. `tuned` chooses it.
     """
-    found = fitted(net, x, y, budget, **options)
-    return Trained(predictive(found, net), numbers_of(found), f"mean-field normal, prior of the pair; {said(found)}")
+    found = fitted(net, x, y, budget, prior_sd=prior_sd, **options)
+    prior = "prior of the pair" if prior_sd is None else f"prior sd {prior_sd}"
+    return Trained(predictive(found, net), numbers_of(found), f"mean-field normal, {prior}; {said(found)}")
 
 
-def fitted(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, **options: Any) -> Fit:
+def fitted(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, prior_sd: Any = None, **options: Any
+) -> Fit:
     """The fit of `bnn_classifier` for classes, of `bnn_regression` for numbers, with the budget's steps.
 
     Raises KeyboardInterrupt where Ctrl-C ended the fit: half a treatment is none.
     """
     pair = load("bnn_classifier" if is_classes(y) else "bnn_regression")
-    return fit_within(budget, pair.model, pair.guide, net, x, y, **({"lr": faster(budget)} | options))
+    model, guide = pair.model, pair.guide
+    if prior_sd is not None:
+        model, guide = (functools.partial(program, prior_sd=prior_sd) for program in (model, guide))
+    return fit_within(budget, model, guide, net, x, y, **({"lr": faster(budget)} | options))
 
 
 def fit_within(
@@ -76,8 +86,15 @@ def predictive(found: Fit, net: nn.Module) -> Any:
 
 
 def numbers_of(found: Fit) -> int:
-    """How many numbers the parameters of a fit are."""
-    return sum(value.numel() for value in found.params.values())
+    """How many numbers a fit keeps: its parameters, and the frozen parameters and the buffers of its networks."""
+    return sum(value.numel() for value in found.params.values()) + sum(
+        unfitted(net) for net in found.data if isinstance(net, nn.Module)
+    )
+
+
+def unfitted(net: nn.Module) -> int:
+    """How many numbers of a network are no latents: frozen parameters and buffers. Predictions need them too."""
+    return sum(v.numel() for v in (*(w for w in net.parameters() if not w.requires_grad), *net.buffers()))
 
 
 def said(found: Fit) -> str:
