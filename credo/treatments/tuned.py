@@ -96,9 +96,8 @@ def treatment_of(answers: Answers) -> Treatment:
 
     def treatment(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> Trained:
         options: dict[str, Any] = {}
-        if answers.prior != 1.0:
-            pairs = bnn_classifier.PRIOR_SD if is_classes(y) else bnn_regression.PRIOR_SD
-            options["prior_sd"] = answers.prior if isinstance(answers.prior, str) else answers.prior * pairs
+        pairs = bnn_classifier.PRIOR_SD if is_classes(y) else bnn_regression.PRIOR_SD
+        options["prior_sd"] = answers.prior if isinstance(answers.prior, str) else answers.prior * pairs
         if answers.kl is not None:
             options["kl_warmup"] = round(answers.kl * budget.steps)
         if (answers.sds, answers.last) != (1.0, 1.0):
