@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.distributions import constraints
 from torch import nn
 
@@ -55,3 +57,19 @@ def learnt_rates(params: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rates, orient="index", columns=["rate"])
     table.index.name = "layer"
     return table
+
+
+def counted(x: torch.Tensor, once: bool) -> Any:
+    """A context for masks of the rows of x. once: their log densities count 1 / N, N the rows that the run saw first.
+
+    N is a constant parameter, `masks.rows`: a batch has fewer rows, and new data others.
+    Raises ValueError where the model counts them in another way: the KL would be neither of one row nor of all.
+    """
+    if not once:
+        if "masks.rows" in pyro.get_param_store():
+            raise ValueError("once: got once=True for the model and once=False for the guide: pass once=True to both")
+        return nullcontext()
+    rows = pyro.param("masks.rows", lambda: torch.tensor(float(len(x)), device=x.device))
+    if rows.requires_grad and rows.is_leaf:
+        rows.requires_grad_(False)
+    return poutine.scale(scale=1 / rows.detach())

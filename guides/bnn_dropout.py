@@ -4,9 +4,18 @@
 
 r fixed at the prior's rate: the masks have no parameters and their KL is zero (Gal and Ghahramani 2016, eq. 8).
 
-r learnt, one number for each layer: the ELBO weighs the fit of the data against sum_j KL(Bernoulli(1 - r) ||
-Bernoulli(1 - rate)), counted once however many the rows. That KL alone keeps r from 0, since a point has no KL of its
-own: with more rows r falls, as a posterior narrows (Gal, Hron and Kendall 2017, arXiv:1705.07832, section 4).
+r learnt, one number for each layer:
+
+    -ELBO = -Σ_n E_q log p(y_n | w, keep) - log p(w) + Σ_j KL_j
+    KL_j = (1 - r) log((1 - r) / (1 - rate)) + r log(r / rate)         for each input j, once however many the rows
+
+Gal, Hron and Kendall 2017 (arXiv:1705.07832, eq. 3-4) have |w|^2 (1 - r) / 2 in place of log p(w) and -H(r) in place of
+KL_j: up to a constant KL_j is that entropy term for a rate of 1/2. Here a point has no KL of its own, so KL_j alone
+keeps r from 0: with more rows r falls, as a posterior narrows. They relax masks to numbers between 0 and 1, which
+biases the gradient of r. Here masks are 0 or 1, and no estimator that a plan names for them is biased: each unit tried
+at its other value ("one-flip") up to 256 units, else the score function with a baseline.
+`once=True` with `shared=False` draws masks for each row and averages their KL over the rows: the same -ELBO, of a
+gradient whose variance falls with the rows of a batch.
 """
 
 from collections.abc import Mapping
@@ -16,7 +25,7 @@ import pyro
 import torch
 from torch import nn
 
-from ._masks import Rate, learnt_rates, masks, rates_of
+from ._masks import Rate, counted, learnt_rates, masks, rates_of
 from ._nets import point, weights_of
 
 
@@ -28,18 +37,21 @@ def guide(
     rate: Rate = 0.1,
     prior_sd: float = 10.0,
     shared: bool = True,
+    once: bool = False,
     learn: bool = False,
 ) -> None:
-    """net: its parameters are the latents. rate, shared: as in the model. x: its rows are counted. y, prior_sd: unused.
+    """net: its parameters are the latents. rate, shared, once: as in the model. x: its rows are counted.
+
+    y, prior_sd: not used.
 
     learn: whether the rate of each layer is a parameter, which starts at `rate`.
     Raises ValueError for a rate outside [0, 1), and for a rate to be learnt with a mask for each row, whose KL counts
-    once a row and so holds the rate at the prior's.
+    once a row and so holds the rate at the prior's, unless `once`.
     """
-    if learn and not shared:
+    if learn and not shared and not once:
         raise ValueError(
             "learn: a mask for each row counts its KL once a row, which holds the rate at the prior's whatever the "
-            "data; pass shared=True to the model and the guide"
+            "data; pass shared=True to the model and the guide, or once=True to both"
         )
     shares = rates_of(net, rate)
     rows = pyro.plate("N", len(x), dim=-1)
@@ -50,7 +62,7 @@ def guide(
             if shared:
                 pyro.sample(f"{name}.keep", keep)
             else:
-                with rows:
+                with rows, counted(x, once):
                     pyro.sample(f"{name}.keep", keep)
 
 

@@ -5,10 +5,12 @@ a_n -> W (a_n * keep_n / (1 - rate)),   n = 1..N        for each linear layer an
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import pyro
 import torch
+from pyro import poutine
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -74,3 +76,19 @@ def _times(name: str, factor: torch.Tensor) -> Any:
         return (x * factor.reshape(len(factor), *[1] * (x.dim() - 2), -1),)
 
     return hook
+
+
+def counted(x: torch.Tensor, once: bool) -> Any:
+    """A context for masks of the rows of x. once: their log densities count 1 / N, N the rows that the run saw first.
+
+    N is a constant parameter, `masks.rows`: a batch has fewer rows, and new data others.
+    Raises ValueError where the guide counts them in another way: the KL would be neither of one row nor of all.
+    """
+    if not once:
+        if "masks.rows" in pyro.get_param_store():
+            raise ValueError("once: got once=True for the guide and once=False for the model: pass once=True to both")
+        return nullcontext()
+    rows = pyro.param("masks.rows", lambda: torch.tensor(float(len(x)), device=x.device))
+    if rows.requires_grad and rows.is_leaf:
+        rows.requires_grad_(False)
+    return poutine.scale(scale=1 / rows.detach())

@@ -11,6 +11,9 @@ Ghahramani 2016 (arXiv:1506.02142, eq. 9-10). Prediction with drawn masks is MC 
 `shared=False`: each row has masks of its own, keep_nj. At a fixed rate the ELBO is the same function of w, since it is
 a sum over rows, and so is the predictive of each row; the gradient has less noise, since a batch averages over masks.
 It is what libraries do in training. Another model nonetheless: under it, rows do not agree on the masks.
+`shared=False, once=True`: each row has masks of its own, and log p(keep) is their average over the rows, 1/N Σ_n log
+p(keep_n). The ELBO is then that of a shared mask at any rate, for it is a sum over rows plus one KL; so a rate can be
+learnt with the smaller noise of masks drawn row by row.
 
 Data: handwritten digits of 8 by 8 pixels, which ship with scikit-learn; a net with one hidden layer of 100 ReLUs.
 """
@@ -22,7 +25,7 @@ import torch
 from torch import nn
 
 from ._digits import digits, labelled
-from ._masks import Rate, inputs_times, rates_of
+from ._masks import Rate, counted, inputs_times, rates_of
 from ._nets import categorical, fan_in, outputs, perceptron, weights_of
 
 RATE = 0.1  # the share of inputs that are left out
@@ -37,10 +40,12 @@ def model(
     rate: Rate = RATE,
     prior_sd: float = PRIOR_SD,
     shared: bool = True,
+    once: bool = False,
 ) -> torch.Tensor:
     """net: takes x, gives (N, C). x: shape (N, ...). y: shape (N,), or None to predict. Returns probabilities, (N, C).
 
     rate: the share of inputs left out, of all layers or one for each weight matrix. shared: one mask for all rows.
+    once: whether masks of each row count together as one, as in the guide; it changes nothing where masks are shared.
     Raises ValueError for a rate outside [0, 1), and with shared=False for layers other than linear and convolutions.
     """
     shares = rates_of(net, rate)
@@ -56,7 +61,7 @@ def model(
                 keep = pyro.sample(f"{name}.keep", mask)
                 weight = weight * keep.reshape(-1, *[1] * (w.dim() - 2)) / kept  # (out, in, ...)
             else:
-                with rows:
+                with rows, counted(x, once):
                     factors[name] = pyro.sample(f"{name}.keep", mask) / kept
         weights[name] = weight
     with inputs_times(net, factors):

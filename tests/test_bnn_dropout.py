@@ -14,7 +14,7 @@ import credo
 from credo.guides.bnn_dropout import rates
 from credo.models.bnn_dropout import held_out
 from tests.cases.by_hand import drawn_like, log_joint, log_normal, log_softmax_at
-from tests.cases.gradients import assert_unbiased
+from tests.cases.gradients import assert_unbiased, draws_and_exact
 
 PAIR = credo.load("bnn_dropout")
 X = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.7, 0.4], [0.0, 2.0]])
@@ -243,6 +243,50 @@ def test_the_gradient_of_learnt_rates_is_that_of_the_sum_over_all_masks():
         "0.weight.keep": "one-flip",
         "2.weight.keep": "one-flip",
     }
+
+
+def once():
+    """Masks of each row whose KL counts once, at learnt rates that differ from the prior's."""
+    return (
+        partial(PAIR.model, rate=RATE, shared=False, once=True),
+        partial(PAIR.guide, rate=[0.2, 0.4], shared=False, once=True, learn=True),
+    )
+
+
+@pytest.mark.parametrize(("batch_size", "n"), [(None, 10), pytest.param(2, 16, marks=pytest.mark.slow)])
+def test_masks_of_each_row_counted_once_have_the_gradient_of_shared_masks_at_learnt_rates(batch_size, n):
+    assert_unbiased(*once(), (tiny(), X, Y), learnt_elbo, particles=25, n=n, batch_size=batch_size)
+
+
+@pytest.mark.slow
+def test_the_score_function_of_masks_of_each_row_has_that_gradient_too():
+    plan = {f"{layer}.weight.keep": "score" for layer in (0, 2)}
+    svi = credo.SVI(*once(), particles=200, progress=False, plan=plan, batch_size=2)
+    rows, exact = draws_and_exact(svi, (tiny(), X, Y), learnt_elbo, 30)
+    z = (rows.mean(0) - exact) / (rows.std(0) / 30**0.5)
+    assert z.abs().max() <= 4.5
+
+
+@pytest.mark.slow
+def test_masks_of_each_row_quiet_the_gradient_of_learnt_rates():
+    net, rows = tiny(), [0] * 31 + [1]
+    x, y = X[rows], Y[rows]
+
+    def variance(programs):
+        svi = credo.SVI(*programs, particles=1, progress=False, compile=False)
+        drawn = [svi.gradients(net, x, y) for _ in range(40)]
+        return sum(torch.stack([g[f"{layer}.weight.rate"] for g in drawn]).var(0).item() for layer in (0, 2))
+
+    shared = partial(PAIR.model, rate=RATE), partial(PAIR.guide, rate=[0.2, 0.4], learn=True)
+    assert variance(once()) < 0.25 * variance(shared)
+
+
+def test_a_pair_that_counts_masks_in_two_ways_is_refused():
+    (model, guide), (every_row, of_rows) = once(), rows_apart()
+    with pytest.raises(ValueError, match="once=True for the guide and once=False for the model: pass once=True"):
+        credo.fit(every_row, guide, tiny(), X, Y, steps=2, progress=False)
+    with pytest.raises(ValueError, match="once=True for the model and once=False for the guide: pass once=True"):
+        credo.fit(model, of_rows, tiny(), X, Y, steps=2, progress=False)
 
 
 @pytest.mark.slow

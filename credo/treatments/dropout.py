@@ -2,8 +2,8 @@
 
     p(y | x) = 1/S Σ_s p(y | x, w, keep_s)         (MC dropout: Gal and Ghahramani 2016, eq. 6)
 
-For classes it is the pair `bnn_dropout`. A fixed rate has a mask for each row; a learnt one has a mask for all rows of
-a draw, since its KL divergence from the prior counts once. For numbers the network is trained by hand, without a prior.
+For classes it is the pair `bnn_dropout`, with a mask for each row; where the rate is learnt, the KL divergence of the
+masks from their prior counts once, whatever the rows. For numbers the network is trained by hand, without a prior.
 """
 
 import copy
@@ -56,10 +56,24 @@ def dropout_learnt(
 ) -> Trained:
     """Dropout whose rates, one a layer, are chosen by the ELBO, which holds them near the prior's. Classes only.
 
-    rate: of the prior, where the rates start. options: further ones of `credo.fit`.
+    rate: of the prior, where the rates start. options: further ones of `credo.fit`. Masks are
+        drawn for each row where every layer can (`masked_by_row`), else all rows of a step share them.
     Raises ValueError for numbers to be predicted.
     """
-    return fitted("bnn_dropout", net, x, y, budget, "dropout of learnt rates", {"rate": rate}, {"learn": True}, options)
+    apart = masked_by_row(net)
+    words = f"dropout of learnt rates, {'a mask for each row' if apart else 'a mask for each step'}:"
+    shared = {"rate": rate, "shared": not apart, "once": apart}
+    return fitted("bnn_dropout", net, x, y, budget, words, shared, {"learn": True}, options)
+
+
+def masked_by_row(net: nn.Module) -> bool:
+    """Whether every weight matrix that is learnt belongs to a Linear or Conv layer, which has inputs by row."""
+    names = [name for name, w in net.named_parameters() if w.requires_grad and w.dim() > 1]
+    return all(_has_inputs_by_row(net.get_submodule(name.rpartition(".")[0])) for name in names)
+
+
+def _has_inputs_by_row(layer: nn.Module) -> bool:
+    return isinstance(layer, (nn.Linear, _ConvNd)) and not isinstance(layer, _ConvTransposeNd)
 
 
 def fitted(
@@ -114,7 +128,7 @@ def _masked(net: nn.Module, rate: Rate) -> nn.Module:
         raise ValueError(f"rate: got {rate!r}, wanted a share from 0 to below 1, or one for each of {names}")
     for name, share in zip(names, shares, strict=True):
         layer = masked.get_submodule(name.rpartition(".")[0])
-        if not isinstance(layer, (nn.Linear, _ConvNd)) or isinstance(layer, _ConvTransposeNd):
+        if not _has_inputs_by_row(layer):
             raise ValueError(
                 f"{name!r}: got a weight of {type(layer).__name__}, wanted a linear layer or a convolution"
             )
