@@ -15,7 +15,8 @@ from torch import nn
 
 from credo.guides.bnn_sparse import THRESHOLD, log_alpha, pruned
 
-from .cut import Layer, cut
+from .cut import Cut, Layer, cut
+from .pack import pack
 from .thresholds import thresholds
 
 CALLS = 200  # of a network, to time it
@@ -27,8 +28,8 @@ class Compressed(NamedTuple):
 
     network: the smaller network, in evaluation mode; its weights do not train.
     table: a row for each weight and a total: weights and kept, the numbers before and after pruning; before and after,
-        the shapes; layout, "dense" or "sparse"; bytes before and bytes after, with biases and the numbers of the inputs
-        that are read; ratio, weights / kept.
+        the shapes; layout, "dense", "sparse" or "packed"; bytes before and bytes after, with biases and the numbers of
+        the inputs that are read; ratio, weights / kept.
     threshold: the log alpha at which weights were pruned. why: what stays whole, and why; empty if nothing does.
     seconds: of one call with one row, the median of many: {"pruned", "compressed"}; empty if not asked for.
 
@@ -43,7 +44,9 @@ class Compressed(NamedTuple):
     seconds: dict[str, float]
 
 
-def compress(fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, timed: bool = False) -> Compressed:
+def compress(
+    fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, packed: bool = False, timed: bool = False
+) -> Compressed:
     """A smaller network whose outputs are those of the pruned one, net(x; theta_i [log alpha_i < threshold]).
 
     Units whose weights, in or out, are all zero are cut out: inputs of the first layer (the network goes on to take
@@ -55,7 +58,10 @@ def compress(fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, t
         reads what: Linear, Conv2d without groups, activations, pooling and Flatten. Before and after other layers they
         stay, and other networks stay whole, with zeros; `why` says so.
     threshold: the log alpha from which weights are zero; None: where the ELBO on the data of the fit is largest, by
-        `credo.sparsity.thresholds`. timed: whether both networks are timed at one row, in this process as it is.
+        `credo.sparsity.thresholds`. packed: whether the network is one call of machine code for a CPU, its weights
+        with columns of 16 bits, instead of a call for each layer; it goes through torch where there is no C++ compiler,
+        and on a GPU. `why` says why it cannot be packed: `credo.sparsity.pack.pack` knows which layers can. timed:
+        whether both networks are timed at one row, in this process as it is.
     Returns a `Compressed`. Its outputs are those of the pruned network but for rounding, which is checked on rows of
     the fit. Raises ValueError for a fit without log alpha, a threshold that is no number, and a network with other
     weights than the fit; RuntimeError if the outputs differ.
@@ -89,11 +95,22 @@ def compress(fit: Any, net: nn.Module, *, threshold: float | None = THRESHOLD, t
     where = float(thresholds(fit).attrs["best"]) if threshold is None else float(threshold)
     thin = pruned(net, fit.params, where)
     done = cut(thin)
+    done = _packed(done) if packed else done
     rows = [v[:ROWS] for v in fit.data if isinstance(v, torch.Tensor) and v.dim() > 1][:1]
     for x in rows:
         _compare(thin, done.network, x.to(next(thin.parameters()).device))
     times = {"pruned": seconds(thin, rows[0][:1]), "compressed": seconds(done.network, rows[0][:1])} if timed else {}
     return Compressed(done.network, _table(done.layers), where, done.why, times)
+
+
+def _packed(done: Cut) -> Cut:
+    """The same with its network as one function, where that can be."""
+    found = pack(done.network)
+    if isinstance(found, str):
+        return done._replace(why="; ".join(filter(None, (done.why, f"the network is not packed: {found}"))))
+    stored = zip(done.layers.items(), found.stored(), strict=True)
+    layers = {name: layer._replace(bytes_after=size, layout="packed") for (name, layer), size in stored}
+    return done._replace(network=found.eval(), layers=layers)
 
 
 @torch.inference_mode()

@@ -53,6 +53,25 @@ def test_its_outputs_are_those_of_the_pruned_network(seed, threshold):
     assert small.table.loc["total", "bytes before"] == 4 * sum(w.numel() for w in net.parameters())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_packed_network_gives_the_same_and_counts_its_bytes(seed):
+    net, x = images()
+    fit = fitted(net, x, seed)
+    plain, small = credo.compress(fit, net), credo.compress(fit, net, packed=True)
+    assert not small.why and set(small.table["layout"][:-1]) == {"packed"}
+    torch.testing.assert_close(small.network(x), plain.network(x), rtol=1e-5, atol=1e-5)
+    assert small.table[["kept", "after"]].equals(plain.table[["kept", "after"]])
+    state = small.network.state_dict().values()
+    assert small.table.loc["total", "bytes after"] == sum(t.numel() * t.element_size() for t in state)
+
+
+def test_a_network_that_cannot_be_packed_says_so():
+    net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3))
+    small = credo.compress(fitted(net, torch.randn(12, 4)), net, packed=True)
+    assert small.why == "the network is not packed: GELU is none of the layers that can be packed"
+    assert small.network(torch.randn(2, 4)).shape == (2, 3)
+
+
 def test_the_threshold_of_the_elbo_and_times_are_there_when_asked_for():
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
     fit = fitted(net, torch.randn(12, 4))
