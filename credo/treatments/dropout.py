@@ -61,9 +61,10 @@ def dropout_learnt(
     Raises ValueError for numbers to be predicted.
     """
     apart = masked_by_row(net)
-    words = f"dropout of learnt rates, {'a mask for each row' if apart else 'a mask for each step'}:"
     shared = {"rate": rate, "shared": not apart, "once": apart}
-    return fitted("bnn_dropout", net, x, y, budget, words, shared, {"learn": True}, options)
+    found = fitted("bnn_dropout", net, x, y, budget, "dropout of learnt rates", shared, {"learn": True}, options)
+    which = "row" if apart else "step"
+    return found._replace(numbers=found.numbers - apart, words=f"{found.words}; a mask for each {which}")  # less N
 
 
 def masked_by_row(net: nn.Module) -> bool:
