@@ -9,16 +9,20 @@
 Parts: `_papers_mnist.py`, `_papers_fashion.py`, `_papers_sparse.py`, `_papers_uci.py`, `_papers_steps.py`. A part has
 `tasks()`, a list of `Task`, and `tables(found)`, which prints what `found`, {name of a task: its result}, says beside
 the published numbers.
-A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task, written
-at its end: a killed program goes on with the tasks that are left, and a task that failed is tried again. The exit
-status is 1 if a task failed.
+A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task and kind
+of device, written at its end: a killed program goes on with the tasks that are left, and a task that failed is tried
+again. What was run on a CPU is not done on a GPU, nor the other way round: a task is skipped where its result is of the
+kind of device of this process. The tables take that result, else one of another kind; each says its device and the
+version of torch. The exit status is 1 if a task failed.
 """
 
 import argparse
+import glob
 import importlib
 import json
 import multiprocessing
 import os
+import platform
 import threading
 import time
 import traceback
@@ -45,12 +49,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.list:
         for task in chosen:
-            print(f"{'done' if file_of(task.name, options.out).exists() else '':<6}{task.name}")
+            print(f"{'done' if results(task.name, options.out).get(machine()) else '':<6}{task.name}")
         return
     failed = 0
     if not options.tables:
-        failed = run([t for t in chosen if not file_of(t.name, options.out).exists()], options)
-    found = {name: json.loads(f.read_text()) for name in names if (f := file_of(name, options.out)).exists()}
+        failed = run([t for t in chosen if machine() not in results(t.name, options.out)], options)
+    every = {name: results(name, options.out) for name in names}
+    found = {name: kinds.get(machine(), next(iter(kinds.values()))) for name, kinds in every.items() if kinds}
     for name, part in parts.items():
         print(
             f"\n== {name}: {sum(n.startswith(name) for n in found)} of {sum(n.startswith(name) for n in names)} tasks"
@@ -76,8 +81,22 @@ def exists(name: str) -> bool:
     return Path(__file__).with_name(f"_papers_{name}.py").exists()
 
 
-def file_of(name: str, out: Path) -> Path:
-    return out / f"{name.replace('/', '__')}.json"
+def machine() -> str:
+    """The kind of device on which tasks run in this process: "CPU", or that of the accelerator, as "cuda"."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "CPU" if device is None else device.type
+
+
+def file_of(name: str, out: Path, kind: str) -> Path:
+    return out / f"{name.replace('/', '__')}.{kind}.json"
+
+
+def results(name: str, out: Path) -> dict[str, dict[str, Any]]:
+    """The results of a task by the kind of device that they say. Files of before have no kind in their names."""
+    stem = name.replace("/", "__")
+    files = [f for f in (out / f"{stem}.json", *sorted(out.glob(f"{glob.escape(stem)}.*.json"))) if f.exists()]
+    read = [json.loads(f.read_text()) for f in files]
+    return {str(result["machine"]).partition(":")[0]: result for result in read}
 
 
 def run(tasks: Iterable[Task], options: argparse.Namespace) -> int:
@@ -99,7 +118,7 @@ def run(tasks: Iterable[Task], options: argparse.Namespace) -> int:
                 continue
             if result is None:
                 continue
-            target = file_of(task.name, options.out)
+            target = file_of(task.name, options.out, result["machine"])
             scratch = target.with_suffix(f".{os.getpid()}")
             scratch.write_text(json.dumps(result, indent=1))
             scratch.replace(target)
@@ -132,7 +151,7 @@ def end_with(parent: int) -> None:
 
 
 def result_of(task: Task, deadline: float | None) -> dict[str, Any] | None:
-    """The result of a task with its seconds and machine; None if it is too late to begin."""
+    """The result of a task with its seconds, its device and torch; None if it is too late to begin."""
     if deadline is not None and time.time() > deadline:
         return None
     begun = time.perf_counter()
@@ -142,8 +161,10 @@ def result_of(task: Task, deadline: float | None) -> dict[str, Any] | None:
         traceback.print_exc()
         raise
     seconds = round(time.perf_counter() - begun, 1)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return {**result, "seconds of the task": seconds, "machine": "CPU" if device is None else str(device)}
+    kind = machine()
+    device = torch.cuda.get_device_name() if kind == "cuda" else platform.machine() if kind == "CPU" else kind
+    said = {"machine": kind, "device": device, "torch": torch.__version__}
+    return {**result, "seconds of the task": seconds, **said}
 
 
 if __name__ == "__main__":
