@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from credo.inference.predictive.predict import new_arguments
 from credo.inference.variational.result import Fit
 from credo.models.bnn_regression import LEAST_SD
 from credo.treatments.one_pass import FACTOR, known_noise, one_pass
@@ -23,16 +24,17 @@ BATCH = 1024  # rows at once
 
 
 def predictions(
-    fit: Fit, net: nn.Module, x: torch.Tensor, draws: int = 100, *, batch: int = BATCH, seed: int = 0
+    fit: Fit, net: nn.Module, x: Any, draws: int = 100, *, batch: int = BATCH, seed: int = 0
 ) -> dict[str, torch.Tensor]:
     """The prediction of a network pair in every form: one draw, k draws, the mean network, and one pass where it can.
 
     fit: of a pair with a network, `bnn_classifier`, `bnn_regression`, `bnn_last_layer` or one like them. x: shape
-    (N, ...). draws: k. batch: rows at once; memory holds the k draws of one batch, and never those of all rows.
-        seed: of the draws.
+    (N, ...), a tensor, an array or a table, whole numbers too where the net takes them. draws: k. batch: rows at once;
+    memory holds the k draws of one batch, and never those of all rows. seed: of the draws.
     Returns {form: tensor}: class probabilities, (N, C), which `credo.metrics.classification` scores; or (N, 2), mean
     and sd of y in its units. "one pass" is there for fits of `bnn_last_layer` alone.
-    Raises ValueError for a fit that predicts neither probabilities `probs` nor a `mean`.
+    Raises ValueError for a fit that predicts neither probabilities `probs` nor a `mean`, and for rows that
+    `fit.predict` refuses: none, of another shape, or with numbers that are missing.
 
     >>> import credo, torch
     >>> pair = credo.load("bnn_last_layer")
@@ -42,19 +44,19 @@ def predictions(
     >>> {form: tuple(p.shape) for form, p in credo.predictions(fit, net, x[:3], 20).items()}
     {'one draw': (3, 2), '20 draws': (3, 2), 'mean network': (3, 2), 'one pass': (3, 2)}
     """
-    found = {}
+    x, found = _rows(fit, net, x), {}
     for name, n in (("one draw", 1), (f"{draws} draws", draws)):
         moments = _moments(fit, net, x, n, batch, seed)
         total = moments["within"] + moments["between"]
         found[name] = moments["mean"] if "probs" in moments else torch.stack([moments["mean"], total.sqrt()], -1)
-    found["mean network"] = torch.cat([_at_the_mean(fit, net, rows) for rows in _rows(fit, x).split(batch)])
+    found["mean network"] = torch.cat([_at_the_mean(fit, net, rows) for rows in x.split(batch)])
     if any(name.endswith(FACTOR) for name in fit.params):
         found["one pass"] = torch.cat([one_pass(fit, net, rows) for rows in x.split(batch)])
     return found
 
 
 def split_uncertainty(
-    fit: Fit, net: nn.Module, x: torch.Tensor, draws: int = 100, *, batch: int = BATCH, seed: int = 0
+    fit: Fit, net: nn.Module, x: Any, draws: int = 100, *, batch: int = BATCH, seed: int = 0
 ) -> pd.DataFrame:
     """Total uncertainty of each row in two parts: what every network doubts, and what the networks disagree about.
 
@@ -73,7 +75,7 @@ def split_uncertainty(
     >>> credo.split_uncertainty(fit, net, x[:3], 20).columns.tolist()
     ['total', 'aleatoric', 'epistemic']
     """
-    moments = _moments(fit, net, x, draws, batch, seed)
+    moments = _moments(fit, net, _rows(fit, net, x), draws, batch, seed)
     within, between = moments["within"].double(), moments["between"].double()
     parts = {"total": within + between, "aleatoric": within, "epistemic": between}
     return pd.DataFrame({name: value.cpu().numpy() for name, value in parts.items()})
@@ -128,9 +130,10 @@ def _noise(fit: Fit, n: int, seed: int) -> torch.Tensor:
     raise ValueError("fit: its model has no site `sd`, no `sigma` and no `noise`, so the noise of y is not known")
 
 
-def _rows(fit: Fit, x: torch.Tensor) -> torch.Tensor:
-    like = next((v for v in fit.params.values() if v.is_floating_point()), x)
-    return x.to(like.device, like.dtype)
+def _rows(fit: Fit, net: nn.Module, x: Any) -> torch.Tensor:
+    """x as `fit.predict` reads it: a tensor on the device of the fit, in its precision; whole numbers stay."""
+    found: torch.Tensor = new_arguments(fit, (net, x), predicted=True)[1]
+    return found
 
 
 def _at_the_mean(fit: Fit, net: nn.Module, x: torch.Tensor) -> torch.Tensor:

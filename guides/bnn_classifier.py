@@ -16,7 +16,7 @@ def guide(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: Any = 10.0,
+    prior_sd: Any = None,
     prior: Any = None,
     temperature: float = 1.0,
     sd: float = START,

@@ -20,7 +20,8 @@ def guide(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: object = 1.0,
+    prior_sd: object = None,
+    prior: object = None,
     noise: float | None = None,
     sd: float = START,
 ) -> None:
@@ -28,7 +29,7 @@ def guide(
 
     y: shape (N,), where the noise starts: at a third of its sd. noise: as in the model. sd: of every weight before the
     first step; 0.01 with a rising weight of the KL (`kl_warmup` of `credo.fit`) starts near the best plain network,
-    where 0.05 may hide what a few hundred rows say. prior_sd: not used.
+    where 0.05 may hide what a few hundred rows say. prior_sd, prior: not used.
     """
     for name, weight in weights_of(net).items():
         normal(name, weight, sd)

@@ -113,25 +113,30 @@ def recipe(
     pruned at log alpha = 3. In their program log alpha is clipped to [-8, 8] where noise is drawn too; here in the KL
     alone.
 
-    rows: N, of the data. epochs, batch_size: 200 and 100. flat: the share of the run at the full rate; the paper's
-    LeNet-300-100 has 0.5, its LeNet-5 0. lr: the full rate. quiet, full: shares of the run after which the KL
-    divergence begins to count, and counts in full: 5 and 20 of 200 epochs.
-    Raises ValueError for fewer rows than one, and for shares that are not ordered within [0, 1].
+    rows: N, of the data. epochs, batch_size: 200 and 100; all rows at once where they are no more than a batch. flat:
+    the share of the run at the full rate; the paper's LeNet-300-100 has 0.5, its LeNet-5 0. lr: the full rate. quiet,
+    full: shares of the run after which the KL divergence begins to count, and counts in full: 5 and 20 of 200 epochs.
+    Raises ValueError for numbers that are not positive, rows that are no whole number, and shares that are not ordered
+    within [0, 1].
 
     >>> from credo.guides.bnn_sparse import recipe
     >>> settings = recipe(60_000)
     >>> settings["steps"], settings["lr"](0), settings["lr"](90_000), settings["kl_warmup"]
     (120000, 0.001, 0.0005, (3000, 12000))
     """
-    if not rows >= 1 or not epochs > 0 or not batch_size >= 1:
-        raise ValueError(f"recipe: got {rows} rows, {epochs} epochs, batches of {batch_size}; wanted positive numbers")
+    if not rows >= 1 or not 0 < epochs < math.inf or not batch_size >= 1 or not 0 < lr < math.inf:
+        raise ValueError(
+            f"recipe: got {rows} rows, {epochs} epochs, batches of {batch_size}, lr={lr}; wanted positive numbers"
+        )
+    if any(isinstance(number, bool) or number != int(number) for number in (rows, batch_size)):
+        raise ValueError(f"recipe: got {rows} rows in batches of {batch_size}; wanted whole numbers")
     if not 0 <= flat <= 1 or not 0 <= quiet < full <= 1:
         raise ValueError(
             f"recipe: got flat={flat}, quiet={quiet}, full={full}; wanted shares of the run, quiet before full"
         )
-    steps = max(1, math.ceil(epochs * rows / batch_size))
+    steps = max(1, math.ceil(epochs * rows / min(batch_size, rows)))
     return {
-        **{"steps": steps, "batch_size": batch_size, "particles": 1},
+        **{"steps": steps, "batch_size": batch_size if batch_size < rows else None, "particles": 1},
         "optim": functools.partial(torch.optim.Adam, betas=(0.9, 0.999)),
         "lr": functools.partial(_rate, steps, lr, flat),
         "kl_warmup": (round(quiet * steps), round(full * steps)),

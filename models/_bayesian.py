@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from ._nets import fan_in, taking, weights_of
+from ._nets import everywhere, fan_in, refuse_dependence, taking, weights_of
 from ._priors import Prior, PriorSd, Sd, checked_prior, checked_sd, learnt_sd
 
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # they scale each unit by itself
@@ -49,7 +49,8 @@ def bayesian(
     name: before the sites' names, where a model has two networks: "encoder" names `encoder.0.weight`.
     Raises ValueError for what is no network with parameters to draw, a prior that is not positive or names no
     parameter, batch normalisation in training mode (which makes the density of a row depend on the other rows; use
-    LayerNorm or GroupNorm), a call inside a plate, and inputs of a shape that the network does not take.
+    LayerNorm or GroupNorm), dropout in training mode (noise that is no latent), a call inside a plate, and inputs of a
+    shape that the network does not take.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> from torch import nn
@@ -82,7 +83,7 @@ def draw_weights(
     >>> torch.func.functional_call(net, weights, torch.zeros(3, 2)).shape
     torch.Size([3, 1])
     """
-    _refuse_batch_norm(net)
+    refuse_dependence(net)
     weights = {}
     for parameter, (w, wide) in _priors(net, prior_sd, prior).items():
         site = f"{name}.{parameter}" if name else parameter
@@ -161,9 +162,9 @@ def inputs_of(net: nn.Module, name: str) -> int:
 def _output(net: nn.Module, prior_sd: PriorSd, prior: Prior | None, name: str, /, *inputs: Any, **named: Any) -> Any:
     weights = draw_weights(net, prior_sd, prior=prior, name=name)
     if not inputs or not isinstance(inputs[0], torch.Tensor):
-        return functional_call(net, weights, inputs, named)
+        return functional_call(net, everywhere(net, weights), inputs, named, tie_weights=False)
     with taking(inputs[0], "net", module=net):
-        return functional_call(net, weights, inputs, named)
+        return functional_call(net, everywhere(net, weights), inputs, named, tie_weights=False)
 
 
 def _refuse_weight(name: str, weight: torch.Tensor) -> None:
@@ -183,13 +184,3 @@ def _refuse_wrapped(net: nn.Module) -> None:
         raise ValueError(f"net: got {kind}, a compiled network, whose weights cannot be replaced; pass it before jit")
     if kind in inner and hasattr(net, inner[kind]):
         raise ValueError(f"net: got {kind}, wanted the network inside it: pass net.{inner[kind]}")
-
-
-def _refuse_batch_norm(net: nn.Module) -> None:
-    for name, layer in net.named_modules():
-        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
-            raise ValueError(
-                f"net: layer {name!r} is {type(layer).__name__}, which makes the density of a row depend on the other "
-                f"rows, so no weights have a posterior given independent rows; use LayerNorm or GroupNorm, or keep the "
-                f"statistics of a trained net: net.get_submodule({name!r}).eval()"
-            )

@@ -16,6 +16,8 @@ import torch
 from pyro import poutine
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 
 def weights_of(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -44,9 +46,56 @@ def is_matrix(weight: torch.Tensor) -> bool:
 
 
 def outputs(net: nn.Module, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """net(x) with these weights in place of its own. Raises ValueError if the net does not take the shape of x."""
+    """net(x) with these weights in place of its own.
+
+    Raises ValueError if the net does not take the shape of x, and for layers that `refuse_dependence` refuses.
+    """
+    refuse_dependence(net)
     with taking(x, "net", module=net):
-        return functional_call(net, dict(weights), (x,))
+        return functional_call(net, everywhere(net, weights), (x,), tie_weights=False)
+
+
+def everywhere(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under every name by which modules of the net hold them, each module once.
+
+    For functional_call(..., tie_weights=False). Its own search for tied weights names a module that stands in two
+    places twice, and leaves the net with drawn weights in place of its own.
+    """
+    owner = {id(w): name for name, w in net.named_parameters()}
+    found = dict(weights)
+    for path, module in net.named_modules():
+        for part, w in module._parameters.items():
+            if w is not None and (name := owner.get(id(w))) in weights:
+                found[f"{path}.{part}" if path else part] = weights[str(name)]
+    return found
+
+
+def refuse_dependence(net: nn.Module) -> None:
+    """Raises ValueError for layers under which rows are not independent given the weights, or y not given both.
+
+    Batch normalisation in training mode makes a row depend on the others of its batch; dropout in training mode draws
+    noise that is no site, which a prediction, in evaluation mode, has not.
+    """
+    for name, layer in net.named_modules():
+        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
+            raise ValueError(
+                f"net: layer {name!r} is {type(layer).__name__}, which makes the density of a row depend on the other "
+                f"rows, so no weights have a posterior given independent rows; use LayerNorm or GroupNorm, or keep the "
+                f"statistics of a trained net: net.get_submodule({name!r}).eval()"
+            )
+        if layer.training and _share_left_out(layer) > 0:
+            raise ValueError(
+                f"net: layer {name!r} is {type(layer).__name__} in training mode with dropout, whose noise is no "
+                f"latent of the model and is off in predictions; turn it off, net.get_submodule({name!r}).eval(): the "
+                f"pair bnn_dropout has masks of its own, as latents, on a net without such layers"
+            )
+
+
+def _share_left_out(layer: nn.Module) -> float:
+    """The rate of the dropout that a layer has in training mode, by itself or between its parts."""
+    if isinstance(layer, _DropoutNd):
+        return float(layer.p)
+    return float(layer.dropout) if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) else 0.0
 
 
 @contextmanager

@@ -7,9 +7,17 @@ import torch
 
 
 def standardised(x: torch.Tensor) -> torch.Tensor:
-    """(x - mean) / sd of the columns that a run saw first, in floating point."""
+    """(x - mean) / sd of the columns that a run saw first, in floating point.
+
+    Raises ValueError for rows of another shape than those: one column would be spread over all.
+    """
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     mean, sd = units("x", x, True)
+    if x.shape[1:] != mean.shape:
+        raise ValueError(
+            f"x: got rows of shape {tuple(x.shape[1:])}, wanted {tuple(mean.shape)}, as in the fit; pass the same "
+            f"columns in the same order"
+        )
     return (x - mean) / sd
 
 

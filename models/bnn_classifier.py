@@ -29,19 +29,18 @@ def model(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: PriorSd = PRIOR_SD,
+    prior_sd: PriorSd = None,
     prior: Prior | None = None,
     temperature: float = 1.0,
 ) -> torch.Tensor:
     """net: takes x, gives (N, C). x: shape (N, ...). y: (N,), or None to predict. Returns probabilities, (N, C).
 
-    prior_sd: a number in units of 1 / sqrt(fan-in); "learnt", or what else `credo.nn.bayesian` takes. prior: in its
-    place, as there. temperature: T of p(w) p(y | x, w)^(1/T), positive; only at 1 is that the posterior.
+    prior_sd: a number in units of 1 / sqrt(fan-in); "learnt", or what else `credo.nn.bayesian` takes; None: 10, in
+    these units. prior: in its place, as there, and never beside it. temperature: T of p(w) p(y | x, w)^(1/T), positive;
+    only at 1 is that the posterior.
     """
-    if prior is not None:
-        weights = draw_weights(net, prior=prior)
-    else:
-        weights = draw_weights(net, by_fan_in(net, prior_sd))
+    sd = by_fan_in(net, PRIOR_SD if prior_sd is None and prior is None else prior_sd)
+    weights = draw_weights(net, sd, prior=prior)
     return categorical(outputs(net, weights, x), x, y, temperature=temperature)
 
 

@@ -52,7 +52,8 @@ def model(
     prior_sd, body_sd: of the last layer and of the body, in units of 1 / sqrt(fan-in); None: the parameter `prior_sd`,
     found by the evidence. noise: sigma in the units of y, where it is known. Returns the mean of y, shape (N,), or the
     probabilities, (N, C); sites `mean` or `probs`.
-    Raises ValueError for a net without a last linear layer, and for data that do not fit it.
+    Raises ValueError for a net without a last linear layer, for data that do not fit it, and for numbers that are all
+    the same, without `noise`: the evidence grows without bound as sigma falls.
     """
     path, last = last_linear(net)
     for name, value in (("prior_sd", prior_sd), ("body_sd", body_sd), ("noise", noise)):
@@ -79,7 +80,7 @@ def model(
         raise ValueError(f"net: its output has shape {tuple(f.shape)} for x of shape {tuple(x.shape)}, wanted (N, 1)")
     mean = pyro.deterministic("mean", mean_y + sd_y * f.reshape(-1))
     if noise is None:
-        sigma = pyro.param("sigma", lambda: sd_y.detach() * math.exp(START), constraint=constraints.positive)
+        sigma = pyro.param("sigma", lambda: _start(y, sd_y), constraint=constraints.positive)
     else:
         sigma = mean.new_tensor(noise)
     with pyro.plate("N", len(x)):
@@ -104,6 +105,17 @@ def last_linear(net: nn.Module) -> tuple[str, nn.Linear]:
     if not found:
         raise ValueError(f"net: got {type(net).__name__}, wanted a torch.nn.Module whose last layer is an nn.Linear")
     return found[-1]
+
+
+def _start(y: torch.Tensor | None, unit: torch.Tensor) -> torch.Tensor:
+    """Where sigma starts, in the units of y."""
+    if y is not None and bool((y == y[:1]).all()):
+        raise ValueError(
+            f"y: got {float(y[0]):g} in all of its {len(y)} rows, which say nothing of the noise: its evidence grows "
+            f"without bound as the sd falls to 0; wanted rows that differ, or `noise`, the sd in the units of y, by "
+            f"functools.partial"
+        )
+    return unit.detach() * math.exp(START)
 
 
 def _ending_in(last: nn.Linear, net: nn.Module, weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:

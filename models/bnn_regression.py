@@ -47,17 +47,19 @@ def model(
     x: torch.Tensor,
     y: torch.Tensor | None = None,
     *,
-    prior_sd: PriorSd = PRIOR_SD,
+    prior_sd: PriorSd = None,
     prior: Prior | None = None,
     noise: float | None = None,
 ) -> torch.Tensor:
     """net: takes x, gives (N,), (N, 1), or (N, 2) for noise of each row. x: shape (N, ...), in any units.
 
     y: shape (N,), in any units, or None to predict. prior_sd: a number in units of 1 / sqrt(fan-in); "learnt", or what
-    else `credo.nn.bayesian` takes. prior: in its place, as there. noise: the sd of the noise in the units of y, where
-    it is known; None: unknown. Returns the mean of y, (N,); sites `mean` and, for two outputs, `sd`, both (N,).
+    else `credo.nn.bayesian` takes; None: 1. prior: in its place, as there, and never beside it. noise: the sd of the
+    noise in the units of y, where it is known; None: unknown. Returns the mean of y, (N,); sites `mean` and, for two
+    outputs, `sd`, both (N,).
     """
-    net_at_draws = bayesian(net, by_fan_in(net, prior_sd)) if prior is None else bayesian(net, prior=prior)
+    sd = by_fan_in(net, PRIOR_SD if prior_sd is None and prior is None else prior_sd)
+    net_at_draws = bayesian(net, sd, prior=prior)
     mean_y, sd_y = units("y", x.new_zeros(1) if y is None else as_numbers(y, len(x)), y is not None)
     f = _checked_output(net_at_draws(standardised(x)), x, noise)
     mean = pyro.deterministic("mean", mean_y + sd_y * f[:, 0])

@@ -232,6 +232,15 @@ def test_the_recipe_has_the_published_numbers():
             recipe(**wrong)
 
 
+def test_rows_that_are_no_more_than_a_batch_are_all_in_each_step():
+    settings = recipe(50, 20, batch_size=100)
+    assert (settings["steps"], settings["batch_size"]) == (20, None)  # 20 passes over the rows are 20 steps
+    assert recipe(101, 20, batch_size=100)["batch_size"] == 100
+    for wrong in ({"rows": 50.5}, {"rows": 50, "batch_size": 2.5}, {"rows": 50, "epochs": math.inf}):
+        with pytest.raises(ValueError, match="recipe: got"):
+            recipe(**wrong)
+
+
 def test_the_recipe_fits():
     net = small_start(two_weights())
     settings = recipe(len(x1), 20, batch_size=2)

@@ -53,7 +53,8 @@ def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget)
     """The network with a Bayesian last layer. One pass predicts. Of classes: weight decay 1/N, a standard normal prior.
 
     x: shape (N, ...). y: shape (N,), classes as integers, or numbers as floating point for a network of one output.
-    Raises ValueError for a network that does not end in a linear layer, and for one of two outputs for numbers.
+    Raises ValueError for a network that does not end in a linear layer, for one of two outputs for numbers, and for
+    numbers that are all the same, which say nothing of the noise: their evidence grows without bound as sigma falls.
     """
     device = choose_device(budget.device)
     _, last = last_linear(net)
@@ -123,6 +124,7 @@ def exact(a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor) -> Last:
     a: (N, D). y: (N,). In double precision inside. Source: Bishop 2006, eq. 3.53-3.54 and section 3.5.
     """
     of, sds = y.double(), shape.double()
+    least = math.log(torch.finfo(a.dtype).eps)  # of log sigma: features and y are known to that precision alone
     gram, cross = sds.new_zeros(len(sds), len(sds)), sds.new_zeros(len(sds))
     for rows, target in zip(a.split(ROWS), of.split(ROWS), strict=True):
         scaled = rows.double() * sds
@@ -131,7 +133,12 @@ def exact(a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor) -> Last:
     values, vectors = torch.linalg.eigh(gram)
     values, along = values.clamp(min=0), vectors.mT @ cross
     evidence = gaussian_evidence(values, along, of.square().sum(), len(of))
-    (log_scale, log_noise), found = best(evidence, of.new_tensor([0.0, START]))
+
+    def rounded(logs: torch.Tensor) -> torch.Tensor:
+        return evidence(torch.stack([logs[0], logs[1].clamp(min=least)]))
+
+    (log_scale, log_noise), found = best(rounded, of.new_tensor([0.0, START]))
+    log_noise = log_noise.clamp(min=least)
     precision = values / (2 * log_noise).exp() + (-2 * log_scale).exp()
     mean = sds * (vectors @ (along / precision)) / (2 * log_noise).exp()
     root = sds[:, None] * vectors * precision.rsqrt()

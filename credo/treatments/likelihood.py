@@ -79,12 +79,13 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y"
     likely = Likelihood(classes, (zero, one), (zero, one), False)
     if not classes:
         likely = likely._replace(of_x=(mean_of(x), sd_of(x)), of_y=(mean_of(y), sd_of(y)))
-    training = net.training
+    modes = [(layer, layer.training) for layer in net.modules()]
     try:
         with torch.no_grad():
             outputs = net.eval()(likely.inputs(x[:2]))
     finally:
-        net.train(training)
+        for layer, training in modes:  # net.train(...) would turn on a layer that the caller has turned off
+            layer.training = training
     shape, rows = tuple(outputs.shape), len(x[:2])
     if classes:
         if len(shape) != 2 or shape[1] < 2:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from credo.inference.runtime.defaults import choose_device
 from credo.treatments.likelihood import Likelihood, batches, likelihood, start
@@ -59,7 +60,7 @@ def train(
     seen = likely.inputs(x)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for dropout
         torch.manual_seed(budget.seed)
-        net.train()
+        to_train(net)
         for step, rows in enumerate(batches(len(x), budget.batch_size, budget.steps, budget.seed, device), start=1):
             loss = likely.loss(net(seen[rows]), y[rows], beside)
             adam.zero_grad()
@@ -69,6 +70,14 @@ def train(
                 after(step, net, beside)
     refuse_infinite(loss)
     return likely, net.eval().requires_grad_(False), {name: value.detach() for name, value in beside.items()}
+
+
+def to_train(net: nn.Module) -> None:
+    """Training mode, but for batch normalisation in evaluation mode: it keeps its statistics, as in the pairs."""
+    kept = [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and not layer.training]
+    net.train()
+    for layer in kept:
+        layer.eval()
 
 
 def predicted(likely: Likelihood, net: nn.Module, beside: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,10 @@ def sparse(
     settings = published | {"steps": budget.steps} | options
     found = fit_within(budget, pair.model, partial(pair.guide, start=start), net, x, y, **settings)
     small = compress(found, net, threshold=threshold)
-    total, biases = small.table.loc["total"], sum(v.numel() for k, v in found.params.items() if k.endswith(".value"))
+    total = small.table.loc["total"]
+    # What is not pruned is kept whole: biases, scales, and buffers, frozen ones too.
+    others = [w for name, w in net.named_parameters() if name not in small.table.index]
+    whole = sum(v.numel() for v in (*others, *net.buffers()))
 
     @torch.no_grad()
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
@@ -56,4 +59,4 @@ def sparse(
     words = (
         f"{total['kept']:,} of {total['weights']:,} weights left at log alpha < {small.threshold:g}; {found.stopped}"
     )
-    return Trained(predict, int(total["kept"]) + biases, words)
+    return Trained(predict, int(total["kept"]) + whole, words)

@@ -38,7 +38,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
     """Networks drawn from the normal of the last iterates. x: shape (N, ...). y: shape (N,). rank: K, columns of D.
 
     Batch normalisation of each network drawn is computed anew, as in the paper (section 3.4), from 2,048 rows at most,
-    in random batches.
+    in random batches; in evaluation mode it keeps its statistics.
     """
     first = budget.steps - budget.steps // QUARTER
     every = max(1, math.ceil((budget.steps - first) / ITERATES))
@@ -52,7 +52,7 @@ def swag(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, ra
     likely, trained, beside = train(net, x, y, budget, after=collect)
     (iterates,) = found
     free = [name for name, w in net.named_parameters() if w.requires_grad]
-    normalises = any(isinstance(layer, _BatchNorm) for layer in net.modules())
+    normalises = any(isinstance(layer, _BatchNorm) and layer.training for layer in net.modules())
     normalised = _batches(likely.inputs(x), budget) if normalises else []
 
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:

@@ -45,7 +45,8 @@ def _warm(treatment: Treatment, share: float, net: nn.Module, x: torch.Tensor, y
     _, trained, _ = train(net, x, y, b._replace(steps=first))
     for name, weight in trained.named_parameters():  # frozen after training; a latent is what was none before
         weight.requires_grad_(net.get_parameter(name).requires_grad)
-    trained.train(net.training)
+    for layer, own in zip(trained.modules(), net.modules(), strict=True):  # each in its own mode, as given
+        layer.training = own.training
     found = treatment(trained, x, y, b._replace(steps=b.steps - first))
     return found._replace(
         words=f"{first:,} steps of the plain network first, then {b.steps - first:,} of: {found.words}"

@@ -112,7 +112,10 @@ def _put(fit: Approximation, net: nn.Module, one: nn.Module, base: Base, weights
         part.register_buffer(attribute, weights[site])
     sites = {name: _sites_of(one.get_parameter(name), name, weights) for name in base.untrained}
     several = any(len(found) > 1 for found in sites.values())  # networks of one model whose parameters have one name
-    read = (_weights_read(fit, net, weights) if drawn or several else None) or {}
+    # Masks are latents behind the name of a weight, with which the model multiplies it: at a learnt rate by 1 / (1 -
+    # rate) of the prior, so that the mean of what the network is run with is not the mean of the weight.
+    masked = any(site.startswith(f"{name}.") for name in base.untrained for site in weights)
+    read = (_weights_read(fit, net, weights) if drawn or several or masked else None) or {}
     values = {name: read[name] if name in read else weights[found[0]] for name, found in sites.items() if found}
     if drawn:
         values |= read

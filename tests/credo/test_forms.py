@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -86,3 +87,36 @@ def test_a_model_without_such_sites_is_refused():
     fit = credo.fit(pair.model, pair.guide, torch.ones(4), steps=5, progress=False, compile=False)
     with pytest.raises((ValueError, TypeError)):
         predictions(fit, nn.Linear(1, 1), torch.ones(4))
+
+
+def test_arrays_and_tables_are_predicted_as_tensors_are_and_no_rows_are_refused():
+    fit, net = fitted("bnn_regression", 1, 50 + 9 * X[:, 0])
+    wanted, table = predictions(fit, net, X[:4], 2), pd.DataFrame(X[:4].numpy())
+    for given in (X[:4].double().numpy(), table):
+        found = predictions(fit, net, given, 2)
+        assert all(torch.equal(found[form], value) for form, value in wanted.items())
+    assert split_uncertainty(fit, net, table, 2).equals(split_uncertainty(fit, net, X[:4], 2))
+    wrong = {"x is empty": X[:0], r"x\[None\]": X[0], r"rows of shape \(1,\), wanted \(2,\)": X[:4, :1]}
+    for says, rows in wrong.items():
+        with pytest.raises(ValueError, match=says):
+            predictions(fit, net, rows, 2)
+
+
+def test_whole_numbers_reach_an_embedding_as_they_are():
+    words, y = torch.arange(40)[:, None] % 3, torch.arange(40) % 2
+    net = nn.Sequential(nn.Embedding(3, 2), nn.Flatten(), nn.Linear(2, 2))
+    pair = credo.load("bnn_classifier")
+    fit = credo.fit(pair.model, pair.guide, net, words, y, steps=5, progress=False, compile=False)
+    found = predictions(fit, net, words.numpy(), 9)["mean network"]
+    torch.testing.assert_close(found, fit.trained(net)(words).softmax(-1).detach())
+
+
+@pytest.mark.parametrize("name", ["bnn_dropout", pytest.param("bnn_dropconnect", marks=pytest.mark.slow)])
+def test_the_mean_network_of_learnt_rates_has_the_mean_of_the_masked_weights(name):
+    pair, net, y = credo.load(name), nn.Linear(2, 2), (X[:, 0] > 0).long()
+    guide = partial(pair.guide, learn=True)
+    fit = credo.fit(pair.model, guide, net, X, y, steps=20, lr=0.1, progress=False, compile=False)
+    kept = 1 - fit.params["weight.rate"]  # E[w keep / (1 - 0.1)] = w (1 - r) / 0.9
+    assert abs(kept - 0.9) > 0.01
+    logits = X @ (fit.params["weight.value"] * kept / 0.9).T + fit.params["bias.value"]
+    torch.testing.assert_close(predictions(fit, net, X, 2)["mean network"], logits.softmax(-1))

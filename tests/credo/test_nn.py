@@ -368,3 +368,53 @@ def test_a_prior_sd_that_expands_is_taken(shape):
     net = nn.Linear(3, 2)
     weights = credo.nn.draw_weights(net, {"weight": torch.full(shape, 2.0)})
     assert weights["weight"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.Dropout(0.5)])
+@pytest.mark.parametrize("name", [name for name in credo.names() if name.startswith("bnn_")])
+def test_every_pair_of_a_network_refuses_rows_that_depend_and_noise_that_is_no_latent(name, layer):
+    outputs = 1 if name == "bnn_regression" else 2
+    net = nn.Sequential(nn.Linear(3, 4), copy.deepcopy(layer), nn.Linear(4, outputs))
+    pair, x, y = credo.load(name), torch.randn(6, 3), torch.arange(6) % 2
+
+    def run():
+        with pyro.get_param_store().scope():
+            guide = poutine.trace(pair.guide).get_trace(net, x, y)
+            poutine.replay(pair.model, trace=guide)(net, x, y)
+
+    with pytest.raises(ValueError, match=rf"layer '1' is {type(layer).__name__}.*\.eval\(\)"):
+        run()
+    net.eval()
+    run()
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM(3, 3, 2, dropout=0.1), nn.MultiheadAttention(2, 1, dropout=0.1)])
+def test_dropout_inside_a_layer_is_found(layer):
+    with pytest.raises(ValueError, match=r"in training mode with dropout, whose noise is no latent"):
+        credo.nn.draw_weights(layer)
+    credo.nn.draw_weights(layer.eval())
+
+
+class Twice(nn.Module):
+    """One module in two places, where Tied has one weight in two modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.out = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.two = self.one
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.two(torch.tanh(self.one(x)))))
+
+
+def test_a_module_in_two_places_is_run_at_the_draw_and_keeps_its_own_weights():
+    net, x = Twice(), torch.randn(5, 3)
+    before = {name: w.detach().clone() for name, w in net.named_parameters()}
+    trace = poutine.trace(credo.nn.bayesian(net)).get_trace(x)
+    by_hand = copy.deepcopy(net)
+    with torch.no_grad():
+        for name, w in by_hand.named_parameters():
+            w.copy_(trace.nodes[name]["value"])
+        torch.testing.assert_close(trace.nodes["_RETURN"]["value"], by_hand(x))
+    assert [name for name, _ in net.named_parameters()] == list(before)
+    assert all(torch.equal(w, before[name]) for name, w in net.named_parameters())

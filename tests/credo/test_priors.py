@@ -166,3 +166,11 @@ def test_the_classifier_is_tempered_in_its_likelihood_alone(temperature, double)
     expected = prior + log_softmax_at(logits, Y).sum() / temperature
     model = partial(CLASSIFIER.model, prior_sd=1.0, temperature=temperature)
     assert log_joint(model, z, net, x, Y) == pytest.approx(expected.item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bnn_classifier", "bnn_regression"])
+def test_a_prior_beside_a_prior_sd_is_refused_by_the_pairs(name):
+    pair, net = credo.load(name), torch.nn.Linear(2, 2)
+    for sd in (1.0, 10.0, "learnt"):
+        with pytest.raises(ValueError, match="got a prior and a prior_sd, wanted one of the two"):
+            pair.model(net, torch.zeros(3, 2), prior_sd=sd, prior=credo.nn.scale_mixture())

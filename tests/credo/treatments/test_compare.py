@@ -15,7 +15,7 @@ from torch import nn
 import credo
 from credo.treatments.compare import EQUAL_COST, TREATMENTS
 from credo.treatments.mean_field import mean_field
-from credo.treatments.points import points
+from credo.treatments.points import points, train
 from credo.treatments.treatment import Budget, Trained
 from credo.treatments.warm import warm
 
@@ -227,3 +227,34 @@ def test_a_partial_has_the_name_of_its_function():
         "points",
         "warm points",
     ]
+
+
+def test_megabytes_count_frozen_weights_and_buffers():
+    one = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3))
+    one[0].requires_grad_(False)
+    one.register_buffer("shift", torch.zeros(11))
+    given = ["points", "dropout_learnt", "sparse"]
+    table = credo.compare_treatments(one, X, LABELS, treatments=given, **QUICK)
+    frozen, free = 5 * 6 + 6 + 11, 2 * 6 + 6 * 3 + 3
+    numbers = table["megabytes"] * 1e6 / 4
+    assert numbers["points"] == pytest.approx(frozen + free)
+    assert numbers["dropout_learnt"] == pytest.approx(frozen + free + 1)  # and the rate of the layer that is not frozen
+    assert frozen - 5 * 6 + 2 * 6 + 3 <= numbers["sparse"] <= frozen + free
+
+
+def test_batch_norm_is_trained_by_plain_networks_refused_by_weights_that_are_latents_and_kept_in_evaluation_mode():
+    one = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    with pytest.warns(UserWarning, match="BatchNorm1d"):
+        table = credo.compare_treatments(one, X, LABELS, treatments=["points", "dropout_learnt", "sparse"], **QUICK)
+    assert table["nll"].isna().tolist() == [False, True, True, False]
+    one[1].eval()
+    one[1].running_mean += 0.3
+    seen = []
+
+    def watched(net, x, y, budget):
+        _, trained, _ = train(net, x, y, budget)
+        seen.append(trained[1].running_mean)
+        return constant(net, x, y, budget)
+
+    table = credo.compare_treatments(one, X, LABELS, treatments=["swag", "dropout_learnt", watched], **QUICK)
+    assert table["nll"].notna().all() and torch.equal(seen[0], one[1].running_mean)

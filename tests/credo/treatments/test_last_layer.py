@@ -14,6 +14,7 @@ from credo.treatments.likelihood import likelihood
 from credo.treatments.treatment import Budget
 
 CPU = torch.device("cpu")
+QUIET = {"progress": False, "compile": False}
 
 
 def rows(n=30, d=3):
@@ -130,3 +131,25 @@ def test_the_prior_leaves_a_start_at_zero():
     zero, near = (best_normal(a, y, torch.ones(4), start) for start in (torch.zeros(3, 4), w.mT))
     assert abs(zero.bound - near.bound) < 0.3
     assert 0.3 < float(zero.scale) < 2  # 1 made the data
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_numbers_that_are_all_the_same_are_refused(rows):
+    x, y = torch.randn(rows, 3), torch.full((rows,), 3.0)
+    with pytest.raises(ValueError, match=rf"y: got 3 in all of its {rows} rows, .*evidence grows without bound"):
+        last_layer(nn.Linear(3, 1), x, y, Budget(3, 8, 1e-3, 0, CPU))
+
+
+def test_numbers_without_noise_have_the_noise_of_rounding():
+    a, _ = rows(40)
+    a, w = a.float(), torch.tensor([1.0, -1.0, 0.3])
+    found = exact(a, a @ w, torch.ones(3))
+    eps = torch.finfo(torch.float32).eps
+    assert eps * (1 - 1e-6) <= found.noise.item() < 10 * eps
+    torch.testing.assert_close(found.loc[0], w, rtol=1e-5, atol=0)
+
+
+def test_a_batch_of_one_row_is_not_all_rows():
+    pair, x = credo.load("bnn_last_layer"), torch.randn(6, 3)
+    fit = credo.fit(pair.model, pair.guide, nn.Linear(3, 1), x, x[:, 0], batch_size=1, steps=2, **QUIET)
+    assert fit.params["sigma"] > 0
