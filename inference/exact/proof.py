@@ -58,8 +58,15 @@ def prove(
                 raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))
         away = [coordinates.flat(near(problem, candidates, AWAY)), *problem.starts[1:], *wide(problem, candidates)]
 
+        certain = EDGE * FLOOR + error  # nats: no bound of a rounding error is smaller
+
         def check(points: list[torch.Tensor]) -> None:
-            for x in points:
+            """Those that are off up to rounding at the most, at once; the others one by one."""
+            xs = torch.stack(points) if points else None
+            off = None if xs is None else off_at_once(problem, candidates, xs, log_evidence, numbers)
+            for i, x in enumerate(points):
+                if off is not None and off[i] <= certain:
+                    continue
                 point = residual(problem, candidates, coordinates.values(x))
                 if not agrees(problem, candidates, point._replace(error=EDGE * point.error), log_evidence, error):
                     raise refusal(problem, candidates, point.z, abs(point.value - log_evidence))
@@ -70,8 +77,9 @@ def prove(
         checked, total = torch.stack([*problem.starts, *spread]), len(around) + len(away) + len(spread)
         if close:
             xs = close_points(problem, prior, close)
-            if (found := _suspects(problem, candidates, xs, log_evidence, numbers)) is not None:
-                check(found)
+            if (off := off_at_once(problem, candidates, xs, log_evidence, numbers)) is not None:
+                worst = off.argsort(descending=True)[:MOST]
+                check([xs[i] for i in worst if off[i] > SUSPICIOUS])
                 checked, total = xs, total + len(xs)
         return log_evidence, Checked(total, apart(problem, prior, checked))
 
@@ -101,10 +109,10 @@ def agrees(problem: Problem, candidates: list[Candidate], point: Residual, log_e
     return jitter < float("inf") and off <= point.error + error + JITTER * jitter
 
 
-def _suspects(
+def off_at_once(
     problem: Problem, candidates: Sequence[Candidate], xs: torch.Tensor, log_evidence: float, numbers: int
-) -> list[torch.Tensor] | None:
-    """Of these points (n, D) those where log p(data, z) - log q(z) may not be log_evidence, the worst first.
+) -> torch.Tensor | None:
+    """|log p(data, z) - log q(z) - log_evidence| at these points xs (n, D), nats (n,), infinite where it is NaN.
 
     None where the model does not run at many points at once. numbers: in a run of the model.
     """
@@ -121,6 +129,4 @@ def _suspects(
             found = torch.vmap(off, chunk_size=max(1, CHUNK // numbers))(xs)
     except Exception:
         return None
-    found = found.abs().nan_to_num(torch.inf)
-    worst = found.argsort(descending=True)[:MOST]
-    return [xs[i] for i in worst if found[i] > SUSPICIOUS]
+    return found.abs().nan_to_num(torch.inf)

@@ -148,3 +148,23 @@ def test_a_precise_measurement_is_no_rounding():
 
     found = credo.exact(model, torch.tensor(0.3, dtype=torch.float64))
     assert found.marginals["z"].mean.item() == pytest.approx(0.3, rel=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_points_at_once_and_one_by_one_give_the_same_answer(at_once, monkeypatch):
+    """The conjugate posterior of 3 heads of 4 after Beta(2, 3), and a prior that is bent by 1e-6 nats."""
+    if not at_once:
+        monkeypatch.setattr("credo.inference.exact.proof.off_at_once", lambda *of: None)
+
+    def model(flips, bend):
+        p = pyro.sample("p", dist.Beta(2.0, 3.0))
+        pyro.factor("bend", bend * (7 * p).sin())
+        with pyro.plate("N", len(flips)):
+            pyro.sample("flips", dist.Bernoulli(p), obs=flips)
+
+    flips = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    exact = credo.exact(model, flips, 0.0)
+    beta = torch.lgamma(torch.tensor([5.0, 4.0, 9.0, 2.0, 3.0, 5.0], dtype=torch.float64))
+    wanted = beta[0] + beta[1] - beta[2] - (beta[3] + beta[4] - beta[5])
+    assert exact.log_evidence == pytest.approx(wanted.item(), abs=1e-12)
+    assert "'p'" in refused(model, (flips, 1e-6))
