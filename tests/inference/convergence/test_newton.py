@@ -12,6 +12,7 @@ from torch.distributions import constraints
 import credo
 from credo.inference.convergence.gain import TOLERANCE, Gain
 from credo.inference.convergence.newton import FEW, _line_search, descend
+from tests.cases.repeats import seeds
 
 POSITIVE = constraints.positive
 
@@ -170,7 +171,7 @@ def test_units_of_the_data_cost_few_steps(scale, seed):
     assert (fit.params["sd"] / scale / sd - 1).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", seeds(2))
 def test_a_gamma_guide_of_a_precision_finds_its_concentration(seed):
     """z | x ~ Gamma(1 + N / 2, 1e-6 + sum x^2 / 2): concentration 5,001, along a valley of Adam's noise."""
     x = torch.randn(10_000, generator=torch.Generator().manual_seed(0)) * 1e-3

@@ -15,6 +15,7 @@ from credo.inference.pair.pair import Pair
 from credo.inference.planning.legal import examine
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
+from tests.cases.repeats import seeds
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -145,7 +146,7 @@ def crossed_exact(p):
     return torch.trapezoid(total, z)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_crossed_pair_is_unbiased(seed):
     runner, pair = credo.SVI(crossed_finite, guide_ahead, seed=seed), Pair(crossed_finite, guide_ahead, (Y,))
     plan, rows = runner.prepare(Y), []

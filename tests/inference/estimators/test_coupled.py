@@ -10,6 +10,7 @@ from credo.inference.estimators.coupled import coupled_plates
 from credo.inference.estimators.dependencies import dependencies
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered, new_state
+from tests.cases.repeats import seeds
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -42,7 +43,7 @@ def test_rows_that_look_at_each_other_are_noticed():
     assert coupled(*rows_of(lambda k: k.flip(-1)), Y) == {"k": {"N"}}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_also_if_one_row_looks_at_one_other(seed):
     def after(k):
         return torch.stack([k[..., 0], k[..., 1] + k[..., 0]], -1)

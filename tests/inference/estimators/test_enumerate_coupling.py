@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import credo
+from tests.cases.repeats import seeds
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -57,14 +58,14 @@ def rare_inside(y):
         pyro.sample("y", dist.Normal(k - 2.0 * (k == 4).any(-1, keepdim=True), 1.0), obs=y)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 @pytest.mark.parametrize(("model", "kind"), [(strength_zero_outside, coin), (rare_outside, five)])
 def test_what_leaves_the_plate_is_not_summed_over(model, kind, seed):
     row = credo.plan(model, local(kind), Y, seed=seed).frame.loc["k"]
     assert row["estimator"] == "score" and "depends on its values in other rows" in row["reason"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 @pytest.mark.parametrize(("model", "kind"), [(strength_zero_inside, coin), (rare_inside, five)])
 def test_rows_that_look_at_each_other_are_not_summed_over(model, kind, seed):
     row = credo.plan(model, local(kind), Y, seed=seed, plan="fast").frame.loc["k"]

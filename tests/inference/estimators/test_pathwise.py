@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import constraints as c
 
 import credo
+from tests.cases.repeats import seeds
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -52,14 +53,14 @@ SMOOTH = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("name", ROUGH)
 def test_a_density_that_jumps_gets_the_score_and_the_reason(name, seed):
     row = credo.plan(with_mean(ROUGH[name]), guide, Y, seed=seed).frame.loc["z"]
     assert row["estimator"] == "score" and "has rsample, but the log density jumps along its draws" in row["reason"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_density_without_jumps_stays_pathwise(name, seed):
     assert credo.plan(with_mean(SMOOTH[name]), guide, Y, seed=seed).estimator("z") == "pathwise"

@@ -13,6 +13,7 @@ from credo.inference.evaluation.evidence import evidence_gap, of_weighted_draws
 from credo.inference.gaussian.psis import importance
 from credo.inference.importance.guide_draws import in_double
 from tests.cases.normal_mean import Y, answer, guide, model
+from tests.cases.repeats import seeds
 
 
 @pytest.mark.parametrize("off", [0.0, 0.5, 3.0])
@@ -33,7 +34,7 @@ def test_a_gap_below_zero_is_one(fit):
     assert "do not belong together" in table.attrs["gap_in_words"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 def test_a_guide_that_is_the_posterior_is_no_alarm(seed):
     """The gap is zero, and its estimate below zero every other time."""
     z = answer(Y).marginals["z"]

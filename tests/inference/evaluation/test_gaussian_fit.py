@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import credo
+from tests.cases.repeats import seeds
 
 NOISE = torch.Generator().manual_seed(0)
 X = torch.randn(60, 1, generator=NOISE) + 0.1 * torch.randn(60, 3, generator=NOISE)  # columns that are nearly the same
@@ -49,7 +50,7 @@ COUNTS = torch.tensor([3.0, 1.0, 4.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("word", ["full_rank", "laplace"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_a_normal_posterior_is_found_with_its_evidence(word, seed, unchanged):
     with unchanged():
         fit = credo.fit(line, word, X, Y, seed=seed)
@@ -116,7 +117,7 @@ def test_a_funnel_is_said_to_be_none():
 
 
 @pytest.mark.parametrize("word", ["full_rank", "laplace"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_second_mode_is_said(word, seed):
     """z and -z are equally likely; one normal holds either."""
 

@@ -14,6 +14,7 @@ from torch import nn
 import credo
 from credo.inference.evaluation import method
 from credo.inference.gaussian import full_rank
+from tests.cases.repeats import seeds
 
 NOISE = torch.Generator().manual_seed(0)
 Y = 2 + torch.randn(30, generator=NOISE)
@@ -164,7 +165,7 @@ def test_a_correlated_regression_is_right_with_nothing_set():
     assert ((draws.mean(0) - mean) / sd).abs().max() < 0.05 and (draws.std(0) / sd - 1).abs().max() < 0.04
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_a_students_regression_is_that_of_quadrature(seed):
     fit = credo.fit(tail, None, Y, seed=seed)
     grid = torch.linspace(0, 4, 8001, dtype=torch.float64)

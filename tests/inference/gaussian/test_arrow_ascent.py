@@ -7,6 +7,7 @@ from credo.inference.gaussian.arrow_ascent import arrow_paths, curved
 from credo.inference.gaussian.arrow_normal import Blocks
 from credo.inference.gaussian.starts import representable
 from tests.cases.densities import Target
+from tests.cases.repeats import seeds
 
 J, G, L = 30, 2, 2
 BLOCKS = Blocks(torch.arange(G), torch.arange(G, G + J * L).reshape(J, L))
@@ -40,7 +41,7 @@ def _even(u):
     return _counts(torch.cat([u[:1], u[1:2] * 0, u[2:]])) - u[1].square() / 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_best_normal_is_that_at_the_mode_where_there_is_one(seed):
     target = Target(_even, G + J * L)
     paths = arrow_paths(target.scores, target.starts(seed), BLOCKS, seed=seed)
@@ -53,7 +54,7 @@ def test_the_best_normal_is_that_at_the_mode_where_there_is_one(seed):
     assert ratios.mean() > torch.logsumexp(ratios, 0) - torch.tensor(4000.0).log() - 3  # nats below the evidence
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_spike_of_a_hierarchy_is_no_start(seed):
     best = arrow_paths(TARGET.scores, TARGET.starts(seed), BLOCKS, seed=seed)[0]
     assert best.normal.mean[1] > -4  # log scale, where it ends below -10

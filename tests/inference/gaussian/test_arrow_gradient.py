@@ -7,6 +7,7 @@ from credo.inference.gaussian.arrow_ascent import arrow_paths
 from credo.inference.gaussian.arrow_gradient import ARROW
 from credo.inference.gaussian.arrow_normal import ArrowNormal, Blocks
 from credo.inference.gaussian.natural_gradient import natural_gradient
+from tests.cases.repeats import seeds
 from tests.inference.gaussian.test_arrow_ascent import BLOCKS, TARGET, G, J, L
 
 PLACES = torch.randperm(43, generator=torch.Generator().manual_seed(2))
@@ -32,7 +33,7 @@ def test_a_normal_with_groups_is_exact():
     torch.testing.assert_close(found.normal.dense().covariance, truth.covariance)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_it_finds_the_dense_answer(seed):
     start = arrow_paths(TARGET.scores, TARGET.starts(seed), BLOCKS)[0].normal
     found = natural_gradient(TARGET.scores, start, ARROW, seed=seed)

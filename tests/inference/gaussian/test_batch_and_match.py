@@ -6,13 +6,14 @@ import torch
 from credo.inference.gaussian.batch_and_match import _matched, batch_and_match
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from tests.cases.densities import FUNNEL, logistic, normal
+from tests.cases.repeats import seeds
 
 
 def standard_normal(D):
     return FullRankNormal(torch.zeros(D, dtype=torch.float64), torch.eye(D, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize(("D", "condition"), [(1, 1.0), (20, 1e6), (200, 1e4)])
 def test_a_normal_is_found_exactly(D, condition, seed):
     """From a start a thousand times too narrow in places, some of the smallest sds away."""
@@ -22,7 +23,7 @@ def test_a_normal_is_found_exactly(D, condition, seed):
     assert max(truth.errors(found.normal)) < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_from_far_away_it_does_not_claim_to_have_settled(seed):
     target, truth = normal(20, 1e6)
     found = batch_and_match(target.scores, standard_normal(20), seed=seed)

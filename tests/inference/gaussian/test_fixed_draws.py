@@ -8,6 +8,7 @@ import torch
 from credo.inference.gaussian.families import mean_field
 from credo.inference.gaussian.fixed_draws import draws, on_fixed_draws
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
+from tests.cases.repeats import seeds
 
 SHAPE, RATE = 3.0, 5.0
 
@@ -21,7 +22,7 @@ def near(mean, sd):
     return FullRankNormal(torch.tensor([mean], dtype=torch.float64), torch.tensor([[sd]], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("start", [(0.0, 1.0), (-3.0, 0.1), (4.0, 2.0)], ids=["near", "below", "far"])
 def test_the_optimum_of_a_gamma_in_logs(start, seed):
     """E_q[exp(u)] = exp(mu + s^2 / 2): s^2 = 1 / a, mu = log(a / b) - 1 / (2 a)."""

@@ -11,9 +11,10 @@ from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
 from tests.cases.densities import BANANA, FUNNEL, Target, logistic, normal
+from tests.cases.repeats import seeds
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize(("D", "condition", "far"), [(20, 1e6, 5.0), (20, 100.0, 1e6), (200, 1e6, 5.0)])
 def test_a_normal_posterior_is_exact(D, condition, far, seed):
     target, truth = normal(D, condition, far)
@@ -29,7 +30,7 @@ def test_units_do_not_matter():
     assert found.converged and max(truth.errors(found.normal)) < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 def test_a_logistic_regression_beside_importance_sampling(seed):
     target = logistic()
     found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
@@ -48,14 +49,14 @@ def test_importance_weights_know_how_far_off_a_normal_is():
     torch.testing.assert_close(weighed.sd_ratios, torch.full_like(sd, 1.2), atol=0.03, rtol=0)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 @pytest.mark.parametrize("target", [BANANA, FUNNEL], ids=["banana", "funnel"])
 def test_what_no_normal_holds_is_never_called_reliable_and_converged(target, seed):
     found = full_rank(target.scores, target.starts(seed), target.hessians, seed=seed)
     assert not (found.converged and found.weighed.importance.reliable)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_banana_has_a_heavy_tail(seed):
     found = full_rank(BANANA.scores, BANANA.starts(seed), BANANA.hessians, seed=seed)
     assert weights_of(BANANA.scores, found.normal, 50_000, 5).importance.k_hat > 0.7

@@ -8,6 +8,7 @@ import torch
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.gaussian.natural_gradient import _longer, average, natural_gradient
 from tests.cases.densities import FUNNEL, Target, logistic, normal
+from tests.cases.repeats import seeds
 
 
 def standard_normal(D):
@@ -21,7 +22,7 @@ def test_a_normal_is_found_exactly(D, condition, far):
     assert found.converged and max(truth.errors(found.normal)) < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_gamma_in_logs_gets_the_normal_of_least_kl(seed):
     """log p(u) = a u - b exp(u): E_q[log p] is maximal where b exp(m + s^2 / 2) = a and s^2 = 1 / a."""
     a, b = 5.0, 2.0
@@ -56,7 +57,7 @@ def test_without_a_density_nothing_is_claimed():
     assert not found.converged and found.error == math.inf
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_funnel_is_left_only_at_the_normal_of_least_kl(seed):
     """Of v ~ N(0, 3), x ~ N(0, exp(v / 2)), 9 of them: E_q[v] = 0 and 1 / Var_q(v) = 1 / 9 + 9 / 2, not Var(v) = 9."""
     found = natural_gradient(FUNNEL.scores, standard_normal(10), seed=seed)

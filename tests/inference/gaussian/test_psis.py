@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from credo.inference.gaussian.psis import generalised_pareto, importance, weighted_moments
+from tests.cases.repeats import seeds
 
 
 @pytest.mark.parametrize("k", [-0.4, 0.3, 0.7, 1.2])
@@ -27,7 +28,7 @@ def test_k_hat_is_that_of_the_weights(k):
     assert found.reliable == (k < 0.7)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 def test_the_evidence_of_a_normal_by_draws_of_a_wider_one(seed):
     """p = N(1, 1) times exp(2), q = N(0, 1.5)."""
     noise = torch.Generator().manual_seed(seed)

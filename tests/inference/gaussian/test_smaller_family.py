@@ -12,6 +12,7 @@ from credo.inference.gaussian.families import few_factors, mean_field
 from credo.inference.gaussian.smaller_family import best_in_family
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
+from tests.cases.repeats import seeds
 
 
 def best(model, *data, family=mean_field, little=1e-4, seed=0):
@@ -20,7 +21,7 @@ def best(model, *data, family=mean_field, little=1e-4, seed=0):
         return best_in_family(density, family, little, seed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_of_two_modes_the_better_one(seed):
     """Three quarters of the mass are in one mode; Newton's steps from -2 to 2 end in either."""
 

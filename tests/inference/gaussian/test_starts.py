@@ -5,6 +5,7 @@ import torch
 
 from credo.inference.gaussian.starts import pathfinder
 from tests.cases.densities import FUNNEL, MODES, Target, normal
+from tests.cases.repeats import seeds
 
 
 def test_a_normal_is_found_with_its_evidence():
@@ -22,7 +23,7 @@ def test_without_hessians_the_best_normal_is_near():
     assert truth.errors(best.normal)[0] < 0.1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_spike_of_a_funnel_is_passed_by(seed):
     """The density rises without end as u[0] falls; the mass is where it is between -6 and 6."""
     best = pathfinder(FUNNEL.scores, FUNNEL.starts(seed), FUNNEL.hessians, seed=seed)[0]

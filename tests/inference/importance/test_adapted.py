@@ -8,6 +8,7 @@ import torch
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.importance.adapted import adapted
 from tests.cases.densities import BANANA, FUNNEL, MODES
+from tests.cases.repeats import seeds
 
 ONE = [FullRankNormal(torch.zeros(2).double(), torch.eye(2).double())]
 FAR = [FullRankNormal(torch.full((2,), m).double(), torch.eye(2).double()) for m in (4.0, -4.0)]
@@ -24,7 +25,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("name", CASES)
 def test_curved_posteriors_and_several_modes_are_held_by_a_mixture(name, seed):
     f, normals, evidence = CASES[name]

@@ -20,6 +20,7 @@ from credo.inference.importance.guide_draws import guide_draws_weighed
 from credo.inference.posterior.verdict import Verdict
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
+from tests.cases.repeats import seeds
 
 
 def model(y):
@@ -228,7 +229,7 @@ def product(y):
     pyro.sample("y", dist.Normal(a * b, 0.3), obs=y)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.filterwarnings("ignore")
 def test_both_signs_are_in_the_weighted_draws_though_the_normal_has_one_of_them(seed):
     fit = credo.fit(product, "full_rank", torch.tensor(4.0), seed=seed)

@@ -12,6 +12,7 @@ from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.importance.correction import correction
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
+from tests.cases.repeats import seeds
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def test_a_beta_and_its_evidence():
     assert found.importance.log_evidence == pytest.approx(evidence, abs=3 * found.importance.log_evidence_error + 1e-3)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_both_modes_are_there(seed):
     found = corrected(two_modes, torch.tensor(4.0), seed=seed)
     x = torch.linspace(-4, 4, 20_001, dtype=torch.float64)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from credo.inference.inputs.labels import coded
 from credo.inference.inputs.split import complete, split
+from tests.cases.repeats import seeds
 
 N = 20
 ROWS = np.arange(N, dtype=float)
@@ -72,7 +73,7 @@ KINDS_OF_TEXT = {
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_TEXT)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_both_parts_have_the_codes_of_all_labels(kind, seed):
     y = np.arange(12.0)
     parts = split((KINDS_OF_TEXT[kind], y), 0.3, seed)

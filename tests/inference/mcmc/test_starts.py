@@ -12,6 +12,7 @@ from credo.inference.gaussian.full_rank import dispersed
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.gaussian.starts import Path
 from credo.inference.mcmc.starts import MOST, spread, starts
+from tests.cases.repeats import seeds
 
 Y = torch.tensor([1.0, -0.5, 2.0])
 
@@ -31,7 +32,7 @@ def test_the_mass_matrix_is_that_of_a_normal_posterior(double):
     assert away.abs().max() < 5 and away.std() > 0.2  # draws of the posterior, not one point
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_chains_start_in_both_modes(seed, double):
     def square(y):
         z = pyro.sample("z", dist.Normal(0.0, 3.0))

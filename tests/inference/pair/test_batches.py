@@ -17,6 +17,7 @@ from credo.inference.objective.gradients import gradients
 from credo.inference.pair.batches import Shuffled, batch
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered
+from tests.cases.repeats import seeds
 
 X = torch.tensor([0.5, -1.2, 0.9, 2.0, -0.3])
 Y = torch.tensor([1.3, 0.2, 2.0, 3.1, -0.4])
@@ -231,7 +232,7 @@ def test_a_weight_for_each_row_is_scaled_with_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("size", [50, None])
 def test_a_fit_in_batches_finds_the_exact_posterior_as_the_full_one_does(size, seed):
     regression = credo.load("linear_regression")

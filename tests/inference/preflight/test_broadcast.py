@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from pyro.ops.indexing import Vindex
 
+from tests.cases.repeats import seeds
 from tests.cases.summed_out.mixtures import MASK, X, guide, impossible, inside_and_outside, one_for_all, prior, weights
 from tests.cases.summed_out.pairs import begun
 
@@ -43,7 +44,7 @@ def test_scales_that_differ_within_a_group_are_refused():
         begun(model, guide, X)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 def test_a_value_inside_the_support_for_some_value_of_the_site_is_enough(seed):
     assert begun(impossible, guide, X, seed=seed)[1].summed.sites == {"z"}
     with pytest.raises(ValueError, match=r"site 'x': 1 of 4 observed values lie outside the support"):
