@@ -1,7 +1,7 @@
 // A packed network as one function: linear layers, convolutions, pooling and activations, one after the other.
 //
 // Numbers lie as [unit][row of the batch], W rows at a time: with W = 16 one weight meets 16 rows in one instruction;
-// with W = 1 the inner loop runs over the weights of an output, or over the places of an image.
+// with W = 1, as for all images, the inner loop runs over the weights of an output, or over the places of an image.
 // `credo/sparsity/packed.py` writes the program and says the same in torch.
 
 #include <cmath>
@@ -138,7 +138,8 @@ extern "C" void credo_packed(
   if (int64_t(room.size()) < 3 * largest * W) room.resize(3 * largest * W);
   float *block = room.data(), *one = block + largest * W, *other = one + largest * W;
   int64_t row = 0;
-  for (; row + W <= batch; row += W) {
+  const bool images = ops[0].kind == CONVOLUTION;  // 16 rows of them do not fit a core's cache
+  for (; !images && row + W <= batch; row += W) {
     for (int64_t j = 0; j < inputs; ++j)
       for (int r = 0; r < W; ++r) block[j * W + r] = x[(row + r) * inputs + j];
     const float* out = network<W>(ops, count, all, block, one, other, size);
