@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from credo.treatments.natural import natural
+from credo.treatments.natural import falling, natural
 from credo.treatments.treatment import Budget
 
 
@@ -21,7 +21,15 @@ def test_the_treatment_predicts_and_says_what_moved(classes):
     p = trained.predict(x, 10)
     assert p.shape == (10, 60, 2)
     assert "natural gradients for sites 'weight', 'bias'" in trained.words
+    assert ("prior sd ard" if classes else "prior of the pair") in trained.words
     if classes:
         assert (p.mean(0).argmax(-1) == y).float().mean() > 0.9
     else:
         assert (p[..., 0].mean(0) - y).abs().mean() < 0.3
+
+
+def test_the_rate_falls_from_its_first_value_to_a_hundredth_and_stays_there():
+    assert falling(0.02, 100, 0) == pytest.approx(0.02)
+    assert falling(0.02, 100, 50) == pytest.approx(0.02 * 1.01 / 2)
+    assert falling(0.02, 100, 100) == falling(0.02, 100, 101) == pytest.approx(0.0002)
+    assert falling(0.02, 0, 0) == pytest.approx(0.02)
