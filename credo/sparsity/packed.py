@@ -70,10 +70,11 @@ class Packed(nn.Module):
         values, code = parts["values"], native()
         if code is None or type(x) is not torch.Tensor or torch.compiler.is_compiling() or not _plain(x, values):
             return self.by_torch(x)
-        if self._last is None or self._last[0] != x.shape:
+        last = self._last  # read once: another thread may change it
+        if last is None or last[0] != x.shape:
             shape, numbers = self._sizes(x)
-            self._last = x.shape, shape, torch.tensor([len(self.program), *numbers])
-        _, shape, form = self._last
+            self._last = last = x.shape, shape, torch.tensor([len(self.program), *numbers])
+        _, shape, form = last
         x, y = x.contiguous(), torch.empty(shape)
         code(
             *(form.data_ptr(), parts["numbers"].data_ptr(), parts["rows"].data_ptr(), parts["columns"].data_ptr()),
