@@ -93,6 +93,11 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y"
                 f"net: its output has shape {shape} for {rows} rows, wanted ({rows}, C), a logit for each class, "
                 f"since y holds whole numbers; for numbers to be predicted pass y.float()"
             )
+        if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(-1), outputs.new_ones(()), atol=1e-5):
+            raise ValueError(
+                "net: its outputs are probabilities, they add up to 1, and wanted are logits, of which the softmax is "
+                "taken; leave out the softmax at its end"
+            )
         if int(y.min()) < 0 or int(y.max()) >= shape[1]:
             raise ValueError(
                 f"{name}: got classes from {int(y.min())} to {int(y.max())}, wanted 0 to {shape[1] - 1}, since the net "

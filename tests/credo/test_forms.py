@@ -111,11 +111,18 @@ def test_whole_numbers_reach_an_embedding_as_they_are():
     torch.testing.assert_close(found, fit.trained(net)(words).softmax(-1).detach())
 
 
-@pytest.mark.parametrize("name", ["bnn_dropout", pytest.param("bnn_dropconnect", marks=pytest.mark.slow)])
-def test_the_mean_network_of_learnt_rates_has_the_mean_of_the_masked_weights(name):
+SLOW = pytest.mark.slow  # the same kind once more
+ROWS = {"shared": False, "once": True}  # a mask for each row
+
+
+@pytest.mark.parametrize(
+    ("name", "masks"),
+    [("bnn_dropout", ROWS), pytest.param("bnn_dropout", {}, marks=SLOW), ("bnn_dropconnect", {})],
+)
+def test_the_mean_network_of_learnt_rates_has_the_mean_of_the_masked_weights(name, masks):
     pair, net, y = credo.load(name), nn.Linear(2, 2), (X[:, 0] > 0).long()
-    guide = partial(pair.guide, learn=True)
-    fit = credo.fit(pair.model, guide, net, X, y, steps=20, lr=0.1, progress=False, compile=False)
+    model, guide = partial(pair.model, **masks), partial(pair.guide, learn=True, **masks)
+    fit = credo.fit(model, guide, net, X, y, steps=20, lr=0.1, progress=False, compile=False)
     kept = 1 - fit.params["weight.rate"]  # E[w keep / (1 - 0.1)] = w (1 - r) / 0.9
     assert abs(kept - 0.9) > 0.01
     logits = X @ (fit.params["weight.value"] * kept / 0.9).T + fit.params["bias.value"]

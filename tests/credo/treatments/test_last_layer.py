@@ -118,7 +118,7 @@ def test_networks_of_another_end_are_refused():
     with pytest.raises(ValueError, match="got 2 outputs for numbers, wanted one"):
         last_layer(nn.Linear(2, 2), x, y, Budget(1, 4, 0.1, device=CPU))
     with pytest.raises(ValueError, match=r"is not that of its last nn\.Linear"):
-        ends = nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1))
+        ends = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
         last_layer(ends, x, (y > 0).long(), Budget(1, 4, 0.1, device=CPU))
     assert prior_shape(nn.Linear(4, 1)).tolist() == [0.5] * 4 + [1.0]
     assert likelihood(nn.Linear(2, 2), x, (y > 0).long()).classes

@@ -70,3 +70,18 @@ def test_every_row_comes_once_before_any_comes_again(rows, size):
     assert all(sorted(flat[i : i + rows]) == list(range(rows)) for i in range(0, len(flat) - rows, rows))
     other = [batch.tolist() for batch in batches(rows, size, steps, 1, torch.device("cpu"))]
     assert other != stream
+
+
+def test_probabilities_in_place_of_logits_are_refused():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Softmax(-1))
+    x, y = torch.randn(4, 3), torch.arange(4) % 2
+    with pytest.raises(ValueError, match=r"outputs are probabilities.*leave out the softmax"):
+        likelihood(net, x, y)
+    likelihood(nn.Sequential(nn.Linear(3, 2), nn.LogSoftmax(-1)), x, y)  # whose softmax is the same
+
+
+def test_the_look_at_the_outputs_leaves_each_layer_in_its_mode():
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    net[1].eval()
+    likelihood(net, torch.randn(4, 3), torch.arange(4) % 2)
+    assert [layer.training for layer in net.modules()] == [True, True, False]
