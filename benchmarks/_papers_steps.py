@@ -4,8 +4,8 @@
     ratio = median seconds of credo's step / median of the other's, in alternating rounds of one process
 
 Wanted: at most 1.1 for the mean-field MLP and LeNet-5, and for natural gradients beside compiled Adam of the plain
-network; variance times time of weights drawn one by one at least twice that of the default. Inputs are drawn: a step
-takes as long on them as on digits. One thread.
+network; variance times time of weights drawn one by one at least twice that of the default; 20 seconds from the call to
+the first step on 55,000 rows. Inputs are drawn: a step takes as long on them as on digits. One thread.
 """
 
 import itertools
@@ -28,6 +28,7 @@ ROUNDS, SECONDS = 5, 5.0  # SECONDS of a round: one call, with its look at the r
 PATIENCE = 240.0  # seconds until compiled steps are in use
 DRAWS = 30  # of a gradient
 MOST, LEAST = 1.1, 2.0
+FIRST, SOON = 55_000, 20.0  # rows; seconds until the first of its steps has been taken
 Steps = Callable[[int], Any]
 SITES = {"mlp": (0, 2, 4), "lenet": (0, 3, 7, 9)}  # the layers with weights
 
@@ -37,6 +38,7 @@ def tasks() -> list[Task]:
         *(Task(f"steps/{name}/by hand", beside_by_hand, (name,)) for name in SITES),
         *(Task(f"steps/{name}/natural", natural_beside_adam, (name,)) for name in SITES),
         *(Task(f"steps/{name}/variance", variance_times_time, (name,)) for name in SITES),
+        *(Task(f"steps/{name}/first", first_step, (name,)) for name in SITES),
     ]
 
 
@@ -45,6 +47,9 @@ def tables(found: Mapping[str, dict[str, Any]]) -> None:
         print(f"{name:<28}" + "  ".join(f"{key} {value}" for key, value in result.items()))
         if "ratio" in result:
             print(f"{'met' if result['ratio'] <= MOST else 'MISSED':<28}wanted at most {MOST}")
+        if "to the first step, s" in result:
+            met = result["to the first step, s"] <= SOON
+            print(f"{'met' if met else 'MISSED':<28}wanted at most {SOON:g} s")
         if "times better" in result:
             print(f"{'met' if result['times better'] >= LEAST else 'MISSED':<28}wanted at least {LEAST}")
 
@@ -99,6 +104,17 @@ def alternating(contenders: Mapping[str, Steps]) -> dict[str, float]:
                 wait.synchronize()
             times[name].append((time.perf_counter() - begun) / many[name])
     return {name: statistics.median(every) for name, every in times.items()}
+
+
+def first_step(name: str) -> dict[str, Any]:
+    """Seconds from the call to the first step on FIRST rows: checks, plan, and the step, which is not compiled yet."""
+    net, (x, y) = network(name), data(name)
+    pair = credo.load("bnn_classifier")
+    settings = {"particles": 1, "batch_size": BATCH, "lr": LR, "plan": "fast", "progress": False}
+    begun, of_cpu = time.perf_counter(), time.process_time()
+    credo.SVI(pair.model, pair.guide, **settings, device=device_here()).step(net, x[:FIRST], y[:FIRST])
+    seconds, of_cpu = time.perf_counter() - begun, time.process_time() - of_cpu
+    return {"to the first step, s": round(seconds, 1), "of CPU, s": round(of_cpu, 1)}
 
 
 def beside_by_hand(name: str) -> dict[str, Any]:

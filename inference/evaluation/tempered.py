@@ -6,6 +6,7 @@ A model says so at its observed sites, `infer={"temperature": T}`; a scale alone
 import torch
 from pyro import poutine
 
+from ..pair.batches import rows_of
 from ..posterior.verdict import NO, Verdict
 from ..runtime.sites import observed, temperature
 from ..runtime.state import reading
@@ -16,10 +17,17 @@ REMEDY = "temperature=1 fits the posterior"
 
 
 def temperature_of(fit: Fit) -> float:
-    """The temperature at which a model takes its observations; 1 where it says nothing."""
+    """The temperature at which a model takes its observations; 1 where it says nothing.
+
+    It is of a site, not of a row: of a fit by batches, whose pair takes any number of rows, it runs on a batch.
+    """
+    data = fit.data
+    if fit.batch_size is not None:
+        arguments, _ = rows_of(data)
+        data = tuple(v[: fit.batch_size] if i in arguments else v for i, v in enumerate(data))
     with reading(fit.state, 0), torch.no_grad():
-        guide = traced(fit.guide, fit.data)
-        sites = observed(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data))
+        guide = traced(fit.guide, data)
+        sites = observed(poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*data))
     return next((t for site in sites.values() if (t := temperature(site)) != 1), 1.0)
 
 

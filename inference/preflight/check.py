@@ -12,9 +12,10 @@ import pyro
 import torch
 from pyro import poutine
 
+from ..pair.masked import masked_latents
 from ..pair.pair import Summed
 from ..pair.summed_out import to_sum_out
-from ..runtime.sites import Site, latent, observed
+from ..runtime.sites import Site, frames, latent, observed
 from .agreement import refuse_other_shape, refuse_other_sites
 from .broadcast import all_at_once, refuse_unbroadcast
 from .calls import refuse_calls
@@ -36,6 +37,8 @@ class Checked(NamedTuple):
     summed: Summed | None  # the sites to sum out of the model
     warnings: list[str]  # of what looks like a mistake and may be none
     fixed_part: str | None  # what is wrong if all steps get this data; None: nothing
+    frames: dict[str, Any]  # {plate: its frame}, of both programs
+    masked: bool  # whether the model masks entries of a latent that the guide does not
 
 
 def check(
@@ -93,11 +96,12 @@ def checked(
             if group.name is not None:
                 costs[group.name] = group.cost
         _refuse_not_finite(costs, model, guide, data, guide_trace)
+        of_traces = frames(guide_trace, model_trace), bool(masked_latents(model_trace, guide_trace))
         if not whole:
-            return Checked(guide_trace, summed, [], None)
+            return Checked(guide_trace, summed, [], None, *of_traces)
         found = Ran(model_trace, guide_trace, ran.of_model, ran.of_guide)
         warnings, fixed = suspicious(model, guide, found, data, names)
-    return Checked(guide_trace, summed, narrower(drawn, believed) + warnings, fixed)
+    return Checked(guide_trace, summed, narrower(drawn, believed) + warnings, fixed, *of_traces)
 
 
 def _run_both(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, given: str) -> Ran:

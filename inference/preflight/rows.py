@@ -3,6 +3,7 @@
 A model that centres its inputs, or whose network has batch norm, fails: the mean over its batches is not the whole.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,15 @@ from ..pair.summed_out import eliminated, enumerating
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.probes import PLACES, at_a_draw, nearly_equal, probing
-from ..runtime.sites import drawn_sites, exists_for_some, plates, quoted
+from ..runtime.sites import drawn_sites, exists_for_some, frames, plates, quoted
 from ..runtime.traced import first_line
 from .check import check
 
 
-def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
+def find_rows(pair: Pair, size: int, names: list[str], whole: Mapping[str, Any] | None = None) -> Rows:
     """How to cut the data of this pair into batches of `size` rows. names: of the data arguments, for messages.
 
+    whole: {plate: its frame} on all rows, where the pair has been checked on them; None: it runs on them once more.
     Raises ValueError for a size above the number of rows, and for a pair whose batches would be scaled wrongly.
     """
     arguments, n = rows_of(pair.data)
@@ -37,7 +39,8 @@ def find_rows(pair: Pair, size: int, names: list[str]) -> Rows:
         order = torch.randperm(n)
     one, two = (batch(pair, rows, index) for index in (order[:size], order.flip(0).repeat(2)[:other]))
     (sizes, scales), (fewer, others) = (_sizes_and_scales(p, names, n) for p in (one, two))
-    plates = _row_plates({size: sizes, other: fewer, n: _sizes_and_scales(pair, names, n)[0]})
+    longest = _sizes_and_scales(pair, names, n)[0] if whole is None else _sizes(whole)
+    plates = _row_plates({size: sizes, other: fewer, n: longest})
     if not plates:
         raise ValueError(
             f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes or 'none'}), so "
@@ -108,20 +111,24 @@ def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, i
             ) from error
         error.add_note(f"credo: raised on a batch of {length} of the {n} rows")
         raise
-    sizes, scales = {}, {}
+    scales = {}
     for trace in (guide, model):
         for name, site in trace.nodes.items():
-            for frame in site.get("cond_indep_stack", ()):
-                if frame.full_size is not None and frame.full_size > frame.size:
-                    raise ValueError(
-                        f"batch_size: plate {frame.name!r} is subsampled by the pair itself ({frame.size} of "
-                        f"{frame.full_size}); use one of the two"
-                    )
-                sizes[frame.name] = frame.size
             if site["type"] == "sample":
                 scale = torch.as_tensor(site["scale"])
                 scales[name] = scale.item() if scale.dim() == 0 else 1.0  # or the user's weight for each row
-    return sizes, scales
+    return _sizes(frames(guide, model)), scales
+
+
+def _sizes(found: Mapping[str, Any]) -> dict[str, int]:
+    """{plate: its size}. Raises ValueError for a plate that the pair subsamples itself. found: {plate: its frame}."""
+    for name, frame in found.items():
+        if frame.full_size is not None and frame.full_size > frame.size:
+            raise ValueError(
+                f"batch_size: plate {name!r} is subsampled by the pair itself ({frame.size} of {frame.full_size}); "
+                f"use one of the two"
+            )
+    return {name: frame.size for name, frame in found.items()}
 
 
 def _checked(pair: Pair, names: list[str], seed: int) -> tuple[poutine.Trace, poutine.Trace]:

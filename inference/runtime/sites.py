@@ -66,6 +66,12 @@ def plates(site: Site) -> frozenset[str]:
     return frozenset(frame.name for frame in site["cond_indep_stack"])
 
 
+def frames(*traces: poutine.Trace) -> dict[str, Any]:
+    """The plates in these traces: {name: the frame that Pyro keeps of it, with its size}."""
+    sites = (site for trace in traces for site in trace.nodes.values())
+    return {frame.name: frame for site in sites for frame in site.get("cond_indep_stack", ())}
+
+
 def independent_of_draws(one: poutine.Trace, two: poutine.Trace) -> dict[str, Site]:
     """The latent sites whose distribution depends on no draw: it is the same in two traces with different noise."""
     found: dict[str, Site] = {}

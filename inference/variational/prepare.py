@@ -72,6 +72,7 @@ class Begun(NamedTuple):
     given: Arguments
     warnings: list[str]  # of what looks like a mistake in the pair
     fixed_part: str | None  # what is wrong if every step gets this data
+    frames: Mapping[str, Any]  # {plate: its frame} on all data
     place: str = ""  # why the run computes where it does, if credo chose
 
 
@@ -130,8 +131,9 @@ def _begin_in(
         if not unconstrained() and not _finite_alone(guide, q, summed):
             raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
         pair = Pair(model, guide, given.values, summed)
-        pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
-    return Begun(state, dtype, pair, q, given, [*given.notices, *found.warnings], found.fixed_part)
+        if found.masked:
+            pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
+    return Begun(state, dtype, pair, q, given, [*given.notices, *found.warnings], found.fixed_part, found.frames)
 
 
 def _finite_alone(guide: Program, q: poutine.Trace, summed: Summed | None) -> bool:
@@ -148,7 +150,7 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
                 "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
                 "posterior in closed form, or says why it has none"
             )
-        rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names)
+        rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names, begun.frames)
         if rows is not None and rows.size < rows.n:
             pair, of_all = batch(pair, rows, torch.arange(rows.size)), None
         else:

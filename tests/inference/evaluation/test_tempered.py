@@ -1,5 +1,7 @@
 """A fit at a temperature that is not 1 is not the posterior, and its verdict says so, however good the fit is."""
 
+from dataclasses import replace
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -49,3 +51,15 @@ def test_a_scale_alone_is_no_temperature():
     fit = credo.fit(model, guide, Y, said=0.0, steps=10, plan="fast", progress=False, compile=False)
     assert temperature_of(fit) == 1
     assert "temperature" not in repr(fit.verdict)
+
+
+def test_a_fit_by_batches_says_so_from_a_batch():
+    settings = {"steps": 2, "batch_size": 2, "plan": "fast", "progress": False, "compile": False}
+    fit = credo.fit(model, guide, Y, **settings)
+    seen = []
+
+    def watched(y, said=0.5):
+        seen.append(len(y))
+        return model(y, said)
+
+    assert temperature_of(replace(fit, model=watched)) == 0.5 and seen == [2]

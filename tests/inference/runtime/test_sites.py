@@ -8,6 +8,7 @@ from pyro import poutine
 
 from credo.inference.runtime.sites import (
     drawn_sites,
+    frames,
     has_rsample,
     independent_of_draws,
     is_index,
@@ -76,3 +77,8 @@ def test_names_are_quoted_four_at_most():
 def test_a_site_says_its_temperature_or_has_one():
     said = {"infer": {"temperature": 0.5}}
     assert [temperature(site) for site in (said, {"infer": {}}, {"infer": None})] == [0.5, 1.0, 1.0]
+
+
+def test_frames_hold_the_sizes_of_all_plates():
+    one, two = (poutine.trace(program).get_trace(size) for size in (3, 2))
+    assert {name: (frame.size, frame.full_size) for name, frame in frames(one, two).items()} == {"N": (2, 3)}

@@ -158,3 +158,15 @@ def test_the_weight_of_the_divergence_rises_to_one_and_stays(steps, monkeypatch)
     assert set(seen[warmup:]) == {1.0}
     runner.run(Y, steps=10)
     assert seen[-10:] == [1.0] * 10
+
+
+def test_a_run_by_batches_looks_at_all_rows_twice():
+    """Once to check the pair, once to see whether it repeats itself: a pass takes as long as an epoch."""
+    rows = []
+
+    def watched(y):
+        rows.append(len(y))
+        return model(y)
+
+    prepared(watched, guide, torch.linspace(-1.0, 1.0, 40), batch_size=4, plan="fast")
+    assert rows.count(40) == 2
