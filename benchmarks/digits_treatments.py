@@ -5,8 +5,8 @@
 The network of `bnn_classifier` (64-100-10, ReLU), the defaults of the call: 2,000 steps of 128 rows, 32 draws. A seed
 is another start of the weights, other batches and other draws; the rows are the same. 1,437 rows to learn from, 360 of
 test. --validation: learns from 1,150 of the 1,437 and scores the 287 others: what is chosen must be chosen there.
-Beside the treatments of the call: "tuned", and mean field under other priors, "mean_field 10.0", "mean_field 100.0",
-"mean_field learnt", "mean_field ard"; "mean_field" itself has 30.
+Beside the treatments of the call: "tuned", and mean field under other priors, "mean_field 30.0", "mean_field 100.0",
+"mean_field learnt", "mean_field ard"; "mean_field" itself has the pair's, 10.
 
 ECE in bins is never zero: `ece if true` is its mean where the labels are drawn from the predictions themselves, which
 then are calibrated; only what is above it is miscalibration. `confidence` less `accuracy` says which way: below zero
@@ -36,7 +36,7 @@ from credo.treatments.tuned import tuned
 DRAWS, REPEATS = 32, 200
 SCORES = ("error", "nll", "ece", "brier")
 PLAIN = "points"
-PRIORS = {f"mean_field {sd}": functools.partial(mean_field, prior_sd=sd) for sd in (10.0, 100.0, "learnt", "ard")}
+PRIORS = {f"mean_field {sd}": functools.partial(mean_field, prior_sd=sd) for sd in (30.0, 100.0, "learnt", "ard")}
 ROWS: dict[str, Treatment] = {**TREATMENTS, **PRIORS, "tuned": tuned}  # the last ones only where they are named
 
 

@@ -5,11 +5,10 @@
 The rate is ten times that of the budget, at most credo's own, 0.02: the sds of the weights have as far to go as their
 logs say. On the digits, 2,000 steps at 0.001 end 5,900 nats above those at 0.01, by the ELBO of the training rows.
 
-The prior of classes is three times as wide as that of the pair: independent normals are less sure than their rows, also
-of the rows that they learn from, and the less so the wider the prior. Chosen on 287 of the 1,437 training rows of the
-digits (means of 2 seeds, 2,000 steps, by a loop of torch with local reparametrisation, not by `credo.fit`): an NLL of
-0.093 nats a row, for 0.118 at the pair's own and at ten times that, 0.110 with an sd learnt for each weight and 0.180
-for each layer. `tuned` chooses for a network and rows of your own.
+The prior is that of the pair. Wider ones were tried on the digits (a fifth of the training rows held out, 3 seeds,
+2,000 steps, `benchmarks/digits_treatments.py --validation`): three times as wide, .122 (.013) nats a row for .120
+(.004), and with four times the steps .18 (.09) for .12 (.01), fewer errors but some rows that it is far too sure of.
+`tuned` chooses for a network and rows of your own.
 """
 
 import functools
@@ -22,13 +21,11 @@ from credo.inference.evaluation.fit import fit
 from credo.inference.updates.optimiser import LR
 from credo.inference.variational.loop import INTERRUPTED
 from credo.inference.variational.result import Fit
-from credo.models.bnn_classifier import PRIOR_SD
 from credo.pairs import load
 from credo.treatments.likelihood import is_classes
 from credo.treatments.treatment import Budget, Trained
 
 FASTER = 10  # than the rate of the budget
-WIDER = 3.0  # than the prior of `bnn_classifier`, in sds
 
 
 def mean_field(
@@ -37,10 +34,8 @@ def mean_field(
     """The pair's own guide, fitted by SVI with Adam. options: further ones of `credo.fit`.
 
     x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point. prior_sd: of the pair's model, a
-        number in units of 1 / sqrt(fan-in) or a word; None: 30 for classes, the pair's own for numbers.
+        number in units of 1 / sqrt(fan-in) or a word; None: the pair's own.
     """
-    if prior_sd is None and is_classes(y):
-        prior_sd = WIDER * PRIOR_SD
     found = fitted(net, x, y, budget, prior_sd=prior_sd, **options)
     sd = f"{prior_sd:g} / sqrt(fan-in)" if isinstance(prior_sd, int | float) else prior_sd
     prior = "prior of the pair" if prior_sd is None else f"prior sd {sd}"

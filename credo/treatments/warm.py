@@ -26,7 +26,7 @@ def warm(treatment: Treatment, share: float = SHARE) -> Treatment:
     >>> x, y, *_ = credo.data.digits()
     >>> net = torch.nn.Linear(64, 10)
     >>> warm(mean_field)(net, x, y, Budget(40, 128, 1e-3)).words.partition(";")[0]
-    '10 steps of the plain network first, then 30 of: mean-field normal, prior sd 30 / sqrt(fan-in)'
+    '10 steps of the plain network first, then 30 of: mean-field normal, prior of the pair'
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"share: got {share!r}, wanted the share of the steps for the plain network, between 0 and 1")

@@ -15,7 +15,7 @@ BUDGET = Budget(steps=10, batch_size=12, lr=1e-3)
 
 @pytest.mark.parametrize(
     ("y", "outputs", "prior_sd", "sd"),
-    [(LABELS, 3, None, 30.0), (LABELS, 3, 2.0, 2.0), (X[:, 0], 1, None, 1.0), (X[:, 0], 1, 5.0, 5.0)],
+    [(LABELS, 3, None, 10.0), (LABELS, 3, 2.0, 2.0), (X[:, 0], 1, None, 1.0), (X[:, 0], 1, 5.0, 5.0)],
 )
 def test_the_prior_sd_is_that_many_times_one_over_the_root_of_the_fan_in(monkeypatch, y, outputs, prior_sd, sd):
     asked = []
