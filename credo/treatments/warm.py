@@ -20,7 +20,7 @@ def warm(treatment: Treatment, share: float = SHARE) -> Treatment:
     share: between 0 and 1. It starts at the weights only; what else the plain network learns, the noise of numbers,
     the treatment learns anew. Raises ValueError for another share.
 
-    >>> import torch
+    >>> import credo, torch
     >>> from credo.treatments.mean_field import mean_field
     >>> from credo.treatments.treatment import Budget
     >>> x, y, *_ = credo.data.digits()
