@@ -16,6 +16,7 @@ from torch import nn
 from credo.guides.bnn_sparse import THRESHOLD, log_alpha, pruned
 
 from .cut import Cut, Layer, cut
+from .native import native
 from .pack import pack
 from .thresholds import thresholds
 
@@ -110,7 +111,8 @@ def _packed(done: Cut) -> Cut:
         return done._replace(why="; ".join(filter(None, (done.why, f"the network is not packed: {found}"))))
     stored = zip(done.layers.items(), found.stored(), strict=True)
     layers = {name: layer._replace(bytes_after=size, layout="packed") for (name, layer), size in stored}
-    return done._replace(network=found.eval(), layers=layers)
+    slow = "" if native() else "no C++ compiler builds the packed network here: it goes through torch, slower; set CXX"
+    return Cut(found.eval(), layers, "; ".join(filter(None, (done.why, slow))))
 
 
 @torch.inference_mode()

@@ -28,15 +28,18 @@ def native() -> Callable[..., None] | None:
     found = compiler()
     if found is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        library = str(Path(folder, "packed.so"))
-        for processor in ((flag,) for flag in PROCESSOR):
-            command = [found, *FLAGS, *processor, "-o", library, str(SOURCE)]
-            if not subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode:
-                function = ctypes.CDLL(library).credo_packed
-                break
-        else:
-            return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            library = str(Path(folder, "packed.so"))
+            for processor in PROCESSOR:
+                command = [found, *FLAGS, processor, "-o", library, str(SOURCE)]
+                if not subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode:
+                    function = ctypes.CDLL(library).credo_packed
+                    break
+            else:
+                return None
+    except (OSError, AttributeError):  # as of CXX=gcc, a compiler for another processor, or a folder without programs
+        return None
     function.restype = None
     function.argtypes = [ctypes.c_void_p] * 8
     return function

@@ -6,10 +6,12 @@ At one row the calls of torch's layers cost more than the arithmetic of a sparse
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from .native import native
@@ -67,8 +69,10 @@ class Packed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = self._buffers  # a dictionary: a look-up by nn.Module takes as long as a layer
-        values, code = parts["values"], native()
-        if code is None or type(x) is not torch.Tensor or torch.compiler.is_compiling() or not _plain(x, values):
+        values = parts["values"]
+        if type(x) is not torch.Tensor or torch.compiler.is_compiling() or not _plain(x, values):
+            return self.by_torch(x)
+        if (code := native()) is None:
             return self.by_torch(x)
         last = self._last  # read once: another thread may change it
         if last is None or last[0] != x.shape:
@@ -81,6 +85,10 @@ class Packed(nn.Module):
             *(values.data_ptr(), parts["biases"].data_ptr(), x.data_ptr(), y.data_ptr()),
         )
         return y
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Packed":
+        """Whole numbers keep their type where a network is cast, as by `type`: machine code reads it."""
+        return super()._apply(lambda t: fn(t) if t.is_floating_point() else fn(t).to(t.dtype), recurse)
 
     def by_torch(self, x: torch.Tensor) -> torch.Tensor:
         """The same network by torch's layers, each weight unpacked: on every device, with gradients of x."""
@@ -112,9 +120,12 @@ class Packed(nn.Module):
 
     def _sizes(self, x: torch.Tensor) -> tuple[list[int], list[int]]:
         """(the shape of the outputs, the numbers of `Form` after its count). Raises ValueError if x does not fit."""
+        if not isinstance(x, torch.Tensor):
+            raise ValueError(f"x: got {type(x).__name__}, wanted a tensor")
         inputs = self.program[0].inputs
         wanted = f"(N, {inputs}, height, width)" if self.images else f"({'N' if self.flattens else '...'}, {inputs})"
-        here = list(x.shape[1:]) if self.images else [math.prod(x.shape[1:]) if self.flattens else x.shape[-1], 1, 1]
+        each = x.shape[1:] if self.images or self.flattens else x.shape[-1:]
+        here = list(each) if self.images else [math.prod(each) if x.dim() else 0, 1, 1]
         if (self.images and x.dim() != 4) or here[0] != inputs:
             raise ValueError(f"x: got shape {tuple(x.shape)}, wanted {wanted}")
         before = list(x.shape[:1] if self.images or self.flattens else x.shape[:-1])
@@ -151,8 +162,12 @@ class Packed(nn.Module):
 
 
 def _plain(x: torch.Tensor, values: torch.Tensor) -> bool:
-    """Whether machine code may read and answer for both: numbers of 32 bits on a CPU, no gradient, no transform."""
-    if not (x.dtype is values.dtype is torch.float32 and x.is_cpu and values.is_cpu):
+    """Whether machine code may read and answer for both: numbers of 32 bits as they lie on a CPU, no gradient, no
+    transform, nothing that traces calls of torch.
+    """
+    if not (x.dtype is values.dtype is torch.float32 and x.is_cpu and values.is_cpu) or x.is_neg():
+        return False
+    if torch._C._get_tracing_state() is not None or forward_ad._current_level >= 0:
         return False
     if (x.requires_grad or values.requires_grad) and torch.is_grad_enabled():
         return False
@@ -161,6 +176,11 @@ def _plain(x: torch.Tensor, values: torch.Tensor) -> bool:
 
 def _check(packed: Packed, keys: Any = None) -> None:
     """Raises ValueError for a state that would read beyond its weights."""
+    if packed.columns.dtype != torch.int16 or packed.rows.dtype != torch.int32:
+        raise ValueError(
+            f"state_dict: its columns are {packed.columns.dtype} and its rows {packed.rows.dtype}, wanted torch.int16 "
+            f"and torch.int32"
+        )
     columns = packed.columns.long() % COLUMNS
     for operation in packed.program:
         if operation.kind not in (LINEAR, CONVOLUTION):

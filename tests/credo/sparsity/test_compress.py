@@ -65,6 +65,13 @@ def test_a_packed_network_gives_the_same_and_counts_its_bytes(seed):
     assert small.table.loc["total", "bytes after"] == sum(t.numel() * t.element_size() for t in state)
 
 
+def test_a_packed_network_without_machine_code_says_that_it_is_slower(monkeypatch):
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    monkeypatch.setattr(module, "native", lambda: None)
+    small = credo.compress(fitted(net, torch.randn(12, 4)), net, packed=True)
+    assert "no C++ compiler" in small.why and "set CXX" in small.why
+
+
 def test_a_network_that_cannot_be_packed_says_so():
     net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3))
     small = credo.compress(fitted(net, torch.randn(12, 4)), net, packed=True)

@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from credo.sparsity import packed as module
 from credo.sparsity.cut import cut
@@ -126,6 +127,30 @@ def test_other_precisions_gradients_and_transforms_go_through_torch():
         found(x.double())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_traces_tangents_and_numbers_with_a_sign_apart_go_through_torch():
+    """Machine code reads memory: a trace would keep an empty tensor, a tangent be lost, the sign be forgotten."""
+    net, rows = lines()
+    found, x = pack(net), rows(3)
+    traced = torch.jit.trace(found, x, check_trace=False)
+    torch.testing.assert_close(traced(x + 1.0), net(x + 1.0).detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found(torch._neg_view(x)), net(-x).detach(), rtol=1e-5, atol=1e-6)
+    with forward_ad.dual_level():
+        one, two = (forward_ad.unpack_dual(f(forward_ad.make_dual(x, x.cos()))).tangent for f in (found, net))
+    torch.testing.assert_close(one, two.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_whole_numbers_keep_their_type_when_a_network_is_cast():
+    net, rows = lines()
+    found, x = pack(net), rows(3)
+    wanted = found(x)
+    assert torch.equal(copy.deepcopy(found).type(torch.float32)(x), wanted)
+    torch.testing.assert_close(copy.deepcopy(found).type(torch.float64)(x.double()).float(), wanted)
+    state = {name: t.long() if name == "columns" else t for name, t in found.state_dict().items()}
+    with pytest.raises(ValueError, match=r"state_dict: its columns are torch\.int64"):
+        found.load_state_dict(state, assign=True)
+
+
 def test_without_a_compiler_it_goes_through_torch(monkeypatch):
     net, rows = lines()
     found, x = pack(net), rows(3)
@@ -149,6 +174,10 @@ def test_rows_of_another_shape_are_refused():
     found = pack(lines()[0])
     with pytest.raises(ValueError, match=r"x: got shape \(2, 29\), wanted \(\.\.\., 30\)"):
         found(torch.zeros(2, 29))
+    with pytest.raises(ValueError, match=r"x: got shape \(\), wanted"):
+        found(torch.tensor(1.0))
+    with pytest.raises(ValueError, match="x: got list, wanted a tensor"):
+        found([0.0] * 30)
     pictures = pack(convolutions(0)[0])
     with pytest.raises(ValueError, match=r"x: got shape \(2, 1, 9, 8\), wanted \(N, 2, height, width\)"):
         pictures(torch.zeros(2, 1, 9, 8))
