@@ -167,12 +167,14 @@ def tables_of(images: str, found: Mapping[str, Mapping[str, Any]], published: Nu
         machines = ", ".join(sorted({row["machine"] for row in rows.values()}))
         print(f"\n{images} {net}: {one['rows']:,} training rows, batches of {BATCH}, {DRAWS} draws, on {machines}")
         columns = ["error", "nll", "ece", "brier", "auroc", "held nll", "epochs", "train seconds", "megabytes"]
-        table = pd.DataFrame({name: {c: row[c] for c in columns} for name, row in rows.items()}).T
+        columns += ["rows", "machine"] if len({(row["machine"], row["rows"]) for row in rows.values()}) > 1 else []
+        table = pd.DataFrame.from_dict({name: {c: row[c] for c in columns} for name, row in rows.items()}, "index")
         digits = {"nll": 4, "ece": 4, "brier": 4, "auroc": 4, "held nll": 4}
         print(table.round({c: digits.get(c, 2) for c in columns}).to_string())
         print(f"  best variant of mean field by the held-out training rows: {best_of(rows) or 'none was run'}")
-        if one["rows"] <= CPU_ROWS:
-            print("(a rehearsal: too few rows and steps for the comparison below)")
+        if few := [name for name, row in rows.items() if row["rows"] <= CPU_ROWS]:
+            which = "" if len(few) == len(rows) else f" of {', '.join(few)}"
+            print(f"(a rehearsal{which}: too few rows and steps for the comparison below)")
         for name, (error, nll) in published.get(net, {}).items():
             print(f"  published: {name:<32} {error:5.2f} % {nll:7.4f}")
         for name, wanted in wished.get(net, {}).items():

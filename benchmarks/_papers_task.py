@@ -8,11 +8,15 @@ from torch import nn
 
 
 class Task(NamedTuple):
-    """name: PART/what/…, unique. run: a function at the top of a module, which another process can import."""
+    """name: PART/what/…, unique. run: a function at the top of a module, which another process can import.
+
+    on: the kind of device on which it runs wherever it is, "CPU"; None: that of the process.
+    """
 
     name: str
     run: Callable[..., dict[str, Any]]
     arguments: tuple[Any, ...] = ()
+    on: str | None = None
 
 
 def lenet5() -> nn.Sequential:

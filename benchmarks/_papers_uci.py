@@ -59,7 +59,11 @@ DRAWS = 200  # of each posterior
 
 
 def tasks() -> list[Task]:
-    return [Task(f"uci/{name}/{split}", run, (name, split)) for name in SMALL_FIRST for split in range(SETS[name][1])]
+    return [
+        Task(f"uci/{name}/{split}", run, (name, split), on="CPU")
+        for name in SMALL_FIRST
+        for split in range(SETS[name][1])
+    ]
 
 
 def run(name: str, split: int, steps: int | None = None) -> dict[str, Any]:

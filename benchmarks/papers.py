@@ -12,8 +12,8 @@ the published numbers.
 A result is a flat dictionary of numbers and words. It lies in --out (default out/papers), one JSON file a task and kind
 of device, written at its end: a killed program goes on with the tasks that are left, and a task that failed is tried
 again. What was run on a CPU is not done on a GPU, nor the other way round: a task is skipped where its result is of the
-kind of device of this process. The tables take that result, else one of another kind; each says its device and the
-version of torch. The exit status is 1 if a task failed.
+kind of device of this process; those of UCI run on the CPU everywhere. The tables take that result, else one of another
+kind; each result says its device and the version of torch. The exit status is 1 if a task failed.
 """
 
 import argparse
@@ -49,13 +49,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.list:
         for task in chosen:
-            print(f"{'done' if results(task.name, options.out).get(machine()) else '':<6}{task.name}")
+            print(f"{'done' if kind_of(task) in results(task, options.out) else '':<6}{task.name}")
         return
     failed = 0
     if not options.tables:
-        failed = run([t for t in chosen if machine() not in results(t.name, options.out)], options)
-    every = {name: results(name, options.out) for name in names}
-    found = {name: kinds.get(machine(), next(iter(kinds.values()))) for name, kinds in every.items() if kinds}
+        failed = run([t for t in chosen if kind_of(t) not in results(t, options.out)], options)
+    every = [(task, results(task, options.out)) for task in tasks]
+    found = {task.name: kinds.get(kind_of(task), next(iter(kinds.values()))) for task, kinds in every if kinds}
     for name, part in parts.items():
         print(
             f"\n== {name}: {sum(n.startswith(name) for n in found)} of {sum(n.startswith(name) for n in names)} tasks"
@@ -74,7 +74,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/papers"), help="the folder of the results")
     parser.add_argument("--tables", action="store_true", help="print the tables of what is there")
     parser.add_argument("--list", action="store_true", help="list the tasks")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in ("jobs", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: got {getattr(options, name)}, wanted at least 1")
+    return options
 
 
 def exists(name: str) -> bool:
@@ -87,16 +91,29 @@ def machine() -> str:
     return "CPU" if device is None else device.type
 
 
+def kind_of(task: Task) -> str:
+    """The kind of device on which this process would run the task."""
+    return task.on or machine()
+
+
 def file_of(name: str, out: Path, kind: str) -> Path:
     return out / f"{name.replace('/', '__')}.{kind}.json"
 
 
-def results(name: str, out: Path) -> dict[str, dict[str, Any]]:
+def results(task: Task, out: Path) -> dict[str, dict[str, Any]]:
     """The results of a task by the kind of device that they say. Files of before have no kind in their names."""
-    stem = name.replace("/", "__")
+    stem = task.name.replace("/", "__")
     files = [f for f in (out / f"{stem}.json", *sorted(out.glob(f"{glob.escape(stem)}.*.json"))) if f.exists()]
-    read = [json.loads(f.read_text()) for f in files]
-    return {str(result["machine"]).partition(":")[0]: result for result in read}
+    found = {}
+    for file in files:
+        try:
+            result = json.loads(file.read_text())
+            found[task.on or str(result["machine"]).partition(":")[0]] = result
+        except (ValueError, KeyError, TypeError) as error:
+            raise SystemExit(
+                f"--out: {file} is no result of a task ({error!r}); remove it, and its task runs again"
+            ) from error
+    return found
 
 
 def run(tasks: Iterable[Task], options: argparse.Namespace) -> int:
@@ -161,7 +178,7 @@ def result_of(task: Task, deadline: float | None) -> dict[str, Any] | None:
         traceback.print_exc()
         raise
     seconds = round(time.perf_counter() - begun, 1)
-    kind = machine()
+    kind = kind_of(task)
     device = torch.cuda.get_device_name() if kind == "cuda" else platform.machine() if kind == "CPU" else kind
     said = {"machine": kind, "device": device, "torch": torch.__version__}
     return {**result, "seconds of the task": seconds, **said}
