@@ -19,6 +19,7 @@ gradient whose variance falls with the rows of a batch.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import pyro
@@ -55,6 +56,7 @@ def guide(
         )
     shares = rates_of(net, rate)
     rows = pyro.plate("N", len(x), dim=-1)
+    said: Any = {"counts_once": once}  # Pyro's type of these settings knows its own keys alone
     for name, w in weights_of(net).items():
         point(name, w)
         if name in shares:
@@ -63,7 +65,7 @@ def guide(
                 pyro.sample(f"{name}.keep", keep)
             else:
                 with rows, counted(x, once):
-                    pyro.sample(f"{name}.keep", keep)
+                    pyro.sample(f"{name}.keep", keep, infer=said)
 
 
 def rates(params: Mapping[str, torch.Tensor]) -> pd.DataFrame:

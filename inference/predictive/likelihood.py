@@ -26,7 +26,7 @@ from ..preflight.check import check
 from ..preflight.rows import find_rows, refuse_shared
 from ..runtime.defaults import default_dtype
 from ..runtime.held import HeldSites
-from ..runtime.sites import Site, is_index, latent, plates
+from ..runtime.sites import Site, counts_once, is_index, latent, plates
 from ..runtime.state import reading
 from ..storage.absent import refuse_without_data
 from .predict import new_arguments
@@ -50,6 +50,7 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
     fit: what `credo.fit`, `credo.exact` or `credo.reference` returned.
     n: the number K of importance samples (w_k, z_nk) ~ q, in the first place or by name; 1,000 if it is left out.
     seed: of these draws.
+    Latents of rows that count once, as masks of `bnn_dropout` can, are drawn from q like those that all rows share.
     Latents of rows that the guide draws together with others, as a closed form does, come from the model: z_nk ~
         p(z | w_k); new rows then need none of the guide.
     new, named: the model's arguments, observations included, N rows; if nothing is given, the data of the fit.
@@ -79,7 +80,7 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
         names = argument_names(fit.model, len(pair.data))
         if together := _drawn_together(fit):
             pair = pair._replace(guide=_rows_from_model(pair, pair.guide, together))
-        _observed_all(pair, names)
+        shared = _observed_all(pair, names)
         over_rows = _plates_over_rows(fit, pair)
         if pair.summed is not None:
             guide = poutine.trace(pair.guide).get_trace(*pair.data)
@@ -91,7 +92,7 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
             total = torch.zeros((), dtype=torch.float64)
             nested = frozenset().union(*where.values())  # plates, whose own sites hold indices
             for (side, name), cost in costs.items():
-                if where[side, name] & over_rows and name not in nested:
+                if where[side, name] & over_rows and name not in nested | shared:
                     if pair.summed is not None:  # its sites may lie in plates within a row
                         cost = _by_row(cost, dims[side, name], over_rows)
                     if cost.dim() != 1:
@@ -112,8 +113,8 @@ def log_likelihood(fit: Approximation, *new: Any, n: int | None = None, seed: in
     return LogLikelihood(values, (variance / n).sqrt())
 
 
-def _observed_all(pair: Pair, names: list[str]) -> None:
-    """Raises ValueError for new data that is not an observation of the pair."""
+def _observed_all(pair: Pair, names: list[str]) -> frozenset[str]:
+    """The latents of rows that count once. Raises ValueError for new data that is not an observation of the pair."""
     guide = poutine.trace(pair.guide).get_trace(*pair.data)
     model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data)
     summed = pair.summed.sites if pair.summed is not None else frozenset()
@@ -123,6 +124,7 @@ def _observed_all(pair: Pair, names: list[str]) -> None:
             f"log_likelihood(fit, n, {', '.join(names)}, ...)"
         )
     check(pair.model, pair.guide, pair.data, names, whole=False)
+    return frozenset(name for name, site in latent(guide).items() if counts_once(site))
 
 
 def _drawn_together(fit: Approximation) -> frozenset[str]:

@@ -124,6 +124,14 @@ def temperature(site: Site) -> float:
     return float((site["infer"] or {}).get("temperature", 1))
 
 
+def counts_once(site: Site) -> bool:
+    """Whether a guide's latent of rows says `infer={"counts_once": True}`: log densities are averaged over the rows.
+
+    So its KL is that of one latent which all rows share, and its density is no weight of a row.
+    """
+    return bool((site["infer"] or {}).get("counts_once", False))
+
+
 def shown_plates(site: Site, none: str = "-") -> str:
     """The plates that hold a site and their sizes, in words: "N (100)". none: the words where there is no plate."""
     return ", ".join(f"{f.name} ({f.size})" for f in site["cond_indep_stack"]) or none

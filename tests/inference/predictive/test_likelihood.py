@@ -1,5 +1,8 @@
 """The log-likelihood of rows against closed forms, and what is none."""
 
+from functools import partial
+from itertools import product
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -179,3 +182,20 @@ def test_latents_of_groups_are_no_latents_of_rows():
     wanted = Normal(z.mean[torch.arange(4) % 2], (0.25 + z.variance[torch.arange(4) % 2]).sqrt())
     found = credo.log_likelihood(fit, 4000)
     assert ((found.values - wanted.log_prob(X.double())).abs() <= 5 * found.errors).all()
+
+
+def test_masks_of_rows_that_count_once_are_those_of_the_guide():
+    """By all four masks of the inputs of a linear layer: the posterior predictive, whatever the prior's rate."""
+    pair, rate = credo.load("bnn_dropout"), 0.4
+    net, x, y = torch.nn.Linear(2, 2), torch.tensor([[1.0, -2.0], [0.5, 3.0]] * 5), torch.tensor([0, 1] * 5)
+    shared = {"shared": False, "once": True}
+    programs = partial(pair.model, rate=rate, **shared), partial(pair.guide, rate=0.1, learn=True, **shared)
+    fit = credo.fit(*programs, net, x, y, steps=2, progress=False, compile=False)
+    exact, r = 0.0, float(fit.params["weight.rate"])
+    for keep in product((0.0, 1.0), repeat=2):
+        logits = x * torch.tensor(keep) / (1 - rate) @ fit.params["weight.value"].T + fit.params["bias.value"]
+        share = (1 - r) ** sum(keep) * r ** (2 - sum(keep))
+        exact = exact + share * logits.softmax(-1)[torch.arange(10), y]
+    for rows in (10, 4):  # those of the fit, and new ones, of which N is still that of the fit
+        found = credo.log_likelihood(fit, 4000, net, x[:rows], y[:rows])
+        assert ((found.values - exact[:rows].log()) / found.errors).abs().max() <= 4.5

@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 
 from credo.inference.runtime.sites import (
+    counts_once,
     drawn_sites,
     frames,
     has_rsample,
@@ -77,6 +78,11 @@ def test_names_are_quoted_four_at_most():
 def test_a_site_says_its_temperature_or_has_one():
     said = {"infer": {"temperature": 0.5}}
     assert [temperature(site) for site in (said, {"infer": {}}, {"infer": None})] == [0.5, 1.0, 1.0]
+
+
+def test_a_site_says_that_it_counts_once_or_does_not():
+    said = {"infer": {"counts_once": True}}
+    assert [counts_once(site) for site in (said, {"infer": {}}, {"infer": None})] == [True, False, False]
 
 
 def test_frames_hold_the_sizes_of_all_plates():
