@@ -34,7 +34,8 @@ def predictions(
     (N, ...), a tensor, an array or a table, whole numbers too where the net takes them. draws: k. batch: rows at once;
     memory holds the k draws of one batch, and never those of all rows. seed: of the draws.
     Returns {form: tensor}: class probabilities, (N, C), which `credo.metrics.classification` scores; or (N, 2), mean
-    and sd of y in its units. "one pass" is there for fits of `bnn_last_layer` alone.
+    and sd of y in its units. "one pass" is there for fits of `bnn_last_layer` alone. "mean network" is left out for
+    numbers of other pairs than credo's: how their `mean` follows from the output of the network is not known.
     Raises ValueError for a fit that predicts neither probabilities `probs` nor a `mean`, and for rows that
     `fit.predict` refuses: none, of another shape, or with numbers that are missing.
 
@@ -51,7 +52,8 @@ def predictions(
         moments = _moments(fit, net, x, n, batch, seed)
         total = moments["within"] + moments["between"]
         found[name] = moments["mean"] if "probs" in moments else torch.stack([moments["mean"], total.sqrt()], -1)
-    found["mean network"] = torch.cat([_at_the_mean(fit, net, rows) for rows in x.split(batch)])
+    if (classes := "probs" in moments) or "y.mean" in fit.params:
+        found["mean network"] = torch.cat([_at_the_mean(fit, net, rows, classes) for rows in x.split(batch)])
     if any(name.endswith(FACTOR) for name in fit.params):
         found["one pass"] = torch.cat([one_pass(fit, net, rows) for rows in x.split(batch)])
     return found
@@ -154,11 +156,11 @@ def _with_mean_masks(fit: Fit, trained: nn.Module) -> nn.Module:
     return trained
 
 
-def _at_the_mean(fit: Fit, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _at_the_mean(fit: Fit, net: nn.Module, x: torch.Tensor, classes: bool) -> torch.Tensor:
     """The prediction of the network at the means of its weights, (N, C) or (N, 2)."""
     trained: Callable[[torch.Tensor], torch.Tensor] = _with_mean_masks(fit, fit.trained(net))
     with torch.no_grad():
-        if "y.mean" not in fit.params:
+        if classes:
             return trained(x).softmax(-1)
         f = trained((x - fit.params["x.mean"]) / fit.params["x.sd"]).reshape(len(x), -1)
         centre, unit = fit.params["y.mean"], fit.params["y.sd"]

@@ -3,6 +3,8 @@
 from functools import partial
 
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -127,3 +129,19 @@ def test_the_mean_network_of_learnt_rates_has_the_mean_of_the_masked_weights(nam
     assert abs(kept - 0.9) > 0.01
     logits = X @ (fit.params["weight.value"] * kept / 0.9).T + fit.params["bias.value"]
     torch.testing.assert_close(predictions(fit, net, X, 2)["mean network"], logits.softmax(-1))
+
+
+def test_numbers_of_a_pair_of_ones_own_have_no_mean_network():
+    """No softmax of them, which is 1: how `mean` follows from the output is known of credo's pairs alone."""
+    net = nn.Linear(2, 1)
+    weights = credo.nn.mean_field(net)
+
+    def model(net, x, y=None):
+        mean = pyro.deterministic("mean", 3 + credo.nn.bayesian(net)(x)[:, 0])
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(mean, pyro.param("sigma", torch.tensor(0.5))), obs=y)
+
+    fit = credo.fit(model, lambda net, x, y=None: weights(x, y), net, X, X[:, 0], steps=2, progress=False)
+    found = predictions(fit, net, X, 200)
+    assert list(found) == ["one draw", "200 draws"]
+    torch.testing.assert_close(found["200 draws"][:, 0], fit.predict(net, X, n=200)["mean"].mean(0))
