@@ -147,7 +147,8 @@ def compared(
             losses, why = torch.full((len(x_out),), math.inf), error
         found[name] = losses if bool(losses.isfinite().all()) else torch.full_like(losses, math.inf)
     if not any(bool(losses.isfinite().all()) for losses in found.values()):
-        raise ValueError(f"candidates: none of {list(found)} has a finite NLL") from why
+        last = "" if why is None else f"; the last of them raised {type(why).__name__}: {why}"
+        raise ValueError(f"candidates: none of {list(found)} has a finite NLL{last}") from why
     return found
 
 
