@@ -9,6 +9,7 @@ masks from their prior counts once, whatever the rows. For numbers the network i
 import copy
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from credo.inference.runtime.generators import noise
+from credo.models._masks import rates_of
 from credo.pairs import load
 from credo.treatments.chosen import chosen_by_validation
 from credo.treatments.likelihood import is_classes
@@ -36,7 +38,8 @@ def dropout(
     """Dropout at a fixed rate. rate: the share of inputs left out, of all layers or one for each weight matrix.
 
     None: one of GRID, chosen by the NLL of validation rows within the budget (`chosen_by_validation`).
-    options: further ones of `credo.fit`. Numbers, y of floating point, take Linear and Conv layers.
+    Masks are drawn for each row where every layer can (`masked_by_row`), else all rows of a step share them. Numbers,
+    y of floating point, take Linear and Conv layers alone. options: further ones of `credo.fit`, for classes.
     """
     if rate is None:
         layers = sum(w.dim() > 1 for w in net.parameters() if w.requires_grad)
@@ -46,9 +49,12 @@ def dropout(
             grid = {f"{b} of the inputs": functools.partial(dropout, rate=b, **options) for _, b in GRID}
         return chosen_by_validation(grid, net, x, y, budget)
     if not is_classes(y):
+        if options:
+            raise ValueError(f"dropout: got {sorted(options)} for numbers, which are trained by hand; leave them out")
         return _numbers(net, x, y, budget, rate)
-    words = f"dropout of {shares_in_words(rate)}, a mask for each row, weight decay of the pair"
-    return fitted("bnn_dropout", net, x, y, budget, words, {"rate": rate, "shared": False}, {}, options)
+    apart = masked_by_row(net, x)
+    words = f"dropout of {shares_in_words(rate)}, a mask for each {_which(apart)}, weight decay of the pair"
+    return fitted("bnn_dropout", net, x, y, budget, words, {"rate": rate, "shared": not apart}, {}, options)
 
 
 def dropout_learnt(
@@ -60,17 +66,44 @@ def dropout_learnt(
         drawn for each row where every layer can (`masked_by_row`), else all rows of a step share them.
     Raises ValueError for numbers to be predicted.
     """
-    apart = masked_by_row(net)
+    apart = masked_by_row(net, x)
     shared = {"rate": rate, "shared": not apart, "once": apart}
     found = fitted("bnn_dropout", net, x, y, budget, "dropout of learnt rates", shared, {"learn": True}, options)
-    which = "row" if apart else "step"
-    return found._replace(numbers=found.numbers - apart, words=f"{found.words}; a mask for each {which}")  # less N
+    numbers = found.numbers - apart  # less N
+    return found._replace(numbers=numbers, words=f"{found.words}; a mask for each {_which(apart)}")
 
 
-def masked_by_row(net: nn.Module) -> bool:
-    """Whether every weight matrix that is learnt belongs to a Linear or Conv layer, which has inputs by row."""
+def masked_by_row(net: nn.Module, x: torch.Tensor) -> bool:
+    """Whether every weight matrix that is learnt belongs to a Linear or Conv layer, which is given the rows of x.
+
+    A layer that takes pieces of rows as rows of its own has no mask for each row of the data.
+    """
     names = [name for name, w in net.named_parameters() if w.requires_grad and w.dim() > 1]
-    return all(_has_inputs_by_row(net.get_submodule(name.rpartition(".")[0])) for name in names)
+    layers = [layer for name in names for layer in _layers_of(net, name)]
+    if not all(name.endswith("weight") for name in names) or not all(map(_has_inputs_by_row, layers)):
+        return False
+    given: list[int] = []
+    hooks = [layer.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs[0]))) for layer in layers]
+    modes = [(layer, layer.training) for layer in net.modules()]
+    try:
+        with torch.no_grad(), suppress(RuntimeError):  # of rows that the network does not take: the pair says so
+            net.eval()(x[:2].to(next(net.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, training in modes:
+            layer.training = training
+    return all(rows == len(x[:2]) for rows in given)
+
+
+def _which(apart: bool) -> str:
+    return "row" if apart else "step"
+
+
+def _layers_of(net: nn.Module, name: str) -> list[nn.Module]:
+    """The layers that have this parameter, more than one where they share it."""
+    weight = net.get_parameter(name)
+    return [layer for layer in net.modules() if any(weight is w for w in layer._parameters.values())]
 
 
 def _has_inputs_by_row(layer: nn.Module) -> bool:
@@ -123,17 +156,13 @@ def _masked(net: nn.Module, rate: Rate) -> nn.Module:
     Raises ValueError for a rate that is no share, and a weight matrix of another layer than Linear and Conv.
     """
     masked = copy.deepcopy(net)
-    names = [name for name, w in masked.named_parameters() if w.requires_grad and w.dim() > 1]
-    shares = [*rate] if isinstance(rate, Sequence) else [rate] * len(names)
-    if len(shares) != len(names) or not all(0 <= share < 1 for share in shares):
-        raise ValueError(f"rate: got {rate!r}, wanted a share from 0 to below 1, or one for each of {names}")
-    for name, share in zip(names, shares, strict=True):
-        layer = masked.get_submodule(name.rpartition(".")[0])
-        if not _has_inputs_by_row(layer):
-            raise ValueError(
-                f"{name!r}: got a weight of {type(layer).__name__}, wanted a linear layer or a convolution"
-            )
-        layer.register_forward_pre_hook(functools.partial(_left_out, share))
+    for name, share in rates_of(masked, rate).items():
+        for layer in _layers_of(masked, name):
+            if not _has_inputs_by_row(layer):
+                raise ValueError(
+                    f"{name!r}: got a weight of {type(layer).__name__}, wanted a linear layer or a convolution"
+                )
+            layer.register_forward_pre_hook(functools.partial(_left_out, share))
     return masked
 
 

@@ -1,5 +1,6 @@
 """Dropout as a treatment: its rates, its prediction, and the network of numbers by going through all masks."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 import credo
-from credo.treatments.dropout import _masked, dropout, dropout_learnt
+from credo.treatments import dropout as file
+from credo.treatments.dropout import _masked, dropout, dropout_learnt, masked_by_row
 from credo.treatments.treatment import Budget
 
 BUDGET = Budget(steps=20, batch_size=32, lr=1e-2)
@@ -37,13 +39,13 @@ def test_learnt_rates_are_in_the_words(digits):
     net, x, y = digits
     trained = dropout_learnt(
         net,
-        x[:, :64],
+        x,
         y,
         BUDGET._replace(steps=3),
         compile=False,
         plan={"0.weight.keep": "score", "2.weight.keep": "score"},
     )
-    assert "dropout of learnt rates 0.weight 0." in trained.words
+    assert "dropout of learnt rates 0.weight 0." in trained.words and trained.words.endswith("; a mask for each row")
     assert trained.numbers == sum(w.numel() for w in net.parameters()) + 2
 
 
@@ -89,3 +91,52 @@ def test_what_cannot_be_masked_is_refused():
         _masked(nn.Linear(2, 1), 1.0)
     with pytest.raises(ValueError, match=r"'weight': got a weight of Embedding, wanted a linear layer"):
         _masked(nn.Embedding(2, 1), 0.1)
+    with pytest.raises(ValueError, match=r"rate: got '0.5', wanted a share"):
+        _masked(nn.Linear(2, 1), "0.5")
+    with pytest.raises(ValueError, match=r"dropout: got \['plan'\] for numbers"):
+        dropout(nn.Linear(2, 1), torch.randn(5, 2), torch.randn(5), BUDGET, rate=0.5, plan="fast")
+
+
+class Pieces(nn.Module):
+    """A layer for each number of a row, then one for the row: its first layer is given three rows for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.piece, self.row = nn.Linear(1, 4), nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.row(self.piece(x.reshape(-1, 1)).tanh().reshape(len(x), -1))
+
+
+def test_masks_are_drawn_for_each_row_only_where_layers_are_given_rows():
+    x, embedding = torch.randn(5, 3), nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(6, 2))
+    mlp = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 2))
+    assert masked_by_row(mlp, x) and mlp[1].training and not mlp[0]._forward_pre_hooks
+    assert not masked_by_row(Pieces(), x) and not masked_by_row(embedding, torch.ones(5, 3).long())
+
+
+def test_the_pair_has_the_masks_that_the_words_say(monkeypatch):
+    """Shared ones where rows cannot have their own, without an error."""
+    asked, y = [], torch.arange(5) % 2
+
+    def fit_within(budget, model, guide, net, x, y):
+        asked.extend(program.keywords for program in (model, guide))
+        raise KeyboardInterrupt  # nothing is fitted
+
+    monkeypatch.setattr(file, "fit_within", fit_within)
+    for treatment, net in product((partial(dropout, rate=0.2), dropout_learnt), (Pieces(), nn.Linear(3, 2))):
+        with pytest.raises(KeyboardInterrupt):
+            treatment(net, torch.randn(5, 3), y, BUDGET)
+    fixed, learnt = ({"rate": 0.2}, {"rate": 0.1})
+    assert asked == [
+        *[fixed | {"shared": True}] * 2,
+        *[fixed | {"shared": False}] * 2,
+        *[learnt | {"shared": True, "once": False} | more for more in ({}, {"learn": True})],
+        *[learnt | {"shared": False, "once": True} | more for more in ({}, {"learn": True})],
+    ]
+
+
+def test_layers_that_share_a_weight_are_both_masked():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    assert [len(layer._forward_pre_hooks) for layer in _masked(net, 0.5)] == [1, 1]
