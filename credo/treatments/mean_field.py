@@ -37,9 +37,8 @@ def mean_field(
         number in units of 1 / sqrt(fan-in) or a word; None: the pair's own.
     """
     found = fitted(net, x, y, budget, prior_sd=prior_sd, **options)
-    sd = f"{prior_sd:g} / sqrt(fan-in)" if isinstance(prior_sd, int | float) else prior_sd
-    prior = "prior of the pair" if prior_sd is None else f"prior sd {sd}"
-    return Trained(predictive(found, net), numbers_of(found), f"mean-field normal, {prior}; {said(found)}")
+    words = f"mean-field normal, {prior_in_words(prior_sd)}; {said(found)}"
+    return Trained(predictive(found, net), numbers_of(found), words)
 
 
 def fitted(
@@ -101,6 +100,13 @@ def numbers_of(found: Fit) -> int:
 def unfitted(net: nn.Module) -> int:
     """How many numbers of a network are no latents: frozen parameters and buffers. Predictions need them too."""
     return sum(v.numel() for v in (*(w for w in net.parameters() if not w.requires_grad), *net.buffers()))
+
+
+def prior_in_words(prior_sd: Any) -> str:
+    """Which prior it is, in words: a number is in units of 1 / sqrt(fan-in)."""
+    if prior_sd is None:
+        return "prior of the pair"
+    return f"prior sd {f'{prior_sd:g} / sqrt(fan-in)' if isinstance(prior_sd, int | float) else prior_sd}"
 
 
 def said(found: Fit) -> str:

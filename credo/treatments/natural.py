@@ -21,7 +21,7 @@ from torch import nn
 
 from credo.inference.updates.optimiser import NATURAL
 from credo.treatments.likelihood import is_classes
-from credo.treatments.mean_field import faster, fitted, numbers_of, predictive, said
+from credo.treatments.mean_field import faster, fitted, numbers_of, predictive, prior_in_words, said
 from credo.treatments.treatment import Budget, Trained
 
 FASTER = 20  # than the rate of the budget
@@ -33,6 +33,7 @@ def natural(
 ) -> Trained:
     """The pair's own guide, fitted by natural gradients of its normals. options: further ones of `credo.fit`.
 
+    The weight of the KL rises over a third of the steps, unless `kl_warmup` is given.
     x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point. prior_sd: of the pair's model, a
         number in units of 1 / sqrt(fan-in) or a word; None: "ard" for classes, the pair's own for numbers.
     """
@@ -41,8 +42,7 @@ def natural(
     rate = functools.partial(falling, faster(budget, FASTER), budget.steps)
     settings = {"optim": NATURAL, "lr": rate, "kl_warmup": budget.steps // 3, **options}
     found = fitted(net, x, y, budget, prior_sd=prior_sd, **settings)
-    prior = "prior of the pair" if prior_sd is None else f"prior sd {prior_sd}"
-    words = f"mean-field normal by natural gradients, {prior}; {said(found)}; {found.plan.updates}"
+    words = f"mean-field normal by natural gradients, {prior_in_words(prior_sd)}; {said(found)}; {found.plan.updates}"
     return Trained(predictive(found, net), numbers_of(found), words)
 
 

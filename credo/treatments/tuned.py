@@ -84,11 +84,14 @@ def tuned(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> T
 
 
 def is_lower(losses: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether the mean of losses is lower than before by more than its standard error. Both: shape (N,), of rows."""
+    """Whether the mean of losses is lower than before by more than its standard error. Both: shape (N,), of rows.
+
+    One row has no standard error: no finite difference is more than it.
+    """
     gain = before - losses
     if not bool(gain.isfinite().all()):
         return bool(losses.isfinite().all())
-    return bool(gain.mean() > (gain.std() / len(gain) ** 0.5 if len(gain) > 1 else 0.0))
+    return len(gain) > 1 and bool(gain.mean() > gain.std() / len(gain) ** 0.5)
 
 
 def treatment_of(answers: Answers) -> Treatment:

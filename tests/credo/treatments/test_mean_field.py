@@ -6,7 +6,7 @@ from pyro import poutine
 from torch import nn
 
 from credo.treatments import mean_field as file
-from credo.treatments.mean_field import faster, mean_field
+from credo.treatments.mean_field import faster, mean_field, prior_in_words
 from credo.treatments.treatment import Budget
 
 X, LABELS = torch.randn(12, 4), torch.arange(12) % 3
@@ -22,12 +22,13 @@ def test_the_prior_sd_is_that_many_times_one_over_the_root_of_the_fan_in(monkeyp
 
     def fit_within(budget, model, guide, net, x, y, **options):
         asked.append(poutine.trace(model).get_trace(net, x, y).nodes)
-        assert options == {"lr": pytest.approx(0.01)}
+        assert options == {"lr": pytest.approx(0.01 if prior_sd is None else 0.5)}
         raise KeyboardInterrupt  # nothing is fitted
 
     monkeypatch.setattr(file, "fit_within", fit_within)
     with pytest.raises(KeyboardInterrupt):
-        mean_field(nn.Linear(4, outputs), X, y, BUDGET, prior_sd=prior_sd)
+        given = {} if prior_sd is None else {"prior_sd": prior_sd, "lr": 0.5}
+        mean_field(nn.Linear(4, outputs), X, y, BUDGET, **given)
     (sites,) = asked
     assert torch.as_tensor(sites["weight"]["fn"].base_dist.scale).unique().item() == pytest.approx(sd / 2)
     assert torch.as_tensor(sites["bias"]["fn"].base_dist.scale).unique().item() == pytest.approx(sd)
@@ -35,3 +36,8 @@ def test_the_prior_sd_is_that_many_times_one_over_the_root_of_the_fan_in(monkeyp
 
 def test_the_rate_is_ten_times_that_of_the_budget_and_at_most_credos_own_or_the_budgets():
     assert [faster(BUDGET._replace(lr=lr)) for lr in (1e-4, 1e-3, 5e-3, 0.1)] == pytest.approx([1e-3, 0.01, 0.02, 0.1])
+
+
+def test_the_words_of_a_prior_have_its_units():
+    found = [prior_in_words(prior_sd) for prior_sd in (None, 30.0, 3, "ard")]
+    assert found == ["prior of the pair", "prior sd 30 / sqrt(fan-in)", "prior sd 3 / sqrt(fan-in)", "prior sd ard"]

@@ -66,6 +66,7 @@ def test_a_gain_within_its_standard_error_is_none():
     before = torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert not is_lower(before - torch.tensor([0.3, -0.2, 0.3, -0.2]), before)  # .05 with a standard error of .14
     assert is_lower(before - torch.tensor([0.3, 0.2, 0.3, 0.2]), before)
+    assert not is_lower(before[:1] - 0.5, before[:1])  # one row has no standard error
     assert is_lower(before, torch.full((4,), torch.inf)) and not is_lower(torch.full((4,), torch.inf), before)
 
 
