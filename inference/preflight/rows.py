@@ -62,9 +62,12 @@ def find_rows(pair: Pair, size: int, names: list[str], whole: Mapping[str, Any] 
         guide = poutine.trace(pair.guide).get_trace
         at_a_draw(lambda _: refuse_shared(pair.model, guide(*pair.data), pair.data, summed, plates, so))
     _refuse_outside_rows(one, two, plates)
-    if (several := min(max(2, size), n - 1)) > 1:
-        changed = torch.cat([order[: several - 1], order[several : several + 1]])
-        refuse_coupled_rows(batch(pair, rows, order[:several]), batch(pair, rows, changed), plates, several)
+    if (several := min(max(5, size), n - 1)) > 1:
+        # A row may depend on all others, on those before or behind it, or on the first or the last one.
+        places = [0, several // 2, several - 1] if several >= 5 else [several // 2]
+        changed = order[:several].clone()
+        changed[places] = order[several:].repeat(3)[: len(places)]
+        refuse_coupled_rows(batch(pair, rows, order[:several]), batch(pair, rows, changed), plates, several, places)
     return rows._replace(plates=plates)
 
 
@@ -185,20 +188,22 @@ def _refuse_outside_rows_here(one: Pair, two: Pair, plates: frozenset[str], off:
             )
 
 
-def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int) -> None:
+def refuse_coupled_rows(one: Pair, two: Pair, plates: frozenset[str], size: int, places: list[int]) -> None:
     """Raises ValueError for a site whose density of a row depends on the other rows: by batch norm, say.
 
-    one, two: batches of `size` rows that differ in their last row alone. plates: the plates over rows. Both are scored
-    at the same latents, at the parameters and a little off.
+    one, two: batches of `size` rows that differ at these places alone. plates: the plates over rows. Both are scored at
+    the same latents, at the parameters and a little off.
     """
+    same = torch.tensor([i for i in range(size) if i not in places])
     for off in PLACES:
         found, others = at_a_draw(partial(_at_same_latents, one, two, off))
         for (side, name), cost in found.costs.items():
             dims = [d for d, length in enumerate(cost.shape) if length == size]
             if not found.plates[side, name] & plates or not dims:
                 continue
+            here = same.to(cost.device)
             if not any(
-                nearly_equal(cost.narrow(d, 0, size - 1), others[side, name].narrow(d, 0, size - 1)) for d in dims
+                nearly_equal(cost.index_select(d, here), others[side, name].index_select(d, here)) for d in dims
             ):
                 raise ValueError(
                     f"batch_size: site {name!r}: the density of a row depends on the other rows of its batch, so a "

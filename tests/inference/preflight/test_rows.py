@@ -213,6 +213,29 @@ def test_a_row_that_depends_on_the_others_of_its_batch_is_refused(size, unchange
         credo.fit(centred, guide, X, Y, batch_size=size)
 
 
+TAKES = {
+    "those before it": lambda x: x.cumsum(0),
+    "the one before it": lambda x: x + torch.cat([x[:1], x[:-1]]),
+    "the one behind it": lambda x: x + torch.cat([x[1:], x[-1:]]),
+    "the first one": lambda x: x - x[0],
+    "the last one": lambda x: x - x[-1],
+}
+
+
+@pytest.mark.parametrize("takes", TAKES)
+@pytest.mark.parametrize("size", [2, 7])
+def test_a_row_that_depends_on_some_of_the_others_is_refused(takes, size):
+    x = torch.randn(12, generator=torch.Generator().manual_seed(0))
+
+    def coupled(x, y):
+        w = slope()
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(w * TAKES[takes](x), 1.0), obs=y)
+
+    with pytest.raises(ValueError, match="site 'y': the density of a row depends on the other"):
+        credo.fit(coupled, guide, x, x.cos(), batch_size=size, progress=False)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_without_batches_the_same_pair_is_none_of_our_business(name):
     program, belief, _ = REFUSED[name]
