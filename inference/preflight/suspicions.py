@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from pyro import poutine
 
 from .deltas import wrong_density
@@ -27,7 +28,7 @@ def suspicious(
 ) -> tuple[list[str], str | None]:
     """(warnings, what is wrong if all steps get this data). ran: its model is scored already. The pair runs again."""
     ran.guide.compute_log_prob()
-    model_again, guide_again = run_again(model, ran.model, data), run_again(guide, ran.guide, data)
+    model_again, guide_again = _again(model, ran.model, data), _again(guide, ran.guide, data)
     warnings = [
         *one_name_twice(ran.of_model, ran.of_guide),
         *(tied_sites(ran.guide) or one_for_two_sites(ran.guide, ran.of_guide)),
@@ -39,3 +40,10 @@ def suspicious(
         *wrong_density(guide, ran.guide, data),  # the last, since it moves parameters, which graphs do not survive
     ]
     return warnings, None if model_again is None else fixed_part(ran.model, model_again, data, names)
+
+
+def _again(program: Callable[..., Any], trace: poutine.Trace, data: tuple) -> poutine.Trace | None:
+    """`run_again`, without a graph where the program runs so: the graph of all rows fills the memory a second time."""
+    with torch.no_grad():
+        again = run_again(program, trace, data)
+    return run_again(program, trace, data) if again is None else again
