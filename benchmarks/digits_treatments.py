@@ -27,7 +27,8 @@ from torch import nn
 
 import credo
 from credo.metrics import classification
-from credo.treatments.compare import EQUAL_COST, TREATMENTS
+from credo.treatments.compare import BATCH, EQUAL_COST, LR, TREATMENTS
+from credo.treatments.ensemble import ensemble_of_equal_cost
 from credo.treatments.mean_field import mean_field
 from credo.treatments.scores import probabilities
 from credo.treatments.treatment import Budget, Trained, Treatment
@@ -83,6 +84,9 @@ def scored(treatments: dict[str, Treatment], seed: int, steps: int, data: tuple[
     table = credo.compare_treatments(
         network(seed), *data, treatments=given, steps=steps, draws=DRAWS, seed=seed, device="cpu", progress=False
     )
+    if EQUAL_COST in table.index:  # which the call adds itself
+        budget = Budget(steps, min(BATCH, len(data[0])), LR, seed, torch.device("cpu"))
+        found[EQUAL_COST] = ensemble_of_equal_cost(network(seed), data[0], data[1], budget)
     for name, trained in found.items():
         probs = probabilities(trained, data[2], DRAWS)
         sure = probs.max(-1).values.mean().item() - (1 - table.loc[name, "error"])
@@ -118,6 +122,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--validation", action="store_true", help="score training rows that are held out")
     given = parser.parse_args()
+    if unknown := [name for name in given.treatments if name not in {*ROWS, EQUAL_COST}]:
+        parser.error(f"treatments: got {', '.join(unknown)}, wanted some of {', '.join(ROWS)}")
+    if min(given.seeds, given.steps) < 1:
+        parser.error(f"got --seeds {given.seeds} --steps {given.steps}, wanted at least 1 of each")
     names = [PLAIN, *(name for name in given.treatments or TREATMENTS if name not in (PLAIN, EQUAL_COST))]
     chosen = {name: ROWS[name] for name in names}
     data = rows(given.validation)
