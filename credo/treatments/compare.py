@@ -191,7 +191,8 @@ def _chosen(treatments: Any) -> dict[str, Treatment]:
     elif isinstance(treatments, Mapping):
         given = dict(treatments)
     else:
-        listed = [treatments] if isinstance(treatments, str) or callable(treatments) else list(treatments)
+        one = isinstance(treatments, str) or callable(treatments) or not isinstance(treatments, Iterable)
+        listed = [treatments] if one else list(treatments)
         given = {_row_name(one): one for one in listed}
         if len(given) < len(listed):
             raise ValueError(f"treatments: got {list(given)} more than once; pass {{row: treatment}} with two names")

@@ -27,7 +27,12 @@ PROBE = 4  # rows on which it is tried whether networks can be batched
 
 
 def ensemble(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget, *, networks: int = NETWORKS) -> Trained:
-    """So many networks, each with the whole budget. x: shape (N, ...). y: shape (N,). A prediction has S = networks."""
+    """So many networks, each with the whole budget. x: shape (N, ...). y: shape (N,). A prediction has S = networks.
+
+    Raises ValueError for a network whose parameters are all frozen.
+    """
+    if not any(w.requires_grad for w in net.parameters()):
+        raise ValueError(f"net: got {type(net).__name__} without parameters to train; wanted some that are not frozen")
     nets = members(net, networks, budget.seed)
     same = unmoved(nets)
     device = choose_device(budget.device)

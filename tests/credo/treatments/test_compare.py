@@ -130,6 +130,7 @@ def test_rates_of_single_rows():
     [
         ({"treatments": ["swog"]}, "did you mean 'swag'"),
         ({"treatments": ["points", "points"]}, "more than once"),
+        ({"treatments": 3}, "treatments: got 3, wanted some of"),
         ({"steps": 0}, "steps: got 0"),
         ({"batch_size": 2.0}, "batch_size"),
         ({"lr": -1.0}, "lr: got -1.0"),

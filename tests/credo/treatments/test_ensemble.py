@@ -77,3 +77,8 @@ def test_weights_that_no_reset_moves_are_named():
     assert (
         "same" not in ensemble(nn.Linear(2, 2), torch.randn(6, 2), torch.tensor([0, 1] * 3), Budget(1, 6, 1e-3)).words
     )
+
+
+def test_a_network_whose_parameters_are_all_frozen_is_refused():
+    with pytest.raises(ValueError, match=r"net: got Sequential without parameters to train"):
+        ensemble(net(3).requires_grad_(False), X, LABELS, BUDGET)

@@ -9,6 +9,7 @@ from torch import nn
 
 import credo
 from credo.models.linear_regression import model
+from credo.treatments import last_layer as file
 from credo.treatments.last_layer import best_normal, exact, last_layer, moments, prior_shape
 from credo.treatments.likelihood import likelihood
 from credo.treatments.treatment import Budget
@@ -153,3 +154,17 @@ def test_a_batch_of_one_row_is_not_all_rows():
     pair, x = credo.load("bnn_last_layer"), torch.randn(6, 3)
     fit = credo.fit(pair.model, pair.guide, nn.Linear(3, 1), x, x[:, 0], batch_size=1, steps=2, **QUIET)
     assert fit.params["sigma"] > 0
+
+
+def test_the_body_of_classes_has_a_standard_normal_prior(monkeypatch):
+    """Of N rows the mean loss has log p(w) / N, so Adam's decay of the weights is w / N."""
+    asked = []
+
+    def stop(*args, **named):
+        asked.append(named)
+        raise KeyboardInterrupt  # nothing is trained
+
+    monkeypatch.setattr(file, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        last_layer(nn.Linear(3, 2), torch.randn(40, 3), torch.arange(40) % 2, Budget(3, 8, 1e-3, 0, CPU))
+    assert asked == [{"weight_decay": pytest.approx(1 / 40)}]
