@@ -7,8 +7,8 @@ random places or in as few units as hold them, and LeNet-5 as many as there (67,
 trained, which does not matter for the time. Eager networks stand beside each other, `credo.compress` with the calls of
 torch's layers and with `packed=True`, and so do the dense and the compressed network after torch.compile, but for
 LeNet-5, whose compilation takes minutes. `calls` is the cost of the five layers with one number each, which no smaller
-network of torch's layers goes below. Then single layers: a dense product against one with compressed rows, whose
-crossing is the rule of `credo/sparsity/layers.py`.
+network of torch's layers goes below, and of the same network packed. Then single layers: a dense product against one
+with compressed rows, whose crossing is the rule of `credo/sparsity/layers.py`.
 """
 
 import math
@@ -103,7 +103,8 @@ def main() -> None:
             print(f"{name:<20}{batch:>5}{words}   {', '.join(ratios)}", flush=True)
         print("  " + ", ".join(" x ".join(map(str, layer.after)) for layer in done.layers.values()))
     floor = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).eval()
-    print(f"calls of five layers of one number: {micros(floor, rows[:1, :1]):.1f}")
+    calls, packed = (micros(network, rows[:1, :1]) for network in (floor, pack(floor)))
+    print(f"calls of five layers of one number: {calls:.1f}, packed {packed:.1f}")
     print(f"\n{'layer':<16}{'dense':>9}" + "".join(f"{f'{share:.1%} kept':>12}" for share in SHARES))
     for outputs, inputs in LAYERS:
         dense, row = nn.Linear(inputs, outputs), torch.rand(1, inputs)

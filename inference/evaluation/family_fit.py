@@ -44,10 +44,7 @@ FAMILIES: dict[type, str] = {
     AutoLowRankMultivariateNormal: FACTORS,
 }
 MOST = 200  # latents: with more SVI is faster
-GRADIENTS, LONGEST = (
-    10_000,
-    10.0,
-)  # gradients that a search takes, about, and the seconds of them by counting
+GRADIENTS, LONGEST = 10_000, 10.0  # gradients that a search takes, about, and the seconds of them by counting
 LITTLE = {MEAN_FIELD: 1e-4, FACTORS: 2e-3}  # nats gained in 8 steps, below which an ascent ends
 LARGE = 0.1  # error of a mean in sds, or of a log sd, of a search that did not converge, from which SVI is tried
 REMEDY = (
