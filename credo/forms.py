@@ -145,7 +145,8 @@ def _with_mean_masks(fit: Fit, trained: nn.Module) -> nn.Module:
 
     Masks that all rows share are in its weights by then: `fit.trained` reads those that the model runs it with.
     """
-    given, program = {}, fit.model
+    given: dict[str, Any] = {}
+    program: Any = fit.model
     while hasattr(program, "func"):
         given, program = {**program.keywords, **given}, program.func
     if given.get("shared", True):
