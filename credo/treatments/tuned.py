@@ -49,7 +49,8 @@ def tuned(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> T
 
     x: shape (N, ...). y: shape (N,), classes as integers or numbers as floating point: the rows to learn from, of which
     a fifth are validation rows; test rows are none of its business. The search takes nine fits with all steps of the
-    budget on the other rows. The words have every answer with its NLL in nats a row and the standard error.
+    budget on the other rows, eight for a network of one layer. One validation row chooses nothing: it has no standard
+    error. The words have every answer with its NLL in nats a row and the standard error.
     Raises ValueError for fewer than five rows.
 
     >>> import torch
