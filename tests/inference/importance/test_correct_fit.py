@@ -15,6 +15,8 @@ from credo.inference.gaussian.density import prepared
 from credo.inference.gaussian.full_rank import weights_of
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
 from credo.inference.gaussian.psis import importance
+from credo.inference.importance import correct_fit as module
+from credo.inference.importance.budget import deadline
 from credo.inference.importance.correct_fit import look_at, look_at_normal, moments, unconstrained
 from credo.inference.importance.guide_draws import guide_draws_weighed
 from credo.inference.posterior.verdict import Verdict
@@ -206,6 +208,18 @@ def test_a_wider_mixture_sees_the_tails_that_the_draws_of_a_normal_do_not(rows, 
     assert (fit.verdict.trust == "yes") == trusted
     assert (drawn == pytest.approx(sd, rel=0.1)) == trusted
     assert fit.corrected(50_000)["s"].std().item() == pytest.approx(sd, rel=0.15)
+
+
+@pytest.mark.parametrize("much", [True, False])
+def test_a_search_for_modes_that_the_clock_forbids_settles_nothing_where_it_is_little_work(much, monkeypatch):
+    monkeypatch.setattr(module, "affordable", lambda *_: (400, False))
+    monkeypatch.setattr(module, "heavy", lambda _: much)
+    density, state, _ = prepared(model, (torch.tensor(1.5),), torch.device("cpu"), 0)
+    D = len(density.first)
+    with entered(state), default_dtype(torch.float64):
+        normal = FullRankNormal(torch.zeros(D).double(), torch.eye(D).double())
+        found = module._of_normals(density, [normal], deadline(60.0, torch.device("cpu")), 0, search=True)
+    assert (found == module.TOO_LONG) is not much
 
 
 @pytest.mark.parametrize("slowness", [20, 500, 20_000])

@@ -1,6 +1,8 @@
 """Weighted draws of posteriors beside closed forms; what cannot be trusted says why."""
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -9,6 +11,11 @@ import torch
 
 from credo.inference.gaussian.density import prepared
 from credo.inference.gaussian.full_rank_normal import FullRankNormal
+from credo.inference.gaussian.psis import importance
+from credo.inference.importance import correction as module
+from credo.inference.importance.adapted import Drawn
+from credo.inference.importance.budget import OutOfTime, deadline
+from credo.inference.importance.chart import Chart
 from credo.inference.importance.correction import correction
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
@@ -145,3 +152,24 @@ def test_without_the_other_mode_among_the_normals_a_search_finds_it():
     with entered(state), default_dtype(torch.float64):
         searched = correction(density, [], seed=0)
     assert (searched.values["a"] > 0).any() and (searched.values["a"] < 0).any()
+
+
+NORMAL = FullRankNormal(torch.zeros(1).double(), torch.eye(1).double())
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_draws_that_the_clock_cut_short_are_not_believed_however_even_their_weights(cut, monkeypatch):
+    log_weights = 1e-3 * torch.randn(4000, generator=torch.Generator().manual_seed(0)).double()
+    drawn = Drawn(log_weights[:, None], log_weights, importance(log_weights), None, 0, cut)
+    monkeypatch.setattr(module, "adapted", lambda *_, **__: drawn)
+    with pytest.raises(OutOfTime) if cut else nullcontext():
+        assert not module._look(SimpleNamespace(values=None, by=None), [NORMAL], 4000, 0).doubt
+
+
+def test_a_thin_tail_of_groups_is_not_believed_without_the_time_to_see_it(monkeypatch):
+    thin = SimpleNamespace(doubt="", drawn=SimpleNamespace(importance=SimpleNamespace(ess=4000.0, k_hat=0.5)))
+    monkeypatch.setattr(module, "decentred", lambda *_: object())
+    monkeypatch.setattr(module, "_look", lambda *_, **__: thin)
+    density, state, _ = prepared(coin, (torch.ones(3),), CPU, 0)
+    with entered(state), default_dtype(torch.float64), pytest.raises(OutOfTime):
+        module._looks(Chart(density, by=deadline(-1.0, CPU)), [NORMAL], 4000, 0, False)
