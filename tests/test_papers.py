@@ -33,9 +33,7 @@ def test_a_result_is_of_the_device_on_which_its_task_runs(tmp_path, monkeypatch)
 @pytest.mark.parametrize("text", ["", "[]", '{"seconds": 1}'])
 def test_a_file_that_is_no_result_is_named_with_the_remedy(text, tmp_path):
     (tmp_path / "steps__a.json").write_text(text)
-    with pytest.raises(
-        SystemExit, match=r"steps__a.json is no result .*; remove it, and its task"
-    ):
+    with pytest.raises(SystemExit, match=r"steps__a.json is no result .*; remove it, and its task"):
         papers.results(ANYWHERE, tmp_path)
 
 

@@ -20,7 +20,10 @@ def pack(network: nn.Module) -> Packed | str:
     of an output, and ends in linear layers.
     """
     program: list[Operation] = []
-    rows, columns, values, biases = [0], [], [], []
+    rows = [0]
+    columns: list[torch.Tensor] = []
+    values: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
     picked: Pick | None = None
     flattens = images = False  # whether x is flattened; whether units are channels of images here
     for layer in network if type(network) is nn.Sequential else [network]:
@@ -40,7 +43,7 @@ def pack(network: nn.Module) -> Packed | str:
             images = isinstance(layer, nn.Conv2d)
             weight = layer.weight.detach().to_dense() if kind is SparseLinear else layer.weight.detach()
             weight, picked = weight if picked is None else _widened(weight, picked), None
-            bias_at = -1 if layer.bias is None else sum(map(len, biases))
+            bias_at = -1 if layer.bias is None else sum(len(bias) for bias in biases)
             operation = Operation(LINEAR, weight.shape[1], len(weight), rows_at=len(rows) - 1, bias_at=bias_at)
             if isinstance(layer, nn.Conv2d):
                 operation = operation._replace(

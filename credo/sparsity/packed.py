@@ -7,7 +7,7 @@ At one row the calls of torch's layers cost more than the arithmetic of a sparse
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -68,7 +68,8 @@ class Packed(nn.Module):
         self._last: tuple[torch.Size, list[int], torch.Tensor] | None = None  # what the last shape of x leads to
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = self._buffers  # a dictionary: a look-up by nn.Module takes as long as a layer
+        # A dictionary: a look-up by nn.Module takes as long as a layer.
+        parts = cast(dict[str, torch.Tensor], self._buffers)
         values = parts["values"]
         if type(x) is not torch.Tensor or torch.compiler.is_compiling() or not _plain(x, values):
             return self.by_torch(x)
@@ -79,7 +80,7 @@ class Packed(nn.Module):
             shape, numbers = self._sizes(x)
             self._last = last = x.shape, shape, torch.tensor([len(self.program), *numbers])
         _, shape, form = last
-        x, y = x.contiguous(), torch.empty(shape)
+        x, y = x.contiguous(), x.new_empty(shape)
         code(
             *(form.data_ptr(), parts["numbers"].data_ptr(), parts["rows"].data_ptr(), parts["columns"].data_ptr()),
             *(values.data_ptr(), parts["biases"].data_ptr(), x.data_ptr(), y.data_ptr()),
