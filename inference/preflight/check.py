@@ -49,6 +49,20 @@ def check(
     return found.guide, found.summed
 
 
+def explain_index(
+    error: Exception, model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]
+) -> None:
+    """Raises what the checks say of data at which torch met an index out of range, such as a label of no class.
+
+    They look at such data only now: a loop of one's own hands other data to each step. It returns if they find nothing.
+    """
+    if "index" in str(error) and " out of " in str(error):
+        try:
+            check(model, guide, data, names, whole=False)
+        except ValueError as why:
+            raise why from error
+
+
 def checked(
     model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str], whole: bool = True
 ) -> Checked:

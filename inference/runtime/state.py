@@ -15,11 +15,14 @@ import torch
 from pyro import poutine
 from torch import nn
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.distributions import Transform
 
 from .defaults import CPU, Moved, default_device
 from .generators import generator_states, refuse_no_seed, set_generator_states
 from .reachable import find_modules
 from .whole_plates import whole_plates
+
+OF_A_CALL = {"_cached_x_y": (None, None), "_cached_log_scale": None}  # attributes of transforms, of Pyro's too
 
 
 @dataclass
@@ -31,6 +34,14 @@ class State:
     generators: dict[str, Any] = field(default_factory=dict)
     device: torch.device = CPU  # where programs make tensors that name no device
     moved: Moved = field(default_factory=dict)  # copies on the device of constants that were made elsewhere
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a file gets. What transforms keep of their last call goes: a graph can be neither."""
+        for module, attributes in self.modules.items():
+            if isinstance(module, Transform):
+                for kept in (module.__dict__, attributes or {}):
+                    kept.update({name: value for name, value in OF_A_CALL.items() if name in kept})
+        return self.__dict__
 
 
 def new_state(things: tuple[Any, ...], seed: int, device: torch.device) -> State:

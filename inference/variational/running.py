@@ -14,10 +14,10 @@ import torch
 from ..capture.cache import UNSAFE
 from ..capture.same_form import Call
 from ..inputs.arguments import Arguments, shown, whole_number
-from ..inputs.call import parameters
+from ..inputs.call import argument_names, parameters
 from ..pair.pair import Pair
 from ..planning.plan import Plan
-from ..preflight.check import check
+from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
 from ..updates.natural import know_batches
@@ -103,7 +103,12 @@ def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warm
     warmup = runner._settings.kl_warmup or warmup  # also in a loop of one's own
     if not runner.losses:
         know_batches(runner._steps.optimiser, runner._prepared.scaled * pair.factor)
-    block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
+    try:
+        block: StepBlock = runner._steps.take_steps(pair, plan, most, patience, warmup)
+    except (IndexError, RuntimeError) as error:
+        names = argument_names(runner._settings.model, len(pair.data))
+        explain_index(error, runner.model, runner.guide, pair.data, names)
+        raise
     runner.losses += [loss for loss in block.losses if math.isfinite(loss)]
     words = "eager: compile=False" if runner._captures is None else runner._captures.summary
     if words != plan.compiled:

@@ -193,3 +193,19 @@ def test_data_that_were_checked_are_checked_again_only_if_they_may_have_changed(
     for _ in range(2):  # nothing counts the changes of an array
         svi.run(flips.numpy(), steps=1)
     assert len(looks) == 5
+
+
+def test_a_label_of_no_class_in_a_later_step_is_named_and_no_step_is_taken():
+    def model(x, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Categorical(logits=x @ w), obs=y)
+
+    x, y = torch.randn(12, 2), torch.arange(12) % 3
+    svi = credo.SVI(model, "mean_field", progress=False, compile=False)
+    svi.step(x, y, rows=120)
+    before = svi.params
+    with pytest.raises(ValueError, match=r"site 'y': 1 of 12 observed values .* the first is 3 at index \(0,\)"):
+        svi.step(x, torch.tensor([3, *y[1:]]), rows=120)
+    assert len(svi.losses) == 1
+    assert all(torch.equal(value, before[name]) for name, value in svi.params.items())
