@@ -18,11 +18,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from _papers_task import Task, cosine, lenet5
+from _papers_task import Task, lenet5
 from torch import nn
 
 import credo
 from credo.treatments.mean_field import numbers_of, predictive
+from credo.treatments.natural import falling
 from credo.treatments.scores import scores
 from credo.treatments.treatment import Budget, Trained, Treatment
 
@@ -123,7 +124,7 @@ def mean_field(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget,
     pair = credo.load("bnn_classifier")
     fit = credo.fit(
         *(partial(pair.model, **model), partial(pair.guide, sd=START), net, x, y),
-        **{"steps": budget.steps, "lr": partial(cosine, MEAN_FIELD_LR, budget.steps), "kl_warmup": budget.steps // 3},
+        **{"steps": budget.steps, "lr": partial(falling, MEAN_FIELD_LR, budget.steps), "kl_warmup": budget.steps // 3},
         **{"batch_size": budget.batch_size, "particles": 1, "plan": "fast", "progress": False},
         **{"seed": budget.seed, "device": budget.device},
     )

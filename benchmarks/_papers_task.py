@@ -1,6 +1,5 @@
 """A task of papers.py: one network under one treatment on one data set; and what its parts share."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,8 +24,3 @@ def lenet5() -> nn.Sequential:
         *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
     )
-
-
-def cosine(rate: float, steps: int, step: int) -> float:
-    """The rate of a step: `rate` at the first, a hundredth of it at the last."""
-    return rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2)

@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from _papers_task import Task, cosine
+from _papers_task import Task
 from torch import nn
 
 import credo
 from credo.treatments.mean_field import predictive
+from credo.treatments.natural import falling
 
 SETS = {  # here: the name in CREDO_DATA, splits
     "boston": ("bostonHousing", 20),
@@ -105,7 +106,7 @@ def fitted(net: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int, seed: i
     pair = credo.load("bnn_regression")
     return credo.fit(
         *(partial(pair.model, prior_sd="learnt"), partial(pair.guide, sd=START), net, x, y),
-        **{"steps": steps, "lr": partial(cosine, LR, steps), "kl_warmup": steps // 2, "seed": seed, "device": "cpu"},
+        **{"steps": steps, "lr": partial(falling, LR, steps), "kl_warmup": steps // 2, "seed": seed, "device": "cpu"},
         **{"batch_size": None if full(x) else BATCH, "particles": 1, "plan": "fast", "progress": False},
     )
 

@@ -47,12 +47,8 @@ def inputs_times(net: nn.Module, factors: Mapping[str, torch.Tensor]) -> Iterato
     """
     with ExitStack() as hooks:
         for name, factor in factors.items():
-            weight = net.get_parameter(name)
-            for layer in [layer for layer in net.modules() if any(weight is w for w in layer._parameters.values())]:
-                fits = isinstance(layer, nn.Linear) or (
-                    isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
-                )
-                if not fits or not name.endswith("weight"):
+            for layer in layers_of(net, name):
+                if not has_inputs_by_row(layer) or not name.endswith("weight"):
                     raise ValueError(
                         f"{name!r}: a mask for each row multiplies the inputs of a linear layer or a convolution, and "
                         f"this is a weight of {type(layer).__name__}; pass shared=True"
@@ -60,6 +56,17 @@ def inputs_times(net: nn.Module, factors: Mapping[str, torch.Tensor]) -> Iterato
                 handle = layer.register_forward_pre_hook(_times(name, factor))
                 hooks.callback(handle.remove)
         yield
+
+
+def layers_of(net: nn.Module, name: str) -> list[nn.Module]:
+    """The layers that have this parameter, more than one where they share it."""
+    weight = net.get_parameter(name)
+    return [layer for layer in net.modules() if any(weight is w for w in layer._parameters.values())]
+
+
+def has_inputs_by_row(layer: nn.Module) -> bool:
+    """Whether the inputs of a layer can be masked row by row: a linear layer or a convolution."""
+    return isinstance(layer, (nn.Linear, _ConvNd)) and not isinstance(layer, _ConvTransposeNd)
 
 
 def _times(name: str, factor: torch.Tensor) -> Any:

@@ -17,7 +17,7 @@ from torch import nn
 
 from credo.inference.inputs.split import split
 from credo.treatments.likelihood import is_classes
-from credo.treatments.scores import pieces, probabilities
+from credo.treatments.scores import log_densities, normals, pieces, probabilities
 from credo.treatments.treatment import Budget, Trained, Treatment
 
 HELD, SHARE, DRAWS = 0.2, 0.5, 32  # rows held out, steps of the search, draws of a prediction
@@ -70,8 +70,8 @@ def chosen_by_validation(
         each = int(share * budget.steps / rounds / len(left))
         found = compared(left, net, rows, budget._replace(steps=each))
         spent += each * len(left)
-        order = sorted(found, key=lambda name: float(found[name].mean()))
-        said.append(f"{each:,} steps each: " + ", ".join(f"{name} {said_of(losses)}" for name, losses in found.items()))
+        order = ranked(found)
+        said.append(f"{each:,} steps each: {said_of_all(found)}")
         left = {name: left[name] for name in left if name in order[: math.ceil(len(left) / 2)]}
     ((name, treatment),) = left.items()
     last = budget._replace(steps=budget.steps - spent)
@@ -110,10 +110,10 @@ def chosen_at_full_length(
         (treatment,) = candidates.values()
         return treatment(net, x, y, budget)
     found = compared(candidates, net, parted(x, y, budget.seed), budget)
-    order = sorted(found, key=lambda name: float(found[name].mean()))
+    order = ranked(found)
     trained = candidates[order[0]](net, x, y, budget)
     words = f"{order[0]!r} of {len(found)}, {budget.steps:,} steps each, by the NLL of {len(found[order[0]]):,} "
-    words += f"validation rows, in nats ({', '.join(f'{name} {said_of(losses)}' for name, losses in found.items())}), "
+    words += f"validation rows, in nats ({said_of_all(found)}), "
     words += f"{ahead(found, order)}then on all rows: {trained.words}"
     return trained._replace(words=words)
 
@@ -152,6 +152,11 @@ def compared(
     return found
 
 
+def ranked(found: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names, that of the lowest mean loss first."""
+    return sorted(found, key=lambda name: float(found[name].mean()))
+
+
 def ahead(found: Mapping[str, torch.Tensor], order: Sequence[str]) -> str:
     """By how much the first is ahead of the second, with the standard error of the pairs, in words."""
     first, second = found[order[0]], found[order[1]]
@@ -166,10 +171,13 @@ def row_losses(trained: Trained, x: torch.Tensor, y: torch.Tensor, draws: int) -
         return -probs.gather(1, y[:, None])[:, 0].clamp(min=torch.finfo(probs.dtype).tiny).double().log()
     found = []
     for part, rows in pieces(x, draws):
-        normals = trained.predict(part, draws).detach().double().cpu()
-        logs = torch.distributions.Normal(normals[..., 0], normals[..., 1]).log_prob(y[rows].double())
-        found.append(math.log(len(normals)) - logs.logsumexp(0))
+        found.append(-log_densities(normals(trained.predict(part, draws), len(part)), y[rows].double()))
     return torch.cat(found)
+
+
+def said_of_all(found: Mapping[str, torch.Tensor]) -> str:
+    """Each name with the mean of its losses and the standard error."""
+    return ", ".join(f"{name} {said_of(losses)}" for name, losses in found.items())
 
 
 def said_of(losses: torch.Tensor) -> str:

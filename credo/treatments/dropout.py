@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from credo.inference.runtime.generators import noise
-from credo.models._masks import rates_of
+from credo.models._masks import has_inputs_by_row, layers_of, rates_of
 from credo.pairs import load
 from credo.treatments.chosen import chosen_by_validation
-from credo.treatments.likelihood import is_classes
+from credo.treatments.likelihood import evaluating, is_classes
 from credo.treatments.mean_field import fit_within, numbers_of, predictive, said
 from credo.treatments.points import predicted, size, train
 from credo.treatments.treatment import Budget, Trained
@@ -79,35 +78,22 @@ def masked_by_row(net: nn.Module, x: torch.Tensor) -> bool:
     A layer that takes pieces of rows as rows of its own has no mask for each row of the data.
     """
     names = [name for name, w in net.named_parameters() if w.requires_grad and w.dim() > 1]
-    layers = [layer for name in names for layer in _layers_of(net, name)]
-    if not all(name.endswith("weight") for name in names) or not all(map(_has_inputs_by_row, layers)):
+    layers = [layer for name in names for layer in layers_of(net, name)]
+    if not all(name.endswith("weight") for name in names) or not all(map(has_inputs_by_row, layers)):
         return False
     given: list[int] = []
     hooks = [layer.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs[0]))) for layer in layers]
-    modes = [(layer, layer.training) for layer in net.modules()]
     try:
-        with torch.no_grad(), suppress(RuntimeError):  # of rows that the network does not take: the pair says so
-            net.eval()(x[:2].to(next(net.parameters()).device))
+        with evaluating(net), suppress(RuntimeError):  # of rows that the network does not take: the pair says so
+            net(x[:2].to(next(net.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()
-        for layer, training in modes:
-            layer.training = training
     return all(rows == len(x[:2]) for rows in given)
 
 
 def _which(apart: bool) -> str:
     return "row" if apart else "step"
-
-
-def _layers_of(net: nn.Module, name: str) -> list[nn.Module]:
-    """The layers that have this parameter, more than one where they share it."""
-    weight = net.get_parameter(name)
-    return [layer for layer in net.modules() if any(weight is w for w in layer._parameters.values())]
-
-
-def _has_inputs_by_row(layer: nn.Module) -> bool:
-    return isinstance(layer, (nn.Linear, _ConvNd)) and not isinstance(layer, _ConvTransposeNd)
 
 
 def fitted(
@@ -157,8 +143,8 @@ def _masked(net: nn.Module, rate: Rate) -> nn.Module:
     """
     masked = copy.deepcopy(net)
     for name, share in rates_of(masked, rate).items():
-        for layer in _layers_of(masked, name):
-            if not _has_inputs_by_row(layer):
+        for layer in layers_of(masked, name):
+            if not has_inputs_by_row(layer):
                 raise ValueError(
                     f"{name!r}: got a weight of {type(layer).__name__}, wanted a linear layer or a convolution"
                 )

@@ -9,6 +9,7 @@ a network of classes sees x as it is. Source of the second output: Nix and Weige
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -68,6 +69,19 @@ def is_classes(y: torch.Tensor) -> bool:
     return not y.is_floating_point()
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Inside, the network is in evaluation mode, without gradients; then each layer has its own mode again."""
+    modes = [(layer, layer.training) for layer in net.modules()]
+    try:
+        with torch.no_grad():
+            net.eval()
+            yield
+    finally:
+        for layer, training in modes:  # net.train(...) would turn on a layer that the caller has turned off
+            layer.training = training
+
+
 def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y") -> Likelihood:
     """The likelihood of y, shape (N,): classes if it holds integers, else numbers. It reads the scales of x and y.
 
@@ -79,13 +93,8 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y"
     likely = Likelihood(classes, (zero, one), (zero, one), False)
     if not classes:
         likely = likely._replace(of_x=(mean_of(x), sd_of(x)), of_y=(mean_of(y), sd_of(y)))
-    modes = [(layer, layer.training) for layer in net.modules()]
-    try:
-        with torch.no_grad():
-            outputs = net.eval()(likely.inputs(x[:2]))
-    finally:
-        for layer, training in modes:  # net.train(...) would turn on a layer that the caller has turned off
-            layer.training = training
+    with evaluating(net):
+        outputs = net(likely.inputs(x[:2]))
     shape, rows = tuple(outputs.shape), len(x[:2])
     if classes:
         if len(shape) != 2 or shape[1] < 2:

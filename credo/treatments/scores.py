@@ -47,7 +47,7 @@ def scores(
         return {**found, "predict_seconds": seconds}
     begun, sums = time.perf_counter(), torch.zeros(3, dtype=torch.float64)
     for part, rows in pieces(x, draws):
-        sums += mixture(_normals(trained.predict(part, draws), len(part)), y[rows].cpu().double())
+        sums += mixture(normals(trained.predict(part, draws), len(part)), y[rows].cpu().double())
     square, nll, inside = (sums / len(x)).tolist()
     return {"rmse": square**0.5, "nll": nll, "coverage": inside, "predict_seconds": time.perf_counter() - begun}
 
@@ -62,11 +62,16 @@ def mixture(normals: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     normals: shape (S, N, 2), mean and sd. y: shape (N,). p(y_n) = 1/S Σ_s N(y_n; mean_sn, sd_sn²).
     """
-    each = torch.distributions.Normal(normals[..., 0], normals[..., 1])
-    logs = each.log_prob(y).logsumexp(0) - math.log(len(normals))
-    below = each.cdf(y).mean(0)
+    below = torch.distributions.Normal(normals[..., 0], normals[..., 1]).cdf(y).mean(0)
     inside = (below - 0.5).abs() <= CENTRAL / 2
-    return torch.stack([(normals[..., 0].mean(0) - y).square().sum(), -logs.sum(), inside.double().sum()])
+    errors = (normals[..., 0].mean(0) - y).square()
+    return torch.stack([errors.sum(), -log_densities(normals, y).sum(), inside.double().sum()])
+
+
+def log_densities(normals: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """log p(y_n) in nats, shape (N,), of the same mixtures."""
+    each = torch.distributions.Normal(normals[..., 0], normals[..., 1])
+    return each.log_prob(y).logsumexp(0) - math.log(len(normals))
 
 
 def entropy(probs: torch.Tensor) -> torch.Tensor:
@@ -91,15 +96,16 @@ def _probabilities(predicted: Any, rows: int) -> torch.Tensor:
     return probs
 
 
-def _normals(predicted: Any, rows: int) -> torch.Tensor:
+def normals(predicted: Any, rows: int) -> torch.Tensor:
+    """Predicted means and sds, shape (S, N, 2), in double precision on the CPU. Raises ValueError for what is none."""
     _refuse_shape(predicted, rows, "2", 2)
-    normals = predicted.detach().double().cpu()
-    if normals.shape[-1] != 2 or not bool(normals.isfinite().all()) or not bool((normals[..., 1] > 0).all()):
+    found: torch.Tensor = predicted.detach().double().cpu()
+    if found.shape[-1] != 2 or not bool(found.isfinite().all()) or not bool((found[..., 1] > 0).all()):
         raise ValueError(
-            f"predict: got shape {tuple(normals.shape)} with sds from {float(normals[..., -1].min()):.3g}, wanted "
+            f"predict: got shape {tuple(found.shape)} with sds from {float(found[..., -1].min()):.3g}, wanted "
             f"finite means and positive sds, (S, {rows}, 2); if the training diverged, lower the rate `lr`"
         )
-    return normals
+    return found
 
 
 def _refuse_shape(predicted: Any, rows: int, last: str, least: int) -> None:

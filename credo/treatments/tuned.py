@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from credo.models import bnn_classifier, bnn_regression
-from credo.treatments.chosen import compared, parted, said_of
+from credo.treatments.chosen import compared, parted, ranked, said_of, said_of_all
 from credo.treatments.likelihood import is_classes
 from credo.treatments.mean_field import faster, mean_field
 from credo.treatments.treatment import Budget, Trained, Treatment
@@ -73,8 +73,8 @@ def tuned(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> T
         except ValueError as error:  # all diverged
             said.append(f"{question}: {error}")
             continue
-        said.append(f"{question}: " + ", ".join(f"{one} {said_of(loss)}" for one, loss in found.items()))
-        first = min(found, key=lambda one: float(found[one].mean()))
+        said.append(f"{question}: {said_of_all(found)}")
+        first = ranked(found)[0]
         if is_lower(found[first], losses):
             best, losses, name = given[first], found[first], first if name == "as the pair" else f"{name}, {first}"
     trained = treatment_of(best)(net, x, y, budget)

@@ -19,6 +19,7 @@ from credo.inference.importance.chart import Chart
 from credo.inference.importance.correction import correction
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
+from tests.cases.improper import improper
 from tests.cases.repeats import seeds
 
 CPU = torch.device("cpu")
@@ -60,13 +61,6 @@ def vague(y):
     a = pyro.sample("a", dist.Normal(0.0, 1e3))
     b = pyro.sample("b", dist.Normal(0.0, 1e3))
     pyro.sample("y", dist.Normal(a + b, 1.0), obs=y)
-
-
-def improper(y):
-    a = pyro.sample("a", dist.Normal(0.0, 1.0))
-    b = pyro.sample("b", dist.Normal(0.0, 1.0))
-    pyro.factor("no prior", a**2 / 2)
-    pyro.sample("y", dist.Normal(b, 1.0), obs=y)
 
 
 def no_scale(y):

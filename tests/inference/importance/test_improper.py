@@ -10,15 +10,9 @@ from credo.inference.importance.chart import Chart
 from credo.inference.importance.improper import improper as is_improper
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
+from tests.cases.improper import improper
 
 CPU = torch.device("cpu")
-
-
-def improper(y):
-    a = pyro.sample("a", dist.Normal(0.0, 1.0))
-    b = pyro.sample("b", dist.Normal(0.0, 1.0))
-    pyro.factor("no prior", a**2 / 2)
-    pyro.sample("y", dist.Normal(b, 1.0), obs=y)
 
 
 def funnel(y):
