@@ -20,6 +20,7 @@ Files, in the order in which to read them:
     products.py    matrix products of networks in bfloat16
     vectorise.py   many runs of a program, by vmap where it works
     interrupts.py  Ctrl-C during a call
+    torchrun.py    the processes that torchrun starts join one group
     retries.py     errors at one draw, tried again at others
     progress.py    a progress bar in a terminal or a notebook
     probes.py      parameters moved and dropout off for a while, to see how a pair behaves

@@ -1,0 +1,93 @@
+"""The processes that torch's `torchrun` starts join one group, with which torch.distributed talks.
+
+    torchrun --nproc-per-node=4 train.py        RANK=0..3, WORLD_SIZE=4, MASTER_ADDR, MASTER_PORT in the environment
+
+A program that makes its group itself (torch.distributed.init_process_group) keeps it. Where the environment names no
+rank, or one process is all, there is nothing to join. So too in a process that a worker has forked or spawned, which
+has the worker's environment, yet is none of the job.
+"""
+
+import atexit
+import multiprocessing
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them, and so do `srun` and MPI by scripts
+# How long the others wait for a process that hangs. One that dies closes its connections, which is seen at once.
+PATIENCE = timedelta(minutes=10)
+
+
+def joined() -> bool:
+    """Whether this process is one of several of a job; it joins the group of the job first, if nobody has done so.
+
+    Raises ValueError for an environment that cannot be right, and ConnectionError where the others do not come.
+    """
+    if not dist.is_available():
+        return False
+    if dist.is_initialized():
+        return dist.get_world_size() > 1
+    if not is_started() or multiprocessing.parent_process() is not None:
+        return False
+    rank, size = (_number(name) for name in ("RANK", "WORLD_SIZE"))
+    if size == 1:
+        return False
+    if not 0 <= rank < size:
+        raise ValueError(f"RANK: got {rank} of WORLD_SIZE {size}, wanted 0 to {size - 1}; start the job with torchrun")
+    try:
+        dist.init_process_group(_backend(), timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ConnectionError(
+            f"rank {rank} of {size} could not join the others at {where} ({str(error).splitlines()[0]}); start all "
+            f"{size} processes with the same --rdzv-endpoint, and let this host reach that address"
+        ) from error
+    atexit.register(_leave, os.getpid())
+    return True
+
+
+def is_started() -> bool:
+    """Whether the environment says that this process is one of a job."""
+    return all(os.environ.get(name) for name in NEEDED)
+
+
+def rank_of_environment() -> int:
+    """The rank that the environment names, before a group is joined; 0 outside of a job."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return _number("RANK") if is_started() else 0
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes of this job anew (--max-restarts)."""
+    return _number("TORCHELASTIC_RESTART_COUNT") if os.environ.get("TORCHELASTIC_RESTART_COUNT") else 0
+
+
+def local_rank() -> int:
+    """The number of this process among those of its host, by which it takes its device; 0 outside of a job."""
+    return _number("LOCAL_RANK") if os.environ.get("LOCAL_RANK") else 0
+
+
+def _backend() -> str:
+    """gloo between CPUs; NCCL between GPUs where each process has one of its own, which it takes here."""
+    if not torch.cuda.is_available():
+        return "gloo"
+    torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    here = _number("LOCAL_WORLD_SIZE") if os.environ.get("LOCAL_WORLD_SIZE") else 1
+    own = here <= torch.cuda.device_count() and dist.is_nccl_available()
+    return f"cpu:gloo,cuda:{'nccl' if own else 'gloo'}"
+
+
+def _number(name: str) -> int:
+    try:
+        return int(os.environ[name])
+    except ValueError:
+        raise ValueError(f"{name}: got {os.environ[name]!r}, wanted a whole number; start with torchrun") from None
+
+
+def _leave(process: int) -> None:
+    """Ends the group at the exit of the process that joined it, without a warning of torch's."""
+    if os.getpid() == process and dist.is_initialized():
+        dist.destroy_process_group()

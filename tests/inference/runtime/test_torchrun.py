@@ -1,0 +1,64 @@
+"""Joining the processes that torchrun started: what the environment says, and what is refused."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from credo.inference.runtime.torchrun import PATIENCE, is_started, joined, local_rank, rank_of_environment, restarts
+from tests.cases.job import in_job
+
+JOB = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    for name in (*JOB, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def started(monkeypatch, **more):
+    for name, value in {**JOB, **more}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_program_of_its_own_is_no_job():
+    assert not is_started() and not joined() and not dist.is_initialized()
+    assert (rank_of_environment(), local_rank(), restarts()) == (0, 0, 0)
+
+
+def test_one_process_has_nothing_to_join(monkeypatch):
+    started(monkeypatch, RANK="0", WORLD_SIZE="1")
+    assert is_started() and not joined() and not dist.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"RANK": "2"}, "RANK: got 2 of WORLD_SIZE 2"), ({"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two'")]
+)
+def test_an_environment_that_cannot_be_right_is_refused(monkeypatch, wrong, said):
+    started(monkeypatch, **wrong)
+    with pytest.raises(ValueError, match=said):
+        joined()
+
+
+def test_a_job_whose_others_do_not_come_is_an_error_that_says_where(monkeypatch):
+    started(monkeypatch, WORLD_SIZE="3")
+    monkeypatch.setattr("credo.inference.runtime.torchrun.PATIENCE", PATIENCE / 2000)
+    with pytest.raises(ConnectionError, match=r"rank 1 of 3 could not join the others at 127.0.0.1:1 "):
+        joined()
+
+
+def test_processes_join_once_and_a_group_of_the_users_is_kept():
+    def work(rank):
+        if rank == 1:  # as a program that makes its group itself
+            dist.init_process_group("gloo")
+        before = dist.group.WORLD
+        assert joined() and joined()
+        assert rank == 0 or dist.group.WORLD is before
+        sums = torch.ones(3)
+        dist.all_reduce(sums)
+        return dist.get_rank(), dist.get_world_size(), sums.tolist(), rank_of_environment()
+
+    assert in_job(work) == [(rank, 2, [2.0] * 3, rank) for rank in range(2)]
+    assert not dist.is_initialized() and "RANK" not in os.environ
