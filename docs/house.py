@@ -22,6 +22,7 @@ ORDER = (
     "distributions",
     "runtime",
     "inputs",
+    "streaming",
     "storage",
     "capture",
     "pair",
