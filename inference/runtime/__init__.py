@@ -21,6 +21,7 @@ Files, in the order in which to read them:
     vectorise.py   many runs of a program, by vmap where it works
     interrupts.py  Ctrl-C during a call
     torchrun.py    the processes that torchrun starts join one group
+    workers.py     the processes of a run, and what they tell one another
     retries.py     errors at one draw, tried again at others
     progress.py    a progress bar in a terminal or a notebook
     probes.py      parameters moved and dropout off for a while, to see how a pair behaves
