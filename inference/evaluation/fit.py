@@ -21,9 +21,9 @@ from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
-from ..variational.checkpoint import kept_of
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
+from ..variational.kept import kept_of
 from ..variational.prepare import begin
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI

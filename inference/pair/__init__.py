@@ -17,6 +17,7 @@ Files, in the order in which to read them:
     ties.py           dimensions of latents that belong to columns, categories or rows of the data
     one_code.py       dimensions of latents that belong to a single category
     identity.py       what a pair on its data is, to tell it from another
+    same_job.py       whether all processes of a job have the same pair, data and options
     local_reparam.py  noise for each row in place of a Normal weight
 
 Other rooms call: `Pair`, `run` (the costs of one run), `batch`, `to_sum_out`.

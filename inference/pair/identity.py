@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,21 +63,33 @@ def settings_identity(settings: Mapping[str, Any]) -> Identity:
     return {f"{name}=": _argument(_plain_number(value)) for name, value in settings.items()}
 
 
-def differences(now: Identity, then: Identity) -> list[str]:
+class Other(NamedTuple):
+    """What a message calls the identity that another one is compared with: that of an earlier run, unless told."""
+
+    was: str = "was"
+    had: str = "it had"
+    lacks: str = "new"  # what is here is ...
+    alone: str = "gone"  # what is there is ...
+
+
+BEFORE = Other()
+
+
+def differences(now: Identity, then: Identity, other: Other = BEFORE) -> list[str]:
     """What differs between two identities, in words: what is here, and what was there. Empty if nothing does."""
     found = []
     for what in [*now, *(what for what in then if what not in now)]:
         if what not in then or what not in now:
             words = (now if what in now else then)[what][0]
-            found.append(f"{what} ({words}) is {'new' if what in now else 'gone'}")
+            found.append(f"{what} ({words}) is {other.lacks if what in now else other.alone}")
             continue
         (words, number, *more), (before, known, *others) = now[what], then[what]
         if words != before:
-            found.append(f"{what} is {words}, and was {before}")
+            found.append(f"{what} is {words}, and {other.was} {before}")
         elif isinstance(number, str) and number != known:
             found.append(f"{what} ({words}) has other values")
         elif isinstance(number, float) and isinstance(known, float) and not _close([number, *more], [known, *others]):
-            where = "in other rows" if f"{number:.5g}" == f"{known:.5g}" else f"where it had {known:.5g}"
+            where = "in other rows" if f"{number:.5g}" == f"{known:.5g}" else f"where {other.had} {known:.5g}"
             found.append(f"{what} ({words}) has log density {number:.5g} {where}")
     return found
 

@@ -6,17 +6,19 @@ The file holds what the next step depends on: the state of the runner (`going_on
 of the iterates, and the counts of bad steps. It is written between blocks of steps, in one moment: a process that is
 killed leaves the file of before. It also holds what tells the run from another one: options, digests of the data, and
 log densities of the sites, so that another model, other data or another seed are refused.
+
+The processes of a job have one file: the first of them writes and reads it, and tells the others, who need not see its
+disk. They differ in nothing but their random generators, of which the file keeps those of each.
 """
 
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..inputs.arguments import shown, whole_number
 from ..pair.identity import FEW, data_identity, differences, pair_identity, settings_identity
+from ..runtime.workers import Workers, agreed
 from ..storage.container import read, write
 from ..storage.values import described, restored
 from .bad_steps import BadSteps
@@ -24,23 +26,15 @@ from .course import Course, warmup_of
 from .endings import Ending, FixedSteps
 from .going_on import plain_fields, put_fields, put_runner_state, runner_state
 from .held_out import ENDED, HeldOut
+from .kept import Kept
 from .loop import INTERRUPTED
+from .noise_of_ranks import OF_RANKS, generators_of_ranks, put_own_generators, refuse_other_number
 from .steps import StepBlock
 
 KIND = "checkpoint"
-PASSING = ("seeds", "device", "compile", "progress")  # options that may be others when a run goes on
 # Unless the user says how many steps: seconds between two writings at least, and times what one takes.
 SECONDS, COST = 10.0, 100
-
-
-@dataclass
-class Kept:
-    """What the user asked for. every: steps from one writing to the next; None: some seconds. options: of the call."""
-
-    path: str
-    every: int | None
-    options: Mapping[str, Any]
-    spent: float = 0.0  # seconds of CPU in earlier processes
+ASK = 1.0  # seconds, after which processes ask the first of them again whether it is time to write
 
 
 class Place(NamedTuple):
@@ -49,24 +43,6 @@ class Place(NamedTuple):
     done: int
     stopped: str
     warmup: int
-
-
-def kept_of(path: Any, every: Any, options: Mapping[str, Any]) -> Kept | None:
-    """What the arguments `checkpoint` and `every` ask for; None for no file. Raises ValueError for what is no path.
-
-    options: of the call. Those of PASSING do not tell a run from another.
-    """
-    if path is None:
-        if every is not None:
-            raise ValueError(f"every: got {shown(every)} without a file; pass checkpoint=path, too")
-        return None
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise ValueError(f"checkpoint: got {shown(path)}, wanted the path of a file")
-    if options.get("seeds") is not None:
-        raise ValueError("checkpoint: one file cannot keep the runs of several seeds; pass one seed=, or no checkpoint")
-    every = None if every is None else whole_number("every", every, 1)
-    place = os.path.abspath(os.path.expanduser(os.fsdecode(path)))  # the program may change its folder meanwhile
-    return Kept(place, every, {name: v for name, v in options.items() if name not in PASSING})
 
 
 @dataclass
@@ -79,6 +55,7 @@ class Checkpoint:
     bad: BadSteps
     steps: int | None  # of the run; None: until converged
     held: HeldOut | None = None  # the looks at held-out rows, if there are any
+    workers: Workers | None = None  # the processes of the run
     identity: dict[str, Any] = field(default_factory=dict)
     warmup: int = 0
     begun: float = field(default_factory=time.process_time)
@@ -88,6 +65,7 @@ class Checkpoint:
     at: float = 0.0  # when it was written
     cost: float = 0.0  # seconds that took
     failed: str = ""  # why it could not be written
+    ask: int = 0  # the number of steps done at which processes ask the first again whether it is time
 
     def open(self) -> Place:
         """Where the run goes on; after no step if there is no file yet, which is then written, to see that it can be.
@@ -99,7 +77,7 @@ class Checkpoint:
             options |= {"lr at steps 0, 1, 10, 100 and 1000": course.settings.schedule.some_rates()}
         self.identity = settings_identity(options) | data_identity(course.pair.data, course.given.names)
         self.warmup = warmup_of(course, self.steps)
-        if not os.path.exists(self.asked.path):
+        if not agreed(self.workers, lambda: os.path.exists(self.asked.path)):
             self._write("")
             return Place(0, "", self.warmup)
         place = self._read()
@@ -125,11 +103,23 @@ class Checkpoint:
         return sys.maxsize if self.asked.every is None else done + self.asked.every - done % self.asked.every
 
     def after(self, block: StepBlock, done: int, last: bool) -> str:
-        every = self.asked.every
-        due = time.monotonic() - self.at >= max(SECONDS, COST * self.cost) if every is None else done % every == 0
-        if due and not last:
+        if not last and self._is_due(done):
             self._try_to_write("")
         return ""
+
+    def _is_due(self, done: int) -> bool:
+        """Whether it is time to write. By the clock: by that of the first process, which says when to ask it again."""
+        every, waited = self.asked.every, time.monotonic() - self.at
+        if every is not None:
+            return done % every == 0
+        wanted = max(SECONDS, COST * self.cost)
+        if self.workers is None:
+            return waited >= wanted
+        if done < self.ask:
+            return False
+        each = waited / max(1, done - self.written)  # seconds of a step
+        due, self.ask = agreed(self.workers, lambda: (waited >= wanted, done + max(1, int(ASK / max(each, 1e-9)))))
+        return due
 
     def _try_to_write(self, stopped: str) -> None:
         """The file of before stays, and the run goes on, where a disk is full say."""
@@ -140,7 +130,14 @@ class Checkpoint:
             self.failed, self.at = str(error), time.monotonic()
 
     def _write(self, stopped: str) -> None:
-        begun, course = time.monotonic(), self.course
+        begun, generators = time.monotonic(), generators_of_ranks(self.workers)
+        agreed(self.workers, lambda: self._write_alone(stopped, generators))
+        self.written, self.at = self.done, time.monotonic()
+        self.cost = self.at - begun
+
+    def _write_alone(self, stopped: str, generators: list[dict[str, Any]] | None) -> None:
+        """The file by the first process. generators: of each, where they differ."""
+        course = self.course
         state = {
             "identity": self.identity,
             "sites": pair_identity(course.pair, course.prepared.rows),
@@ -156,14 +153,14 @@ class Checkpoint:
             "done": self.done,
             "stopped": stopped,
         }
+        if generators is not None:
+            state[OF_RANKS] = generators
         tensors: dict[str, Any] = {}
         write(self.asked.path, KIND, {"run": described(state, tensors)}, tensors)
-        self.written, self.at = self.done, time.monotonic()
-        self.cost = self.at - begun
 
     def _read(self) -> Place:
         path, course = self.asked.path, self.course
-        found, tensors = read(path, KIND)
+        found, tensors = agreed(self.workers, lambda: read(path, KIND))
         state = restored(found["run"], tensors)
         self._refuse(differences(self.identity, state["identity"]))
         if self.steps is not None and self.steps < state["done"]:
@@ -171,12 +168,14 @@ class Checkpoint:
                 f"steps: got {self.steps:,}, but the run in {path} has taken {state['done']:,} steps; ask for as many "
                 f"or more, or delete the file to begin anew"
             )
+        refuse_other_number(path, state.get(OF_RANKS), self.workers)
         try:
             runner = course.steps, course.races, course.losses
             course.plans.replace(put_runner_state(state["runner"], *runner, course.plans.now()))
         except ValueError as error:
             self._refuse([str(error)])
         self._refuse(differences(pair_identity(course.pair, course.prepared.rows), state["sites"]))
+        put_own_generators(state.get(OF_RANKS), self.workers)
         same = (state["ending"], state["steps"]) == (type(self.ending).__name__, self.steps)
         if same:
             put_fields(self.ending, state["ending's"])

@@ -22,10 +22,10 @@ from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
 from ..updates.natural import know_batches
 from .callback import EVERY, Callback, checked_callback
-from .checkpoint import Kept
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
 from .held_out import PATIENCE, checked_validation, held_out, parted
+from .kept import Kept
 from .loop import Watch
 from .prepare import Prepared, begin, first_steps, prepare, prepared_arguments
 from .result import Fit

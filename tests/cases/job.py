@@ -47,7 +47,7 @@ def in_job(function: Callable[[int], Any], size: int = 2, seconds: float = 60.0)
 
 
 def _worker(function: Callable[[int], Any], rank: int, size: int, port: int, result: Path) -> None:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     os.environ.update({name: str(value) for name, value in {**place, **here}.items()})
     try:

@@ -34,7 +34,8 @@ def test_one_process_has_nothing_to_join(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"RANK": "2"}, "RANK: got 2 of WORLD_SIZE 2"), ({"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two'")]
+    ("wrong", "said"),
+    [({"RANK": "2"}, "RANK: got 2 of WORLD_SIZE 2"), ({"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two'")],
 )
 def test_an_environment_that_cannot_be_right_is_refused(monkeypatch, wrong, said):
     started(monkeypatch, **wrong)
