@@ -40,6 +40,7 @@ _MODULE_OF = {
     "exact": "credo.inference.exact.closed_form",
     "fit": "credo.inference.evaluation.fit",
     "gaussian_conditional": "credo.inference.distributions.gaussian",
+    "gather": "credo.sweeps.folder",
     "load": "credo.pairs",
     "load_fit": "credo.inference.evaluation.load",
     "log_likelihood": "credo.inference.predictive.likelihood",
@@ -52,10 +53,11 @@ _MODULE_OF = {
     "predictions": "credo.forms",
     "reference": "credo.inference.mcmc.reference",
     "split_uncertainty": "credo.forms",
+    "sweep": "credo.sweeps.sweep",
 }
 __all__ = list(_MODULE_OF)
 # Submodules that are no public names.
-_PARTS = ("cli", "guides", "inference", "models", "pairs", "report", "treatments")
+_PARTS = ("cli", "guides", "inference", "models", "pairs", "report", "sweeps", "treatments")
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from credo import data as data
@@ -89,6 +91,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from credo.pairs import names as names
     from credo.sparsity.compress import Compressed as Compressed
     from credo.sparsity.compress import compress as compress
+    from credo.sweeps.folder import gather as gather
+    from credo.sweeps.sweep import sweep as sweep
     from credo.treatments.compare import compare_treatments as compare_treatments
 else:  # hidden from type checkers, for which it would make every name exist
 

@@ -3,11 +3,13 @@
 import ast
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -106,6 +108,37 @@ def description(name: str) -> str:
     """
     path = Path(name) if name.endswith(".py") else Path(models.__path__[0], f"{name}.py")
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def with_settings(pair: Pair, settings: Mapping[str, Any], option: str = "settings: ") -> Pair:
+    """The pair with these settings of its model, which guide and posterior get too.
+
+    option: what the message about a setting begins with. Raises ValueError for a name that is no setting of the model,
+    and for a guide that lacks it but is given others.
+    """
+    if not settings:
+        return pair
+    parameters = inspect.signature(pair.model).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default not in (p.empty, None)]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in settings:
+        if name not in known and not open_ended:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{option}{name}: the model has no setting of this name, its settings: {known}{hint}")
+
+    def bound(function: Any) -> Any:
+        if not callable(function):
+            return function
+        mine = inspect.signature(function).parameters.values()
+        takes = {p.name for p in mine if p.kind is not p.VAR_POSITIONAL}
+        any_name = any(p.kind is p.VAR_KEYWORD for p in mine)
+        return partial(function, **{n: v for n, v in settings.items() if any_name or n in takes})
+
+    posterior = pair.posterior
+    if posterior is not None and not settings.keys() <= inspect.signature(posterior).parameters.keys():
+        posterior = None  # of other settings: not that of this model
+    return pair._replace(model=bound(pair.model), guide=bound(pair.guide), posterior=bound(posterior))
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -1,8 +1,9 @@
-"""The command line: credo list | plan NAME | fit NAME | compare NAME | demo | cache.
+"""The command line: credo list | plan NAME | fit NAME | compare NAME | demo | sweep | gather | cache.
 
 commands.py   the command `credo`, and `list`, `plan`, `fit`, `compare`
 demo.py       `credo demo`
 cache.py      `credo cache`
+sweep.py      `credo sweep`, `credo gather`
 options.py    the options, and what can be said against them before anything is computed
 mistakes.py   errors that the user can correct, as messages without a traceback
 """

@@ -14,8 +14,9 @@ import credo
 from credo.cli.cache import cache
 from credo.cli.demo import demo
 from credo.cli.mistakes import Mistake, mistakes
-from credo.cli.options import FITTING, PLANNING, REFERENCE, with_settings
-from credo.pairs import Pair, description, load_alone
+from credo.cli.options import FITTING, PLANNING, REFERENCE
+from credo.cli.sweep import gather, sweep
+from credo.pairs import Pair, description, load_alone, with_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -33,6 +34,8 @@ def main(context: click.Context) -> None:
 
 main.add_command(demo)
 main.add_command(cache)
+main.add_command(sweep)
+main.add_command(gather)
 
 
 @main.command("list")
@@ -125,7 +128,7 @@ def _pair(name: str, guide: str | None, settings: dict[str, Any]) -> Pair:
         word = guide.strip().lower().replace("-", "_")
         automatic: Any = None if word in ("none", "auto") else word
         pair = pair._replace(guide=automatic)
-    return with_settings(pair, settings)
+    return with_settings(pair, settings, "--set ")
 
 
 __all__ = ["Mistake", "main"]

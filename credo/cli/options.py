@@ -1,18 +1,14 @@
 """The options of the commands, and what can be said against them before anything is computed."""
 
 import ast
-import inspect
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-
-from credo.pairs import Pair
 
 Command = Callable[..., None]
 LITERALS = {"none": "None", "null": "None", "nil": "None", "true": "True", "false": "False"}
@@ -133,33 +129,3 @@ REFERENCE = click.option("--reference", is_flag=True, help="Compare with draws b
 
 PLANNING = options(NAME, DATA, GUIDE, SET, STEPS, SEED, DEVICE, OUT)
 FITTING = options(NAME, DATA, GUIDE, SET, STEPS, LR, BATCH_SIZE, SEED, SEEDS, DEVICE, SAVE, PREDICT, OUT, QUIET)
-
-
-def with_settings(pair: Pair, settings: dict[str, Any]) -> Pair:
-    """The pair with these settings of its model, which guide and posterior get too.
-
-    Raises ValueError for a name that is no setting of the model, and for a guide that lacks it but is given others.
-    """
-    if not settings:
-        return pair
-    parameters = inspect.signature(pair.model).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default not in (p.empty, None)]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for name in settings:
-        if name not in known and not open_ended:
-            close = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"--set {name}: the model has no setting of this name, its settings: {known}{hint}")
-
-    def bound(function: Any) -> Any:
-        if not callable(function):
-            return function
-        mine = inspect.signature(function).parameters.values()
-        takes = {p.name for p in mine if p.kind is not p.VAR_POSITIONAL}
-        any_name = any(p.kind is p.VAR_KEYWORD for p in mine)
-        return partial(function, **{n: v for n, v in settings.items() if any_name or n in takes})
-
-    posterior = pair.posterior
-    if posterior is not None and not settings.keys() <= inspect.signature(posterior).parameters.keys():
-        posterior = None  # of other settings: not that of this model
-    return pair._replace(model=bound(pair.model), guide=bound(pair.guide), posterior=bound(posterior))

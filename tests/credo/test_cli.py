@@ -256,6 +256,28 @@ def test_the_options_reach_the_fit(monkeypatch, tmp_path: Path) -> None:
     assert run("fit", "coin_toss", "--guide", "none").exit_code == 2 and seen["guide"] is None
 
 
+def test_a_sweep_takes_lists_and_gather_shows_what_there_is(tmp_path: Path) -> None:
+    pair, data = write(tmp_path, "own.py", OWN), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
+    arguments = ("sweep", pair, "--data", data, "--folder", tmp_path / "all", "--guide", "none,full-rank")
+    result = run(*arguments, "--index", 0)
+    assert result.exit_code == 0 and "1 settings in" in result.output, result.output
+    assert run(*arguments, "--quiet").output == ""
+    result = run("gather", tmp_path / "all", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "2 settings in" in result.output, result.output
+    table = pd.read_csv(tmp_path / "out" / "sweep.csv")
+    # log N(x; 0, I + 100), and both ways find the posterior
+    prior = torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3) + 100)
+    assert (table["ELBO"] - prior.log_prob(torch.tensor([1.0, 2.5, 3.0])).item()).abs().max() < 1e-3
+    for wrong, words in (
+        (("--seed", "0,a"), "got '0,a', wanted whole numbers"),
+        (("--index", 7), "index: got 7, wanted 0 to 1"),
+        (("--set", "mu=[1, 2]"), "no setting of this name"),
+    ):
+        result = run(*arguments, *wrong)
+        assert result.exit_code == 2 and words in result.output, result.output
+    assert "holds no sweep" in run("gather", tmp_path / "out").output
+
+
 def test_text_that_a_spreadsheet_would_run_is_quoted() -> None:
     """Numbers stay numbers, also negative ones; a name that only holds the sign is as it was."""
     index = pd.Index(["=cmd()", "-b", "a=b", "-", "@x", "+1"], name="=site")
