@@ -30,7 +30,7 @@ from ..variational.svi import SVI
 from .check import with_verdict
 from .family_fit import FAMILIES, family_fit
 from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
-from .method import chosen
+from .method import by_steps, chosen
 from .seeds import best_of, seeds_of
 
 
@@ -68,11 +68,12 @@ def fit(
         says and `fit.why` explains: the posterior in closed form (`fit.exact`); else one normal of all latents in
         unconstrained space, finite latents summed out; mean field by SVI for networks, models that train parameters,
         and where one of steps, lr, clip, optim, particles, batch_size, plan, precision, callback and validation is
-        given. A word: "mean_field", a normal for each latent; "full_rank" and "low_rank", one normal of all; "laplace",
-        the normal at the mode; "map" and "mle", point estimates with and without the prior. Normals are found without
-        steps, by Newton's method, natural gradients or L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal,
-        AutoMultivariateNormal, AutoLowRankMultivariateNormal and AutoLaplaceApproximation are; by SVI where one of
-        these options is given or the model needs it, as networks do.
+        given. A word: "mean_field", a normal for each latent; "amortised", the same with a network for the latents of
+        rows; "full_rank" and "low_rank", one normal of all; "laplace", the normal at the mode; "map" and "mle", point
+        estimates with and without the prior. Normals are found without steps, by Newton's method, natural gradients or
+        L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal
+        and AutoLaplaceApproximation are; by SVI where one of these options is given or the model needs it, as networks
+        do.
     data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
         over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
         stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
@@ -175,8 +176,7 @@ def fit(
                 found += done
             if not found:
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
-                if guide is None or (isinstance(guide, str) and guide == "mean_field"):
-                    found[0] = dataclasses.replace(found[0], method="mean field", why="" if guide else why)
+                found[0] = by_steps(found[0], guide, why)
             found[0] = with_verdict(found[0], time.process_time() - begun + (0.0 if kept is None else kept.spent))
         return found[0]
 

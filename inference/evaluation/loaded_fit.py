@@ -15,6 +15,7 @@ from ..gaussian.arrow_normal import ArrowNormal, Blocks
 from ..gaussian.low_rank_normal import LowRankNormal
 from ..gaussian.normal_guide import AutoNormalOf
 from ..inputs.arguments import shown
+from ..pair.amortised import read_as
 from ..pair.autoguide import WORDS, start_elsewhere, with_guide, without_finite
 from ..pair.pair import Program
 from ..planning.plan import Plan, recipe_of
@@ -27,7 +28,7 @@ from ..storage.absent import Absent, data_of
 from ..storage.states import placed
 from ..storage.values import device_here, restored
 from ..variational.result import Fit
-from ..variational.saved import EXACT, LAPLACE, NORMAL, OWN, STORED, WEIGHTED, identity_of
+from ..variational.saved import AMORTISED, EXACT, LAPLACE, NORMAL, OWN, STORED, WEIGHTED, identity_of
 from .exact_guide import ExactGuide
 from .loaded_posterior import exact_of, refuse_other_pair
 
@@ -106,6 +107,8 @@ def _programs(found: Mapping[str, Any], model: Program, guide: Any, dtype: torch
     if kind == NORMAL:
         with default_dtype(dtype):
             return model, AutoNormalOf(without_finite(model), _normal(made["normal"]))
+    if kind == AMORTISED:
+        return model, read_as(with_guide(model, AMORTISED)[1], made["reads"])
     return with_guide(model, "mle" if guide == "mle" else kind)
 
 

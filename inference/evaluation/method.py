@@ -15,7 +15,9 @@ from torch import nn
 
 from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
+from ..pair.amortised import Amortised
 from ..pair.batches import rows_of
+from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program
 from ..planning.plan import NO_STEPS
 from ..runtime.parameters import unconstrained
@@ -55,6 +57,17 @@ def chosen(
     except NotThisWay as error:
         return None, str(error)
     return fit, "no closed form was found, and the density is one of fixed latents"
+
+
+def by_steps(fit: Fit, guide: Program | str | None, why: str) -> Fit:
+    """The fit of a run of SVI, named by the guide that credo made for it. why: mean field, if credo chose."""
+    if guide is None:
+        return dataclasses.replace(fit, method=_name(fit.guide), why=why)
+    return dataclasses.replace(fit, method=_name(fit.guide)) if isinstance(guide, str) else fit
+
+
+def _name(guide: Program) -> str:
+    return "amortised" if isinstance(guide, Amortised) else "mean field" if isinstance(guide, MeanField) else "svi"
 
 
 def _why_svi(model: Program, begun: Begun) -> str:

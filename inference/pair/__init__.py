@@ -4,7 +4,10 @@ Files, in the order in which to read them:
 
     pair.py           a model and a guide with their data
     mean_field.py     a normal for each latent, under the model's names
-    autoguide.py      the guides that words stand for: mean field, full rank, MAP, MLE
+    row_latents.py    the latents of rows, which one network can infer
+    row_features.py   the data of a row as numbers for a network
+    amortised.py      a network that computes the latents of a row from its data
+    autoguide.py      the guides that words stand for: mean field, amortised, full rank, MAP, MLE
     masked.py         latents that a mask leaves without a density
     costs.py          the log densities of a pair, site by site
     batches.py        minibatches, scaled to the whole data set

@@ -5,6 +5,7 @@ None, "mean_field"  q(z) = product of normals in unconstrained space (`mean_fiel
 "low_rank"   the same with a covariance of a diagonal and a few directions (AutoLowRankMultivariateNormal)
 "laplace"    the normal at the mode in unconstrained space, with the curvature there (AutoLaplaceApproximation)
 "map"        the point that maximises log p(data | z) + log p(z), in the latents' own space (Pyro's AutoDelta)
+"amortised"  mean field of what rows share, and a network of a row's data for the latents of rows (`amortised.py`)
 "mle"        the point that maximises log p(data | z): the same, with the priors' densities left out
 """
 
@@ -28,6 +29,7 @@ from torch.distributions import Distribution
 
 from ..distributions.centre import centre
 from ..distributions.finite import values_of
+from .amortised import Amortised
 from .mean_field import MeanField
 from .pair import Program
 
@@ -36,7 +38,7 @@ NORMALS = {
     "low_rank": AutoLowRankMultivariateNormal,
     "laplace": AutoLaplaceApproximation,
 }
-WORDS = ("mean_field", *NORMALS, "map", "mle")  # of `guide=`
+WORDS = ("mean_field", "amortised", *NORMALS, "map", "mle")  # of `guide=`
 
 
 @dataclass
@@ -82,6 +84,8 @@ def with_guide(model: Program, guide: Program | str | None) -> tuple[Program, Pr
         raise ValueError(f"model: got {got}, wanted a function of the data that calls pyro.sample, or an instance")
     if guide is None or (isinstance(guide, str) and guide == "mean_field"):
         return model, MeanField(without_finite(model), init_loc_fn=Start(init_to_feasible))
+    if isinstance(guide, str) and guide == "amortised":
+        return model, Amortised(without_finite(model), init_loc_fn=Start(init_to_feasible))
     if isinstance(guide, str) and guide == "map":
         return model, AutoDelta(without_finite(model), init_loc_fn=Start(init_to_median))
     if isinstance(guide, str) and guide == "mle":

@@ -25,10 +25,12 @@ from ..exact.saved import exact_as_data
 from ..gaussian.normal_guide import GROUPS, LOW_RANK, AutoNormalOf
 from ..gaussian.psis import Importance
 from ..importance.correction import Correction
+from ..pair.amortised import Amortised
 from ..pair.autoguide import Start
 from ..pair.identity import Identity, pair_identity
 from ..pair.mean_field import MeanField
 from ..pair.pair import Summed
+from ..pair.row_features import Reading
 from ..planning.table import Entry
 from ..posterior.agreement import Agreement, SeedRun
 from ..posterior.approximation import Approximation, pair_of
@@ -55,6 +57,7 @@ STORED = (
     Entry,
     Facts,
     Dependencies,
+    Reading,
     Network,
     Parts,
     *TYPES,
@@ -67,6 +70,7 @@ WORDS: dict[Any, str] = {
     AutoLaplaceApproximation: "laplace",
 }  # of the autoguides that credo makes
 OWN, EXACT, WEIGHTED, NORMAL, LAPLACE = "own", "exact", "weighted", "normal", "laplace completed"  # other guides
+AMORTISED = "amortised"
 APART = ("model", "guide", "data", "state", "plan", "exact")  # fields that are more than a value
 
 
@@ -160,6 +164,9 @@ def _guide(fit: Any) -> dict[str, Any]:
         names = LOW_RANK if hasattr(guide, "stretch") else (*GROUPS, "at_shared", "at_local")
         with reading(fit.state, 0):
             return made | {"kind": NORMAL, "normal": {name: getattr(guide, name).detach() for name in names}}
+    if isinstance(guide, Amortised):
+        with reading(fit.state, 0):
+            return made | {"kind": AMORTISED, "reads": guide.reads}
     # A completed fit of AutoLaplaceApproximation: see pair/laplace.py.
     if isinstance(guide, AutoMultivariateNormal) and "loc" in fit.state.modules[guide]["_buffers"]:
         return made | {"kind": LAPLACE}
