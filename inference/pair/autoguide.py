@@ -38,7 +38,7 @@ NORMALS = {
     "low_rank": AutoLowRankMultivariateNormal,
     "laplace": AutoLaplaceApproximation,
 }
-WORDS = ("mean_field", "amortised", *NORMALS, "map", "mle")  # of `guide=`
+WORDS = ("mean_field", *NORMALS, "amortised", "map", "mle")  # of `guide=`
 
 
 @dataclass
