@@ -45,7 +45,7 @@ class Fit:
     plan: the estimators at the end of the run. stopped: why the run ended. seed: of the run. verdict: what
         `credo.check` says of it, or None. batch_size: rows of the data in a step; None: all.
     method: how it was found: "exact", "full rank", "low rank", "Laplace" or one "by fixed draws" without steps, when
-        there are no losses and the plan is empty; "mean field", "amortised", "svi" by steps. why: `guide=None` chose it.
+        there are no losses and the plan is empty; "mean field", "amortised", "svi" by steps. why: of guide=None.
         exact: the closed form, or None. importance: the weights of draws of a normal, an `Importance`, or None.
     model, guide, data: what was fitted, the data as tensors; columns: the column names of an argument that was a table.
     codes: {argument, or column of a matrix: its labels}, of text and categories: the code of a label is its place.

@@ -110,7 +110,7 @@ def flat():
 def test_an_unknown_word_is_refused_with_the_words_that_are_known():
     with pytest.raises(ValueError, match=r"guide: got 'meanfield'.*'mean_field', 'full_rank', 'low_rank', 'laplace'"):
         credo.fit(flat, "meanfield")
-    assert WORDS == ("mean_field", "full_rank", "low_rank", "laplace", "map", "mle")
+    assert WORDS == ("mean_field", "full_rank", "low_rank", "laplace", "amortised", "map", "mle")
 
 
 @pytest.mark.parametrize("layers", [1, 2])
