@@ -13,6 +13,7 @@ import click
 import credo
 from credo.cli.cache import cache
 from credo.cli.demo import demo
+from credo.cli.job import is_first, refuse_in_job
 from credo.cli.mistakes import Mistake, mistakes
 from credo.cli.options import FITTING, PLANNING, REFERENCE
 from credo.cli.sweep import gather, sweep
@@ -26,8 +27,9 @@ def main(context: click.Context) -> None:
     """Bayesian deep learning on Pyro: fit a model, and learn whether to trust the answer.
 
     NAME is a pair from `credo list`, or the path of a .py file that defines `model`, and perhaps `guide`, `data` and
-    `posterior`.
+    `posterior`. Many processes fit one pair together: torchrun --nproc-per-node=4 -m credo fit NAME.
     """
+    refuse_in_job(context.invoked_subcommand)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -88,7 +90,8 @@ def compare(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any], compared: bool) -> None:
-    """`fit` and `compare`. given: the options."""
+    """`fit` and `compare`. given: the options. In a job all processes fit, and the first one shows what came out."""
+    from credo.inference.runtime.workers import everywhere, workers
     from credo.report.analysis import analyse, arguments, fit_pair, oracle, refuse_no_oracle
     from credo.report.new_rows import new_rows, predictions
     from credo.report.page import Section
@@ -99,13 +102,21 @@ def _run(given: dict[str, Any], compared: bool) -> None:
     names = ("steps", "lr", "batch_size", "seed", "seeds", "device")
     options = {key: given[key] for key in names if given[key] is not None} | {"progress": not quiet}
     with mistakes(name):
-        pair, section = _pair(name, given["guide"], given["settings"]), Section(name)
-        data = arguments(pair, given["data"])
-        rows = None if given["predict"] is None else new_rows(pair, given["data"], given["predict"])
-        if compared and not reference:
-            refuse_no_oracle(pair, data)
+
+        def read() -> tuple[Pair, tuple[Any, ...], Any]:
+            pair = _pair(name, given["guide"], given["settings"])
+            data = arguments(pair, given["data"])
+            rows = None if given["predict"] is None else new_rows(pair, given["data"], given["predict"])
+            if compared and not reference:
+                refuse_no_oracle(pair, data)
+            return pair, data, rows
+
+        pair, data, rows = everywhere(workers(), read)
+        section = Section(name)
         with redirect_stdout(io.StringIO()) if quiet else nullcontext():
             fitted = fit_pair(pair, section, data, **options)
+            if not is_first():
+                return
             say(repr(fitted.verdict))
             if given["save"] is not None:
                 given["save"].absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from credo.cli.job import is_first
+
 Command = Callable[..., None]
 LITERALS = {"none": "None", "null": "None", "nil": "None", "true": "True", "false": "False"}
 
@@ -27,14 +29,14 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
 
 def _folder(context: click.Context, option: click.Parameter, out: Path | None) -> Path | None:
     """The folder that --out names; refused if no file can be written there. It is not made yet."""
-    if out is not None:
+    if out is not None and is_first():  # of a job, whose other hosts need no such folder
         _refuse_unwritable(out)
     return out
 
 
 def _target(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """The file that an option names; refused if it cannot be written."""
-    if path is not None:
+    if path is not None and is_first():
         if path.exists() and not path.is_file():
             raise click.BadParameter(f"{path} is no file, wanted the name of a file to write")
         _refuse_unwritable(path.absolute().parent)
