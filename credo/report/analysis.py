@@ -4,8 +4,6 @@ import inspect
 import math
 import time
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import credo
 from credo.inference.evaluation.beside import beside
 from credo.inference.evaluation.oracle import find_oracle
 from credo.inference.inputs.call import required
+from credo.inference.inputs.files import csv_table
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.state import reading
@@ -34,7 +33,7 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
     one name, or rows that are longer than its header.
     """
     if path is not None:
-        table = read_table(path)
+        table = csv_table(path)
         if not takes_table(pair) or pair.data is None:
             return (table,)
         return _named(pair, _from(pair.data(table=table)), table)
@@ -48,31 +47,6 @@ def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
 def takes_table(pair: Pair) -> bool:
     """Whether `data(table)` of the pair makes the model's arguments of a table."""
     return pair.data is not None and "table" in inspect.signature(pair.data).parameters
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The table in a CSV file. Raises ValueError as `arguments`."""
-    try:
-        table = pd.read_csv(path)
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # pandas' own are ValueErrors
-        packed = "; wanted one CSV file, unpack it first" if "ZIP" in str(error) else ""
-        raise ValueError(f"{path}: cannot be read as a CSV file ({error}){packed}") from None
-    if table.empty:
-        raise ValueError(f"{path}: has no rows; wanted a header line with column names, and data below it")
-    if len(twice := header[header.duplicated() & header.notna()]):
-        raise ValueError(f"{path}: two columns are called {twice.iloc[0]!r}; rename one of them")
-    n = len(table)
-    if not any(table.index.equals(pd.RangeIndex(first, first + n)) for first in (0, 1)):  # row names, pandas thinks
-        raise ValueError(
-            f"{path}: its rows hold more values than its header line has names, {list(table.columns)}; name every "
-            f"column, or remove the comma at the end of the rows"
-        )
-    (first, *others) = table.columns
-    separators = [mark for mark in ";\t|" if mark in first and not others]
-    if separators:
-        raise ValueError(f"{path}: its columns are separated by {separators[0]!r}, wanted commas")
-    return table
 
 
 def _named(pair: Pair, data: tuple[Any, ...], *table: pd.DataFrame) -> tuple[Any, ...]:

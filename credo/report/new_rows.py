@@ -17,10 +17,11 @@ import pandas as pd
 
 import credo
 from credo.inference.inputs.call import argument_names, positional_parameters
+from credo.inference.inputs.files import csv_table
 from credo.inference.inputs.labels import reads_as
 from credo.inference.inputs.tables import by_column
 from credo.pairs import Pair
-from credo.report.analysis import read_table, takes_table
+from credo.report.analysis import takes_table
 from credo.report.observed import Observed, observed_arguments
 from credo.report.prepared import Refused, array, line_of, prepared, same
 
@@ -45,10 +46,10 @@ def new_rows(pair: Pair, training: Path | None, path: Path) -> NewRows:
     """
     if training is None and pair.data is not None:
         raise ValueError("--predict: the built-in data have no columns to read new rows by; give --data file.csv too")
-    table = read_table(path)
+    table = csv_table(path)
     if training is None:
         return NewRows((table,))
-    known = read_table(training)
+    known = csv_table(training)
     if pair.data is None or not takes_table(pair):
         return _by_name(pair, known, table, path)
     return _by_data(pair, known, table, path)

@@ -1,10 +1,10 @@
-"""Containers of data: DataLoader and Dataset as the tensors that they hold, all rows in their order; the user's own
-lists and dictionaries as containers of the run, which a model cannot change for the user.
+"""Containers of data: DataLoader, Dataset and chunks as the tensors that they hold, all rows in their order; the user's
+own lists and dictionaries as containers of the run, which a model cannot change for the user.
 """
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from .chunks import collected, is_chunked
+
 
 def unpacked(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The data with each Dataset, or the Dataset of each DataLoader, replaced by its tensors, one an argument.
+    """The data with each Dataset, the Dataset of each DataLoader, and what gives chunks replaced by tensors.
 
     Raises ValueError for a Dataset without a length, whose rows cannot be collected, and for what reads a DataLoader.
     """
@@ -26,7 +28,7 @@ def unpacked(data: tuple[Any, ...]) -> tuple[Any, ...]:
             "data: got an iterator over a DataLoader, which can be read only once; pass the DataLoader itself, or one "
             "batch of it, *next(iterator)"
         )
-    return tuple(part for value in data for part in (_tensors(value) if _is_dataset(value) else (value,)))
+    return tuple(part for value in data for part in _unpacked(value))
 
 
 def batch_size_of(data: tuple[Any, ...]) -> int | None:
@@ -99,6 +101,12 @@ def _parts(container: Any) -> list[tuple[Any, Any]]:
     return list(enumerate(container))
 
 
+def collate_of(value: Any) -> Callable[[list[Any]], Any]:
+    """What makes a batch of a list of rows: of a DataLoader with batches its own `collate_fn`, else torch's."""
+    own = value.collate_fn if isinstance(value, DataLoader) and value.batch_sampler is not None else default_collate
+    return own or default_collate
+
+
 def _is_named(value: Any) -> bool:
     """Whether this is a named tuple."""
     return isinstance(value, tuple) and hasattr(value, "_fields")
@@ -111,6 +119,12 @@ def _is_dataclass(value: Any) -> bool:
 def _is_text(part: Any) -> bool:
     """Whether a part of the rows of a Dataset is text, of which torch makes no tensor."""
     return isinstance(part, (list, tuple)) and all(isinstance(value, str) for value in part)
+
+
+def _unpacked(value: Any) -> tuple[Any, ...]:
+    if is_chunked(value):
+        return collected(value)
+    return _tensors(value) if _is_dataset(value) else (value,)
 
 
 def _is_dataset(value: Any) -> bool:
@@ -138,7 +152,7 @@ def _tensors(value: Any) -> tuple[Any, ...]:
     if isinstance(dataset, IterableDataset) or _length(dataset) == 0:
         raise ValueError(f"data: {kind} has no rows that can be collected; pass tensors")
     try:
-        rows = default_collate([dataset[i] for i in range(_length(dataset))])
+        rows = collate_of(value)([dataset[i] for i in range(_length(dataset))])
     except (TypeError, RuntimeError, IndexError, KeyError) as error:
         raise ValueError(
             f"data: the rows of {kind} cannot be stacked to tensors ({str(error).splitlines()[0]}); pass the tensors "

@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.parsers import TextFileReader
 
 from .arrow import from_arrow
 from .call import parameters
+from .files import is_csv, is_parquet, table_of_file
 
 NEAR = 0.8  # the similarity of two names from which one is taken for a slip of the other
 
 
 def as_table(value: Any) -> Any:
-    """A table of another library, or a structured array, as a pandas DataFrame; anything else as it came.
+    """A table of another library, a file, or a structured array, as a pandas DataFrame; anything else as it came.
 
-    A column of another library is a Series. Raises ValueError for a table that has not been computed yet.
+    A column of another library is a Series. Raises ValueError for a table that has not been computed yet, and for a
+    file that cannot be read.
     """
+    if is_csv(value) or is_parquet(value):
+        return table_of_file(value)
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
         return pd.DataFrame({field: value[field] for field in value.dtype.names})
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
@@ -30,6 +35,11 @@ def as_table(value: Any) -> Any:
         return value.to_dataframe() if hasattr(value, "data_vars") and len(value.dims) == 1 else value
     if hasattr(type(value), "__arrow_c_stream__"):
         return from_arrow(value)
+    if isinstance(value, TextFileReader):
+        raise ValueError(
+            "data: got pandas' reader of a file by chunks, which can be read only once; pass the path of the file, "
+            "pathlib.Path('rows.csv'), which is read by chunks where it is larger than memory"
+        )
     if type(value).__name__ == "LazyFrame":
         raise ValueError("data: got a LazyFrame, whose rows are not computed yet; pass frame.collect()")
     if hasattr(type(value), "__dataframe__"):

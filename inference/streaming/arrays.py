@@ -1,7 +1,7 @@
 """Memory-mapped arrays: rows are copied from the file, and its pages are given back at once.
 
-A page of the file that was read counts as memory of the process until the system takes it back; `madvise` gives it back,
-so that the memory in use stays flat however large the file is. Source: man 2 madvise, MADV_DONTNEED.
+A page of the file that was read counts as memory of the process until the system takes it back; `madvise` gives it
+back, so that the memory in use stays flat however large the file is. Source: man 2 madvise, MADV_DONTNEED.
 """
 
 import mmap
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .part import NotRead, Part
+from .part import NotRead, Part, random_access
 
 SHARED = ("r", "r+", "w+")  # modes in which the file holds every change, so that pages can be given back
 
@@ -32,7 +32,7 @@ def of_memmap(array: np.memmap, name: str) -> Part:
         _give_back(array, part)
         return (copied,)
 
-    return Part(f"np.memmap {name}", len(array), read)
+    return Part(f"np.memmap {name}", len(array), random_access(read))
 
 
 def is_memmap(value: Any) -> bool:

@@ -1,7 +1,12 @@
 """Rows of one object that the user gave: how many they are, and how to read some of them."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+
+class NotRead(ValueError):
+    """Rows of the user's data could not be read, or are not as the data began."""
 
 
 class Part(NamedTuple):
@@ -9,17 +14,19 @@ class Part(NamedTuple):
 
     noun: str  # what messages call it
     n: int  # rows
-    read: Callable[[slice], tuple[Any, ...]]  # these rows: an array, a tensor or a table for each argument
+    stream: Callable[[Sequence[slice], int | None], Iterator[tuple[Any, ...]]]  # rows of slices; seed of what they draw
     chunks: tuple[slice, ...] | None = None  # the only slices that can be read; None: any
-    stream: Callable[[Sequence[slice]], Iterator[tuple[Any, ...]]] | None = None  # many slices; None: one by one
-    in_order: bool = False  # whether rows can be read from the first to the last only
-    draws: bool = False  # whether reading runs a program of the user's, which may draw random numbers
-    kept: bool = False  # whether the rows are in memory
-
-    def streamed(self, slices: Sequence[slice]) -> Iterator[tuple[Any, ...]]:
-        """The rows of these slices, one slice after the other."""
-        return map(self.read, slices) if self.stream is None else self.stream(slices)
+    most: int = sys.maxsize  # rows of a slice, where any can be read
+    in_order: bool = False  # whether slices come from the first to the last only
+    runs: bool = False  # whether reading runs a program of the user's, which may draw random numbers
+    apart: bool = False  # whether processes of their own read, which draw from generators of their own
 
 
-class NotRead(ValueError):
-    """Rows of the user's data could not be read, or are not as the data began."""
+def random_access(read: Callable[[slice], tuple[Any, ...]]) -> Callable[[Sequence[slice], int], Iterator[Any]]:
+    """The stream of a part whose slices are read one by one, `read` returning the rows of one."""
+    return lambda slices, seed: map(read, slices)
+
+
+def uniform(n: int, rows: int) -> tuple[slice, ...]:
+    """Slices of so many rows each, the last one of what is left."""
+    return tuple(slice(k, min(k + rows, n)) for k in range(0, n, rows))

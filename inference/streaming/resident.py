@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .part import Part
+from .part import Part, random_access
 
 HAVE_ROWS = (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame)
 
@@ -23,4 +23,4 @@ def of_resident(value: Any, name: str) -> Part:
     if isinstance(value, list | tuple):
         value = pd.Series(list(value)).to_numpy() if isinstance(value[0], str) else np.asarray(value)
     rows = value.iloc if isinstance(value, pd.Series | pd.DataFrame) else value
-    return Part(name, len(value), lambda part: (rows[part],), kept=True)
+    return Part(name, len(value), random_access(lambda part: (rows[part],)))

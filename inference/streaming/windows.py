@@ -6,13 +6,15 @@ compiled for one window serves all. Memory: two windows and one chunk.
 
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 
+from ..runtime.generators import generators_kept
+from .chunked import Source
 from .convert import refuse_not_finite
-from .order import Piece, cut, generator, rows_of_epoch
-from .source import Source
+from .order import Piece, cut, generator, rows_of_epoch, seed_of
 
 
 class Window(NamedTuple):
@@ -82,7 +84,10 @@ class Windows:
             self._begin(place)
         assert self._ahead is not None
         _, thread, found, failed = self._ahead
-        thread.join()
+        if self.source.draws:  # torch's generators are those of the run: two threads must not draw at once
+            thread.run()
+        else:
+            thread.join()
         self._ahead = None
         if failed:
             raise failed[0]
@@ -95,7 +100,7 @@ class Windows:
 
     def close(self) -> None:
         """Ends the reading: waits for the thread, and forgets what it has read."""
-        if self._ahead is not None:
+        if self._ahead is not None and self._ahead.thread.is_alive():
             self._ahead.thread.join()
         self._ahead, self._chunks, self._read, self._kept = None, None, None, ()
 
@@ -113,7 +118,8 @@ class Windows:
 
         thread = threading.Thread(target=read, name="credo: next window")
         self._ahead = _Ahead(place, thread, found, failed)
-        thread.start()
+        if not self.source.draws:
+            thread.start()
 
     def _filled(self, epoch: int, number: int) -> Window:
         """The window of this number, on the CPU: each chunk goes to places at random."""
@@ -124,7 +130,8 @@ class Windows:
         if self._read is None or self._read[:2] != (epoch, number):
             ahead = cut(own, number * size, self.number * size)
             order = list(dict.fromkeys(piece.chunk for piece in ahead))
-            self._chunks, self._read = source.stream(order), (epoch, number, -1)
+            seed = seed_of(self.seed, epoch) if source.seeded else None
+            self._chunks, self._read = source.stream(order, seed), (epoch, number, -1)
         places = torch.randperm(size, generator=generator(self.seed, epoch, number))
         numbers, values, at = torch.empty(size, dtype=torch.int64), [], 0
         for piece in pieces:
@@ -146,7 +153,8 @@ class Windows:
         assert self._chunks is not None and self._read is not None
         if self._read[2] != piece.chunk:
             self._kept = ()
-            self._kept = next(self._chunks)
+            with generators_kept() if self.source.draws else nullcontext():
+                self._kept = next(self._chunks)
             self._read = (epoch, number, piece.chunk)
             rows = self.source.chunks[piece.chunk]
             for name, value in zip(self.source.names_of_rows(), self._kept, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from credo.inference.streaming import source as sources
+from credo.inference.streaming import sizes
 from credo.inference.streaming.source import rows_of_window, source_of
 from credo.inference.streaming.windows import Windows
 
@@ -18,8 +18,8 @@ def model(net, x, y):
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """Rows of a file: x[i] = (i, i, i), y[i] = i."""
-    monkeypatch.setattr(sources, "WINDOW", 20_000)
-    monkeypatch.setattr(sources, "CHUNK", 1000)
+    monkeypatch.setattr(sizes, "WINDOW", 20_000)
+    monkeypatch.setattr(sizes, "CHUNK", 1000)
     x = np.memmap(tmp_path / "x", dtype="f4", mode="w+", shape=(N, 3))
     x[:] = np.arange(N)[:, None]
     return source_of(model, (None, x, np.arange(N)), 10)
