@@ -60,7 +60,7 @@ def chunks_of(parts: list[Part], bytes_of_row: int, n: int) -> tuple[slice, ...]
     return uniform(n, min(max(1, CHUNK // bytes_of_row), *(part.most for part in parts), n))
 
 
-def rows_of_window(n: int, bytes_of_row: int, batch: int) -> int:
+def size_of_window(n: int, bytes_of_row: int, batch: int) -> int:
     """The rows of a window of n: a multiple of the batch, near WINDOW bytes, so that few of the n rows are left over.
 
     Raises ValueError for a batch of more than n rows.

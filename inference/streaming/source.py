@@ -6,7 +6,6 @@ from typing import Any
 from ..inputs.call import argument_names
 from ..inputs.chunks import is_chunked
 from ..inputs.files import is_csv, is_parquet
-from . import sizes
 from .arrays import is_memmap, of_memmap
 from .chunked import Source, labelled, opened
 from .csv_file import csv_fits, of_csv
@@ -15,6 +14,7 @@ from .iterables import of_iterable
 from .parquet import of_parquet
 from .part import Part
 from .resident import of_resident, rows_in
+from .sizes import fits, refuse_too_large, size_of_window
 
 
 def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int | None = None) -> Source | None:
@@ -40,10 +40,10 @@ def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int 
         for value, name, part in zip(data, names, parts, strict=True)
     ]
     found = opened(model, whole, one.n)
-    if sizes.fits(one.n, found.bytes_of_row):
+    if fits(one.n, found.bytes_of_row):
         return None
     if batch_size is None or batch_size >= one.n:
-        sizes.refuse_too_large(one.noun, one.n, found.bytes_of_row)
+        refuse_too_large(one.noun, one.n, found.bytes_of_row)
         return None
     return labelled(found)
 
@@ -54,7 +54,7 @@ def rows_of_window(source: Source, batch: int, part: tuple[int, int] = (0, 1)) -
     batch: rows that one process takes in a step. part: (rank, number of processes).
     Raises ValueError for a batch larger than the rows that a process has.
     """
-    return sizes.rows_of_window(source.n // part[1], source.bytes_of_row, batch)
+    return size_of_window(source.n // part[1], source.bytes_of_row, batch)
 
 
 def is_elsewhere(value: Any) -> bool:

@@ -52,7 +52,7 @@ def test_rows_that_cannot_be_read_are_named():
 
 def test_draws_depend_on_seed_and_chunk_alone():
     part = of_dataset(Items(noise=True))
-    first, second = part.stream(SLICES, 3)
+    _, second = part.stream(SLICES, 3)
     (again,) = part.stream(SLICES[1:], 3)
     (other,) = part.stream(SLICES[1:], 4)
     assert torch.equal(second[0], again[0]) and not torch.equal(second[0], other[0])
