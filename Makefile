@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 
 DOCUMENTED := .venv/.documented
 
-.PHONY: help demo test test-slow lint notebooks docs lab bench bench-estimators bench-speed bench-papers clean
+.PHONY: help demo test test-slow lint notebooks docs lab bench bench-estimators bench-speed bench-papers bench-scale clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,9 +43,9 @@ docs: $(DOCUMENTED)  ## the site, in docs/_build/html; a warning is an error
 lab: $(DOCUMENTED)  ## open the lecture and the other notebooks in JupyterLab; LAB="--no-browser" passes options on
 	$(BIN)/jupyter lab $(LAB) notebooks/lecture.ipynb
 
-bench: $(INSTALLED)  ## run the benchmarks, one after the other; not the hours of bench-papers
+bench: $(INSTALLED)  ## run the benchmarks, one after the other; not the hours of bench-papers and bench-scale
 	@for program in benchmarks/[!_]*.py; do \
-	    [ -e "$$program" ] && [ "$$program" != benchmarks/papers.py ] || continue; \
+	    [ -e "$$program" ] && [ "$$program" != benchmarks/papers.py ] && [ "$$program" != benchmarks/scale.py ] || continue; \
 	    echo "== $$program"; \
 	    $(BIN)/python "$$program" || exit 1; \
 	done
@@ -57,6 +57,10 @@ bench-estimators: $(INSTALLED)  ## compare the plans with the best choices in Py
 bench-speed: $(INSTALLED)  ## time a step of credo, Pyro, torch and NumPyro, warm and cold
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py
+
+# SCALE="--quick --only rows,equal" passes options on.
+bench-scale: $(INSTALLED)  ## data larger than memory and several processes: steps, memory, throughput, restarts
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py $(SCALE)
 
 # CREDO_DATA=folder names the data sets. It goes on where it was stopped; PAPERS="--only uci/ --jobs 2" passes options on.
 bench-papers: $(INSTALLED)  ## Bayesian networks at full size beside the published tables; hours on a CPU
