@@ -2,10 +2,10 @@
 
     t(B, P, K) = a + f P + b B P / K + [K > 1] (c + d P) + [streamed] e R B / K      seconds
 
-B rows of the global batch, P weights, K processes, R bytes of a row. a: of a step whatever its size; f: of one weight, its
-draw, KL and Adam; b: of one weight and row, forward and backward; c, d: latency and time for a number of the sum over
-processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread of a CPU, compiled. a, b, e,
-f are seconds of CPU, which other work on the machine disturbs little; c, d are wall time between two processes of it.
+B rows of the global batch, P weights, K processes, R bytes of a row. a: of a step whatever its size; f: of one weight,
+its draw, KL and Adam; b: of one weight and row, forward and backward; c, d: latency and time for a number of the sum over
+processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread of a CPU, compiled.
+a, b, e, f are seconds of CPU, which other work on the machine disturbs little; c, d are wall time, the least of rounds.
 """
 
 import json
@@ -92,8 +92,7 @@ def _reading(quick: bool) -> float:
             for k in range(0, len(x), 2**14):
                 window.index_copy_(0, places[k : k + 2**14], torch.from_numpy(x[k : k + 2**14].copy()))
 
-            seconds = _seconds(read, time.process_time, least=1)
-
+        seconds = _seconds(read, time.process_time, least=1)
     print(f"reading: {4 * numbers / seconds / 2**20:,.0f} MiB a second of CPU into a shuffled window")
     return seconds / (4 * numbers)
 
