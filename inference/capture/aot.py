@@ -51,10 +51,11 @@ class CompileJob(NamedTuple):
     dtype: torch.dtype  # the default
     # Of a rule that treats parameters differently: which of `used` are in leaves, first and second; else none.
     kept: tuple[list[int], ...] = ()
+    rows: int = 0  # how many of `used`, the last ones, are rows of tables, whose index comes first in per_step
 
 
 class CompiledInputs(NamedTuple):
-    """All tensors that a compiled step reads. It changes leaves, first, second, totals, baselines and clock."""
+    """All tensors that a compiled step reads. It changes those from leaves to clock."""
 
     per_step: list[torch.Tensor]  # what changes at every step, such as the row indices of a batch
     leaves: list[torch.Tensor]  # the parameters that have a gradient, or one flat tensor of them
@@ -62,6 +63,7 @@ class CompiledInputs(NamedTuple):
     second: list[torch.Tensor]  # its second moments: averages of their squares; none for SGD
     totals: list[torch.Tensor]  # sums of the leaves over steps
     baselines: list[torch.Tensor]
+    tables: list[torch.Tensor]  # of each the parameter, moments, counts and average; a step changes rows of them
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
     others: list[torch.Tensor]  # parameters without a gradient
     data: list[torch.Tensor]  # the arguments and the constants of the graph
@@ -74,7 +76,8 @@ def unflatten(flat: list[torch.Tensor], sizes: dict[str, int]) -> CompiledInputs
 
 
 # Loaded by its path, since this file is a program, too, which knows no package.
-UPDATES = runpy.run_path(str(Path(__file__).with_name("rules.py")))["UPDATES"]
+RULES = runpy.run_path(str(Path(__file__).with_name("rules.py")))
+UPDATES = RULES["UPDATES"]
 
 
 def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
@@ -91,14 +94,17 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         x = unflatten(list(flat), job.sizes)
-        leaves = iter(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves)
+        each = len(x.tables) // max(1, job.rows)
+        tables = [x.tables[k * each : (k + 1) * each] for k in range(job.rows)]
+        leaves = iter([*(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves), *(t[0][x.per_step[0]] for t in tables)])
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]
         loss, *rest = graph(None, *every, *x.baselines, *x.per_step, *x.data)
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
+        alone = len(job.used) - job.rows
         if job.shapes and not job.kept:
-            gradients = [joined(gradients)]
+            gradients, alone = [joined(gradients[:alone]), *gradients[alone:]], 1
         if clip := job.settings.get("clip"):  # as torch.nn.utils.clip_grad_norm_ does
             norm = torch.stack([g.norm() for g in gradients]).norm()
             gradients = [g * (clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
@@ -112,9 +118,14 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
             if shapes
             else parts
         )
-        for olds, news in zip(parts, update(state[0], gradients, *state[1:], clock, job.settings), strict=True):
+        for olds, news in zip(parts, update(state[0], gradients[:alone], *state[1:], clock, job.settings), strict=True):
             for old, new in zip(olds, [joined(news)] if shapes and olds else news, strict=True):
                 old.copy_(torch.where(finite, new, old))
+        for table, g in zip(tables, gradients[alone:], strict=True):
+            index = x.per_step[0]
+            new = RULES["row_step"](job.rule, table, index, g, clock[2], job.settings)
+            for old, value in zip(table, new, strict=True):
+                old.index_put_((index,), torch.where(finite, value, old[index]))
         for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
             sum_of_p.add_(p)
         x.clock[0].copy_(torch.where(finite, clock, x.clock[0]))

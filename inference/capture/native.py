@@ -112,9 +112,11 @@ def compile_job(replay: Replay) -> CompileJob | str:
         return f"tensors are on {' and '.join(sorted(devices))}"
     if reason := unsupported(optimiser):
         return reason
+    used = replay.updated
+    if not used:
+        return "no parameter is trained but rows of tables"
     if not is_evenly_updated(replay):
         return "the parameters were updated unequally often"
-    used = replay.updated
     try:
         own = settings(optimiser, used)
     except ValueError as error:
@@ -132,6 +134,7 @@ def compile_job(replay: Replay) -> CompileJob | str:
         threads=torch.get_num_threads(),
         dtype=torch.get_default_dtype(),
         kept=kept_by_leaf(replay),
+        rows=len(replay.tables),
     )
 
 
@@ -151,13 +154,11 @@ def many_steps(replay: Replay, count: int, rates: list[float] | None = None) -> 
     recorded.taken += len(losses)
     recorded.seconds += native.pace * len(losses)
     write_state(replay, x, native.flat, sum(map(math.isfinite, losses)), tensors)
-    if native.flat and len(recorded.used) == len(
-        replay.inputs.leaves
-    ):  # at once: a callback cuts a run into many calls
+    if native.flat and len(replay.updated) == replay.alone:  # at once: a callback cuts a run into many calls
         return losses, x.totals[0]
     shapes = (p.shape for p in replay.updated)
     totals = iter(split_flat(x.totals[0], shapes) if native.flat else x.totals)
-    leaves = enumerate(replay.inputs.leaves)
+    leaves = enumerate(replay.inputs.leaves[: replay.alone])
     every = (next(totals) if i in recorded.used else len(losses) * p.detach() for i, p in leaves)
     return losses, torch.cat([total.flatten().double() for total in every])
 
@@ -203,7 +204,7 @@ def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:
             loss = loop(tensors, len(x.per_step), 1)[0] if native else step_function(job)(*tensors)[0].item()
             generators.append(torch_states())
         # Moments show the gradients. A parameter without one is compared itself.
-        results.append((loss, [*(x.first or x.leaves), *(x.leaves if job.kept else []), *x.baselines]))
+        results.append((loss, [*(x.first or x.leaves), *(x.leaves if job.kept else []), *x.baselines, *x.tables]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)
     same = abs(loss - wanted) <= SAME * abs(wanted) and all(map(torch.equal, *generators))

@@ -21,6 +21,7 @@ from ..runtime.parameters import all_finite, clip_gradients
 from .outside import Held
 from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
+from .row_tables import TableRows, update_rows
 
 # Of the baselines: (the loss, a scalar; a scalar whose gradient is the step's). It writes the new baselines into them.
 LossFunction = Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
@@ -37,6 +38,7 @@ class StepInputs(NamedTuple):
     per_step: list[torch.Tensor]  # what changes at every step, such as the row indices of a batch
     data: list[torch.Tensor]
     buffers: list[torch.Tensor]  # of networks; the step may change them in place
+    rows: TableRows | None = None  # of tables: their leaves are the last of `leaves`
 
     @property
     def graph_inputs(self) -> list[torch.Tensor]:
@@ -99,9 +101,20 @@ class Replay(NamedTuple):
     optimiser: torch.optim.Optimizer
 
     @property
+    def alone(self) -> int:
+        """How many of the first leaves are parameters of their own, not rows of tables."""
+        return len(self.inputs.leaves) - (len(self.inputs.rows.leaves) if self.inputs.rows else 0)
+
+    @property
     def updated(self) -> list[torch.Tensor]:
-        """The leaves that have a gradient."""
-        return [self.inputs.leaves[i] for i in self.recorded.used]
+        """The leaves that have a gradient, without rows of tables."""
+        return [self.inputs.leaves[i] for i in self.recorded.used if i < self.alone]
+
+    @property
+    def tables(self) -> list[torch.Tensor]:
+        """The tables whose rows have a gradient."""
+        wholes = [] if self.inputs.rows is None else self.inputs.rows.wholes
+        return [wholes[i - self.alone] for i in self.recorded.used if i >= self.alone]
 
 
 def record_step(step: EagerStep) -> RecordedStep:
@@ -195,12 +208,15 @@ def one_step(replay: Replay) -> float:
     if math.isfinite(value):
         for leaf in inputs.leaves:
             leaf.grad = None
-        for leaf, gradient in zip(replay.updated, rest, strict=False):  # updates read both in the order of memory
+        used = [inputs.leaves[i] for i in recorded.used]
+        for leaf, gradient in zip(used, rest, strict=False):  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
         if clip := optimiser.param_groups[0].get("clip"):
-            clip_gradients(replay.updated, clip)
+            clip_gradients(used, clip)
         with on_cpu(loss.device):
             optimiser.step()
+            if inputs.rows is not None:
+                update_rows(optimiser, inputs.rows)
         for average, new in zip(inputs.baselines.values(), rest[len(recorded.used) :], strict=True):
             average.copy_(new)
     recorded.taken += 1

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
+Clock = torch.Tensor | list[torch.Tensor]  # (b1^t, b2^t, the learning rate); lists have t for each row
 State = tuple[torch.Tensor, ...]  # a parameter and its moments: of its gradient, of the square
 Tensors = list[torch.Tensor]
 # (parameters, gradients, first moments, second moments, clock, settings) -> the three lists that changed
 Update = Callable[[Tensors, Tensors, Tensors, Tensors, torch.Tensor, dict[str, Any]], tuple[Tensors, Tensors, Tensors]]
 
 
-def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any], decoupled: bool = False) -> State:
+def adam(state: State, g: torch.Tensor, clock: Clock, options: dict[str, Any], decoupled: bool = False) -> State:
     """m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g²,
 
     p <- p - rate / (1 - b1^t) · m / (sqrt(v / (1 - b2^t)) + eps)        decoupled: AdamW's weight decay
@@ -31,12 +32,12 @@ def adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, 
     return p - rate / c1 * m / (v.sqrt() / c2 + options["eps"]), m, v
 
 
-def adamw(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+def adamw(state: State, g: torch.Tensor, clock: Clock, options: dict[str, Any]) -> State:
     """Adam with p <- p (1 - rate · weight_decay) before the update, instead of a decay in the gradient."""
     return adam(state, g, clock, options, decoupled=True)
 
 
-def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+def clipped_adam(state: State, g: torch.Tensor, clock: Clock, options: dict[str, Any]) -> State:
     """Adam of gradients clamped to ±clip_norm; eps is added to sqrt(v), not to sqrt(v / (1 - b2^t))."""
     p, m, v = state
     (b1, b2), (c1, c2, rate) = options["betas"], (x.to(p.dtype) for x in _rates(clock))
@@ -46,7 +47,7 @@ def clipped_adam(state: State, g: torch.Tensor, clock: torch.Tensor, options: di
     return p - rate * c2 / c1 * m / (v.sqrt() + options["eps"]), m, v
 
 
-def sgd(state: State, g: torch.Tensor, clock: torch.Tensor, options: dict[str, Any]) -> State:
+def sgd(state: State, g: torch.Tensor, clock: Clock, options: dict[str, Any]) -> State:
     """m <- momentum m + (1 - dampening) g,   p <- p - rate m;   Nesterov: p <- p - rate (g + momentum m)"""
     p, *moment = state
     momentum, rate = options["momentum"], clock[2].to(p.dtype)
@@ -143,6 +144,25 @@ def _each(rule: Callable[..., State]) -> Update:
 
 RULES = {"Adam": adam, "AdamW": adamw, "ClippedAdam": clipped_adam, "SGD": sgd}  # of one parameter
 UPDATES: dict[str, Update] = {**{name: _each(rule) for name, rule in RULES.items()}, "Natural": natural}
+LATE = 3  # an average of iterates gives the k-th the weight k^LATE: a row whose first one is far off forgets it
+
+
+def row_step(
+    rule: str, table: Tensors, index: torch.Tensor, g: torch.Tensor, rate: torch.Tensor, options: dict[str, Any]
+) -> Tensors:
+    """The rows of this index of each tensor of a table after one update by their gradients g, shape (B, ...).
+
+    table: the parameter, shape (N, ...), its moments, how often each row was updated and counted in its average, both
+    (N,), and that average. rate: the learning rate, shape (), double.
+    Source of the average: Shamir and Zhang 2013, section 4 (polynomial decay, eta = LATE).
+    """
+    p, *moments, steps, visits, mean = (t[index] for t in table)
+    steps, visits = steps + 1, visits + 1
+    each = (-1, *[1] * (p.dim() - 1))
+    clock = [(beta ** steps.double()).reshape(each) for beta in options.get("betas", (1.0, 1.0))]
+    new = RULES[rule]((p, *moments), g, [*clock, rate], options)
+    share = ((LATE + 1) / (visits + LATE)).reshape(each).to(p.dtype)
+    return [*new, steps, visits, torch.lerp(mean, new[0], share)]
 
 
 def _slope(form: str) -> float:
@@ -155,6 +175,6 @@ def _inputs(loc: torch.Tensor) -> int:
     return max(1, loc.numel() // (len(loc) if loc.dim() > 1 else 1))
 
 
-def _rates(clock: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _rates(clock: Clock) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(1 - b1^t, sqrt(1 - b2^t), the learning rate)."""
     return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]

@@ -9,7 +9,7 @@ depend on which rows are given: `preflight/rows.py` checks this, since the resul
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from pyro.poutine.messenger import Messenger
 
 from ..runtime.sites import observed
 from .pair import Pair
+from .tables import on_rows
 
 
 class Rows(NamedTuple):
@@ -28,19 +29,24 @@ class Rows(NamedTuple):
     n: int  # rows in all
     size: int  # rows of a batch
     plates: frozenset[str]  # names of the plates over the rows
+    tables: frozenset[str] = frozenset()  # parameters with a row for each row of the data, of which a batch has its own
 
 
 class OtherRows(ValueError):
     """The data of a step has another number of rows than the run began with: no bad draw, but a mistake."""
 
 
-def batch(pair: Pair, rows: Rows, index: torch.Tensor) -> Pair:
-    """The pair on the rows of this index, shape (B,), their sites scaled by N / B."""
+def batch(pair: Pair, rows: Rows, index: torch.Tensor, leaves: Mapping[str, torch.Tensor] | None = None) -> Pair:
+    """The pair on the rows of this index, shape (B,), their sites scaled by N / B.
+
+    leaves: {table: its rows of this index, unconstrained}; None: they are read from the store.
+    """
     n = len(pair.data[rows.arguments[0]])
     if n != rows.n:
         raise OtherRows(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
     data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
-    return scaled(pair._replace(data=data), rows.plates, rows.n / len(index))
+    pair = scaled(pair._replace(data=data), rows.plates, rows.n / len(index))
+    return on_rows(pair, rows.tables, index, leaves or {}) if rows.tables else pair
 
 
 def scaled(pair: Pair, plates: frozenset[str], factor: float) -> Pair:

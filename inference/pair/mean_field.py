@@ -49,6 +49,21 @@ class MeanField(AutoNormal):
             narrow = torch.full_like(scale, NARROW)
             deep_setattr(self.scales, name, PyroParam(narrow, self.scale_constraint, dims))
 
+    def _create_plates(self, *args: Any, **kwargs: Any) -> dict[str, pyro.plate]:
+        """The plates of the model, over rows as large as the rows of the parameters: a batch has its own of a table."""
+        prototype: Any = self.prototype_trace
+        sizes: dict[str, int] = {}
+        for name, site in prototype.iter_stochastic_nodes():
+            if here := [frame for frame in site["cond_indep_stack"] if frame.vectorized]:
+                shape = self._get_loc_and_scale(name)[0].shape
+                sizes |= {frame.name: shape[frame.dim - self._event_dims[name]] for frame in here}
+        self.plates = {}
+        for name, frame in sorted(self._prototype_frames.items()):
+            full = frame.full_size or frame.size
+            few = {"subsample_size": frame.size} if sizes[name] == full else {}
+            self.plates[name] = pyro.plate(name, sizes[name], dim=frame.dim, **few)
+        return self.plates
+
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """One draw, {site: value}."""
         if self.prototype_trace is None:

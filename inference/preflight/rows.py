@@ -14,6 +14,7 @@ from ..pair.batches import Rows, batch, rows_of
 from ..pair.costs import DATA, GUIDE, Costs, Run, run
 from ..pair.pair import Pair, Program, Summed
 from ..pair.summed_out import eliminated, enumerating
+from ..pair.tables import find_tables
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.probes import PLACES, at_a_draw, nearly_equal, probing
@@ -34,6 +35,7 @@ def find_rows(pair: Pair, size: int, names: list[str], whole: Mapping[str, Any] 
         raise ValueError(f"batch_size: got {size}, but {names[arguments[0]]} has {n} rows; wanted at most {n}")
     if size == n:
         return rows
+    rows = rows._replace(tables=find_tables(pair, arguments, n))
     other = size - 1 if size > 1 else 2
     with noise(0):  # at random: data may be sorted
         order = torch.randperm(n)

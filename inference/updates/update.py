@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..capture.row_tables import TableRows, update_rows
 from ..runtime.defaults import on_cpu
 from ..runtime.parameters import all_finite, clip_gradients, place_parameters, unconstrained
 from .rates import rate_of
@@ -15,23 +16,27 @@ LONG, SHORT = 10.0, 0.2  # widths of the optimum: a longer step is too long; the
 MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "step"}  # of torch's optimisers
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]]) -> float:
+def update(
+    optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]], rows: TableRows | None = None
+) -> float:
     """Takes one gradient step and returns the value of `loss()`, nats. If that is not finite, nothing is updated.
 
     NaN also stands for a finite value whose gradient is not finite.
 
     loss: returns (its value, the scalar whose gradient is the step's). It may create parameters, as a guide does at
     its first call: they are added to the optimiser.
+    rows: of the tables that `loss` reads, as leaves that have no gradient yet.
     """
     optimiser.zero_grad()
     value, surrogate = loss()
     if not math.isfinite(value):
         return value
     surrogate.backward()
-    if not all_finite([p.grad for p in unconstrained().values() if p.grad is not None]):
+    leaves = [*unconstrained().values(), *(rows.leaves if rows is not None else ())]
+    if not all_finite([p.grad for p in leaves if p.grad is not None]):
         return math.nan
     if clip := optimiser.defaults.get("clip"):
-        clip_gradients(unconstrained().values(), clip)
+        clip_gradients(leaves, clip)
     known = {id(p) for group in optimiser.param_groups for p in group["params"]}
     for name, p in unconstrained().items():
         if id(p) not in known:
@@ -40,6 +45,8 @@ def update(optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, tor
             optimiser.add_param_group({"params": [p], **own})
     with on_cpu(surrogate.device):
         optimiser.step()
+        if rows is not None:
+            update_rows(optimiser, rows)
     return value
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from .steps import StepBlock, Steps
 MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
 WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST
 MOST = 10
+VISITS = 200  # of each row of a table, for which a stage has time in any case
 
 
 class Plans(NamedTuple):
@@ -54,26 +55,35 @@ class Course(NamedTuple):
 def ending_of(course: Course, steps: int | None) -> Ending:
     """When the run ends. At its pauses the learning rate falls and plans compete anew."""
     pair, _, prepared, settings, *_ = course
+    tables, rows = course.steps.tables, prepared.rows
+    seen = (pair, rows) if tables is None or rows is None else tables.on_panel(pair, rows)
+
+    def looking() -> AbstractContextManager[None]:
+        """Inside, the parameters are those that a look sees: of tables the rows of the panel."""
+        return nullcontext() if tables is None else tables.in_store(tables.panel, course.steps.state.modules)
+
     ahead: list[Better] = []  # the last better point
 
     def replan(rate: float) -> None:
         falls = rate < course.steps.rate
         if has_races(steps):
-            part = course.steps.batch(pair)
-            with suppress(*SKIPPED):
+            with suppress(*SKIPPED), course.steps.on_batch(pair) as part:
                 course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
         course.steps.set_rate(rate)
+        if falls and tables is not None:
+            tables.begin_averages(course.steps.optimiser)
 
     def elbo() -> Elbo:
-        known = course.steps.vectorised, prepared.rows, prepared.latents, course.steps.particles_now
-        return Elbo(pair, course.plans.now(), *known)
+        known = course.steps.vectorised, seen[1], prepared.latents, course.steps.particles_now
+        return Elbo(seen[0], course.plans.now(), *known)
 
     def seed() -> int:
         return settings.seed * 1000 + len(course.losses)
 
     def gain(new: torch.Tensor, old: torch.Tensor) -> Gain:
         try:
-            return elbo_gain(elbo(), new, old, seed=seed())
+            with looking():
+                return elbo_gain(elbo(), new, old, seed=seed())
         except SKIPPED as error:  # at a bad draw
             if is_out_of_memory(error):
                 raise
@@ -81,20 +91,25 @@ def ending_of(course: Course, steps: int | None) -> Ending:
 
     def better(point: torch.Tensor) -> Better | None:
         try:
-            found = better_point(elbo(), point, seed=seed())
+            with looking():
+                found = better_point(elbo(), point, seed=seed())
         except SKIPPED:
             return None
         ahead[:] = [] if found is None else [found]
         return found
 
     def go_on(point: torch.Tensor) -> None:
-        move(course.steps.optimiser, point)
-        if (scale := ahead[-1].scale) is not None:
+        if tables is not None:
+            tables.begin_averages(course.steps.optimiser)
+        with looking():
+            move(course.steps.optimiser, point)
+        if tables is None and (scale := ahead[-1].scale) is not None:
             limit_rates(course.steps.optimiser, scale, course.steps.rate)
 
     def cannot_move(point: torch.Tensor) -> str:
         try:
-            return stuck(elbo(), point, seed=seed())
+            with looking():
+                return stuck(elbo(), point, seed=seed())
         except SKIPPED:
             return ""
 
@@ -102,9 +117,10 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         return FixedSteps(steps, replan)
 
     def longest() -> float:
-        if sum(p.numel() for p in unconstrained().values()) <= MANY:
+        if tables is None and sum(p.numel() for p in unconstrained().values()) <= MANY:
             return math.inf
-        return min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST)
+        visits = 0.0 if tables is None or rows is None else VISITS * rows.n / rows.size
+        return max(visits, min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST))
 
     rest = max(0, warmup_of(course, steps) - len(course.losses))
     watch = Convergence(gain, longest, better, cannot_move)

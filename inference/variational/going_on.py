@@ -23,12 +23,12 @@ from .result import Fit
 from .steps import Steps
 
 # The fields of `Steps` that a process makes for itself.
-OWN = {"optimiser", "captures", "state", "asked", "batches", "warnings", "compiled", "kept"}
+OWN = {"optimiser", "captures", "state", "asked", "batches", "warnings", "compiled", "kept", "tables"}
 
 
 def runner_state(steps: Steps, races: Races, losses: list[float], plan: Plan) -> dict[str, Any]:
     """The state of a runner, which is entered: dictionaries, lists, numbers, text and tensors, which are copies."""
-    names = {id(p): name for name, p in unconstrained().items()}
+    names = {id(p): name for name, p in steps.parameters.items()}
     captures = steps.captures
     return {
         **plain_state(own_modules(list(steps.state.modules))),
@@ -53,7 +53,7 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
         raise ValueError(f"the run takes {'all rows' if steps.batches is None else 'batches'} here, and did not there")
     found = with_plain(plan, plain["plan"])
     put_state(plain, own_modules(list(steps.state.modules)))
-    put_optimiser(steps.optimiser, plain["optimiser"], unconstrained())
+    put_optimiser(steps.optimiser, plain["optimiser"], steps.parameters)
     put_fields(steps, plain["steps"])
     steps.kept = []
     if steps.batches is not None:

@@ -34,6 +34,7 @@ from ..runtime.state import State, entered, new_state, refuse_unknown
 from ..runtime.vectorise import can_vectorise
 from ..updates.natural import Normal
 from ..updates.normals import normals
+from ..updates.tables import begin_tables
 from .settings import Settings
 from .steps import Steps
 
@@ -194,6 +195,8 @@ def first_steps(
     """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
     with entered(prepared.state):
         made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=prepared.scaled)
+        rows = prepared.rows
+        tables = None if rows is None or not rows.tables else begin_tables(rows, made)
     return Steps(
         optimiser=made,
         captures=captures,
@@ -206,6 +209,7 @@ def first_steps(
         precision=settings.precision,
         schedule=settings.schedule,
         quiet=settings.kl_quiet,
+        tables=tables,
     )
 
 

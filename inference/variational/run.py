@@ -64,8 +64,8 @@ def run(
     def take_steps(most: int) -> StepBlock:
         if racing and not course.losses and not bad.count:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
-                part = course.steps.batch(course.pair)
-                course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
+                with course.steps.on_batch(course.pair) as part:
+                    course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
         finite = False
         if file is not None:
             file.torn = True
@@ -132,11 +132,15 @@ def _some(course: Course) -> tuple[Any, ...]:
 
 def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
     """The fit at this average of the iterates, shape (P,); None: at the present parameters."""
+    settings, tables = course.settings, course.steps.tables
+    if average is not None and tables is not None:
+        tables.put_averages(course.steps.optimiser)
+        average = tables.outside(average)
     if average is not None:
         place_parameters(average, unconstrained().values())
-    settings = course.settings
     pair = completed(course.pair, course.warnings)
-    fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
+    with course.steps.all_trained():
+        fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
     rows, schedule = course.prepared.rows, course.steps.schedule
     falls = tuple(sorted({*course.steps.falls, *([] if schedule is None else schedule.falls)}))
     return replace(fit, falls=falls, batch_size=None if rows is None else rows.size)

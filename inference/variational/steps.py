@@ -4,7 +4,8 @@ Eager, replayed and compiled steps draw the same random numbers and give the sam
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from ..capture.optimiser_state import is_evenly_updated
 from ..capture.outside import current_values
 from ..capture.record import NotCaptured
 from ..capture.replay import EagerStep, LossFunction, Replay, StepInputs, graph_failed, one_step
+from ..capture.row_tables import TableRows
 from ..capture.same_form import Call, same_form
 from ..capture.signature import Signature, signature_of, surroundings
 from ..inputs.arguments import Arguments
@@ -31,6 +33,7 @@ from ..runtime.products import products
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
 from ..updates.schedule import Schedule, rate_of_step, rates_of_steps
+from ..updates.tables import Tables
 from ..updates.update import has_one_rate, update, without_gradient
 
 T = TypeVar("T")
@@ -67,6 +70,7 @@ class Steps:
     quiet: int = 0  # first steps without log q(z) - log p(z)
     warming: bool = False  # whether log q - log p(z) had less than its weight in the last step
     kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
+    tables: Tables | None = None  # parameters with a row for each row of the data
 
     @property
     def few(self) -> int:  # particles where they are made one by one
@@ -81,7 +85,7 @@ class Steps:
         self.compiled, self.warming = None, self._kl_weight(warmup) < 1
         block = self._replayed(pair, plan, index, most, patience, warmup)
         if block is None:
-            block = self._eager(self._part(pair, index), plan, self._kl_weight(warmup))
+            block = self._eager(pair, index, plan, self._kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
         return block
 
@@ -98,7 +102,7 @@ class Steps:
 
     def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
         """Keeps the last step for `take_again`, if it was compiled. gaps: arguments that may hold NaN or infinity."""
-        if self.captures is None or self.compiled is None or self.warming:
+        if self.captures is None or self.compiled is None or self.warming or self.tables is not None:
             return
         if (form := same_form(call, given, gaps)) is None:
             return
@@ -118,6 +122,29 @@ class Steps:
         """The pair on the next batch, for a call that may change what a step depends on."""
         self.kept = []
         return self._part(pair, None if self.batches is None else next(self.batches))
+
+    @contextmanager
+    def on_batch(self, pair: Pair) -> Iterator[Pair]:
+        """Inside, the pair on the next batch, of whose tables the store has these rows as parameters of their own."""
+        if self.tables is None or self.batches is None:
+            yield self.batch(pair)
+            return
+        self.kept, index = [], next(self.batches)
+        with self.tables.in_store(index, self.state.modules):
+            yield batch(pair, self.batches.rows._replace(tables=frozenset()), index)
+
+    def all_trained(self) -> AbstractContextManager[None]:
+        """Inside, tables are parameters like others, with gradients for all of their rows."""
+        return nullcontext() if self.tables is None else self.tables.trained()
+
+    @property
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """All that the steps train, unconstrained, by name: parameters and tables."""
+        return {**unconstrained(), **({} if self.tables is None else self.tables.wholes)}
+
+    def iterate(self) -> torch.Tensor:
+        """The present parameters as looks see them, flat, shape (P,)."""
+        return iterate() if self.tables is None else self.tables.iterate()
 
     def batched(self, compute: Callable[[int, bool], T]) -> T:
         """The result of `compute(particles, vectorised)`; one by one once a program failed under `vmap`."""
@@ -148,18 +175,23 @@ class Steps:
             group["lr"] *= rate / self.rate
         self.rate = rate
 
-    def _eager(self, part: Pair, plan: Plan, kl_weight: float) -> StepBlock:
-        before, loss = dict(self.baselines), math.nan
+    def _eager(self, pair: Pair, index: torch.Tensor | None, plan: Plan, kl_weight: float) -> StepBlock:
+        before, loss, rows = dict(self.baselines), math.nan, self._rows(index)
+        part = self._part(pair, index, rows is not None)
         try:
             with rate_of_step(self.schedule, self.optimiser, self.taken):
-                loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight))
+                loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), rows)
         finally:
             if not math.isfinite(loss):  # such a step must change nothing
                 self.baselines.clear()
                 self.baselines.update(before)
         if not self.taken and math.isfinite(loss):
             self.warnings += without_gradient(lambda: unused_parameters(part))
-        return StepBlock([loss], iterate())
+        return StepBlock([loss], self.iterate())
+
+    def _rows(self, index: torch.Tensor | None) -> TableRows | None:
+        """The rows of the tables for this batch, which it reads as leaves."""
+        return None if self.tables is None or index is None else self.tables.rows(index)
 
     def _replayed(
         self, pair: Pair, plan: Plan, index: torch.Tensor | None, most: int, patience: int, warmup: int
@@ -185,14 +217,15 @@ class Steps:
                 self.compiled = replay, signature
                 stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
                 rates = rates_of_steps(self.schedule, self.optimiser, self.taken, count)
-                return StepBlock(*many_steps(replay._replace(inputs=stacked), count, rates))
+                losses, total = many_steps(replay._replace(inputs=stacked), count, rates)
+                return StepBlock(losses, total if self.tables is None else self.tables.seen(total, len(losses)))
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
                 replay.recorded.native = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
         try:
             with rate_of_step(self.schedule, self.optimiser, self.taken):
-                return StepBlock([one_step(replay)], iterate())
+                return StepBlock([one_step(replay)], self.iterate())
         except (RuntimeError, IndexError) as error:  # e.g. a shape that appears only now
             if is_out_of_memory(error):
                 raise
@@ -200,9 +233,11 @@ class Steps:
             return None
 
     def _inputs(self, pair: Pair, index: torch.Tensor | None, warmup: int) -> StepInputs:
-        leaves = list(unconstrained().values())
+        rows = self._rows(index)
+        leaves = [*unconstrained().values(), *(() if rows is None else rows.leaves)]
         return StepInputs(
             leaves=leaves,
+            rows=rows,
             baselines=self.baselines,
             per_step=[t[0] for t in self._per_step(index, warmup, 1, leaves[0].device)],
             data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
@@ -214,7 +249,7 @@ class Steps:
 
         def value(baselines: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             changing = list(inputs.per_step)
-            part = pair if self.batches is None else self._part(pair, changing.pop(0))
+            part = pair if self.batches is None else self._part(pair, changing.pop(0), inputs.rows is not None)
             weight = changing.pop() if changing else None
             with products(self.precision):
                 return objective(plan.recipe, part, self.particles_now, self.vectorised, weight, baselines)
@@ -236,8 +271,11 @@ class Steps:
         warm = [torch.tensor([self._kl_weight(warmup, k) for k in range(count)])] if warmup else []
         return [t.to(device) for t in (*rows, *warm)]
 
-    def _part(self, pair: Pair, index: torch.Tensor | None) -> Pair:
-        return pair if index is None or self.batches is None else batch(pair, self.batches.rows, index)
+    def _part(self, pair: Pair, index: torch.Tensor | None, leaves: bool = False) -> Pair:
+        """The pair on a batch. leaves: whether it reads its rows of tables from the leaves, which hold them."""
+        if index is None or self.batches is None:
+            return pair
+        return batch(pair, self.batches.rows, index, self.tables.leaves if leaves and self.tables else None)
 
     def _kl_weight(self, warmup: int, k: int = 0) -> float:
         """The weight of log q(z) - log p(z) k steps from now, linear from step `quiet` to `warmup`."""

@@ -205,7 +205,7 @@ class SVI:
         """
         with self._called(trains=False):
             pair, prepared, _ = self._begin(data_or_last(self, data, named, "gradients"))
-            with entered(prepared.state):
+            with entered(prepared.state), self._steps.all_trained():
                 return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
 
     def evaluate_loss(self, *data: Any, **named: Any) -> float:
@@ -237,8 +237,8 @@ class SVI:
     def _race(self, data: tuple) -> Plan:
         """`race`, whose caller raises the warnings collected."""
         pair, prepared, _ = self._begin(data)
-        with entered(prepared.state):
-            self.plan = self._races.race(self._steps, self._steps.batch(pair), self._current_plan)
+        with entered(prepared.state), self._steps.on_batch(pair) as part:
+            self.plan = self._races.race(self._steps, part, self._current_plan)
         return self._current_plan
 
 
