@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     reads.py            values that Python reads from the data
     tape.py             the operators that a program calls, written into a graph
     record.py           a program recorded as a graph of torch operators
+    row_tables.py       tables of which a step changes only the rows of its batch
     replay.py           a step replayed, and checked against its program
     optimiser_state.py  the optimiser's state, exchanged with compiled steps
     native.py           compiled steps on the tensors of a run

@@ -96,7 +96,9 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         x = unflatten(list(flat), job.sizes)
         each = len(x.tables) // max(1, job.rows)
         tables = [x.tables[k * each : (k + 1) * each] for k in range(job.rows)]
-        leaves = iter([*(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves), *(t[0][x.per_step[0]] for t in tables)])
+        leaves = iter(
+            [*(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves), *(t[0][x.per_step[0]] for t in tables)]
+        )
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]

@@ -3,7 +3,7 @@
     r = T[index]   a leaf, shape (B, ...)      T[index] <- the optimiser's update of r, by the moments of its own rows
 
 Each row has moments and a count of updates of its own, so that it sees the very optimiser of its own gradients,
-however seldom a batch holds it. The optimiser keeps them in its state of T. A step costs the same for any number of rows.
+however seldom a batch holds it. The optimiser keeps them in its state of T. A step costs the same for any N.
 """
 
 from typing import Any, NamedTuple

@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     autoguide.py      the guides that words stand for: mean field, amortised, full rank, MAP, MLE
     masked.py         latents that a mask leaves without a density
     costs.py          the log densities of a pair, site by site
+    tables.py         parameters with a row for each row of the data
     batches.py        minibatches, scaled to the whole data set
     summed_out.py     finite latents summed out of the model
     elimination.py    variable elimination: sums of products over finite variables

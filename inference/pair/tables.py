@@ -127,7 +127,7 @@ def _tables_at(
 
 
 def _by_rows(found: Run, over: frozenset[str], n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(The densities of each row, summed over sites, shape (n,); the sum of all that stands outside of these plates)."""
+    """(The densities of each row, summed over sites, shape (n,); the sum of all outside of these plates)."""
     rows: list[torch.Tensor] = []
     shared: list[torch.Tensor] = []
     for key, cost in found.costs.items():

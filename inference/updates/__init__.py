@@ -8,6 +8,7 @@ Files, in the order in which to read them:
     rates.py        learning rates by the names of parameters
     schedule.py     the learning rate as a function of the step
     update.py       one update of the parameters
+    tables.py       tables: their rows of a batch trained, some rows looked at
 
 Other rooms call: `optimiser`, `normals`, `update`, `Schedule`, `Rate`, `Rates`.
 """

@@ -7,7 +7,7 @@ So a step costs the same for any number of rows, and so does a look at how far t
 sees the parameters outside of tables and the panel. The answer of each row is the average of its own last iterates.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any

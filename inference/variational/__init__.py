@@ -5,6 +5,7 @@ Files, in the order in which to read them:
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
     prepare.py      parameters, checks, plan and batches of a run
+    step_inputs.py  what a step reads: tensors, rows, its loss
     steps.py        the steps of a run
     going_on.py     what a runner needs to go on exactly, as plain values
     races.py        when plans compete in the course of a run

@@ -22,6 +22,7 @@ from .endings import Ending, FixedSteps, UntilConverged
 from .prepare import Prepared
 from .races import START, Races
 from .settings import Settings
+from .step_inputs import on_batch
 from .steps import StepBlock, Steps
 
 MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
@@ -67,7 +68,7 @@ def ending_of(course: Course, steps: int | None) -> Ending:
     def replan(rate: float) -> None:
         falls = rate < course.steps.rate
         if has_races(steps):
-            with suppress(*SKIPPED), course.steps.on_batch(pair) as part:
+            with suppress(*SKIPPED), on_batch(course.steps, pair) as part:
                 course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
         course.steps.set_rate(rate)
         if falls and tables is not None:

@@ -15,7 +15,6 @@ from ..capture.optimiser_state import plain_optimiser, put_optimiser
 from ..inputs.arguments import shown
 from ..planning.plain_plan import plain_plan, with_plain
 from ..planning.plan import Plan
-from ..runtime.parameters import unconstrained
 from ..runtime.plain_state import plain_state, put_buffers, put_parameters, put_state
 from ..runtime.state import State, entered, own_modules
 from .races import Races

@@ -33,6 +33,7 @@ from .nonfinite import where_not_finite
 from .prepare import Begun
 from .result import Diverged, Fit, finished
 from .settings import Settings
+from .step_inputs import on_batch
 from .steps import StepBlock
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def run(
     def take_steps(most: int) -> StepBlock:
         if racing and not course.losses and not bad.count:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
-                with course.steps.on_batch(course.pair) as part:
+                with on_batch(course.steps, course.pair) as part:
                     course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
         finite = False
         if file is not None:

@@ -4,27 +4,24 @@ Eager, replayed and compiled steps draw the same random numbers and give the sam
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from ..capture.again import Again, again
 from ..capture.captures import GRAPHS, Captures
 from ..capture.native import NativeLoop, many_steps
 from ..capture.optimiser_state import is_evenly_updated
-from ..capture.outside import current_values
 from ..capture.record import NotCaptured
-from ..capture.replay import EagerStep, LossFunction, Replay, StepInputs, graph_failed, one_step
-from ..capture.row_tables import TableRows
+from ..capture.replay import EagerStep, Replay, graph_failed, one_step
 from ..capture.same_form import Call, same_form
-from ..capture.signature import Signature, signature_of, surroundings
+from ..capture.signature import Signature
 from ..inputs.arguments import Arguments
-from ..objective.elbo import differentiable_loss, objective
-from ..pair.batches import Shuffled, batch
+from ..objective.elbo import differentiable_loss
+from ..pair.batches import Shuffled
 from ..pair.pair import Pair
 from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
@@ -35,6 +32,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..updates.schedule import Schedule, rate_of_step, rates_of_steps
 from ..updates.tables import Tables
 from ..updates.update import has_one_rate, update, without_gradient
+from .step_inputs import inputs_of, objective_of, part_of, per_step, signature_now, table_rows
 
 T = TypeVar("T")
 EAGER = 20  # eager steps before a capture
@@ -82,10 +80,10 @@ class Steps:
         patience: eager steps before a capture. warmup: the step from which log q(z) - log p(z) has its whole weight.
         """
         index = None if self.batches is None else next(self.batches)
-        self.compiled, self.warming = None, self._kl_weight(warmup) < 1
+        self.compiled, self.warming = None, self.kl_weight(warmup) < 1
         block = self._replayed(pair, plan, index, most, patience, warmup)
         if block is None:
-            block = self._eager(pair, index, plan, self._kl_weight(warmup))
+            block = self._eager(pair, index, plan, self.kl_weight(warmup))
         self.taken += sum(map(math.isfinite, block.losses))
         return block
 
@@ -121,17 +119,7 @@ class Steps:
     def batch(self, pair: Pair) -> Pair:
         """The pair on the next batch, for a call that may change what a step depends on."""
         self.kept = []
-        return self._part(pair, None if self.batches is None else next(self.batches))
-
-    @contextmanager
-    def on_batch(self, pair: Pair) -> Iterator[Pair]:
-        """Inside, the pair on the next batch, of whose tables the store has these rows as parameters of their own."""
-        if self.tables is None or self.batches is None:
-            yield self.batch(pair)
-            return
-        self.kept, index = [], next(self.batches)
-        with self.tables.in_store(index, self.state.modules):
-            yield batch(pair, self.batches.rows._replace(tables=frozenset()), index)
+        return part_of(self, pair, None if self.batches is None else next(self.batches))
 
     def all_trained(self) -> AbstractContextManager[None]:
         """Inside, tables are parameters like others, with gradients for all of their rows."""
@@ -176,8 +164,8 @@ class Steps:
         self.rate = rate
 
     def _eager(self, pair: Pair, index: torch.Tensor | None, plan: Plan, kl_weight: float) -> StepBlock:
-        before, loss, rows = dict(self.baselines), math.nan, self._rows(index)
-        part = self._part(pair, index, rows is not None)
+        before, loss, rows = dict(self.baselines), math.nan, table_rows(self, index)
+        part = part_of(self, pair, index, rows is not None)
         try:
             with rate_of_step(self.schedule, self.optimiser, self.taken):
                 loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), rows)
@@ -189,23 +177,19 @@ class Steps:
             self.warnings += without_gradient(lambda: unused_parameters(part))
         return StepBlock([loss], self.iterate())
 
-    def _rows(self, index: torch.Tensor | None) -> TableRows | None:
-        """The rows of the tables for this batch, which it reads as leaves."""
-        return None if self.tables is None or index is None else self.tables.rows(index)
-
     def _replayed(
         self, pair: Pair, plan: Plan, index: torch.Tensor | None, most: int, patience: int, warmup: int
     ) -> StepBlock | None:
         """Steps replayed from a recording: one, or many if it is compiled. None if this step must be eager."""
         if (captures := self.captures) is None:
             return None
-        inputs = self._inputs(pair, index, warmup)
+        inputs = inputs_of(self, pair, index, warmup)
         try:
-            signature = self._signature(captures, pair, plan, inputs)
+            signature = signature_now(self, captures, pair, plan, inputs)
         except NotCaptured as reason:
             captures.give_up(reason)
             return None
-        step = EagerStep(self._objective(pair, plan, inputs), inputs, self.optimiser)
+        step = EagerStep(objective_of(self, pair, plan, inputs), inputs, self.optimiser)
         replay = captures.find(signature, step, patience)
         if replay is None:
             return None
@@ -215,7 +199,7 @@ class Steps:
             count = min(most, known, native.at_once, replay.recorded.until_probe)
             try:
                 self.compiled = replay, signature
-                stacked = inputs._replace(per_step=self._per_step(index, warmup, count, inputs.leaves[0].device))
+                stacked = inputs._replace(per_step=per_step(self, index, warmup, count, inputs.leaves[0].device))
                 rates = rates_of_steps(self.schedule, self.optimiser, self.taken, count)
                 losses, total = many_steps(replay._replace(inputs=stacked), count, rates)
                 return StepBlock(losses, total if self.tables is None else self.tables.seen(total, len(losses)))
@@ -232,52 +216,7 @@ class Steps:
             captures.give_up(graph_failed(error))
             return None
 
-    def _inputs(self, pair: Pair, index: torch.Tensor | None, warmup: int) -> StepInputs:
-        rows = self._rows(index)
-        leaves = [*unconstrained().values(), *(() if rows is None else rows.leaves)]
-        return StepInputs(
-            leaves=leaves,
-            rows=rows,
-            baselines=self.baselines,
-            per_step=[t[0] for t in self._per_step(index, warmup, 1, leaves[0].device)],
-            data=list({id(v): v for v in tree_leaves(pair.data) if isinstance(v, torch.Tensor)}.values()),
-            buffers=[b for module in self.state.modules for b in module.buffers(recurse=False)],
-        )
-
-    def _objective(self, pair: Pair, plan: Plan, inputs: StepInputs) -> LossFunction:
-        """The loss of a step, as a function that reads the tensors in `inputs`."""
-
-        def value(baselines: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            changing = list(inputs.per_step)
-            part = pair if self.batches is None else self._part(pair, changing.pop(0), inputs.rows is not None)
-            weight = changing.pop() if changing else None
-            with products(self.precision):
-                return objective(plan.recipe, part, self.particles_now, self.vectorised, weight, baselines)
-
-        return value
-
-    def _signature(self, captures: Captures, pair: Pair, plan: Plan, inputs: StepInputs) -> Signature:
-        """What two steps must have in common to share a recording."""
-        size = None if self.batches is None else self.batches.rows.size
-        program = (self.particles_now, self.vectorised, size, pair.factor, surroundings())
-        outside = current_values(captures.outside)
-        return signature_of(plan.choices, program, outside, inputs, pair.data, list(self.state.modules))
-
-    def _per_step(
-        self, index: torch.Tensor | None, warmup: int, count: int, device: torch.device
-    ) -> list[torch.Tensor]:
-        """The inputs that change with every step, stacked over `count` steps: rows of the batch, `kl_weight`."""
-        rows = [] if index is None or self.batches is None else [self.batches.stacked(index, count)]
-        warm = [torch.tensor([self._kl_weight(warmup, k) for k in range(count)])] if warmup else []
-        return [t.to(device) for t in (*rows, *warm)]
-
-    def _part(self, pair: Pair, index: torch.Tensor | None, leaves: bool = False) -> Pair:
-        """The pair on a batch. leaves: whether it reads its rows of tables from the leaves, which hold them."""
-        if index is None or self.batches is None:
-            return pair
-        return batch(pair, self.batches.rows, index, self.tables.leaves if leaves and self.tables else None)
-
-    def _kl_weight(self, warmup: int, k: int = 0) -> float:
+    def kl_weight(self, warmup: int, k: int = 0) -> float:
         """The weight of log q(z) - log p(z) k steps from now, linear from step `quiet` to `warmup`."""
         return min(1.0, max(0, self.taken + k + 1 - self.quiet) / max(1, warmup + 1 - self.quiet))
 

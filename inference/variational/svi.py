@@ -34,6 +34,7 @@ from .races import Races
 from .result import Fit
 from .running import OPTIONS, begun_on, data_or_last, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
 from .settings import checked
+from .step_inputs import on_batch
 from .steps import Steps
 
 
@@ -237,7 +238,7 @@ class SVI:
     def _race(self, data: tuple) -> Plan:
         """`race`, whose caller raises the warnings collected."""
         pair, prepared, _ = self._begin(data)
-        with entered(prepared.state), self._steps.on_batch(pair) as part:
+        with entered(prepared.state), on_batch(self._steps, pair) as part:
             self.plan = self._races.race(self._steps, part, self._current_plan)
         return self._current_plan
 

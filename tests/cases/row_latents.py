@@ -2,8 +2,8 @@
 
     mu ~ N(0, WIDE²),   z_n ~ N(mu, BETWEEN²),   y_n ~ N(z_n, WITHIN²),   n = 1 .. N
 
-Given y, (mu, z) is normal: mu has precision 1 / WIDE² + N / (BETWEEN² + WITHIN²), and z_n | mu, y_n is a normal whose mean
-is a weighted mean of y_n and mu (Gelman et al. 2013, eq. 5.17 to 5.20).
+Given y, (mu, z) is normal: mu has precision 1 / WIDE² + N / (BETWEEN² + WITHIN²), and z_n | mu, y_n is a normal whose
+mean is a weighted mean of y_n and mu (Gelman et al. 2013, eq. 5.17 to 5.20).
 """
 
 import pyro
