@@ -40,7 +40,7 @@ def find_rows(pair: Pair, size: int, names: list[str], whole: Mapping[str, Any] 
     with noise(0):  # at random: data may be sorted
         order = torch.randperm(n)
     one, two = (batch(pair, rows, index) for index in (order[:size], order.flip(0).repeat(2)[:other]))
-    (sizes, scales), (fewer, others) = (_sizes_and_scales(p, names, n) for p in (one, two))
+    (sizes, scales), (fewer, others) = (_sizes_and_scales(p, names, n, rows.tables) for p in (one, two))
     longest = _sizes_and_scales(pair, names, n)[0] if whole is None else _sizes(whole)
     plates = _row_plates({size: sizes, other: fewer, n: longest})
     if not plates:
@@ -94,19 +94,22 @@ def _row_plates(sizes_of: dict[int, dict[str, int]]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _sizes_and_scales(pair: Pair, names: list[str], n: int) -> tuple[dict[str, int], dict[str, float]]:
+def _sizes_and_scales(
+    pair: Pair, names: list[str], n: int, tables: frozenset[str] = frozenset()
+) -> tuple[dict[str, int], dict[str, float]]:
     """({plate: its size}, {site: its scale}) on a batch. An error of the pair gets a note about the batch."""
     length = rows_of(pair.data)[1]
     try:
         guide, model = at_a_draw(lambda number: _checked(pair, names, number))
     except Exception as error:
-        local = [name for name, p in unconstrained().items() if n in p.shape]
+        local = [name for name, p in unconstrained().items() if n in p.shape and name not in tables]
         if local:
             raise ValueError(
-                f"batch_size: parameter {local[0]!r} has an entry for each of the {n} rows, which a batch of {length} "
-                f"cannot use. Leave out batch_size; or write a guide that computes the latents of a row from its data "
-                f"(an encoder); or take batches in model and guide, pyro.plate('N', {n}, subsample_size={length}), "
-                f"which an autoguide does with create_plates=..."
+                f"batch_size: parameter {local[0]!r} has an entry for each of the {n} rows, of which a batch of "
+                f"{length} cannot take its own: rows must come first in its shape, and only densities of row n, in the "
+                f"plate over rows, may read its row n. Write it so, with pyro.plate('N', len(x)) in the guide, or for "
+                f"an autoguide of Pyro's with create_plates=lambda x: pyro.plate('N', len(x)); or take "
+                f"guide='mean_field' or 'amortised'; or leave out batch_size"
             ) from error
         if isinstance(error, RuntimeError) and "size" in str(error):
             raise ValueError(

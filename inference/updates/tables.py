@@ -21,6 +21,7 @@ from ..pair.batches import Rows, scaled
 from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.parameters import iterate, unconstrained
+from ..runtime.workers import workers
 
 PANEL = 1000  # rows
 
@@ -121,13 +122,20 @@ class Tables:
 def begin_tables(rows: Rows, optimiser: torch.optim.Optimizer) -> Tables:
     """The tables of a run before its first step; from here on they are no parameters for anybody else.
 
-    optimiser: has them among its parameters. Raises ValueError for one that cannot update some rows of a parameter.
+    optimiser: has them among its parameters. Raises ValueError for one that cannot update some rows of a parameter, and
+    for a run of several processes.
     """
     wholes = {name: p for name, p in unconstrained().items() if name in rows.tables}
     if why := why_no_rows(optimiser):
         raise ValueError(
             f"optim: {why}; parameter {next(iter(wholes))!r} has a row for each of the {rows.n:,} rows, of which a "
             f"step trains those of its batch"
+        )
+    if (together := workers()) is not None and together.size > 1:
+        raise ValueError(
+            f"batch_size: parameter {next(iter(wholes))!r} has a row for each of the {rows.n:,} rows, and "
+            f"{together.size} processes would each train their own copy of it; take guide='amortised', whose network "
+            f"all processes share, or one process"
         )
     leaves: dict[str, torch.Tensor] = {n: nn.Parameter(p.detach()[: rows.size].clone()) for n, p in wholes.items()}
     for whole in wholes.values():

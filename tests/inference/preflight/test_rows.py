@@ -115,6 +115,12 @@ def a_parameter_per_row(x, y):
         pyro.sample("z", dist.Normal(pyro.param("rows", torch.zeros(5)), 1.0))
 
 
+def rows_last(x, y):
+    """Its rows come last in the shape of the parameter."""
+    with pyro.plate("N", len(x)):
+        pyro.sample("z", dist.Normal(pyro.param("rows", torch.zeros(2, 5)).sum(0), 1.0))
+
+
 def amortised(x, y):
     with pyro.plate("N", len(x)):
         pyro.sample("z", dist.Normal(pyro.param("a", torch.tensor(0.1)) * y, 1.0))
@@ -245,14 +251,19 @@ def test_without_batches_the_same_pair_is_none_of_our_business(name):
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize(
     ("program", "belief", "hint"),
-    [(fixed_size, guide, ""), (local, a_parameter_per_row, "parameter 'rows' has an entry for each of the 5 rows")],
-    ids=["a plate of fixed size", "a parameter for each row"],
+    [(fixed_size, guide, ""), (local, rows_last, "parameter 'rows' has an entry for each of the 5 rows")],
+    ids=["a plate of fixed size", "a parameter whose rows come last"],
 )
 def test_a_pair_that_breaks_on_fewer_rows_says_that_it_was_a_batch(program, belief, hint, size, unchanged):
     with unchanged(), pytest.raises((ValueError, RuntimeError)) as caught:
         credo.fit(program, belief, X, Y, batch_size=size)
     notes = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert "of the 5 rows" in notes and hint in notes
+
+
+def test_a_parameter_with_a_row_for_each_row_is_trained_by_rows():
+    fit = credo.fit(local, a_parameter_per_row, X, Y, batch_size=2, steps=1, progress=False, compile=False)
+    assert (fit.params["rows"] != 0).sum() == 2
 
 
 def test_more_rows_than_there_are_are_refused():
