@@ -38,7 +38,7 @@ def data(n, seed=0):
     return z + WITHIN * torch.randn(n, generator=draws)
 
 
-def posterior(y):
+def exact_moments(y):
     """(mean and sd of mu, means of z (N,), their sds): exact, of the whole posterior."""
     y = y.double()
     precision = WIDE**-2 + len(y) / (BETWEEN**2 + WITHIN**2)

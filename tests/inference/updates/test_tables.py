@@ -98,7 +98,7 @@ def test_several_processes_are_refused_by_name(monkeypatch):
 def test_the_posterior_of_every_row_is_the_exact_one(guide):
     y = row_latents.data(2000)
     fit = credo.fit(row_latents.model, guide, y, batch_size=50, steps=20_000, lr=0.05, seed=1, progress=False)
-    mean, sd, means, sds = row_latents.posterior(y)
+    mean, sd, means, sds = row_latents.exact_moments(y)
     found = fit.summary()
     z = found[found.index.astype(str).str.startswith("z")]
     assert abs(found.loc["mu", "mean"] - mean) < 0.1 * sd
