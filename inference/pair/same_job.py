@@ -9,16 +9,20 @@ import functools
 import hashlib
 import inspect
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..inputs.call import argument_names
 from ..runtime.plain_state import plain_state, put_state
 from ..runtime.state import State, entered, own_modules
 from ..runtime.workers import Workers, agreed, gathered
-from .identity import FEW, Identity, Other, data_identity, differences
+from .batches import Rows
+from .identity import FEW, Identity, Other, data_identity, differences, pair_identity, settings_identity
+from .pair import Pair
 
 ENGINE = Path(__file__).parents[1]
 DATA = (
@@ -27,26 +31,37 @@ DATA = (
 )
 CODE = "Start the same program, with the same versions, on all hosts"
 OPTIONS = "Call with the same options on all ranks"
+FEW_ROWS = 64  # on which the densities of a pair are compared
+OF_RANK = ("model", "device", "workers", "progress")  # what is no option, or a process may have its own of
+LARGE, ROWS = 2**26, 1000  # bytes of a mapped file, of which so many rows are compared
 FIRST = Other(was="rank 0 has", had="rank 0 has", lacks="not on rank 0", alone="only on rank 0")
 
 
-def refuse_other_options(workers: Workers | None, call: str, options: Identity) -> None:
-    """Raises ValueError on all ranks where one of them calls with other options. call: "credo.fit" say."""
-    _refuse(workers, f"{call} got other options", options, OPTIONS)
-
-
-def refuse_other_pair(
-    workers: Workers | None, model: Any, guide: Any, data: Sequence[Any], names: Sequence[str]
+def refuse_others(
+    workers: Workers | None, programs: tuple[Any, Any], options: Mapping[str, Any], data: Sequence[Any]
 ) -> None:
-    """Raises ValueError on all ranks where one of them has other code or other data, naming rank and difference."""
+    """Raises ValueError on all ranks where one of them has other code, options or data, naming rank and difference.
+
+    programs: model and guide. options: of the call; those of OF_RANK may differ.
+    """
     if workers is not None:
-        _refuse(workers, "the code differs", code_identity(model, guide), CODE)
-        _refuse(workers, "the data differ", data_identity(data, names), DATA)
+        asked = {name: value for name, value in options.items() if name not in OF_RANK}
+        found = data_identity(list(map(_some, data)), argument_names(programs[0], len(data)))
+        mine = code_identity(*programs), settings_identity(asked), found
+        of_ranks = list(zip(*gathered(workers, mine), strict=True))
+        for what, every, remedy in zip(("code", "options", "data"), of_ranks, (CODE, OPTIONS, DATA), strict=True):
+            _refuse(f"other {what}", every, remedy)
 
 
-def refuse_other_sites(workers: Workers | None, sites: Identity) -> None:
-    """Raises ValueError on all ranks where the pair has other densities on one of them. sites: its identity there."""
-    _refuse(workers, "the pairs differ", sites, f"{CODE}: a constant, a file or a seed that they read differs")
+def refuse_other_sites(workers: Workers | None, pair: Pair, state: State, rows: Rows | None) -> None:
+    """Raises ValueError on all ranks where the pair has other densities on one of them, at the same parameters.
+
+    pair: on all data. state: of the run. rows: how the data is cut into batches; None: not at all.
+    """
+    if workers is not None:
+        with entered(state):
+            mine = pair_identity(pair, None if rows is None else rows._replace(size=min(rows.n, FEW_ROWS)))
+        _refuse("another pair", gathered(workers, mine), f"{CODE}; what the program reads or draws must be the same")
 
 
 def start_from_first(workers: Workers | None, state: State) -> None:
@@ -74,14 +89,18 @@ def code_identity(model: Any, guide: Any) -> Identity:
     return found
 
 
-def _refuse(workers: Workers | None, what: str, mine: Identity, remedy: str) -> None:
-    if workers is None:
-        return
-    every = gathered(workers, mine)
+def _some(value: Any) -> Any:
+    """A value, of a large file that is mapped into memory only some rows, which are read."""
+    if not isinstance(value, np.memmap) or value.nbytes < LARGE:
+        return value
+    return [len(value), *value.shape[1:], np.array(value[np.linspace(0, len(value) - 1, ROWS).astype(int)])]
+
+
+def _refuse(what: str, every: Sequence[Identity], remedy: str) -> None:
     of_rank = [(rank, differences(other, every[0], FIRST)) for rank, other in enumerate(every)]
     if found := [f"rank {rank}: {each}" for rank, several in of_rank for each in several]:
         more = f" and {len(found) - FEW} more" if len(found) > FEW else ""
-        raise ValueError(f"{what} on the ranks of this job. {'; '.join(found[:FEW])}{more}. {remedy}")
+        raise ValueError(f"the ranks of this job have {what}. {'; '.join(found[:FEW])}{more}. {remedy}")
 
 
 def _name(program: Any) -> str:

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..pair.identity import FEW, data_identity, differences, pair_identity, settings_identity
+from ..pair.identity import FEW, Identity, data_identity, differences, pair_identity, settings_identity
 from ..runtime.workers import Workers, agreed
 from ..storage.container import read, write
 from ..storage.values import described, restored
@@ -174,7 +174,7 @@ class Checkpoint:
             course.plans.replace(put_runner_state(state["runner"], *runner, course.plans.now()))
         except ValueError as error:
             self._refuse([str(error)])
-        self._refuse(differences(pair_identity(course.pair, course.prepared.rows), state["sites"]))
+        agreed(self.workers, lambda: self._refuse(self._other_sites(state["sites"])))
         put_own_generators(state.get(OF_RANKS), self.workers)
         same = (state["ending"], state["steps"]) == (type(self.ending).__name__, self.steps)
         if same:
@@ -192,6 +192,9 @@ class Checkpoint:
         self.asked.spent, self.warmup = state["seconds"], state["warmup"]
         ended = same or state["stopped"].startswith(ENDED)  # more steps change nothing of that
         return Place(state["done"], state["stopped"] if ended else "", self.warmup)
+
+    def _other_sites(self, sites: Identity) -> list[str]:
+        return differences(pair_identity(self.course.pair, self.course.prepared.rows), sites)
 
     def _refuse(self, differences: list[str]) -> None:
         if differences:

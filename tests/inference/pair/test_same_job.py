@@ -3,20 +3,16 @@
 import functools
 import types
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
 from credo.inference.pair import same_job
-from credo.inference.pair.identity import settings_identity
-from credo.inference.pair.same_job import (
-    code_identity,
-    refuse_other_options,
-    refuse_other_pair,
-    refuse_other_sites,
-    start_from_first,
-)
+from credo.inference.pair.identity import data_identity, settings_identity
+from credo.inference.pair.pair import Pair
+from credo.inference.pair.same_job import code_identity, refuse_other_sites, refuse_others, start_from_first
 from credo.inference.runtime.state import entered, new_state
 from credo.inference.runtime.workers import Workers, workers
 from tests.cases.job import in_job
@@ -33,47 +29,63 @@ def guide(x):
 
 
 def told(monkeypatch, others):
-    """Lets `refuse_...` hear what the other ranks say: others(what rank 0 says, rank) of ranks 1 and 2."""
-    heard = lambda workers, mine: [mine, others(dict(mine), 1), others(dict(mine), 2)]  # noqa: E731
-    monkeypatch.setattr(same_job, "gathered", heard)
+    """Lets rank 0 hear what ranks 1 and 2 say: others(what rank 0 says, rank)."""
+    monkeypatch.setattr(same_job, "gathered", lambda workers, mine: [mine, others(mine, 1), others(mine, 2)])
     return Workers(0, 3, 0)
 
 
+def with_other(place, changed):
+    """What other ranks say: that of rank 0, whose code (0), options (1) or data (2) are changed."""
+    return lambda mine, rank: tuple({**each, **changed(rank)} if i == place else each for i, each in enumerate(mine))
+
+
 def test_one_process_has_nobody_to_differ_from():
-    refuse_other_options(None, "credo.fit", {})
-    refuse_other_pair(None, model, guide, (X,), ["x"])
-    refuse_other_sites(None, {})
-    start_from_first(None, new_state((), 0, torch.device("cpu")))
+    state = new_state((), 0, torch.device("cpu"))
+    refuse_others(None, (model, guide), {}, (X,))
+    refuse_other_sites(None, Pair(model, guide, (X,)), state, None)
+    start_from_first(None, state)
 
 
-def test_equal_processes_are_taken(monkeypatch):
-    job = told(monkeypatch, lambda mine, rank: mine)
-    refuse_other_options(job, "credo.fit", settings_identity({"seed": 1, "lr": 0.01}))
-    refuse_other_pair(job, model, guide, (X, torch.nn.Linear(2, 1)), ["x", "net"])
+def test_equal_processes_are_taken_each_with_its_own_device_and_progress_bar(monkeypatch):
+    asked = []
+    job = told(monkeypatch, lambda mine, rank: asked.append(mine[1]) or mine)
+    net_model = lambda x, net: None  # noqa: E731
+    refuse_others(job, (net_model, guide), {"seed": 1, "device": "cuda:0"}, (X, torch.nn.Linear(2, 1)))
+    assert asked[0].keys() == {"seed="}
 
 
 def test_another_seed_is_named(monkeypatch):
-    job = told(monkeypatch, lambda mine, rank: {**mine, **settings_identity({"seed": rank + 4})})
+    job = told(monkeypatch, with_other(1, lambda rank: settings_identity({"seed": rank + 4})))
     with pytest.raises(ValueError, match=r"rank 1: seed= is 5, and rank 0 has 4; rank 2: seed= is 6.*same options"):
-        refuse_other_options(job, "credo.fit", settings_identity({"seed": 4, "lr": 0.1}))
+        refuse_others(job, (model, guide), {"seed": 4, "lr": 0.1}, (X,))
 
 
 def test_a_shard_given_by_hand_is_other_data(monkeypatch):
-    of_rank = {rank: same_job.data_identity((X[rank::3],), ["x"]) for rank in range(3)}
-    job = told(monkeypatch, lambda mine, rank: of_rank[rank] if "argument 'x'" in mine else mine)
+    job = told(monkeypatch, with_other(2, lambda rank: data_identity((X[rank::3],), ["x"])))
     with pytest.raises(ValueError, match=r"rank 1: argument 'x' .* has other values.*Every process gets all rows"):
-        refuse_other_pair(job, model, guide, (X[0::3],), ["x"])
-    of_rank[2] = same_job.data_identity((X[:1],), ["x"])
-    with pytest.raises(ValueError, match=r"rank 2: argument 'x' is float32 of shape \(1,\), and rank 0 has"):
-        refuse_other_pair(job, model, guide, (X[0::3],), ["x"])
+        refuse_others(job, (model, guide), {}, (X[0::3],))
+    job = told(monkeypatch, with_other(2, lambda rank: data_identity((X[: rank + 1],), ["x"])))
+    with pytest.raises(ValueError, match=r"rank 2: argument 'x' is float32 of shape \(3,\), and rank 0 has"):
+        refuse_others(job, (model, guide), {}, (X[:1],))
+
+
+def test_of_a_large_mapped_file_some_rows_are_compared(monkeypatch, tmp_path):
+    monkeypatch.setattr(same_job, "LARGE", 100)
+    files = []
+    for last in (0.0, 1.0):
+        files.append(np.memmap(tmp_path / str(last), "float32", "w+", shape=(5000, 2)))
+        files[-1][-1] = last
+    asked = [same_job.data_identity([same_job._some(file)], ["x"])["argument 'x'"] for file in files]
+    assert asked[0][0] == asked[1][0] and asked[0][1] != asked[1][1]
+    assert same_job._some(files[0])[2].shape == (same_job.ROWS, 2)
 
 
 @pytest.mark.parametrize("what", ["Python", "torch", "credo", "model", "guide"])
 def test_other_code_is_named(monkeypatch, what):
     other = {"Python": ["3.9.1", None], "torch": ["2.0", None]}.get(what, [code_identity(model, guide)[what][0], "0"])
-    job = told(monkeypatch, lambda mine, rank: {**mine, what: other} if what in mine and rank == 2 else mine)
-    with pytest.raises(ValueError, match=rf"the code differs.* rank 2: {what} .*same program, with the same versions"):
-        refuse_other_pair(job, model, functools.partial(guide), (X,), ["x"])
+    job = told(monkeypatch, with_other(0, lambda rank: {what: other} if rank == 2 else {}))
+    with pytest.raises(ValueError, match=rf"other code. rank 2: {what} .*same program, with the same versions"):
+        refuse_others(job, (model, functools.partial(guide)), {}, (X,))
 
 
 def test_code_is_known_by_the_file_that_holds_it(tmp_path):
@@ -89,19 +101,20 @@ def test_code_is_known_by_the_file_that_holds_it(tmp_path):
     assert code_identity(torch.nn.Linear(1, 1), eval("lambda: 0"))["guide"] == ["<lambda>", None]
 
 
-def test_other_densities_are_other_code(monkeypatch):
-    sites = lambda number: {"site 'z' of the model": ["Normal of shape ()", number, number, abs(number)]}  # noqa: E731
-    job = told(monkeypatch, lambda mine, rank: sites(-float(rank)))
-    with pytest.raises(ValueError, match=r"rank 2: site 'z' .* has log density -2 where rank 0 has -1"):
-        refuse_other_sites(job, sites(-1.0))
+def test_other_densities_are_another_pair(monkeypatch):
+    other = {"site 'z' of the model": ["Normal of shape ()", -9.0, -9.0, 9.0]}
+    job, state = told(monkeypatch, lambda mine, rank: {**mine, **other} if rank == 2 else mine), None
+    state = new_state((), 0, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"another pair. rank 2: site 'z' .* has log density -9 where rank 0 has"):
+        refuse_other_sites(job, Pair(model, guide, (X,)), state, None)
 
 
 def test_all_processes_raise_the_same_error_and_start_from_the_network_of_the_first():
     def work(rank):
         job = workers()
         with pytest.raises(ValueError, match=r"rank 1: argument 'x' .* has other values") as error:
-            refuse_other_pair(job, model, guide, (X[rank::2],), ["x"])
-        refuse_other_pair(job, model, guide, (X,), ["x"])
+            refuse_others(job, (model, guide), {}, (X[rank::2],))
+        refuse_others(job, (model, guide), {}, (X,))
         torch.manual_seed(rank)
         net = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1))
         net[1].running_mean += rank
