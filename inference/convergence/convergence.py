@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 
 from .gain import Better, Gain
+from .iterates import BLOCK, FIRST_CHECK, Iterates, drift, of_whole_epochs
 
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
@@ -33,9 +34,7 @@ NOISE = 5  # tolerances that the noise of minibatches and draws, left in the ave
 COARSE = 4  # times more when only the rate falls: directions that move slowly are still hidden in the noise
 MAX_MOVES = 8  # to points that Newton's steps found
 PRECISE = 0.05  # nats for ten latent numbers or fewer: with a larger rounding error of the ELBO nobody can tell
-STRAIGHT = 0.2  # of the speed of a parameter: what it may vary by from block to block on a straight way
 SLOW = 2000  # steps of a stage after which Newton's steps are tried, whatever the iterates do
-MOVING = 0.01  # of the parameters; thousands of weights always have a few that move on
 MOVED = 0.1  # sds of a latent: the answer of one stage, or of a quarter, must lie so near to that of the one before
 FURTHER = (4, 64, 1024, 2**14, 2**18)  # times the way of the last stage, to see whether the ELBO still rises there
 SURELY = 2  # tolerances that going further must gain
@@ -43,58 +42,6 @@ MAX_DRIFT = 3.0  # mean squared z-score; about 2 for parameters at rest, from so
 EXTENDED = 2  # times its longest length that the first stage may take while it gains beyond its error
 WORTH = 1.0  # nats that a run twice as long must promise; less is no reason to go on
 LOWEST = "at the lowest learning rate"  # the end of many networks, which gain with the logarithm of the steps
-_FIRST_CHECK = 12  # blocks
-_MAX_BLOCKS = 24
-
-
-@dataclass
-class Iterates:
-    """The iterates of one stage as means over blocks of steps, merged in pairs when there are many."""
-
-    block: int = 25  # steps
-    means: list[torch.Tensor] = field(default_factory=list)
-    _sum: torch.Tensor | None = None
-    _count: int = 0
-
-    @property
-    def room(self) -> int:
-        """How many iterates complete a block."""
-        return self.block - self._count
-
-    def add(self, parameters: torch.Tensor, count: int = 1) -> bool:
-        """Take one iterate, shape (P,), or the sum of several, at most `room`. True when a block is complete."""
-        if self._sum is None or self._sum.shape != parameters.shape:  # a parameter appeared: begin again
-            self.means, self._count = [], 0
-            self._sum = torch.zeros_like(parameters)
-        self._sum += parameters
-        self._count += count
-        if self._count < self.block:
-            return False
-        mean = self._sum / self._count
-        self._sum, self._count = torch.zeros_like(parameters), 0
-        if not torch.isfinite(mean).all():
-            return False
-        self.means.append(mean)
-        if len(self.means) == _MAX_BLOCKS:
-            self.means = [(a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)]
-            self.block *= 2
-        return True
-
-    def quarter(self, which: int) -> torch.Tensor:
-        """The block means of the last (1) or the last but one (2) quarter of the stage, shape (blocks, P)."""
-        n = max(1, len(self.means) // 4)
-        return torch.stack(self.means[len(self.means) - which * n : len(self.means) - (which - 1) * n])
-
-    def straight(self) -> bool:
-        """Whether parameters, MOVING of all or more, moved at one speed all through the last half of the stage."""
-        last = torch.stack(self.means[len(self.means) // 2 :]).diff(dim=0)
-        speed = last.mean(0).abs()
-        moving = (last.amax(0) - last.amin(0) < STRAIGHT * speed) & (speed > 0)
-        return bool(moving.any()) and moving.double().mean().item() >= MOVING
-
-    def average(self) -> torch.Tensor | None:
-        """The mean over the last quarter of the stage, shape (P,); None before the first block."""
-        return self.quarter(1).mean(0) if self.means else None
 
 
 @dataclass
@@ -105,12 +52,13 @@ class Convergence:
     longest: Callable[[], float] = lambda: math.inf  # steps of a stage
     better: Callable[[torch.Tensor], Better | None] = lambda point: None  # than this point
     stuck: Callable[[torch.Tensor], str] = lambda point: ""  # which parameter cannot move from this point
+    epoch: Callable[[], tuple[int, int]] = lambda: (0, 0)  # its steps, those left of it now; 0: steps see all rows
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
     moves: int = 0  # to better points
     verdict: str = ""  # in words, once stopped
     _before: torch.Tensor | None = None  # the average of the stage before
-    _next: float = _FIRST_CHECK * 25  # steps in this stage at which to check again
+    _next: float = BLOCK * FIRST_CHECK  # steps in this stage at which to check again
     _steps: int = 0
     _done: int = 0  # steps of the stages before
     _cut: str = ""  # what the last stage that was cut still gained, in words
@@ -133,14 +81,14 @@ class Convergence:
         if not over and not self._at_rest(recent):
             far = self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
-            return "replan" if ahead is None or not self._move(ahead) else "move"
+            return self._on if ahead is None or not self._move(ahead) else "move"
         self._cut = (promise if over else "") or self._cut
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))
         little = max(NOISE * noise.tolerance, noise.error)
         if not over and noise.nats > COARSE * little:
-            return "replan"
+            return self._on
         before, last = self._before, self.stages >= MAX_STAGES
         if self.stages > 1 and before is not None and before.shape == average.shape:
             gain = self.gain(average, before)
@@ -148,14 +96,14 @@ class Convergence:
             quiet = noise.nats <= little and noise.moved <= MOVED
             rests = still and quiet and gain.moved <= MOVED
             if last and not rests and not over and not quiet:
-                return "replan"
+                return self._on
             if rests or last:
                 ahead = self.better(average)
                 if ahead is not None and self._move(ahead):
                     return "move"
                 doubt = self.stuck(average) or (self._further(average, before) if rests and not gain.unsteady else "")
                 self.verdict = self._words(gain, rests, ahead, doubt)
-        self._begin_stage(average)
+        self._begin_stage(average, later=True)
         if self.verdict:
             return "stop"
         self.stages += 1
@@ -166,7 +114,7 @@ class Convergence:
         if self.moves == MAX_MOVES:
             return False
         self.moves, before = self.moves + 1, self._steps
-        self._begin_stage(ahead.point)
+        self._begin_stage(ahead.point, later=self.stages > 1)
         self._next = max(self._next, before)  # a shorter stage would not see what that one still gained
         return True
 
@@ -223,9 +171,21 @@ class Convergence:
         change += f" and a latent's mean moved by {gain.moved:.2g} sds" if gain.moved > MOVED else ""
         return f"not converged: {LOWEST}, stage {self.stages}, the ELBO still changed by {change}"
 
-    def _begin_stage(self, average: torch.Tensor) -> None:
+    def _begin_stage(self, average: torch.Tensor, later: bool) -> None:
+        """later: not the first stage, whose way is longer than its noise."""
         self._done += self._steps
-        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, _FIRST_CHECK * 25
+        iterates = of_whole_epochs(*self.epoch(), self.longest()) if later else Iterates()
+        self._before, self.iterates, self._steps, self._next = average, iterates, 0, iterates.first_check
+
+    @property
+    def _on(self) -> Literal["go on", "replan"]:
+        """What to do while a stage still moves: a race takes a batch, which a window of whole epochs would miss."""
+        return "go on" if self.iterates.epoch else "replan"
+
+    def align(self) -> None:
+        """Lets the windows of a stage that has just begun start where an epoch does. Races took batches meanwhile."""
+        if self.iterates.epoch:
+            self.iterates.skipped = self.epoch()[1]
 
     def average(self) -> torch.Tensor | None:
         """The best answer so far: the average of this stage, or of the one before when this has no block yet."""
@@ -236,14 +196,4 @@ class Convergence:
         """gain: of the last quarter of the stage over the one before it."""
         new, old = self.iterates.quarter(1), self.iterates.quarter(2)
         # Thousands of weights that only jitter hide the few that still move: so the ELBO decides too.
-        return gain.nats <= gain.tolerance + (2 * gain.error if _drift(new, old) <= MAX_DRIFT else 0)
-
-
-def _drift(new: torch.Tensor, old: torch.Tensor) -> float:
-    """The mean squared z-score of the difference between two sets of block means, over the parameters that moved."""
-    variance = (new.var(0) + old.var(0)) / len(new)
-    moved = variance > 0
-    if not moved.any():
-        return 0.0
-    z2 = (new.mean(0) - old.mean(0))[moved] ** 2 / variance[moved]
-    return value if math.isfinite(value := z2.mean().item()) else math.inf
+        return gain.nats <= gain.tolerance + (2 * gain.error if drift(new, old) <= MAX_DRIFT else 0)

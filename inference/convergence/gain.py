@@ -29,7 +29,7 @@ LITTLE = 0.125  # of the tolerance: an error at which a gain is known well enoug
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
 NUMBERS = 2**22  # of the data, counted once for each of these draws: more draws would take seconds
-WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though the steps take batches
+WHOLE = 2**18  # numbers of data up to which a gain of many latents is measured on all rows, though steps take batches
 
 
 class Gain(NamedTuple):
@@ -84,8 +84,8 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
-    rows = None if _is_small(pair) else rows
-    fewest = FIRST if latents > FEW or (rows is None and not _is_small(pair)) else DRAWS
+    rows = None if _is_small(pair, latents) else rows
+    fewest = FIRST if latents > FEW or (rows is None and _numbers(pair) > WHOLE) else DRAWS
     draws = fewest if rows is None else 1
     least = CHUNKS * DRAWS // draws
     chunks = (least if latents > FEW else MORE * least) if rows is None else 2 * DRAWS
@@ -163,7 +163,7 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     pair, plan, vectorised, rows, latents, particles = elbo
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
-    whole = rows is None or _is_small(pair)
+    whole = rows is None or _is_small(pair, latents)
     draws = max(particles, min(SLOPE, NUMBERS // max(1, _numbers(pair)))) if latents <= FEW else particles
     together = draws if whole and vectorised else particles
     parts = draws // together if whole else BATCHES
@@ -181,8 +181,9 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     return total
 
 
-def _is_small(pair: Pair) -> bool:
-    return _numbers(pair) <= WHOLE
+def _is_small(pair: Pair, latents: int) -> bool:
+    """Whether a look sees all rows: a model of few latents takes them fast, and its answer hangs on each of them."""
+    return _numbers(pair) <= (NUMBERS if latents <= FEW else WHOLE)
 
 
 def _numbers(pair: Pair) -> int:

@@ -123,9 +123,18 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         visits = 0.0 if tables is None or rows is None else VISITS * rows.n / rows.size
         return max(visits, min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST))
 
+    def epoch() -> tuple[int, int]:
+        batches = course.steps.batches
+        return (0, 0) if batches is None else (batches.rows.n // batches.rows.size, batches.left)
+
     rest = max(0, warmup_of(course, steps) - len(course.losses))
-    watch = Convergence(gain, longest, better, cannot_move)
-    return UntilConverged(watch, replan, rest, go_on)
+    watch = Convergence(gain, longest, better, cannot_move, epoch)
+
+    def replan_and_align(rate: float) -> None:
+        replan(rate)
+        watch.align()
+
+    return UntilConverged(watch, replan_and_align, rest, go_on)
 
 
 def has_races(steps: int | None) -> bool:
