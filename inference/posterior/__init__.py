@@ -9,6 +9,7 @@ Files, in the order in which to read them:
     finite_latents.py finite latents of a prediction, given the observations of its rows
     continued.py      sites held at given values, continued where a plate has grown
     row_sites.py      which sites of a model belong to the rows of its data
+    given_rows.py     draws of the latents of given rows alone
     joint_rows.py     joint normal sites over rows: Gaussian processes
     local_latents.py  which latents a prediction keeps, and which it draws anew
     prediction.py     one draw of a prediction

@@ -21,6 +21,7 @@ Files, in the order in which to read them:
     bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
+    in_words.py     a fit in a few words
     result.py       the result: Fit, and the error Diverged
     saved.py        a fit as data for a file
     pyro_svi.py     the runner for programs written for Pyro's SVI

@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,21 +17,24 @@ from ..gaussian.psis import Importance
 from ..importance.correct_fit import reweighted
 from ..importance.correction import Correction
 from ..inputs.arguments import Arguments
-from ..inputs.labels import Labels, listed
+from ..inputs.labels import Labels
 from ..pair.pair import Pair, Summed
-from ..pair.summed_out import SUMMED_OUT
 from ..planning.plan import Plan
 from ..posterior.agreement import Agreement
+from ..posterior.given_rows import sample_rows
 from ..posterior.sample import sample
 from ..posterior.trained import networks, trained
 from ..posterior.verdict import Verdict
 from ..predictive.arviz import to_arviz
+from ..predictive.latents import latents
 from ..predictive.predict import predict
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, own_modules, snapshot
 from ..tables.intervals import intervals
+from ..tables.row_summary import row_summary
 from ..tables.summary import summary
+from .in_words import in_words, last_tenth
 from .saved import save
 
 STEPPED = ("svi", "mean field", "amortised")  # methods that take steps
@@ -82,12 +85,21 @@ class Fit:
     falls: tuple[int, ...] = ()  # the steps before which the learning rate fell
     agreement: Agreement | None = None  # with the runs of other seeds
 
-    def sample(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    def sample(self, n: int = 1000, *, seed: int = 0, rows: Any = None) -> dict[str, torch.Tensor]:
         """n joint draws of the latents, and of the deterministic sites: {site: shape (n, *shape of the site)}.
 
         Latents come from the guide, finite ones that were summed out are drawn given the data. seed: of the draws.
+        rows: of the latents of rows these alone, fit.sample(100, rows=[3, 17]): numbers, a slice, a mask, or labels of
+        the index of a table. Memory follows their number. Deterministic sites then come where each row has its own.
         """
-        return sample(self, n, seed=seed)
+        return sample(self, n, seed=seed) if rows is None else sample_rows(self, n, rows, seed=seed)
+
+    def latents(self, *new: Any, n: int | None = None, **options: Any) -> dict[str, torch.Tensor]:
+        """n draws of the latents of new rows, by a guide that computes them from the data of the rows ("amortised").
+
+        options: `seed`, and arguments of the model by name. Raises ValueError where the guide knows no new rows.
+        """
+        return latents(self, *new, n=n, **options)
 
     def predict(
         self, *new: Any, n: int | None = None, prior: bool = False, corrected: bool = False, **options: Any
@@ -139,14 +151,16 @@ class Fit:
         """n copies of a Bayesian network, each with weights drawn from the posterior; `predict` averages over them."""
         return networks(self, net, n, seed)
 
-    def summary(self, n: int = 4000, *, seed: int = 0, corrected: bool = False) -> pd.DataFrame:
+    def summary(self, n: int = 4000, *, seed: int = 0, corrected: bool = False, rows: Any = None) -> pd.DataFrame:
         """A row for each scalar of each latent: mean and sd (in closed form where the guide has one), and quantiles.
 
         Then rows for finite latents that were summed out, with their likeliest value, and for deterministic sites. Of
         a large finite site they are shares of its rows, a large deterministic one has none. corrected: of weighted
-        draws of the posterior, as in `corrected`; the column `error` then has the standard errors of the means.
+        draws of the posterior, as in `corrected`; the column `error` then has the standard errors of the means. rows:
+        as for `sample`, called by their own numbers or labels: z[17].
         """
-        return summary(self.reweighted if corrected else self, n, seed)
+        fit = self.reweighted if corrected else self
+        return summary(fit, n, seed) if rows is None else row_summary(fit, n, seed, rows)
 
     def save(self, path: str | os.PathLike[str], *, with_data: bool = False) -> None:
         """Writes the fit to one file, safetensors with JSON, which `credo.load_fit(path, model, guide)` reads.
@@ -175,20 +189,7 @@ class Fit:
         return sum(last) / len(last) if last else math.nan
 
     def __repr__(self) -> str:
-        codes = "; ".join(f"codes of {name}: {listed(labels)}" for name, labels in list(self.codes.items())[:3])
-        codes += "; ..." if len(self.codes) > 3 else ""
-        agreed = self.agreement.words if self.agreement is not None else ""
-        end = "".join(f"\n     {line}" for line in (codes, agreed) if line)
-        if self.exact is not None:
-            return f"Fit by closed form: {self.exact}{end}"
-        if self.importance is not None and self.method not in STEPPED:
-            found = self.importance
-            evidence = f"log p(data) {found.log_evidence:,.2f} ± {found.log_evidence_error:.2g} nats"
-            return f"Fit by {self.method}: {evidence}; {found.words}; stopped: {self.stopped}{end}"
-        steps = f"mean of the last {last_tenth(self.losses):,} steps"
-        loss = f"-ELBO {self.final_loss:,.2f} nats ({steps})" if self.losses else "no step"
-        sites = ", ".join(e.site for e in self.plan.entries if e.estimator != SUMMED_OUT) or "none planned"
-        return f"Fit: {loss}; {len(self.losses):,} steps; stopped: {self.stopped}; latents: {sites}{end}"
+        return in_words(self, stepped=self.method in STEPPED)
 
 
 def finished(
@@ -242,8 +243,3 @@ class Diverged(ArithmeticError):
             f"nearer to the data usually help"
         )
         self.fit = fit
-
-
-def last_tenth(losses: Sequence[float]) -> int:
-    """How many losses the last tenth of a run has, at least one."""
-    return max(1, len(losses) // 10)
