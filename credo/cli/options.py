@@ -97,7 +97,7 @@ def _path(*flags: str, check: Callable[..., Path | None], help: str, **more: Any
 
 
 NAME = click.argument("name")
-DATA = _path("--data", check=_table, help="CSV file; its columns are the model's arguments.")
+DATA = _path("--data", check=_table, help="CSV or Parquet file; its columns are the model's arguments.")
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 STEPS = click.option("--steps", type=int, help="Number of steps; without it, until converged.")
 DEVICE = click.option("--device", help="cpu, cuda, ...; without it, CUDA for models that gain from it.")

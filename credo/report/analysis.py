@@ -13,10 +13,11 @@ import credo
 from credo.inference.evaluation.beside import beside
 from credo.inference.evaluation.oracle import find_oracle
 from credo.inference.inputs.call import required
-from credo.inference.inputs.files import csv_table
+from credo.inference.inputs.files import csv_table, is_csv, is_parquet, table_of_file
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.state import reading
+from credo.inference.streaming.sizes import WINDOW
 from credo.pairs import Pair
 from credo.report.gallery import gallery
 from credo.report.held_out import scores
@@ -27,15 +28,16 @@ LONGEST = 40  # scalars of a fit that get a row each
 
 
 def arguments(pair: Pair, path: Path | None) -> tuple[Any, ...]:
-    """The model's arguments: the built-in data, or a CSV file, which goes through `data(table)` if the pair has it.
+    """The model's arguments: the built-in data, or a file, which goes through `data(table)` if the pair has it.
 
     Raises ValueError for a pair without built-in data, and for a file that cannot be read, has no rows, two columns of
     one name, or rows that are longer than its header.
     """
     if path is not None:
-        table = csv_table(path)
         if not takes_table(pair) or pair.data is None:
-            return (table,)
+            large = is_csv(path) and path.stat().st_size > WINDOW
+            return (path if is_parquet(path) or large else csv_table(path),)  # paths are read by the fit
+        table = table_of_file(path) if is_parquet(path) else csv_table(path)
         return _named(pair, _from(pair.data(table=table)), table)
     if pair.data is not None:
         return _named(pair, _from(pair.data()))

@@ -17,7 +17,7 @@ import pandas as pd
 
 import credo
 from credo.inference.inputs.call import argument_names, positional_parameters
-from credo.inference.inputs.files import csv_table
+from credo.inference.inputs.files import csv_table, is_parquet, table_of_file
 from credo.inference.inputs.labels import reads_as
 from credo.inference.inputs.tables import by_column
 from credo.pairs import Pair
@@ -46,13 +46,17 @@ def new_rows(pair: Pair, training: Path | None, path: Path) -> NewRows:
     """
     if training is None and pair.data is not None:
         raise ValueError("--predict: the built-in data have no columns to read new rows by; give --data file.csv too")
-    table = csv_table(path)
+    table = _table(path)
     if training is None:
         return NewRows((table,))
-    known = csv_table(training)
+    known = _table(training)
     if pair.data is None or not takes_table(pair):
         return _by_name(pair, known, table, path)
     return _by_data(pair, known, table, path)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return table_of_file(path) if is_parquet(path) else csv_table(path)
 
 
 def _by_name(pair: Pair, known: pd.DataFrame, table: pd.DataFrame, path: Path) -> NewRows:

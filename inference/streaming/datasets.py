@@ -36,11 +36,10 @@ def of_dataset(value: Any) -> Part:
     def stream(slices: Sequence[slice], seed: int | None) -> Iterator[tuple[Any, ...]]:
         batches = [list(range(rows.start, rows.stop)) for rows in slices]
         rows_of = _Seeded(dataset, seed)
+        chunks: Iterator[Any]
         workers = 0 if loader is None or len(slices) < 2 else loader.num_workers
         if workers:
             assert loader is not None
-            own = {"timeout": loader.timeout, "prefetch_factor": loader.prefetch_factor}
-            own["generator"] = generator(0 if seed is None else seed)  # torch's own would be drawn from otherwise
             chunks = iter(
                 DataLoader(
                     rows_of,
@@ -49,7 +48,9 @@ def of_dataset(value: Any) -> Part:
                     collate_fn=collate,
                     worker_init_fn=loader.worker_init_fn,
                     multiprocessing_context=loader.multiprocessing_context,
-                    **own,
+                    timeout=loader.timeout,
+                    prefetch_factor=loader.prefetch_factor,
+                    generator=generator(0 if seed is None else seed),  # torch's own would be drawn from otherwise
                 )
             )
         else:

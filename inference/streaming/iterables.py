@@ -29,11 +29,11 @@ def of_iterable(value: Any) -> Part:
 
     def stream(slices: Sequence[slice], seed: int | None) -> Iterator[tuple[Any, ...]]:
         wanted, last = {rows.start for rows in slices}, slices[-1].start
-        source, have, at, end = iter(()), (), 0, 0  # rows from number `at` to before `end`
+        source = _checked(value)
+        have, at, end = tuple[Any, ...](), 0, 0  # rows from number `at` to before `end`
         for rows in chunks:
             if seed is not None:
                 pyro.util.set_rng_seed(seed_of(seed, rows.start))
-            source = _checked(value) if not rows.start else source
             while end < rows.stop:
                 new, _ = next(source)
                 have = tuple(joined([a, b]) for a, b in zip(have, new, strict=True)) if have else new

@@ -9,12 +9,15 @@ class NotRead(ValueError):
     """Rows of the user's data could not be read, or are not as the data began."""
 
 
+Stream = Callable[[Sequence[slice], int | None], Iterator[tuple[Any, ...]]]  # (slices, seed of what they draw) -> rows
+
+
 class Part(NamedTuple):
     """Rows of one object that the user gave, for one argument of the model or for several."""
 
     noun: str  # what messages call it
     n: int  # rows
-    stream: Callable[[Sequence[slice], int | None], Iterator[tuple[Any, ...]]]  # rows of slices; seed of what they draw
+    stream: Stream
     chunks: tuple[slice, ...] | None = None  # the only slices that can be read; None: any
     most: int = sys.maxsize  # rows of a slice, where any can be read
     in_order: bool = False  # whether slices come from the first to the last only
@@ -22,7 +25,7 @@ class Part(NamedTuple):
     apart: bool = False  # whether processes of their own read, which draw from generators of their own
 
 
-def random_access(read: Callable[[slice], tuple[Any, ...]]) -> Callable[[Sequence[slice], int], Iterator[Any]]:
+def random_access(read: Callable[[slice], tuple[Any, ...]]) -> Stream:
     """The stream of a part whose slices are read one by one, `read` returning the rows of one."""
     return lambda slices, seed: map(read, slices)
 

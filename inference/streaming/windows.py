@@ -133,7 +133,8 @@ class Windows:
             seed = seed_of(self.seed, epoch) if source.seeded else None
             self._chunks, self._read = source.stream(order, seed), (epoch, number, -1)
         places = torch.randperm(size, generator=generator(self.seed, epoch, number))
-        numbers, values, at = torch.empty(size, dtype=torch.int64), [], 0
+        numbers, at = torch.empty(size, dtype=torch.int64), 0
+        values: list[torch.Tensor] = []
         for piece in pieces:
             chunk = self._chunk(piece, epoch, number)
             if not values:
