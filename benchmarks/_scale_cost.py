@@ -3,8 +3,8 @@
     t(B, P, K) = a + f P + b B P / K + [K > 1] (c + d P) + [streamed] e R B / K      seconds
 
 B rows of the global batch, P weights, K processes, R bytes of a row. a: of a step whatever its size; f: of one weight,
-its draw, KL and Adam; b: of one weight and row, forward and backward; c, d: latency and time for a number of the sum over
-processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread of a CPU, compiled.
+its draw, KL and Adam; b: of one weight and row, forward and backward; c, d: latency, and time for a number, of the sum
+over processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread of a CPU, compiled.
 a, b, e, f are seconds of CPU, which other work on the machine disturbs little; c, d are wall time, the least of rounds.
 """
 
