@@ -16,6 +16,8 @@ from .part import Part
 from .resident import of_resident, rows_in
 from .sizes import fits, refuse_too_large, size_of_window
 
+MIXED = 4  # chunks, which a window holds at least, so that its rows are mixed
+
 
 def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int | None = None) -> Source | None:
     """The data as a source of chunks; None where a run reads them whole, as tensors.
@@ -45,7 +47,20 @@ def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int 
     if batch_size is None or batch_size >= one.n:
         refuse_too_large(one.noun, one.n, found.bytes_of_row)
         return None
-    return labelled(found)
+    return labelled(_with_notice(found, parts))
+
+
+def _with_notice(source: Source, parts: list[Part | None]) -> Source:
+    """The source with a notice if a window holds few of its chunks, whose rows then are together all the time."""
+    rows = max(chunk.stop - chunk.start for chunk in source.chunks)
+    asked = next((part for part in parts if part is not None and part.chunks is not None), None)
+    if asked is None or asked.in_order or MIXED * rows <= size_of_window(source.n, source.bytes_of_row, 1):
+        return source
+    notice = (
+        f"{asked.noun}: its row groups have up to {rows:,} rows, so that a window mixes rows of few of them; write "
+        f"it with smaller ones, row_group_size=50_000, or with its rows in a random order"
+    )
+    return source._replace(notices=(*source.notices, notice))
 
 
 def rows_of_window(source: Source, batch: int, part: tuple[int, int] = (0, 1)) -> int:

@@ -166,4 +166,5 @@ class Windows:
     def _empty(self, like: torch.Tensor) -> torch.Tensor:
         """Room for the values of a window: in pinned memory where they go to an accelerator."""
         dtype = self.dtype if like.is_floating_point() else like.dtype
+        dtype = self.dtype.to_complex() if like.is_complex() else dtype
         return torch.empty(self.size, *like.shape[1:], dtype=dtype, pin_memory=self.device.type == "cuda")

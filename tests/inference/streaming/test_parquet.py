@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from credo.inference.streaming import sizes
 from credo.inference.streaming.parquet import of_parquet
+from credo.inference.streaming.source import source_of
 
 pa = pytest.importorskip("pyarrow")
 dataset, parquet = pytest.importorskip("pyarrow.dataset"), pytest.importorskip("pyarrow.parquet")
@@ -13,7 +15,7 @@ N = 100
 
 @pytest.fixture
 def path(tmp_path):
-    table = pa.table({"a": np.arange(N), "b": pd.Categorical(["x", "y"] * 50), "c": list(map(str, range(N)))})
+    table = pa.table({"a": np.arange(N), "b": pd.Categorical(["x", "y"] * 50), "c": [f"n{i}" for i in range(N)]})
     parquet.write_table(table, tmp_path / "rows.parquet", row_group_size=16)
     return tmp_path / "rows.parquet"
 
@@ -27,6 +29,11 @@ def test_row_groups_of_a_path_a_file_and_a_dataset(path):
         for rows, (table,) in zip(order, part.stream(order, None), strict=True):
             assert table["a"].tolist() == [i % N for i in range(rows.start, rows.stop)]
             assert table["b"].tolist() == ["xy"[i % 2] for i in range(rows.start, rows.stop)]
+
+
+def test_large_row_groups_are_told_of(path, monkeypatch):
+    monkeypatch.setattr(sizes, "WINDOW", 400)
+    assert "its row groups have up to 16 rows" in source_of(lambda a, b, c=None: None, (path,), 5).notices[-1]
 
 
 def test_files_that_are_none_and_files_that_were_cut_short(path, tmp_path):
