@@ -84,7 +84,7 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
-    rows = None if _is_small(pair, latents) else rows
+    rows = None if _is_small(pair, latents, rows) else rows
     fewest = FIRST if latents > FEW or (rows is None and _numbers(pair) > WHOLE) else DRAWS
     draws = fewest if rows is None else 1
     least = CHUNKS * DRAWS // draws
@@ -163,7 +163,7 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     pair, plan, vectorised, rows, latents, particles = elbo
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
-    whole = rows is None or _is_small(pair, latents)
+    whole = rows is None or _is_small(pair, latents, rows)
     draws = max(particles, min(SLOPE, NUMBERS // max(1, _numbers(pair)))) if latents <= FEW else particles
     together = draws if whole and vectorised else particles
     parts = draws // together if whole else BATCHES
@@ -181,8 +181,10 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     return total
 
 
-def _is_small(pair: Pair, latents: int) -> bool:
+def _is_small(pair: Pair, latents: int, rows: Rows | None) -> bool:
     """Whether a look sees all rows: a model of few latents takes them fast, and its answer hangs on each of them."""
+    if rows is not None and rows.total:  # those at hand are not all
+        return False
     return _numbers(pair) <= (NUMBERS if latents <= FEW else WHOLE)
 
 

@@ -22,7 +22,7 @@ from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
-from ..storage.absent import refuse_without_data
+from ..storage.absent import Absent, refuse_without_data
 from ..variational.result import Fit
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
@@ -37,6 +37,7 @@ KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keep
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
 LARGE = 0.15  # the same beyond one standard error
 REFERENCE = "credo.reference draws from the posterior itself"
+STREAMED = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
 TIME = "credo.check(fit) takes more time; "
 CORRELATED = "guide='full_rank' holds correlations; "
 NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funnels"
@@ -131,6 +132,9 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
 
 
 def _looked_at(fit: Fit, spent: float) -> Fit:
+    if isinstance(fit.data, Absent):
+        why = f"no look has seen its {fit.data.streamed:,} rows, which the run read by windows"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), STREAMED))
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))

@@ -30,7 +30,7 @@ from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
 from ..runtime.state import entered
-from ..variational.prepare import Begun, begin
+from ..variational.begin import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
 from .check import concluded

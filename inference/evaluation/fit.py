@@ -19,12 +19,12 @@ from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.sites import latent
 from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
+from ..variational.begin import begin
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.kept import kept_of
-from ..variational.prepare import begin
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI
 from .check import with_verdict
@@ -143,7 +143,7 @@ def fit(
         **({} if kl_warmup is None else {"kl_warmup": kl_warmup}),  # absent where a file of before has none
     }
     checked_validation(validation, patience)
-    data, held = parted(data, validation, seed)
+    data, held = parted(model, data, validation, seed, batch_size)
     watching: dict[str, Any] = {
         "callback": callback,
         "callback_every": callback_every,

@@ -45,7 +45,7 @@ from ..posterior.verdict import NO, Verdict
 from ..runtime.defaults import default_dtype
 from ..runtime.state import State, entered
 from ..runtime.vectorise import is_out_of_memory
-from ..variational.prepare import Begun, begin
+from ..variational.begin import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
 from .check import SHARE, concluded

@@ -24,7 +24,7 @@ from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, quoted
 from ..runtime.state import entered, new_state
-from ..variational.prepare import Begun
+from ..variational.begin import Begun
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
 from .check import examined

@@ -24,6 +24,7 @@ from ..posterior.verdict import UNKNOWN
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.interrupts import interruptible
 from ..runtime.traced import first_line
+from ..streaming.source import source_of
 from ..variational.result import Diverged, Fit
 from .check import LEAST, with_verdict
 from .evidence import log_weights_of
@@ -78,6 +79,7 @@ def best_of(
     A closed form is the same for every seed, and is found once. A seed that fails is noted in the table. Ctrl-C ends
     with the fits so far. Raises what the first seed raises, unless it diverges and another does not.
     """
+    _refuse_windows(fit)
     begun = time.process_time()
     first, *rest = seeds
     found = {first: _outcome(fit, first)}
@@ -104,6 +106,16 @@ def best_of(
         best, agreement = _compared(fits, failed, seeds, prior, time.process_time() - begun)
     warned += found[best.seed].warnings + [f"seed {seed} failed: {each.words}" for seed, each in failed.items()]
     return _with_agreement(best, agreement)
+
+
+def _refuse_windows(fit: Any) -> None:
+    """Raises ValueError for fits, as a partial of their call, whose rows do not fit into memory."""
+    model, _, *data = getattr(fit, "args", None) or (None, None)
+    if model is not None and (source := source_of(model, tuple(data), fit.keywords["batch_size"])) is not None:
+        raise ValueError(
+            f"seeds: the ELBO of a fit to {source.n:,} rows that the run reads by windows is not to be had; fit each "
+            f"seed by itself, seed=1, and compare them on rows that are held out, validation=(x_val, y_val)"
+        )
 
 
 def _outcome(fit: Callable[..., Fit], seed: int) -> Outcome:

@@ -9,9 +9,10 @@ depend on which rows are given: `preflight/rows.py` checks this, since the resul
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pyro import poutine
@@ -26,14 +27,20 @@ class Rows(NamedTuple):
     """How the data is cut into batches of rows."""
 
     arguments: tuple[int, ...]  # positions of the arguments that have a row for each observation
-    n: int  # rows in all
+    n: int  # rows at hand: all, or those of a window
     size: int  # rows of a batch
     plates: frozenset[str]  # names of the plates over the rows
     tables: frozenset[str] = frozenset()  # parameters with a row for each row of the data, of which a batch has its own
+    total: int = 0  # rows in all, where those at hand are a window of them; 0: they are all
+
+    @property
+    def in_all(self) -> int:
+        """How many rows the whole data set has, to which a batch is scaled."""
+        return self.total or self.n
 
 
 class OtherRows(ValueError):
-    """The data of a step has another number of rows than the run began with: no bad draw, but a mistake."""
+    """The data of a step are not as those that the run began with: no bad draw, but a mistake."""
 
 
 def batch(pair: Pair, rows: Rows, index: torch.Tensor, leaves: Mapping[str, torch.Tensor] | None = None) -> Pair:
@@ -45,7 +52,7 @@ def batch(pair: Pair, rows: Rows, index: torch.Tensor, leaves: Mapping[str, torc
     if n != rows.n:
         raise OtherRows(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
     data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
-    pair = scaled(pair._replace(data=data), rows.plates, rows.n / len(index))
+    pair = scaled(pair._replace(data=data), rows.plates, rows.in_all / len(index))
     return on_rows(pair, rows.tables, index, leaves or {}) if rows.tables else pair
 
 
@@ -61,6 +68,44 @@ def thinned(trace: poutine.Trace) -> float:
     return max((math.prod((f.full_size or f.size) / f.size for f in stack if f.size) for stack in frames), default=1.0)
 
 
+class Batches(Protocol):
+    """An endless iterator over batches, indices (B,) of the rows at hand."""
+
+    rows: Rows
+
+    @property
+    def left(self) -> int:
+        """How many batches come before there are others than those of the rows at hand, or in another order."""
+        ...
+
+    @property
+    def of_epoch(self) -> tuple[int, int]:
+        """How many batches an epoch has, and how many of them are left."""
+        ...
+
+    def __next__(self) -> torch.Tensor: ...
+
+    def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
+        """The indices of this batch and of the next count - 1, shape (count, B)."""
+        ...
+
+    def put_back(self, index: torch.Tensor) -> None:
+        """Undoes the last `next`, which gave this batch."""
+        ...
+
+    def state(self) -> Any:
+        """Where it stands, as plain values, for `put`."""
+        ...
+
+    def put(self, state: Any) -> None:
+        """Goes on from a `state`."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """The batches taken inside are not missing afterwards."""
+        ...
+
+
 @dataclass
 class Shuffled:
     """An endless iterator over batches, indices (B,): each row once an epoch, except rows that fill no batch."""
@@ -73,6 +118,11 @@ class Shuffled:
         """How many batches come before the rows are shuffled again."""
         return len(self.epoch)
 
+    @property
+    def of_epoch(self) -> tuple[int, int]:
+        """How many batches an epoch has, and how many of them are left."""
+        return self.rows.n // self.rows.size, self.left
+
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
         """The indices of this batch and of the next count - 1, shape (count, B)."""
         return torch.stack([first, *(next(self) for _ in range(count - 1))])
@@ -81,6 +131,25 @@ class Shuffled:
         """Undoes the last `next`, which gave this batch. The first of an epoch undoes the shuffling, too."""
         is_first = self.left == self.rows.n // self.rows.size - 1
         self.epoch = [] if is_first else [*self.epoch, index]
+
+    def state(self) -> list[torch.Tensor]:
+        """Where it stands, as plain values, for `put`."""
+        return [index.clone() for index in self.epoch]
+
+    def put(self, state: Any) -> None:
+        """Goes on from a `state`. Raises ValueError for that of rows that do not fit into memory."""
+        if not isinstance(state, list):
+            raise ValueError("the run has its rows in memory here, and read them by windows there")
+        self.epoch = list(state)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The batches taken inside are not missing afterwards."""
+        epoch = list(self.epoch)
+        try:
+            yield
+        finally:
+            self.epoch = epoch
 
     def __iter__(self) -> "Shuffled":
         return self

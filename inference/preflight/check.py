@@ -49,6 +49,18 @@ def check(
     return found.guide, found.summed
 
 
+def refuse_values(model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]) -> None:
+    """Raises ValueError for observed values of later rows that `checked` would refuse among the first."""
+    given = ", ".join(f"{name}: {_describe(value)}" for name, value in zip(names, data, strict=True))
+    ran = _run_both(model, guide, data, given)
+    summed = to_sum_out(ran.model, ran.guide)
+    wide = ran.model if summed is None else all_at_once(model, ran.model, data, summed)
+    for name, site in observed(ran.model).items():
+        refuse_shapes(name, site)
+        if not is_meant(site):
+            refuse_outside(name, wide.nodes.get(name, site))
+
+
 def explain_index(
     error: Exception, model: Callable[..., Any], guide: Callable[..., Any], data: tuple, names: list[str]
 ) -> None:

@@ -28,14 +28,18 @@ class Absent(tuple[Any, ...]):
     """Stand-ins for the data of a fit that was loaded without them.
 
     free: what can be asked of the fit all the same. file: what the file says of the data, for another file. whole:
-    whether all tensors among the data are stand-ins.
+    whether all tensors among the data are stand-ins. streamed: rows in all, where the run read them by windows and
+    these are some of them; 0 for stand-ins.
     """
 
     free: frozenset[str] = frozenset()
     whole: bool = True
+    streamed: int = 0
     file: Mapping[str, Any] = MappingProxyType({})
 
     def __repr__(self) -> str:
+        if self.streamed:
+            return f"({self.streamed:,} rows, read by windows; {len(self)} arguments)"
         return "(the data are not in the file)"
 
 
@@ -103,7 +107,7 @@ def about_data(
     bare, new = (_stand_ins(data, outlines, names, device, other) for other in (0.0, 0.3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        free = frozenset() if with_data else _free(asked, data, bare, new)
+        free = frozenset() if with_data else free_of(asked, data, bare, new)
         pair, without = identity(data), {} if with_data else identity(bare)
     said = {"outlines": outlines, "values": values, "free": free, "pair": pair, "pair without data": without}
     return said | {"dtype": dtype, "gaps": gaps_of(model, data)}
@@ -145,7 +149,7 @@ def data_of(
     if not any(missing):
         return tuple(values)
     absent = Absent(values)
-    absent.free, absent.file = file["free"], file
+    absent.free, absent.file, absent.streamed = file["free"], file, file.get("streamed", 0)
     absent.whole = sum(missing) == sum(has(one, TensorOf) for one in outlines)
     return absent
 
@@ -160,7 +164,7 @@ def _stand_ins(data: Data, outlines: Data, names: Sequence[str], device: torch.d
     return tuple(made)
 
 
-def _free(asked: Mapping[str, Callable[[Data, Data], Any]], data: Data, bare: Data, new: Data) -> frozenset[str]:
+def free_of(asked: Mapping[str, Callable[[Data, Data], Any]], data: Data, bare: Data, new: Data) -> frozenset[str]:
     """What has the same answer with stand-ins for the data of the fit. new: new data, of which few rows are asked."""
     few = _few_rows(new)
     return frozenset(
@@ -206,6 +210,11 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
         words = {"guide": "draws of the guide depend", "sample": "draws of its sites depend"}
         words |= {"summary": "its summary depends", "predict": "predictions at new data depend"}
         words |= {"rows": "what was asked for depends"}
+        if data.streamed:
+            raise ValueError(
+                f"the run read the {data.streamed:,} rows of this fit by windows and keeps none of them, and "
+                f"{words[what]} on them; pass rows: fit.predict(n, *rows), with as many as memory holds"
+            )
         raise ValueError(
             f"this fit was loaded without its data, and {words[what]} on them; pass them, credo.load_fit(path, model, "
             f"guide, *data), or save the fit with them, fit.save(path, with_data=True)"
@@ -214,7 +223,12 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
 
 def refuse_to_save(data: tuple[Any, ...], with_data: bool) -> None:
     """Raises ValueError where a file would not get the data that it is asked to hold."""
-    if yes_or_no("with_data", with_data) and isinstance(data, Absent):
+    if yes_or_no("with_data", with_data) and isinstance(data, Absent) and data.streamed:
+        raise ValueError(
+            f"with_data: the run read the {data.streamed:,} rows of this fit by windows, from where they are; leave it "
+            f"out"
+        )
+    if with_data and isinstance(data, Absent):
         raise ValueError(
             "with_data: this fit was loaded without its data, so that no file can get them; load it with them, "
             "credo.load_fit(path, model, guide, *data), and save that"

@@ -4,7 +4,9 @@ Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
     settings.py     the arguments of a run, checked
-    prepare.py      parameters, checks, plan and batches of a run
+    window_batches.py  batches of data that do not fit into memory
+    begin.py        the first look at the data: parameters and checks of a run
+    prepare.py      plan and batches of a run
     step_inputs.py  what a step reads: tensors, rows, its loss
     steps.py        the steps of a run
     going_on.py     what a runner needs to go on exactly, as plain values
@@ -14,6 +16,7 @@ Files, in the order in which to read them:
     kept.py         the file that the user asked for, and how often it is written
     noise_of_ranks.py  the generators of the processes of a job, in its file
     checkpoint.py   the file from which a run goes on exactly where it was
+    streamed_fit.py the fit of data that do not fit into memory
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
     held_out.py     rows that are held out, and end a run

@@ -13,6 +13,7 @@ from ..capture.places import is_the_users_file
 from ..pair.batches import OtherRows
 from ..runtime.retries import NUMERIC
 from ..runtime.vectorise import is_out_of_memory
+from ..streaming.part import NotRead
 from ..updates.schedule import NoRate
 from .steps import StepBlock
 
@@ -22,7 +23,7 @@ SHARE, FROM = 0.4, 100  # of all steps that may be bad, once there are so many
 # Errors that another draw may not raise: of a support, of a Cholesky factor, of a sampler.
 SKIPPED = (ValueError, ArithmeticError, RuntimeError, IndexError, AssertionError)
 # Errors among these that it raises again, or that must be heard at once.
-_AT_ONCE = (OtherRows, NoRate, NotImplementedError, RecursionError)
+_AT_ONCE = (OtherRows, NotRead, NoRate, NotImplementedError, RecursionError)
 
 
 class NotFinite(ArithmeticError):

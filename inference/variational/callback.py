@@ -8,7 +8,7 @@ goes on as it would have without it: random numbers that it draws, and batches, 
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,15 +86,12 @@ def checked_callback(callback: Any, every: Any) -> int:
 def undisturbed(steps: Steps) -> Iterator[None]:
     """What is computed inside takes no batch or baseline from the steps that follow, and replaces no parameter."""
     baselines = dict(steps.baselines)
-    epoch = [] if steps.batches is None else list(steps.batches.epoch)
     try:
-        with kept_in_place():
+        with kept_in_place(), nullcontext() if steps.batches is None else steps.batches.held():
             yield
     finally:
         steps.baselines.clear()
         steps.baselines.update(baselines)
-        if steps.batches is not None:
-            steps.batches.epoch = epoch
 
 
 @contextmanager

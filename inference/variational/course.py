@@ -125,7 +125,7 @@ def ending_of(course: Course, steps: int | None) -> Ending:
 
     def epoch() -> tuple[int, int]:
         batches = course.steps.batches
-        return (0, 0) if batches is None else (batches.rows.n // batches.rows.size, batches.left)
+        return (0, 0) if batches is None else batches.of_epoch
 
     rest = max(0, warmup_of(course, steps) - len(course.losses))
     watch = Convergence(gain, longest, better, cannot_move, epoch)

@@ -33,7 +33,7 @@ def runner_state(steps: Steps, races: Races, losses: list[float], plan: Plan) ->
         **plain_state(own_modules(list(steps.state.modules))),
         "optimiser": plain_optimiser(steps.optimiser, names),
         "steps": plain_fields(steps, OWN),
-        "epoch": None if steps.batches is None else [index.clone() for index in steps.batches.epoch],
+        "epoch": None if steps.batches is None else steps.batches.state(),
         "recorded": "" if captures is None else captures.refusal,
         "before recording": 0 if captures is None else captures.eager_steps_of(plan.choices),
         "races": races.spent,
@@ -56,7 +56,7 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
     put_fields(steps, plain["steps"])
     steps.kept = []
     if steps.batches is not None:
-        steps.batches.epoch = list(plain["epoch"])
+        steps.batches.put(plain["epoch"])
     if steps.captures is not None:
         steps.captures.refusal, steps.captures.ahead = plain["recorded"], plain["before recording"]
     races.spent = plain["races"]

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..inputs.arguments import shown, whole_number
 from ..inputs.split import complete, split
+from ..pair.pair import Program
 from ..predictive.likelihood import log_likelihood
 from ..runtime.generators import generators_kept
 from ..runtime.parameters import flat_parameters, place_parameters, unconstrained
+from ..streaming.source import source_of
 from .callback import undisturbed
 from .course import Course
 from .endings import Mean
@@ -81,10 +84,22 @@ def checked_validation(validation: Any, patience: Any) -> int:
     return whole_number("patience", patience, 1)
 
 
-def parted(data: tuple[Any, ...], validation: Any, seed: int) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-    """(the data to train on, the held-out data); the latter is None if none was asked for."""
+def parted(
+    model: Program, data: tuple[Any, ...], validation: Any, seed: int, batch_size: int | None
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """(the data to train on, the held-out data); the latter is None if none was asked for.
+
+    Raises ValueError for a share of rows that do not fit into memory.
+    """
     if validation is None:
         return data, None
+    if (source := source_of(model, data, batch_size)) is not None:
+        if isinstance(validation, Real):
+            raise ValueError(
+                f"validation: got {shown(validation)} of {source.n:,} rows, which the run reads by windows; pass "
+                f"held-out rows that memory holds, validation=(x_val, y_val)"
+            )
+        return data, complete(source.given((np.zeros(1),) * len(source.rows)), validation)
     if isinstance(validation, Real):
         return split(data, float(validation), seed)
     return data, complete(data, validation)

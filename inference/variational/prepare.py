@@ -1,42 +1,37 @@
-"""Prepares a run on its data: creates the parameters, checks the pair, and chooses estimators, particles, batches."""
+"""Prepares a run that has begun on its data: chooses estimators, particles, batches."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 
 from ..capture.captures import Captures
-from ..inputs.arguments import Arguments, arguments, works_in_double
+from ..inputs.arguments import Arguments, arguments
 from ..inputs.labels import Labels
 from ..objective.elbo import log_weight
-from ..pair.autoguide import start_elsewhere
-from ..pair.batches import Rows, Shuffled, batch, thinned
-from ..pair.followers import find_followers
-from ..pair.mean_field import MeanField
+from ..pair.batches import Batches, Rows, Shuffled, batch, thinned
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
 from ..planning.few_rows import few_rows
 from ..planning.legal import fullest, in_loops_over_some_rows
-from ..planning.place import best_place, device_of
 from ..planning.plan import Plan
 from ..planning.race import how_many
-from ..preflight.check import Checked
-from ..preflight.given import check_given
 from ..preflight.rows import find_rows
-from ..runtime.defaults import CPU, choose_device
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
-from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent, observed, plates
-from ..runtime.state import State, entered, new_state, refuse_unknown
+from ..runtime.state import State, entered, refuse_unknown
 from ..runtime.vectorise import can_vectorise
 from ..updates.natural import Normal
 from ..updates.normals import normals
 from ..updates.tables import begin_tables
+from .begin import Begun
 from .settings import Settings
 from .steps import Steps
+from .window_batches import Streamed, batches_of, rows_at_hand
 
 WARMUP = 500  # steps, where latents outnumber the observations and would fall back to the prior at once
 
@@ -60,86 +55,8 @@ class Prepared(NamedTuple):
     codes: Labels | None = None  # of the labels in the data
     outlines: tuple[torch.Tensor | None, ...] = ()  # shapes and types of the first data, without their values
     normals: tuple[Normal, ...] = ()  # of the guide that move by natural gradients
+    streamed: Streamed | None = None  # the data, if they do not fit into memory
     scaled: float = 1.0  # by how much the terms of a batch are, also where the model's own plates draw it
-
-
-class Begun(NamedTuple):
-    """A run whose parameters exist and whose pair is checked, but that has no plan yet."""
-
-    state: State
-    dtype: torch.dtype
-    pair: Pair  # on all data
-    q: poutine.Trace  # of the guide
-    given: Arguments
-    warnings: list[str]  # of what looks like a mistake in the pair
-    fixed_part: str | None  # what is wrong if every step gets this data
-    frames: Mapping[str, Any]  # {plate: its frame} on all data
-    place: str = ""  # why the run computes where it does, if credo chose
-
-
-class _InDouble(Exception):
-    """The model turned out to work in double precision."""
-
-
-def begin(model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
-    """The data as tensors in the precision of the model, the parameters of the run, and the pair checked.
-
-    model, guide: those to train. Raises ValueError for a mistake in the pair or its data.
-    """
-    if settings.device is not None:
-        return _begin_on(settings.device, model, guide, settings, data)
-    if (device := device_of((data, find_modules((model, guide))))) is not None:
-        return _begin_on(device, model, guide, settings, data)
-    begun = _begin_on(CPU, model, guide, settings, data)
-    with entered(begun.state):
-        place = best_place(begun.pair, begun.given.names, settings.batch_size, choose_device(None))
-    if place.device != CPU:
-        begun = _begin_on(place.device, model, guide, settings, data)
-    return begun._replace(place=place.why)
-
-
-def _begin_on(device: torch.device, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]) -> Begun:
-    """The same on this device."""
-    double = works_in_double(find_modules((model, guide, data)))
-    try:
-        return _begin_in(torch.float64 if double else torch.float32, device, model, guide, settings, data)
-    except _InDouble:
-        return _begin_in(torch.float64, device, model, guide, settings, data)
-
-
-def _begin_in(
-    dtype: torch.dtype, device: torch.device, model: Program, guide: Program, settings: Settings, data: tuple[Any, ...]
-) -> Begun:
-    """The same in this precision. Raises _InDouble if single precision does not do."""
-    given = arguments(settings.model, data, dtype, device, gaps=None, whole=True)
-    state = new_state((model, guide, data), settings.seed, device)
-    with entered(state):
-        try:
-
-            def look(number: int) -> Checked:
-                start_elsewhere(guide, number)
-                return check_given(model, guide, given)
-
-            found = at_other_draws(look)
-            q, summed = found.guide, found.summed
-        except RuntimeError as error:
-            if dtype != torch.float64 and "dtype" in str(error) and "ouble" in str(error):
-                raise _InDouble from error
-            raise
-        drawn = {getattr(site["value"], "dtype", None) for site in latent(q).values()}
-        if dtype != torch.float64 and torch.float64 in drawn:
-            raise _InDouble
-        if not unconstrained() and not _finite_alone(guide, q, summed):
-            raise ValueError("the pair has no parameters to train; write them with pyro.param in the guide")
-        pair = Pair(model, guide, given.values, summed)
-        if found.masked:
-            pair = pair._replace(followers=at_other_draws(lambda seed: find_followers(pair, seed)))
-    return Begun(state, dtype, pair, q, given, [*given.notices, *found.warnings], found.fixed_part, found.frames)
-
-
-def _finite_alone(guide: Program, q: poutine.Trace, summed: Summed | None) -> bool:
-    """Whether credo's own guide has nothing to draw, since all latents of the model are finite and are summed out."""
-    return isinstance(guide, MeanField) and not latent(q) and summed is not None
 
 
 def prepare(begun: Begun, settings: Settings) -> Prepared:
@@ -151,8 +68,8 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
                 "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
                 "posterior in closed form, or says why it has none"
             )
-        rows = None if settings.batch_size is None else find_rows(pair, settings.batch_size, given.names, begun.frames)
-        if rows is not None and rows.size < rows.n:
+        rows = None if settings.batch_size is None else _rows(begun, settings.batch_size)
+        if rows is not None and rows.size < rows.in_all:
             pair, of_all = batch(pair, rows, torch.arange(rows.size)), None
         else:
             rows, of_all = None, q
@@ -166,12 +83,35 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes, _outlines(given))
     plan = plan._replace(place=begun.place, updates="" if moved is None else moved.words)
     known = (state, dtype, plan, vectorised, particles, rows, warmup, latents, pair.summed)
-    scaled = thinned(p) * (1.0 if rows is None else rows.n / rows.size)
-    return Prepared(*known, *found, () if moved is None else moved.pairs, scaled)
+    scaled = thinned(p) * (1.0 if rows is None else rows.in_all / rows.size)
+    return Prepared(*known, *found, () if moved is None else moved.pairs, begun.streamed, scaled)
+
+
+def _rows(begun: Begun, size: int) -> Rows:
+    """How the data is cut into batches. What is wrong with some rows is said of all, if these are at hand."""
+    names, streamed = begun.given.names, begun.streamed
+    if streamed is not None:
+        seen, own = begun.some or begun.pair, streamed.source.rows
+        rows = find_rows(seen, min(size, len(seen.data[own[0]]) // 2), names, begun.frames)
+        if rows.arguments != own:
+            shown = ", ".join(names[i] for i in rows.arguments)
+            raise ValueError(
+                f"batch_size: more arguments ({shown}) have as many entries than there are with rows of the data "
+                f"({', '.join(streamed.source.names_of_rows())}); put them into one argument, or into the model"
+            )
+        return rows._replace(n=len(streamed.numbers), size=size, total=streamed.source.n)
+    if begun.some is not None:
+        with suppress(ValueError):
+            rows = find_rows(begun.some, size, names, begun.frames)
+            return rows._replace(n=len(begun.pair.data[rows.arguments[0]]))
+        return find_rows(begun.pair, size, names)
+    return find_rows(begun.pair, size, names, begun.frames)
 
 
 def prepared_arguments(prepared: Prepared, model: Program, data: tuple[Any, ...]) -> Arguments:
     """The data of a further call, converted as the data of the first call was. model: its signature names the data."""
+    if prepared.streamed is not None:
+        return rows_at_hand(prepared.streamed, data)
     refuse_unknown(prepared.state, data)
     to, known = (prepared.dtype, prepared.state.device), (prepared.columns, prepared.codes)
     return arguments(model, data, *to, *known, gaps=prepared.gaps, fitted=prepared.outlines)
@@ -187,16 +127,23 @@ def _outlines(given: Arguments) -> tuple[torch.Tensor | None, ...]:
 
 def first_steps(
     prepared: Prepared,
+    pair: Pair,
     settings: Settings,
     optimiser: Callable[..., torch.optim.Optimizer],
     captures: Captures | None,
     warnings: list[str],
 ) -> Steps:
-    """The steps of a run that has been prepared, before the first of them. optimiser: made for the parameters."""
+    """The steps of a run that has been prepared, before the first of them.
+
+    pair: on all data at hand. optimiser: made for the parameters.
+    """
     with entered(prepared.state):
         made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=prepared.scaled)
         rows = prepared.rows
         tables = None if rows is None or not rows.tables else begin_tables(rows, made)
+        batches: Batches | None = None if rows is None else Shuffled(rows)
+        if rows is not None and prepared.streamed is not None:
+            batches = batches_of(prepared.streamed, pair, rows, prepared.gaps)
     return Steps(
         optimiser=made,
         captures=captures,
@@ -204,7 +151,7 @@ def first_steps(
         particles=prepared.particles,
         asked=settings.particles,
         vectorised=prepared.vectorised,
-        batches=None if prepared.rows is None else Shuffled(prepared.rows),
+        batches=batches,
         warnings=warnings,
         precision=settings.precision,
         schedule=settings.schedule,
@@ -243,6 +190,6 @@ def _numbers(sites: Mapping[str, Any], rows: Rows | None) -> int:
     """How many numbers the sites hold for the whole data set."""
 
     def times(site: Any) -> float:
-        return rows.n / rows.size if rows is not None and plates(site) & rows.plates else 1
+        return rows.in_all / rows.size if rows is not None and plates(site) & rows.plates else 1
 
     return round(sum(site["value"].numel() * times(site) for site in sites.values()))

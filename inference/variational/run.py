@@ -16,6 +16,7 @@ from ..convergence.recheck import jumps
 from ..convergence.rising import rising
 from ..pair.batches import batch
 from ..pair.laplace import completed
+from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..preflight.impossible import outside_at_the_end
 from ..runtime.generators import noise
@@ -24,17 +25,18 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..updates.schedule import present_rate
 from .bad_steps import SKIPPED, BadSteps, NotFinite
+from .begin import Begun
 from .checkpoint import Checkpoint, Place, Whole
 from .course import Course, ending_of, has_races, warmup_of
 from .held_out import HeldOut, kept_by
 from .kept import Kept
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
-from .prepare import Begun
 from .result import Diverged, Fit, finished
 from .settings import Settings
 from .step_inputs import on_batch
 from .steps import StepBlock
+from .streamed_fit import with_some_rows
 
 T = TypeVar("T")
 MANY = 1000  # rows
@@ -89,7 +91,7 @@ def run(
         if not ended:
             average, stopped = loop(take_steps, ending, bad=bad, ctrl_c=ctrl_c, watches=watches, **at)
     except NotFinite as error:
-        where = "" if error.__cause__ else where_not_finite(course.pair)
+        where = "" if error.__cause__ else where_not_finite(_at_hand(course))
         raise Diverged(f"{error}{where}", fit_of(course, ending.average(), str(error))) from error.__cause__
     except Exception as error:
         if course.losses:
@@ -105,7 +107,9 @@ def run(
         stopped = f"not converged: {schedule.doubt}"
     fit = fit_of(course, average, stopped)
     if bad.count:
-        course.warnings.append(bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(course.pair), ""))
+        course.warnings.append(
+            bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(_at_hand(course)), "")
+        )
     pair = course.pair
     if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*_some(course)), ""):
         stopped = f"not converged: {outside}" if fit.converged else stopped
@@ -120,6 +124,11 @@ def run(
     if steps is None:
         course.warnings.extend(_jumps(course, fit.plan, ctrl_c))
     return fit
+
+
+def _at_hand(course: Course) -> Pair:
+    """The pair on all data; where they do not fit into memory, on MANY rows of the window at hand."""
+    return course.pair if course.prepared.streamed is None else course.pair._replace(data=_some(course)[2])
 
 
 def _some(course: Course) -> tuple[Any, ...]:
@@ -144,13 +153,21 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
         fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
     rows, schedule = course.prepared.rows, course.steps.schedule
     falls = tuple(sorted({*course.steps.falls, *([] if schedule is None else schedule.falls)}))
-    return replace(fit, falls=falls, batch_size=None if rows is None else rows.size)
+    fit = replace(fit, falls=falls, batch_size=None if rows is None else rows.size)
+    streamed = course.prepared.streamed
+    if streamed is None or rows is None:
+        return fit
+    return with_some_rows(fit, rows.arguments, rows.total, rows.plates)
 
 
 def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
     """The fit of a run that ended before it had a plan, at the parameters that the guide starts from."""
     with entered(begun.state):
-        return finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given)
+        fit = finished(settings.model, begun.pair, [], Plan(()), stopped, settings.seed, begun.given)
+        if begun.streamed is None:
+            return fit
+        source = begun.streamed.source
+        return with_some_rows(fit, source.rows, source.n, begun.frames)
 
 
 def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:

@@ -21,16 +21,18 @@ from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
 from ..updates.natural import know_batches
+from .begin import begin
 from .callback import EVERY, Callback, checked_callback
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
 from .held_out import PATIENCE, checked_validation, held_out, parted
 from .kept import Kept
 from .loop import Watch
-from .prepare import Prepared, begin, first_steps, prepare, prepared_arguments
+from .prepare import Prepared, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned
 from .steps import EAGER, StepBlock
+from .window_batches import refuse_scaled
 
 OPTIONS = ("steps", "rows", "callback", "callback_every", "validation", "patience")  # of the calls of a runner
 REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)  # kinds of data
@@ -49,7 +51,8 @@ def begun_on(runner: Any, data: tuple) -> tuple[Pair, Prepared, Arguments]:
     if runner._prepared is None:
         given, prepared = _prepare(runner, data)
     else:
-        given, prepared = prepared_arguments(runner._prepared, runner._settings.model, data), runner._prepared
+        prepared = runner._prepared
+        given = prepared_arguments(prepared, runner._settings.model, data)
     pair = Pair(runner.model, runner.guide, given.values, prepared.summed, followers=prepared.followers)
     return pair, prepared, given
 
@@ -65,7 +68,7 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     if runner._start is not None and settings.kl_warmup is None:  # the weights have been away from the prior
         prepared = prepared._replace(warmup=0)
     runner._warnings += prepared.plan.biased
-    runner._steps = first_steps(prepared, settings, runner._optim, runner._captures, runner._warnings)
+    runner._steps = first_steps(prepared, begun.pair, settings, runner._optim, runner._captures, runner._warnings)
     runner._prepared, runner.plan, runner._begun = prepared, prepared.plan, None
     runner._checked = _versions(data)
     if (waiting := runner._waiting) is not None:
@@ -100,6 +103,7 @@ def _is_checked(runner: Any, data: tuple) -> bool:
 def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
     """The next steps, at most so many, whose losses the runner keeps."""
     plan: Plan = runner._current_plan
+    refuse_scaled(runner._prepared.streamed, pair)
     warmup = runner._settings.kl_warmup or warmup  # also in a loop of one's own
     if not runner.losses:
         know_batches(runner._steps.optimiser, runner._prepared.scaled * pair.factor)
@@ -133,8 +137,9 @@ def run_of(
 
     kept: the file from which it goes on, and to which it is written.
     """
+    settings = runner._settings
     every, patience = checked_callback(callback, callback_every), checked_validation(validation, patience)
-    data, held = parted(data, validation, runner._settings.seed)
+    data, held = parted(settings.model, data, validation, settings.seed, settings.batch_size)
     runner._last = Call(data, {}, None)  # of which a callback may take the fit
     steps, again = None if steps is None else whole_number("steps", steps, 0), runner.plan is not None
     try:
@@ -142,7 +147,7 @@ def run_of(
         pair, prepared, given = runner._begin(data)
         if prepared.fixed_part is not None:
             raise ValueError(prepared.fixed_part)
-        if again and not _is_checked(runner, data):
+        if again and prepared.streamed is None and not _is_checked(runner, data):
             with entered(prepared.state):
                 check(runner.model, runner.guide, pair.data, given.names)
             runner._checked = _versions(data)

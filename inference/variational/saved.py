@@ -90,7 +90,7 @@ def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> 
         "guide": _guide(fit),
         "parts": parts_of(_state(fit)),
         "device": fit.state.device,
-        "data": fit.data.file if isinstance(fit.data, Absent) else data_as_data(fit, with_data),
+        "data": fit.data.file if isinstance(fit.data, Absent) and fit.data.file else data_as_data(fit, with_data),
     }
     try:
         exact = None if fit.exact is None else exact_as_data(fit.exact, tensors, with_data, "exact.")
@@ -105,22 +105,32 @@ def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
     dtype = torch.get_default_dtype() if tensor is None else tensor.dtype
 
     def of(data: tuple[Any, ...]) -> Any:
-        return dataclasses.replace(fit, data=data)
+        return dataclasses.replace(fit, data=tuple(data))
 
-    asked: dict[str, Callable[[Any, Any], Any]] = {
-        "guide": lambda data, new: guide_draws(of(data), DRAWS),
-        "sample": lambda data, new: of(data).sample(DRAWS),
-        "summary": lambda data, new: of(data).summary(DRAWS),
-        "predict": lambda data, new: of(data).predict(DRAWS, *new),
-    }
     default, found = _default_of(fit, dtype)
 
     def identity(data: tuple[Any, ...]) -> Identity:
         return found if data is fit.data else identity_of(of(data))
 
     with default_dtype(default):
-        about = about_data(fit.model, fit.data, dtype, fit.state.device, identity, asked, with_data)
+        about = about_data(fit.model, fit.data, dtype, fit.state.device, identity, asked_of(fit), with_data)
+    if isinstance(fit.data, Absent):  # some of the rows that the run read by windows
+        about |= {"free": fit.data.free, "streamed": fit.data.streamed}
     return about | {"default": default}
+
+
+def asked_of(fit: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """What can be asked of a fit, as functions of other data in the place of its own, and of new data."""
+
+    def of(data: tuple[Any, ...]) -> Any:
+        return dataclasses.replace(fit, data=tuple(data))
+
+    return {
+        "guide": lambda data, new: guide_draws(of(data), DRAWS),
+        "sample": lambda data, new: of(data).sample(DRAWS),
+        "summary": lambda data, new: of(data).summary(DRAWS),
+        "predict": lambda data, new: of(data).predict(DRAWS, *new),
+    }
 
 
 def _default_of(fit: Any, dtype: torch.dtype) -> tuple[torch.dtype, Identity]:

@@ -21,7 +21,7 @@ from ..capture.same_form import Call, same_form
 from ..capture.signature import Signature
 from ..inputs.arguments import Arguments
 from ..objective.elbo import differentiable_loss
-from ..pair.batches import Shuffled
+from ..pair.batches import Batches
 from ..pair.pair import Pair
 from ..pair.unused import unused_parameters
 from ..planning.plan import Plan
@@ -56,7 +56,7 @@ class Steps:
     particles: int
     asked: int | None  # the particles that the user asked for
     vectorised: bool  # whether `vmap` makes the particles at once
-    batches: Shuffled | None
+    batches: Batches | None
     warnings: list[str]  # for the user, at the end of the call
     precision: str | None = None  # of the products in networks
     baselines: dict[str, torch.Tensor] = field(default_factory=dict)

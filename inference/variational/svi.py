@@ -25,10 +25,11 @@ from ..runtime.parameters import constrained
 from ..runtime.state import entered
 from ..updates.optimiser import LR, is_torchs, optimiser
 from ..updates.schedule import Rate
+from .begin import Begun
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
 from .held_out import PATIENCE
-from .prepare import Begun, Prepared
+from .prepare import Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit

@@ -1,0 +1,103 @@
+"""The first look at many rows: what is refused of all rows is refused still, and it runs the pair on some of them."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from credo.inference.preflight.some_rows import MANY
+
+N, B = 100_003, 20
+X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
+LABELS = torch.randint(0, 3, (N,), generator=torch.Generator().manual_seed(1))
+ROW = 76_543
+
+
+def labels(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Categorical(logits=x @ w), obs=y)
+
+
+def counts(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Poisson((x @ w).sum(-1).exp()), obs=y)
+
+
+def guide(x, y):
+    pyro.sample("w", dist.Normal(pyro.param("loc", torch.zeros(2, 3)), 0.1).to_event(2))
+
+
+def of_fixed_size(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+    with pyro.plate("N", N):
+        pyro.sample("y", dist.Categorical(logits=x @ w), obs=y)
+
+
+def local(x, y):
+    with pyro.plate("N", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
+def of_each_row(x, y):
+    loc = pyro.param("loc", torch.zeros(len(x)))
+    with pyro.plate("N", len(x)):
+        pyro.sample("z", dist.Normal(loc, 1.0))
+
+
+def prepared(model, guide, *data, **options):
+    runner = credo.SVI(model, guide, batch_size=B, plan="fast", particles=1, compile=False, **options)
+    runner.prepare(*data)
+    return runner
+
+
+def changed(value, row, to):
+    value = value.clone()
+    value[row] = to
+    return value
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "y", "words"),
+    [
+        (labels, X, changed(LABELS, ROW, 3), "1 of 100003 observed values lie outside the support of Categorical"),
+        (counts, X, changed(LABELS.float(), ROW, -1.0), "1 of 100003 observed values lie outside the support of Poi"),
+        (counts, X, changed(LABELS.float(), ROW, 0.5), "1 of 100003 observed values lie outside the support of Poi"),
+        (labels, changed(X, (ROW, 1), torch.nan), LABELS, "x: 1 of 200006 values are not finite"),
+        (of_fixed_size, X, LABELS, "does not run on 20 of the 100003 rows|plate"),
+    ],
+)
+def test_one_row_of_many_is_refused_in_the_words_of_all(model, x, y, words):
+    with pytest.raises(ValueError, match=words):
+        prepared(model, guide, x, y)
+
+
+def test_the_pair_runs_on_some_rows_only():
+    seen = []
+
+    def counted(x, y):
+        seen.append(len(x))
+        return labels(x, y)
+
+    prepared(counted, guide, X, LABELS)
+    assert seen and max(seen) < MANY
+
+
+def test_a_run_on_many_rows_is_scaled_to_all_of_them():
+    runner = prepared(labels, guide, X, LABELS)
+    assert runner._prepared.rows == ((0, 1), N, B, frozenset({"N"}), 0)
+    assert runner._prepared.rows.in_all == N
+
+
+def test_few_rows_are_all_looked_at():
+    seen = []
+
+    def counted(x, y):
+        seen.append(len(x))
+        return labels(x, y)
+
+    prepared(counted, guide, X[:MANY], LABELS[:MANY])
+    assert max(seen) == MANY
