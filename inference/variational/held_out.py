@@ -119,6 +119,11 @@ def held_out(course: Course, held: tuple[Any, ...], every: int, patience: int) -
             finally:
                 place_parameters(now, leaves)
 
+    if course.steps.tables is not None:
+        raise ValueError(
+            f"validation: held-out rows have no row in parameter {next(iter(course.steps.tables.wholes))!r}, which has "
+            f"one for each row of the data; leave out validation, or take guide='amortised'"
+        )
     try:
         rows = len(values(flat_parameters(unconstrained().values())))
     except (ValueError, RuntimeError, IndexError) as error:
