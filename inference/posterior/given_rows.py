@@ -16,6 +16,7 @@ from pyro import poutine
 
 from ..inputs.call import argument_names
 from ..pair.batches import rows_of
+from ..pair.tables import on_rows
 from ..runtime.held import HeldSites
 from ..runtime.probes import nearly_equal
 from ..runtime.sites import Site, deterministic, latent, plates
@@ -54,6 +55,10 @@ def given_rows(fit: Approximation, rows: Any, seed: int = 0) -> GivenRows:
     dims = {name: dim for name, site in sites.items() if (dim := _dim(site, over, name in found.along, n)) is not None}
     data = tuple(v[index.to(v.device)] if i in arguments else v for i, v in enumerate(fit.data))
     part: Any = dataclasses.replace(fit, data=data)  # type: ignore[type-var]
+    tables = [name for name, p in fit.state.store["params"].items() if p.dim() and len(p) == n]
+    if tables:  # as it seems: `_agrees` sees whether they are
+        pair = on_rows(pair_of(part), tables, index, {})
+        part = dataclasses.replace(part, model=pair.model, guide=pair.guide)
     if fit.followers or hasattr(fit.guide, "joint_draws") or not _agrees(part, guide, model, dims, index, seed):
         part = None
     return GivenRows(index, labels, dims, part)

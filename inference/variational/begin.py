@@ -167,7 +167,7 @@ def _looked(
             if local := [name for name, p in unconstrained().items() if n in p.shape]:
                 raise _FollowsRows(
                     f"batch_size: parameter {local[0]!r} has an entry for each row, and the rows do not fit into "
-                    f"memory; write a guide that computes the latents of a row from its data (an encoder)"
+                    f"memory; take guide='amortised', whose network computes the latents of a row from its data"
                 )
         if found.masked:
             here = some or pair

@@ -42,6 +42,15 @@ def held(x):
         pyro.sample("w", dist.Normal(torch.stack([loc, -loc], -1), 0.1).to_event(1))
 
 
+def rows_of_tables(x):
+    """Holds a number for each row it is given."""
+    loc = pyro.param("loc", lambda: X.clone())
+    pyro.sample("mu", dist.Normal(0.0, 0.1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("z", dist.Normal(loc, 0.1))
+        pyro.sample("w", dist.Normal(torch.stack([loc, -loc], -1), 0.1).to_event(1))
+
+
 def shifted(x):
     """Reads all rows for what they share."""
     pyro.sample("mu", dist.Normal(x.sum(), pyro.param("a", torch.tensor(0.1))))
@@ -54,10 +63,15 @@ def shifted(x):
 def fits():
     how = {"steps": 1, "compile": False, "progress": False, "plan": "fast", "lr": 1e-9}
     table = pd.Series(X.numpy(), index=[f"r{i}" for i in range(N)])
-    return {guide.__name__: credo.fit(model, guide, table, **how) for guide in (read, held, shifted)}
+    return {guide.__name__: credo.fit(model, guide, table, **how) for guide in GUIDES}
 
 
-@pytest.mark.parametrize(("guide", "alone"), [("read", True), ("held", False), ("shifted", False)])
+GUIDES = (read, held, rows_of_tables, shifted)
+
+
+@pytest.mark.parametrize(
+    ("guide", "alone"), [("read", True), ("held", False), ("rows_of_tables", True), ("shifted", False)]
+)
 def test_draws_of_given_rows_are_those_of_all_rows(fits, guide, alone):
     fit, rows = fits[guide], [3, -1, 5]
     assert (given_rows(fit, rows).part is not None) == alone
