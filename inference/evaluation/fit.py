@@ -17,6 +17,7 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.sites import latent
+from ..storage.kept import kept_of
 from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
 from ..variational.begin import begin
@@ -24,7 +25,6 @@ from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
-from ..variational.kept import kept_of
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI
 from .check import with_verdict

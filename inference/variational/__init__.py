@@ -13,8 +13,6 @@ Files, in the order in which to read them:
     races.py        when plans compete in the course of a run
     running.py      what the runner does: begin on data, steps, a run, a fit of the present
     course.py       what a run is made of, and when it ends
-    kept.py         the file that the user asked for, and how often it is written
-    noise_of_ranks.py  the generators of the processes of a job, in its file
     checkpoint.py   the file from which a run goes on exactly where it was
     streamed_fit.py the fit of data that do not fit into memory
     run.py          a run from its first step to its fit

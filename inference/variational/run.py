@@ -23,13 +23,13 @@ from ..runtime.generators import noise
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
+from ..storage.kept import Kept
 from ..updates.schedule import present_rate
 from .bad_steps import SKIPPED, BadSteps, NotFinite
 from .begin import Begun
 from .checkpoint import Checkpoint, Place, Whole
 from .course import Course, ending_of, has_races, warmup_of
 from .held_out import HeldOut, kept_by
-from .kept import Kept
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .result import Diverged, Fit, finished

@@ -20,13 +20,13 @@ from ..planning.plan import Plan
 from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
+from ..storage.kept import Kept
 from ..updates.natural import know_batches
 from .begin import begin
 from .callback import EVERY, Callback, checked_callback
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
 from .held_out import PATIENCE, checked_validation, held_out, parted
-from .kept import Kept
 from .loop import Watch
 from .prepare import Prepared, first_steps, prepare, prepared_arguments
 from .result import Fit

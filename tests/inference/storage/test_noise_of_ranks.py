@@ -6,8 +6,8 @@ import torch
 
 from credo.inference.runtime.plain_state import plain_generators
 from credo.inference.runtime.workers import Workers, workers
+from credo.inference.storage.noise_of_ranks import generators_of_ranks, put_own_generators, refuse_other_number
 from credo.inference.storage.values import described, restored
-from credo.inference.variational.noise_of_ranks import generators_of_ranks, put_own_generators, refuse_other_number
 from tests.cases.job import in_job
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from credo.inference.variational.kept import kept_of
+from credo.inference.storage.kept import kept_of
 
 
 def test_no_file_is_no_checkpoint():
