@@ -73,16 +73,20 @@ def refuse_later(
     index = telling_rows(pair.data, news)
     some = pair._replace(data=cut(pair.data, positions, index))
     missing = {names[i]: why for i in news if names[i] not in gaps and (why := not_finite(names[i], pair.data[i]))}
+    gone = [~rows_and_columns(pair.data[i]).isfinite().all(1) for i in news if names[i] in missing]
+    named = torch.stack(gone).any(0).nonzero().flatten() if gone else index
     try:
         with pyro.validation_enabled(False):
             if missing:
                 refuse_gaps(some, missing)
+        named = index
         at_other_draws(lambda seed: _refuse(some, list(names), seed))
     except (ValueError, IndexError) as error:
-        rows = sorted(numbers[index].tolist())
+        rows = sorted(numbers[named.to(numbers.device)].tolist())
+        which = "one of its rows" if len(rows) > 1 else "row"
         shown = ", ".join(f"{row:,}" for row in rows[:5])
         raise OtherRows(
-            f"{error} (a later window of the data; it is one of its rows {shown}{', ...' * (len(rows) > 5)})"
+            f"{error} (a later window of the data; it is {which} {shown}{', ...' * (len(rows) > 5)})"
         ) from error
     gaps.update(missing)
     known.update({i: known_of(pair.data[i], known[i]) for i in news})
