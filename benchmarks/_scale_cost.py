@@ -67,19 +67,16 @@ def _step(batch: int, width: int, steps: int) -> float:
     torch.manual_seed(0)
     pair = credo.load("bnn_classifier")
     net = nn.Sequential(nn.Linear(INPUTS, width), nn.Tanh(), nn.Linear(width, CLASSES))
-    times: list[tuple[float, int]] = []
+    data = net, torch.randn(4096, INPUTS), torch.randint(0, CLASSES, (4096,))
+    svi = credo.SVI(pair.model, pair.guide, particles=1, plan="fast", batch_size=batch, progress=False)
     begun = time.perf_counter()
-
-    def look(svi: credo.SVI, step: int, loss: float) -> bool:
-        if svi.plan is not None and "compiled" in svi.plan.compiled:
-            times.append((time.process_time(), step))
-        return (bool(times) and step - times[0][1] >= steps) or time.perf_counter() - begun > PATIENCE
-
-    data = torch.randn(4096, INPUTS), torch.randint(0, CLASSES, (4096,))
-    options: dict[str, Any] = {"particles": 1, "plan": "fast", "progress": False, "callback_every": 50, "steps": 10**7}
-    credo.fit(pair.model, pair.guide, net, *data, batch_size=batch, callback=look, **options)
-    if len(times) < 4:
-        raise RuntimeError(f"no compiled step after {PATIENCE:.0f} s; see docs/how-to/watching.md")
+    while svi.plan is None or svi.plan.compiled != "captured once, compiled":
+        if time.perf_counter() - begun > PATIENCE:
+            raise RuntimeError(f"no compiled step after {PATIENCE:.0f} s: {svi.plan.compiled if svi.plan else ''}")
+        svi.run(*data, steps=500)
+    times: list[tuple[float, int]] = []
+    look = {"callback": lambda svi, step, loss: times.append((time.process_time(), step)), "callback_every": 50}
+    svi.run(*data, steps=steps, **look)
     late = sorted((t - s) / (b - a) for (s, a), (t, b) in pairwise(times[1:]))
     return late[len(late) // 2]
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from credo.inference.inputs.call import argument_names
-from credo.inference.pair.identity import data_identity
+from credo.inference.pair.identity import data_identity, settings_identity
 
 MOST = 2**25  # numbers of an argument that a digest reads; of a larger one, rows spread over it
 ROWS = 1000
@@ -49,7 +49,8 @@ def program_identity(program: Any) -> list[Any]:
     """The name of a function, and a digest of its code; settings that it was bound to count, the lines of it do not."""
     if isinstance(program, functools.partial):
         words, digest = program_identity(program.func)
-        return [words, _digest(digest, *data_identity(program.args, [str(i) for i in range(len(program.args))]))]
+        bound = settings_identity({"args": program.args, **program.keywords})
+        return [words, _digest(digest, bound)]
     if isinstance(program, nn.Module):
         return _network(program)
     function = inspect.unwrap(program)
