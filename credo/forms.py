@@ -17,8 +17,6 @@ from torch import nn
 
 from credo.inference.predictive.predict import new_arguments
 from credo.inference.variational.result import Fit
-from credo.models._masks import rates_of
-from credo.models.bnn_dropout import RATE
 from credo.models.bnn_regression import LEAST_SD
 from credo.treatments.one_pass import FACTOR, known_noise, one_pass
 
@@ -140,26 +138,9 @@ def _rows(fit: Fit, net: nn.Module, x: Any) -> torch.Tensor:
     return found
 
 
-def _with_mean_masks(fit: Fit, trained: nn.Module) -> nn.Module:
-    """The network with E[keep] / (1 - rate) of masks for each row, whose learnt rate r is not the prior's rate.
-
-    Masks that all rows share are in its weights by then: `fit.trained` reads those that the model runs it with.
-    """
-    given: dict[str, Any] = {}
-    program: Any = fit.model
-    while hasattr(program, "func"):
-        given, program = {**program.keywords, **given}, program.func
-    if given.get("shared", True):
-        return trained
-    for name, share in rates_of(trained, given.get("rate", RATE)).items():
-        if f"{name}.rate" in fit.params:
-            trained.get_parameter(name).data *= (1 - fit.params[f"{name}.rate"]) / (1 - share)
-    return trained
-
-
 def _at_the_mean(fit: Fit, net: nn.Module, x: torch.Tensor, classes: bool) -> torch.Tensor:
     """The prediction of the network at the means of its weights, (N, C) or (N, 2)."""
-    trained: Callable[[torch.Tensor], torch.Tensor] = _with_mean_masks(fit, fit.trained(net))
+    trained: Callable[[torch.Tensor], torch.Tensor] = fit.trained(net)
     with torch.no_grad():
         if classes:
             return trained(x).softmax(-1)

@@ -3,7 +3,8 @@
     python docs/pictures.py                  all cards: docs/pictures/NAME.svg, docs/pictures/seconds.csv
     python docs/pictures.py vae regression   these cards only
 
-What the code of a card uses is in docs/cards.py. Seconds: CPU time of one thread; the cache of compiled steps is empty.
+What the code of a card uses is in docs/cards.py, and pictures by hand are in docs/drawings.py. Seconds: CPU time of one
+thread; the cache of compiled steps is empty.
 """
 
 import csv
@@ -50,6 +51,7 @@ def blocks() -> dict[str, str]:
 def draw(name: str, block: str, out: Path = PICTURES) -> float:
     """Runs the block of a card and writes its picture, `out/name.svg`; returns the CPU seconds of the block."""
     import cards
+    import drawings
     import torch
     from matplotlib import pyplot
 
@@ -60,7 +62,7 @@ def draw(name: str, block: str, out: Path = PICTURES) -> float:
     start = time.process_time()
     exec(block, names)
     seconds = time.process_time() - start
-    if drawing := getattr(cards, f"draw_{name}", None):
+    if drawing := getattr(drawings, f"draw_{name}", None):
         drawing(names)
     figure = pyplot.gcf()
     figure.set_size_inches(SIZE)

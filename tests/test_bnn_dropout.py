@@ -12,6 +12,7 @@ from torch import nn
 
 import credo
 from credo.guides.bnn_dropout import rates
+from credo.inference.evaluation.check import examined
 from credo.models.bnn_dropout import held_out
 from tests.cases.by_hand import drawn_like, log_joint, log_normal, log_softmax_at
 from tests.cases.gradients import assert_unbiased, draws_and_exact
@@ -313,3 +314,16 @@ def test_the_built_in_digits_and_a_table():
     net, x, y = PAIR.data(pd.DataFrame({"b": [1.0, 2.0, 3.0], "y": [0, 2, 1]}))
     assert x.tolist() == [[1.0], [2.0], [3.0]] and y.tolist() == [0, 2, 1]
     assert net(x).shape == (3, 3)
+
+
+def test_a_fixed_rate_that_one_of_the_two_programs_was_given_is_warned_of():
+    with pytest.warns(UserWarning, match=r"'2.weight.keep': each flip is 1 with probability 0.7 in the model and 0.9"):
+        credo.fit(partial(PAIR.model, rate=0.3), PAIR.guide, tiny(), X, Y, steps=2, compile=False, progress=False)
+
+
+def test_masks_that_count_once_have_no_k_hat():
+    """Log densities divided by the number of rows are those of no posterior of the masks of each row."""
+    fit = credo.fit(*once(), tiny(), X, Y, steps=2, compile=False, progress=False)
+    verdict = examined(fit, seconds=1.0).verdict
+    assert verdict.trust == "unknown" and math.isnan(verdict.k_hat)
+    assert "'0.weight.keep', '2.weight.keep': log densities that count once for all rows" in str(verdict)

@@ -13,8 +13,6 @@ from tests.pretend.device import build
 
 FAST = (  # one of each kind; the slow test runs them all
     "coin_toss",
-    "bnn_dropout",
-    "stochastic_depth_resnet",
     "regression, batches of 10",
     "mixture, summed out",
     "switches, one-flip",

@@ -54,6 +54,15 @@ def test_it_runs():
     pair = credo.load("bus")
     assert len(credo.fit(pair.model, pair.guide, *pair.data(), steps=2).losses) == 2
 """
+COMMANDS = """
+
+def test_its_commands():  # as `python -m credo` runs them, without an import of torch for each
+    from credo.cli import main
+
+    for line in ("plan bus", "fit bus --steps 50"):
+        print(f"\\n== credo {line}")
+        main(line.split(), standalone_mode=False)
+"""
 CELL = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Waiting for the bus"]}
 NOTEBOOK = json.dumps({"cells": [CELL], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 FILES = {
@@ -91,17 +100,23 @@ def test_four_new_files_are_a_pair(tree):
     for path, text in FILES.items():
         assert not (copy / path).exists()
         (copy / path).write_text(text, encoding="utf-8")
-    for arguments, words in (
-        (("credo", "list"), ["bus", "Waiting times: how long until the next bus"]),
-        (("credo", "plan", "bus"), ["rate", "LogNormal", "pathwise"]),
-        (("credo", "fit", "bus", "--steps", "50"), ["after the 50 steps asked for", "latents: rate", "95%"]),
-        (("pytest", "-q", "-p", "no:cacheprovider", FOUR_FILES, *KEPT, "tests/test_bus.py"), ["4 passed"]),
+    (copy / "tests/test_bus.py").write_text(TEST + COMMANDS, encoding="utf-8")
+    listed = run("credo", "list")
+    assert listed.returncode == 0, listed.stderr
+    done = run("pytest", "-q", "-s", "-p", "no:cacheprovider", FOUR_FILES, *KEPT, "tests/test_bus.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
+    (copy / "tests/test_bus.py").write_text(TEST, encoding="utf-8")
+    parts = [f"credo list {listed.stdout}", *done.stdout.split("== ")]
+    said = [" ".join(part.split()) for part in parts]  # the command line breaks its lines between words
+    for command, words in (
+        ("list", ["bus", "Waiting times: how long until the next bus"]),
+        ("plan bus", ["rate", "LogNormal", "pathwise"]),
+        ("fit bus --steps 50", ["after the 50 steps asked for", "latents: rate", "95%"]),
     ):
-        done = run(*arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        said = " ".join(done.stdout.split())  # the command line breaks its lines between words
+        (part,) = [part for part in said if part.startswith(f"credo {command} ")]
         for word in words:
-            assert word in said, done.stdout
+            assert word in part, done.stdout
     after = contents(copy)
     assert set(after) - set(before) == set(FILES)
     assert all(after[path] == before[path] for path in before)

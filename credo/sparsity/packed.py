@@ -65,6 +65,7 @@ class Packed(nn.Module):
         numbers = [number for operation in program for number in operation.numbers()]
         self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int32), persistent=False)
         self.register_load_state_dict_post_hook(_check)
+        self._spans = _spans(self)
         self._last: tuple[torch.Size, list[int], torch.Tensor] | None = None  # what the last shape of x leads to
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -108,9 +109,13 @@ class Packed(nn.Module):
 
     def _unpacked(self, operation: Operation) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows = self.rows[operation.rows_at : operation.rows_at + operation.outputs + 1].long()
-        part = slice(int(rows[0]), int(rows[-1]))
+        # What is exported has no numbers yet to read: those of the state that was loaded last.
+        exporting = torch.compiler.is_compiling()
+        begin, end = self._spans[operation.rows_at] if exporting else (int(rows[0]), int(rows[-1]))
+        part = slice(begin, end)
         size = operation.inputs * max(1, math.prod(operation.kernel))
-        row = torch.repeat_interleave(torch.arange(operation.outputs, device=rows.device), rows.diff())
+        number = torch.arange(operation.outputs, device=rows.device)
+        row = torch.repeat_interleave(number, rows.diff(), output_size=end - begin)
         weight = self.values.new_zeros(operation.outputs, size)
         weight[row, self.columns[part].long() % COLUMNS] = self.values[part]
         at = operation.bias_at
@@ -175,6 +180,12 @@ def _plain(x: torch.Tensor, values: torch.Tensor) -> bool:
     return torch._C._functorch.maybe_current_level() is None and not torch._C._is_torch_function_mode_enabled()
 
 
+def _spans(packed: Packed) -> dict[int, tuple[int, int]]:
+    """{where the rows of a layer begin: (its first weight, the one after its last)}."""
+    ends = {o.rows_at: o.rows_at + o.outputs for o in packed.program if o.kind in (LINEAR, CONVOLUTION)}
+    return {at: (int(packed.rows[at]), int(packed.rows[end])) for at, end in ends.items()}
+
+
 def _check(packed: Packed, keys: Any = None) -> None:
     """Raises ValueError for a state that would read beyond its weights."""
     if packed.columns.dtype != torch.int16 or packed.rows.dtype != torch.int32:
@@ -191,3 +202,4 @@ def _check(packed: Packed, keys: Any = None) -> None:
         fits = bool((rows.diff() >= 0).all()) and 0 <= int(rows[0]) and int(rows[-1]) <= len(columns)
         if not fits or (columns[int(rows[0]) : int(rows[-1])] >= size).any():
             raise ValueError("state_dict: its columns or rows are not those of this network")
+    packed._spans = _spans(packed)

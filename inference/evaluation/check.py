@@ -16,7 +16,7 @@ from ..distributions.summaries import EMPTY, Labels
 from ..gaussian.psis import Importance
 from ..importance.correct_fit import GOOD, Look, look_at
 from ..importance.correction import Correction
-from ..importance.guide_draws import point_estimates
+from ..importance.guide_draws import counted_once, point_estimates
 from ..posterior.coords import labels_of
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
@@ -108,6 +108,9 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
         if fit.method == "mean field":  # whose guide has a normal for each latent: there is none
             why, remedy = "parameters are point estimates", "a prior, pyro.sample, gives a parameter a distribution"
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), remedy))
+    if once := counted_once(fit):
+        why = f"{quoted(once)}: log densities that count once for all rows are those of no posterior, and have no k-hat"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pyro's, about parameters that are set
         look = look_at(fit, seconds=seconds, seed=seed)

@@ -27,6 +27,7 @@ DRAWS = 64  # of the posterior, from which its mean and covariance in coordinate
 WIDER = {"posterior": 1.5, "prior": 2.0}  # sd of the points over the sd of the distribution
 FEW = 8  # up to so many dimensions: a Sobol sequence with the covariance; above: a hypercube
 SPANS = {6.0: 1.0, 12.0: 0.25}  # prior sds that close points reach: the share of their number
+PLACE = 0.1  # prior sds of the coordinates; points that are nearer to each other are in one place
 MIDDLE = 2.0  # prior sds, within which the distances of points are measured
 
 
@@ -129,6 +130,25 @@ def _hypercube(problem: Problem, prior: torch.Tensor, n: int, span: float) -> to
         x = v.transform.inv(z).reshape(n, -1)
         parts.append(x.clamp(-FARTHEST.get(v.support, math.inf), FARTHEST.get(v.support, math.inf)))
     return torch.cat(parts, 1)
+
+
+def distinct(points: torch.Tensor) -> int:
+    """How many of these points (n, D) there are, where those that agree to single precision are one."""
+    return len(points.float().unique(dim=0))
+
+
+def scattered(prior: torch.Tensor, points: torch.Tensor, most: int) -> list[torch.Tensor]:
+    """The first of points (n, D) and those after it that are in other places, `most` at most. prior: (M, D).
+
+    Two are in one place if no coordinate differs by PLACE prior sds: what rounding does to a point it does to its
+    neighbours, which would leave no room for the points of another place.
+    """
+    found: list[torch.Tensor] = []
+    sd = prior.std(0).clamp(min=1e-300)
+    while len(points) and len(found) < most:
+        found.append(points[0])
+        points = points[((points - points[0]).abs() / sd).amax(1) > PLACE]
+    return found
 
 
 def apart(problem: Problem, prior: torch.Tensor, points: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from .block_posterior import Candidate
 from .coordinates import Values
-from .points import Checked, apart, close_points, even, near, wide
+from .points import Checked, apart, close_points, distinct, even, near, scattered, wide
 from .problem import Problem
 from .refusal import refusal
 
@@ -25,7 +25,7 @@ FLOOR = 1e-10  # nats
 LARGEST = 0.1  # nats of rounding error, beyond which a closed form cannot be told from another
 JITTER = 64.0  # times the change of the residual when z moves by a few units in the last place
 SUSPICIOUS = 0.01  # nats by which one of the close points differs that is then checked up to rounding
-MOST = 8  # points that are checked so
+MOST = 8  # points that are checked so, no two of them in one place
 CHUNK = 2**22  # numbers in a run of the model, times points
 
 
@@ -78,9 +78,9 @@ def prove(
         if close:
             xs = close_points(problem, prior, close)
             if (off := off_at_once(problem, candidates, xs, log_evidence, numbers)) is not None:
-                worst = off.argsort(descending=True)[:MOST]
-                check([xs[i] for i in worst if off[i] > SUSPICIOUS])
-                checked, total = xs, total + len(xs)
+                suspicious = off.argsort(descending=True)[: int((off > SUSPICIOUS).sum())]
+                check(scattered(prior, xs[suspicious], MOST))
+                checked, total = xs, total + distinct(xs)
         return log_evidence, Checked(total, apart(problem, prior, checked))
 
 

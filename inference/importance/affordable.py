@@ -1,7 +1,7 @@
 """What of a look is affordable: the draws and the search that its time pays for, and what is too much work anywhere.
 
     heavy:  10 * operators / n + arithmetic > 1 s / FEWEST      of a value of the density, n of which are taken at once;
-                                                                in microseconds, counted as in `planning/work.py`
+                                                                in microseconds, counted as in `pair/work.py`
 
 A machine's speed changes how much is seen in a time. It must not change what is never looked for: that is counted.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..gaussian.density import Density
-from ..planning.work import OPERATOR, work
+from ..pair.work import OPERATOR, work
 from .budget import Deadline, clock, price
 from .chart import Chart
 from .improper import SEARCHED

@@ -115,10 +115,11 @@ def look_at_normal(
     """The look at a normal in unconstrained space, some draws of which have been weighed; the state of the density is
     entered.
 
-    others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU at most, where
-    the weights alone do not settle it. Where they can be trusted and there is no other mode, these draws are themselves
-    the weighted ones if those of a wider mixture, which see more, are worth too little, or are too much work by
-    counting. A look that the clock cuts short settles nothing.
+    others: normals at other modes; near: along ascents, to modes that may not be so far. seconds: of CPU that it
+    should take, and must where the density is much work by counting; else it may take GRACE, so that a slow machine
+    sees what a fast one does. Where the weights of the normal can be trusted and there is no other mode, its draws are
+    themselves the weighted ones if those of a wider mixture, which see more, are worth too little, or are too much work
+    by counting. A look that the clock cuts short settles nothing.
     """
     found = weighed.importance
     log_weights = found.log_weights + found.log_evidence + math.log(len(found.log_weights))
@@ -129,14 +130,16 @@ def look_at_normal(
     wider: Correction | str = f"{len(normal.mean):,} latents"
     if isinstance(normal, FullRankNormal):
         settled = own is not None and (found.k_hat <= THIN or found.ess >= EVEN * len(log_weights))
-        if settled and heavy(density):
+        much = heavy(density)
+        if settled and much:
             return Look(guide, found, own, "", density.transforms)
-        by = deadline(GRACE if settled else seconds, density.first.device)
+        device = density.first.device
+        by, late = deadline(GRACE if settled else seconds, device), deadline(seconds if much else GRACE, device)
         normals = [normal, *others]
         for each in near:
             if not any(alike(each, one) for one in normals):
                 normals.append(each)
-        wider = _of_normals(density, normals, by, seed, search=own is None)
+        wider = _of_normals(density, normals, by, seed, search=own is None, late=late)
     if own is not None and wider != TOO_LONG and (isinstance(wider, str) or (wider.doubt and not wider.wrong)):
         return Look(guide, found, own, "", density.transforms)
     if isinstance(wider, str):
@@ -145,17 +148,18 @@ def look_at_normal(
 
 
 def _of_normals(
-    density: Density, normals: list[FullRankNormal], by: Deadline, seed: int, search: bool
+    density: Density, normals: list[FullRankNormal], by: Deadline, seed: int, search: bool, late: Deadline | None = None
 ) -> Correction | str:
     """Weighted draws of the posterior, from normals at its modes; in words why there are none.
 
-    search: for more modes, where that is affordable: the ascents of a fit that is wrong may have led to one of them.
+    by: when they should be there, which says how many; late: when they must be, `by` if None. search: for more modes,
+    where that is affordable: the ascents of a fit that is wrong may have led to one of them.
     """
     try:
         draws, affords = affordable(density, by)
         if draws < FEWEST or (search and not affords and len(density.first) <= SEARCHED and not heavy(density)):
             return TOO_LONG
-        return correction(density, normals, draws=draws, seed=seed, search=search and affords, by=by)
+        return correction(density, normals, draws=draws, seed=seed, search=search and affords, by=late or by)
     except OutOfTime:
         return TOO_LONG
     except Exception as error:  # of the user's program, at draws that it has not met before: the fit is not lost

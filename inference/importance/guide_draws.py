@@ -11,7 +11,7 @@ from pyro import poutine
 
 from ..pair.costs import DATA, PRIOR, WEIGHT, run
 from ..posterior.approximation import Approximation, pair_of
-from ..runtime.sites import latent
+from ..runtime.sites import counts_once, latent
 from ..runtime.state import reading, snapshot
 from ..runtime.traced import traced
 from ..runtime.vectorise import draw
@@ -54,6 +54,12 @@ def point_estimates(fit: Approximation) -> bool:
     with reading(fit.state, 1), torch.no_grad():
         one, two = (latent(traced(fit.guide, fit.data)) for _ in range(2))
         return all(_is_point(site, two[name]["value"]) for name, site in one.items() if name in two)
+
+
+def counted_once(fit: Approximation) -> list[str]:
+    """The latents of rows whose log densities are averaged over the rows, as masks of dropout with `once=True`."""
+    with reading(fit.state, 1), torch.no_grad():
+        return [name for name, site in latent(traced(fit.guide, fit.data)).items() if counts_once(site)]
 
 
 def _is_point(site: dict[str, Any], again: torch.Tensor) -> bool:

@@ -22,6 +22,7 @@ Files, in the order in which to read them:
     one_code.py       dimensions of latents that belong to a single category
     identity.py       what a pair on its data is, to tell it from another
     same_job.py       whether all processes of a job have the same pair, data and options
+    work.py           the work of a program, counted in operators
     local_reparam.py  noise for each row in place of a Normal weight
 
 Other rooms call: `Pair`, `run` (the costs of one run), `batch`, `to_sum_out`.

@@ -10,7 +10,6 @@ Files, in the order in which to read them:
     reasons.py  the reason for a choice, in words
     few_rows.py the rows on which it is made
     race.py     plans compete by variance times work
-    work.py     the work of a program, counted in operators
     place.py    the device of a run whose user names none
 
 Other rooms call: `make_plan`, `Plan`, `race`.

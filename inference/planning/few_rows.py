@@ -8,9 +8,9 @@ import torch
 from ..objective.elbo import log_weight
 from ..pair.batches import Rows, batch
 from ..pair.pair import Pair
+from ..pair.work import work
 from ..runtime.generators import noise
 from ..runtime.probes import at_a_draw
-from .work import work
 
 FEW, HEAVY = 16, 5000.0  # rows; microseconds of arithmetic of one draw, counted
 

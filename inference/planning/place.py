@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 from ..objective.elbo import log_weight
 from ..pair.batches import batch
 from ..pair.pair import Pair
+from ..pair.work import work
 from ..preflight.rows import find_rows
 from ..runtime.generators import noise
 from ..runtime.probes import at_a_draw
-from .work import work
 
 KERNEL = 2.0  # microseconds of an operator on an accelerator, with a margin
 

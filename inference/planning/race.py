@@ -17,6 +17,7 @@ from ..objective.elbo import differentiable_loss
 from ..objective.gradients import flat_gradient
 from ..pair.pair import Pair
 from ..pair.summed_out import SUMMED_OUT
+from ..pair.work import work
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.probes import at_a_draw
@@ -24,7 +25,6 @@ from ..runtime.sites import Site
 from .legal import BY_NAME
 from .plan import Plan
 from .table import Entry
-from .work import work
 
 DRAWS, FINAL = 16, 64  # gradients of each plan, and of the two best, at most
 FEWEST = 4

@@ -15,6 +15,7 @@ Files, in the order in which to read them:
     prediction.py     one draw of a prediction
     explained.py      errors of a model on new data, in words that name the argument
     own_store.py      a Pyro module with a parameter store of its own
+    row_masks.py      factors of the inputs of layers, such as masks of each row, put into weights
     trained.py        the trained copy of a network, latent weights at their mean
     agreement.py      what the runs of several seeds found, side by side
     verdict.py        whether an approximation can be trusted, in one line

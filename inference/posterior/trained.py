@@ -26,6 +26,7 @@ from ..runtime.state import reading, refuse_unknown
 from .approximation import Approximation
 from .marginals import means_and_sds
 from .own_store import with_own_store
+from .row_masks import fold, input_factors
 from .sample import Values, guide_draws
 
 DRAWS = 1000  # for the mean of a latent without a closed form
@@ -124,6 +125,8 @@ def _put(fit: Approximation, net: nn.Module, one: nn.Module, base: Base, weights
         _refuse_replaced(fit, net, left, weights)
     for name, value in values.items():
         one.get_parameter(name).data = value.to(one.get_parameter(name))
+    if masked and not drawn:  # masks of each row are no part of a weight
+        fold(one, input_factors(fit, net, weights))
     return bool(values or random)
 
 

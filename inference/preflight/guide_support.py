@@ -8,12 +8,14 @@ import math
 from typing import Any
 
 import torch
+from pyro import poutine
 
 from ..distributions.unwrap import unwrapped
 from ..runtime.generators import noise
-from ..runtime.sites import Site
+from ..runtime.sites import Site, latent, quoted
 
 DRAWS, NUMBERS = 100, 100_000  # of the guide at each site: so many, but no more than so many numbers
+ROUNDING = 1e-5  # of two probabilities
 
 _BOUNDED = (
     *("_GreaterThan", "_GreaterThanEq", "_LessThan", "_Interval", "_HalfOpenInterval"),
@@ -30,6 +32,31 @@ def refuse_other_support(model: dict[str, Site], guide: dict[str, Site]) -> None
         for name, site in model.items():
             if not _is_point(guide[name]["fn"]):
                 _refuse_at(name, unwrapped(site["fn"]), guide[name]["fn"])
+
+
+def fixed_beside_the_prior(model: poutine.Trace, guide: poutine.Trace) -> list[str]:
+    """A warning for flips of one probability in the prior and another in the guide, neither of which is trained.
+
+    Masks of dropout, say, whose rate was given to one of the two programs. What differs from flip to flip, or is
+    computed, may be right: the posterior of a model, by hand.
+    """
+    found: dict[tuple[float, float], list[str]] = {}
+    priors = latent(model)
+    for name, site in latent(guide).items():
+        q, p = unwrapped(site["fn"]), unwrapped(priors[name]["fn"]) if name in priors else None
+        if type(q).__name__ != "Bernoulli" or type(p).__name__ != "Bernoulli":
+            continue
+        if q.probs.requires_grad or p.probs.requires_grad or site["value"].numel() < 2:
+            continue
+        (low, high), (least, most) = (torch.aminmax(fn.probs.detach()) for fn in (q, p))
+        if low == high and least == most and abs(float(low - least)) > ROUNDING:
+            found.setdefault((float(least), float(low)), []).append(name)
+    return [
+        f"{quoted(names)}: each flip is 1 with probability {prior:.4g} in the model and {given:.4g} in the guide, and "
+        f"neither is a parameter, so that their divergence stays; give both programs the same number (rate= of a pair "
+        f"with dropout), or make it a parameter (learn=True)"
+        for (prior, given), names in found.items()
+    ]
 
 
 def _refuse_at(name: str, p: Any, q: Any) -> None:

@@ -5,10 +5,10 @@ latent is the cause.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -16,6 +16,7 @@ from pyro import poutine
 from torch.distributions import constraints
 
 from ..distributions.unwrap import kind, support_of, unwrapped
+from ..pair.work import work
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.sites import Site, latent, observed, quoted
@@ -26,10 +27,12 @@ PRIOR = 4  # draws of its prior
 TIMES = (2.0, 0.5, 10.0, 0.1, 100.0, 0.01)  # the values of the bad draw that it gets too, so many times
 PLUS = (1.0, -1.0, 10.0, -10.0, 100.0, -100.0)  # and so much larger
 LATENTS = 8  # that are tried
-SECONDS, RUNS = 2.0, 20  # for all of this, if so many runs of the model take longer
-ENDS, LIMIT = 16, 0.25  # draws of a finished run, and the seconds for more than two
+# Microseconds of work, counted in operators, so that a slow machine looks at no fewer runs than a fast one.
+WORK, RUNS = 2e6, 20  # for all of this, if so many runs of the model are more
+ENDS, LIMIT = 16, 2.5e5  # draws of a finished run, and the work for more than two
 
 Values = Mapping[str, torch.Tensor]
+R = TypeVar("R")
 
 
 def impossible_at(
@@ -39,7 +42,7 @@ def impossible_at(
 
     draw: {latent: value} at which the site `name` of the model has no density; None: at which the model fails.
     """
-    until, runs, found = time.perf_counter() + SECONDS, 0, []
+    runs, spent, found = 0, 0.0, []
     with torch.no_grad(), noise(0), pyro.validation_enabled(False):
         sites = latent(_run(model, data, draw))
         others: list[Values] = []
@@ -51,13 +54,13 @@ def impossible_at(
             mended: list[torch.Tensor] = []
             for value in (*_moved(fn, old), *_drawn(fn), *(o[one] for o in others if one in o)):
                 runs += 1
-                if runs > RUNS and time.perf_counter() > until:
+                if runs > RUNS and spent > WORK:
                     break
-                if (
-                    value.shape == old.shape
-                    and not (mended and runs > len(TIMES + PLUS))
-                    and _has_density(model, data, {**draw, one: value}, name)
-                ):
+                if value.shape != old.shape or (mended and runs > len(TIMES + PLUS)):
+                    continue
+                possible, each = _counted(partial(_has_density, model, data, {**draw, one: value}, name))
+                spent += each
+                if possible:
                     mended.append(value)
             if mended:
                 found.append(_cause(one, fn, old, mended))
@@ -77,16 +80,19 @@ def outside_at_the_end(model: Callable[..., Any], guide: Callable[..., Any], dat
 
     Some densities are finite there, as exp(-x) is for x < 0, so that a run goes on without a word.
     """
-    until, traces, bad = time.perf_counter() + LIMIT, [], []
+    traces: list[poutine.Trace] = []
+    bad: list[tuple[str, Values]] = []
+    spent = 0.0
     with torch.no_grad(), pyro.validation_enabled(False), suppress(Exception):  # the fit is there: nothing may lose it
         for seed in range(ENDS):
             draw = _values(guide, data, seed)
             with noise(seed):
-                traces.append(_run(model, data, draw))
+                trace, each = _counted(partial(_run, model, data, draw))
+            traces, spent = [*traces, trace], spent + each
             sites = _sites(traces[-1])
             watched = _watched(traces) if seed else list(sites)
             bad += [(name, draw) for name in watched if not _inside(sites[name])][:1]
-            if seed and (not watched or time.perf_counter() > until):
+            if seed and (not watched or spent > LIMIT):
                 break
         if bad:
             name, draw = bad[0]
@@ -132,6 +138,13 @@ def _run(model: Callable[..., Any], data: tuple, draw: Values) -> poutine.Trace:
             model(*data)
     trace: poutine.Trace = tracer.trace
     return trace
+
+
+def _counted(run: Callable[[], R]) -> tuple[R, float]:
+    """(What a run returns, the microseconds of its work by counting)."""
+    found: list[R] = []
+    counted = work(lambda: found.append(run()), has_run=True)
+    return found[0], counted.eager
 
 
 def _has_density(model: Callable[..., Any], data: tuple, draw: Values, name: str | None) -> bool:

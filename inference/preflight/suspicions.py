@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 
 from .deltas import wrong_density
+from .guide_support import fixed_beside_the_prior
 from .outer import outer_factors
 from .parameters import ParameterCall, one_for_two_sites, one_name_twice, tied_sites, untrained
 from .plate_rows import fixed_part
@@ -36,6 +37,7 @@ def suspicious(
         *unsteady("model", model, ran.model, model_again, data),
         *unsteady("guide", guide, ran.guide, guide_again, data),
         *observed_twice(ran.model),
+        *fixed_beside_the_prior(ran.model, ran.guide),
         *outer_factors(model, ran.model, data, names),
         *wrong_density(guide, ran.guide, data),  # the last, since it moves parameters, which graphs do not survive
     ]

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pyro.poutine.messenger import Messenger
 from torch.distributions import dirichlet
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..distributions.dirichlet import InDouble
+from ..distributions.unwrap import kind
 from .replaced import attribute_replaced
 
 CPU = torch.device("cpu")
@@ -52,6 +54,20 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+class Widened(Messenger):
+    """Flips that are observed in torch's default dtype, where a program made them in a narrower one, `(y > 0).float()`.
+
+    torch gives the density of a Bernoulli the precision of its value, whatever that of its logits: in single precision
+    it is a staircase for a search in double precision, and `vmap`, which rounds otherwise, seems to disagree.
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:
+        value, dtype = msg["value"], torch.get_default_dtype()
+        if msg["is_observed"] and isinstance(value, torch.Tensor) and value.is_floating_point():
+            if torch.finfo(value.dtype).eps > torch.finfo(dtype).eps and kind(msg["fn"]) == "Bernoulli":
+                msg["value"] = value.to(dtype)
 
 
 def of_dtypes(error: BaseException) -> bool:

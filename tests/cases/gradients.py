@@ -24,7 +24,7 @@ def draws_and_exact(
 
     elbo: of the constrained parameters by name. The gradient is that in unconstrained space.
     """
-    found = [(runner.evaluate_loss(*data), runner.gradients(*data)) for _ in range(n)]
+    found = [draw(runner, data) for _ in range(n)]
     rows = torch.stack([torch.cat([torch.tensor([loss]), *(v.flatten() for v in g.values())]) for loss, g in found])
     constraints = runner._prepared.state.store["constraints"]
     to = {name: transform_to(constraints[name]) for name in runner.params}
@@ -34,6 +34,28 @@ def draws_and_exact(
     names = list(found[0][1])
     filled = [torch.zeros_like(start[k]) if g is None else g for k, g in zip(names, exact, strict=True)]
     return rows.double(), torch.cat([loss.detach()[None], *(g.flatten() for g in filled)])
+
+
+def draw(runner: Any, data: tuple[Any, ...]) -> tuple[float, dict[str, torch.Tensor]]:
+    """(-ELBO, its gradient) of one draw: what `evaluate_loss` and `gradients` return, each of which takes a run of the
+    pair for its own half.
+    """
+    losses: list[float] = []
+    if runner.plan is None:
+        runner.prepare(*data)
+    steps, of_batch = runner._steps, runner._steps.loss
+
+    def loss(*arguments: Any) -> tuple[float, torch.Tensor]:
+        found = of_batch(*arguments)
+        losses.append(found[0])
+        return found
+
+    steps.loss = loss
+    try:
+        gradient = runner.gradients(*data)
+    finally:
+        del steps.loss
+    return losses[0], gradient
 
 
 def assert_unbiased(

@@ -91,4 +91,5 @@ def test_the_lines_of_a_card_draw_its_picture(pictures, name: str, tmp_path, mon
     monkeypatch.syspath_prepend(str(DOCS))
     pictures.draw(name, pictures.blocks()[name], tmp_path)
     assert "<path" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
-    sys.modules.pop("cards", None)
+    for module in ("cards", "drawings"):
+        sys.modules.pop(module, None)

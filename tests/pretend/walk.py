@@ -21,7 +21,7 @@ from .device import NAME, register
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # the programs of gpu.py
 
-STEPS = 40  # the first 20 are eager
+STEPS = 28  # the first 20 are eager
 
 
 def main() -> None:

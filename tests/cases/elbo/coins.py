@@ -237,7 +237,7 @@ def by(estimator, *names):
 
 COINS = {
     "branch with a latent of its own": Case(branch_model, branch_guide, branch_elbo, by("score", "k"), 8, 40),
-    "index into a list": Case(listed_model, listed_guide, listed_elbo, by("score", "k"), 8, 30),
+    "index into a list": Case(listed_model, listed_guide, listed_elbo, by("score", "k"), 8, 40),
     "coins, crossed": Case(crossed_model, crossed_guide, crossed_elbo, by("score", "a", "b")),
     "coin, normal, coin": Case(sandwich_model, sandwich_guide, sandwich_elbo, by("score", "a", "z", "b")),
     "autoregressive guide": Case(sequence_model, sequence_guide, sequence_elbo, by("score", "x1", "x2", "x3")),

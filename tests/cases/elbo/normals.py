@@ -193,7 +193,7 @@ NORMALS = {
     "dirichlet": Case(dirichlet_model, dirichlet_guide, dirichlet_elbo, (), 10, 30, data=(CLASSES,)),
     "von Mises": Case(circle_model, circle_guide, circle_elbo, (), 20, 25),
     "kink in the prior": Case(laplace_model, normal_guide, laplace_elbo, SCORE),
-    "joint normal": Case(joint_model, joint_guide, joint_elbo, SCORE, 160),
+    "joint normal": Case(joint_model, joint_guide, joint_elbo, SCORE, 160, 64),
 }
 MOVING = {  # the end of the support moves with the parameter: the score does not see it, nor the path the jump
     "learnt support, smooth": Case(with_mean(lambda z: z), uniform_guide, uniform_elbo),

@@ -185,3 +185,9 @@ def test_rows_of_another_shape_are_refused():
         pictures(torch.zeros(2, 2, 20, 20))
     with pytest.raises(ValueError, match="too small"):
         pictures(torch.zeros(2, 2, 3, 2))
+
+
+def test_it_can_be_exported():
+    net, x = lines()[0], torch.randn(5, 30)
+    exported = torch.export.export(pack(cut(net).network), (x,))
+    torch.testing.assert_close(exported.module()(x), net(x), atol=1e-5, rtol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.exact.points import even, near, wide
+from credo.inference.exact.points import distinct, even, near, scattered, wide
 from credo.inference.exact.solve import solve
 from tests.cases.posterior.problems import problem_of
 
@@ -61,3 +61,20 @@ def test_a_bump_far_in_the_tails_of_the_prior_is_refused(place):
 
     with pytest.raises(credo.NoClosedForm, match="site 'z'"):
         credo.exact(model)
+
+
+def test_points_that_nearly_coincide_are_one():
+    x = torch.randn(50, 3, dtype=torch.float64)
+    assert distinct(x) == 50 and distinct(torch.cat([x, x, x * (1 + 1e-12)])) == 50
+    assert distinct(torch.cat([x, x + 1e-3])) == 100
+
+
+def test_the_first_point_of_each_place_is_kept():
+    """Of two places, 5 prior sds apart, the second comes after a hundred points in the first."""
+    prior = 2 * torch.randn(1000, 2, dtype=torch.float64)
+    first = 1e-3 * torch.randn(100, 2, dtype=torch.float64)
+    other = torch.tensor([[0.0, 10.0]], dtype=torch.float64)
+    found = scattered(prior, torch.cat([first, other]), 8)
+    assert len(found) == 2 and torch.equal(found[0], first[0]) and torch.equal(found[1], other[0])
+    assert len(scattered(prior, 20 * torch.arange(30.0, dtype=torch.float64)[:, None].expand(30, 2), 8)) == 8
+    assert scattered(prior, first[:0], 8) == []

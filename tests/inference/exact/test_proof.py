@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import credo
+from credo.inference.exact import proof
 from tests.cases.posterior.oracles import randn, refused, t
 
 WEIGHTS = [1.0, 0.1, 0.01, 1e-3]
@@ -168,3 +169,28 @@ def test_points_at_once_and_one_by_one_give_the_same_answer(at_once, monkeypatch
     wanted = beta[0] + beta[1] - beta[2] - (beta[3] + beta[4] - beta[5])
     assert exact.log_evidence == pytest.approx(wanted.item(), abs=1e-12)
     assert "'p'" in refused(model, (flips, 1e-6))
+
+
+def test_close_points_that_nearly_coincide_hide_no_spike_and_count_once(monkeypatch):
+    """Twenty points at the edge of a rate, where rounding is largest, and then one in a dent of the density."""
+
+    def model(flips, deep):
+        p = pyro.sample("p", dist.Beta(2.0, 3.0))
+        pyro.factor("dent", -deep * torch.exp(-(((p - 0.31415) / 1e-5) ** 2)))
+        with pyro.plate("N", len(flips)):
+            pyro.sample("flips", dist.Bernoulli(p), obs=flips)
+
+    logits = torch.tensor([0.0, 0.31415], dtype=torch.float64).logit(eps=1e-9)
+    places = torch.cat([logits[:1].expand(4000) + 1e-9 * torch.arange(4000).double(), logits[1:]])[:, None]
+    bend = proof.off_at_once
+
+    def off(problem, candidates, xs, log_evidence, numbers):
+        found = bend(problem, candidates, xs, log_evidence, numbers)
+        return found + 1.0 * (xs[:, 0] < -10) if len(xs) > 1000 else found  # as rounding may be
+
+    monkeypatch.setattr(proof, "close_points", lambda problem, prior, n: places)
+    monkeypatch.setattr(proof, "off_at_once", off)
+    flips = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    few = credo.exact(model, flips, 0.0).checked.points
+    assert few < 4000
+    assert "'p'" in refused(model, (flips, 0.1))

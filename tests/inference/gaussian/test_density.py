@@ -67,6 +67,21 @@ def test_a_coin_has_the_density_by_hand(double):
         torch.testing.assert_close(found.constrained(u)["p"], u[0].sigmoid())
 
 
+def test_flips_in_single_precision_have_the_density_of_double(double):
+    """The sum of log sigmoid(+-w y) by hand. torch rounds it to the precision of the flips, whatever that of w."""
+    y = torch.linspace(-1.0, 1.0, 30)
+
+    def model(y):
+        w = pyro.sample("w", dist.Normal(0.0, 3.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("flips", dist.Bernoulli(logits=w * y), obs=(y > 0).float())
+
+    found, w = density(model, (y,), None), torch.tensor([1.3])
+    logits = w * y
+    wanted = torch.where(y > 0, logits, -logits).sigmoid().log().sum() + dist.Normal(0.0, 3.0).log_prob(w).sum()
+    assert found.vectorised and found.at(w)[0].item() == pytest.approx(wanted.item(), rel=1e-12)
+
+
 def test_finite_latents_are_summed_out_and_a_simplex_has_its_jacobian(double):
     x = torch.tensor([0.5, 2.5, -1.0, 0.8])
     found = density(mixture, (x,), Summed(frozenset({"k"}), 1))

@@ -10,7 +10,7 @@ import torch
 from credo.inference.gaussian.density import prepared
 from credo.inference.importance.affordable import DRAWS, FEWEST, OPERATOR, affordable, counted, heavy
 from credo.inference.importance.budget import OutOfTime, deadline
-from credo.inference.planning.work import NUMBER
+from credo.inference.pair.work import NUMBER
 from credo.inference.runtime.defaults import default_dtype
 from credo.inference.runtime.state import entered
 

@@ -29,7 +29,7 @@ def rate(y):
 def test_a_normal_posterior_is_found_exactly():
     """w ~ N(0, I), y ~ N(A w, .25): the posterior has precision I + A' A / .25."""
     guide = AutoLaplaceApproximation(regression)
-    fit = credo.fit(regression, guide, X, Y / 4, steps=1500, progress=False, compile=False)
+    fit = credo.fit(regression, guide, X, Y / 4, steps=1500, progress=False)
     a = torch.stack([torch.ones(6), X], 1)
     covariance = (torch.eye(2) + a.T @ a / 0.25).inverse()
     draws = fit.sample(20000)["w"]
@@ -42,7 +42,7 @@ def test_a_normal_posterior_is_found_exactly():
 
 def test_in_unconstrained_space_it_is_the_curvature_there():
     """log r of Gamma(a, b): mode log(a / b), second derivative -a. Here a = 2 + sum y, b = 1 + n."""
-    fit = credo.fit(rate, AutoLaplaceApproximation(rate), Y, steps=1500, progress=False, compile=False)
+    fit = credo.fit(rate, AutoLaplaceApproximation(rate), Y, steps=1500, progress=False)
     a, b = 2 + Y.sum().item(), 1 + len(Y)
     u = fit.sample(20000)["r"].log()
     assert u.mean().item() == pytest.approx(torch.tensor(a / b).log().item(), abs=0.01)

@@ -67,9 +67,7 @@ def places(mean, y):
         pyro.sample("y", dist.Normal(mean, SD), obs=y)
 
 
-def objective(pair, local, particles=1, vectorised=False):
-    kl = kl_of(pair)
-
+def objective(pair, kl, local, particles=1, vectorised=False):
     def one():
         costs = run(pair, terms=Terms(kl=kl, local=local or {})).costs
         return sum((1.0 if side == GUIDE else -1.0) * cost.double().sum() for (side, _), cost in costs.items())
@@ -81,9 +79,9 @@ def gradients(pair, how, particles, vectorised, n):
     """n draws of -ELBO and its gradient, shape (n, 1 + P). how: for every site, or None."""
     names = list(latent(poutine.trace(pair.guide).get_trace(*pair.data)))
     local = dict.fromkeys(names, how) if isinstance(how, str) else how
-    leaves, found = list(unconstrained().values()), []
+    leaves, found, kl = list(unconstrained().values()), [], kl_of(pair)
     for _ in range(n):
-        loss = objective(pair, local, particles, vectorised)
+        loss = objective(pair, kl, local, particles, vectorised)
         found.append(torch.cat([loss.detach()[None], *(g.flatten() for g in torch.autograd.grad(loss, leaves))]))
     return torch.stack(found).double()
 

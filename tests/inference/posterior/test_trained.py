@@ -1,5 +1,7 @@
 """The trained copy of a network never has its starting weights where the run made them latents."""
 
+from functools import partial
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -234,6 +236,19 @@ def test_networks_have_the_masks_of_dropout():
         torch.testing.assert_close(one.weight.detach(), weight * keep / 0.9)
     assert (draws["weight.keep"] == 0).any()
     torch.testing.assert_close(fit.trained(net).weight, draws["weight"][0])
+
+
+def test_weights_have_the_means_of_masks_of_each_row():
+    """w E[keep] / (1 - 0.1) where the guide's rate is another than the prior's, also of inputs that are always 0."""
+    pair, net, y = credo.load("bnn_dropout"), linear(), Y
+    x = X * torch.tensor([1.0, 0.0])
+    options = {"shared": False, "once": True}
+    model, guide = partial(pair.model, **options), partial(pair.guide, learn=True, rate=0.4, **options)
+    fit = credo.fit(model, guide, net, x, y, steps=2, progress=False, compile=False)
+    kept = 1 - fit.params["weight.rate"]
+    assert abs(kept - 0.9) > 0.2
+    torch.testing.assert_close(fit.trained(net).weight.detach(), fit.params["weight.value"] * kept / 0.9)
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in net.modules())
 
 
 def test_drawn_weights_of_other_names_are_found_where_the_model_uses_them():

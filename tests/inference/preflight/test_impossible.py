@@ -1,5 +1,7 @@
 """The latents whose draws make the data impossible are named, with the way in which they are wrong; no others are."""
 
+import time
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -146,6 +148,34 @@ def test_a_shift_beyond_the_data_is_not_converged():
     with pytest.warns(UserWarning, match="'y': values lie outside of the support of Exponential at .*'shift'"):
         fit = credo.fit(shifted, far, Y, steps=400, progress=False)
     assert not fit.converged
+
+
+def test_a_slow_machine_looks_at_as_many_draws(monkeypatch):
+    """Work is counted in operators: a clock that runs a thousand times as fast changes nothing."""
+    model, draw, *_ = CASES["shift"]
+    guide = _guide_of(draw)
+    said = [outside_at_the_end(model, guide, (Y,))]
+    for name in ("perf_counter", "process_time", "monotonic"):
+        real = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda real=real: 1000 * real())
+    said.append(outside_at_the_end(model, guide, (Y,)))
+    assert said[0] == said[1] != ""
+
+
+def test_draws_of_a_dear_model_are_few():
+    def dear(y):
+        zero = torch.zeros(())
+        for _ in range(15_000):
+            zero = zero * 1
+        shifted(y + zero)
+
+    seen = []
+
+    def guide(y):
+        seen.append(pyro.sample("shift", dist.Uniform(0.0, 1.0)))
+
+    assert outside_at_the_end(dear, guide, (Y,)) == "" and len(seen) == 2
+    assert outside_at_the_end(shifted, guide, (Y,)) == "" and len(seen) == 2 + 16
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from scipy.stats import norm
 import credo
 from credo.inference.objective.gradients import gradients
 from credo.inference.runtime.state import entered
+from tests.cases.gradients import draw
 from tests.cases.pyro_kinds import REFUSED, RUN, subsampled
 from tests.cases.pyro_kinds.exhaustive import exact_loss
 
@@ -31,7 +32,7 @@ def test_a_pair_runs_and_its_mean_gradient_is_exact(name):
     runner = credo.SVI(case.model, case.guide, particles=PARTICLES, seed=list(RUN).index(name), progress=False)
     runner.prepare(*case.data)
     loss, gradient = exact(runner, case)
-    draws = [(runner.evaluate_loss(*case.data), runner.gradients(*case.data)) for _ in range(case.n)]
+    draws = [draw(runner, case.data) for _ in range(case.n)]
     rows = torch.stack([torch.cat([torch.tensor([found]), *(v.flatten() for v in g.values())]) for found, g in draws])
     off = rows.double().mean(0) - torch.cat([loss[None], gradient.double()])
     sd, rounding = rows.double().std(0), 1e-4 * (1 + gradient.abs().max())

@@ -151,8 +151,15 @@ class Late:
             raise AssertionError
 
 
-@pytest.mark.parametrize("branch", [False, True], ids=["at once", "one by one"])
-@pytest.mark.parametrize("steps", [800, None])
+@pytest.mark.parametrize(
+    ("steps", "branch"),
+    [
+        pytest.param(800, False, id="800-at once"),
+        pytest.param(800, True, id="800-one by one"),
+        pytest.param(None, False, id="until converged-at once"),
+        pytest.param(None, True, id="until converged-one by one", marks=pytest.mark.slow),
+    ],
+)
 def test_a_parameter_made_later_is_trained_too(steps, branch):
     fit = credo.fit(model, Late(branch), Y, steps=steps, lr=0.05)
     assert fit.params["loc"].item() == pytest.approx(Y.sum().item() / 4, abs=0.05)

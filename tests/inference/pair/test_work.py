@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from credo.inference.planning.work import work
+from credo.inference.pair.work import work
 
 
 def test_work_is_counted_alike_in_two_runs_and_grows_with_the_sizes():
