@@ -68,6 +68,8 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     >>> credo.check(fit).trust
     'yes'
     """
+    if isinstance(fit.data, Absent) and fit.data.streamed:
+        return _of_windows(fit.data.streamed)
     refuse_without_data(fit.data, "rows")
     return said_of(fit, _checked(fit, seconds, seed))
 
@@ -134,10 +136,14 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)
 
 
+def _of_windows(rows: int) -> Verdict:
+    """The verdict on a fit to so many rows that the run read by windows, and of which the fit has few."""
+    return Verdict(UNKNOWN, math.nan, (f"no look has seen its {rows:,} rows, which the run read by windows",), STREAMED)
+
+
 def _looked_at(fit: Fit, spent: float) -> Fit:
     if isinstance(fit.data, Absent):
-        why = f"no look has seen its {fit.data.streamed:,} rows, which the run read by windows"
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), STREAMED))
+        return dataclasses.replace(fit, verdict=_of_windows(fit.data.streamed))
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))

@@ -86,7 +86,8 @@ def test_a_fit_by_windows_answers_what_the_rows_do_not_matter_for(files, tmp_pat
     assert fit.verdict.trust == "unknown" and "3,000 rows" in repr(fit.verdict)
     assert fit.summary(100).shape[0] == D and fit.sample(5)["w"].shape == (5, D)
     assert fit.predict(5, X[:7], None)["y"].shape == (5, 7)
-    for ask in (lambda: fit.predict(5), lambda: credo.check(fit), lambda: fit.save("never.credo", with_data=True)):
+    assert credo.check(fit) == fit.verdict
+    for ask in (lambda: fit.predict(5), lambda: credo.compare(fit), lambda: fit.save("never.credo", with_data=True)):
         with pytest.raises(ValueError, match="3,000 rows of this fit by windows"):
             ask()
     assert sum(v.numel() for v in fit.data) < N  # no window stays
