@@ -72,11 +72,11 @@ def fit(
         rows; "full_rank" and "low_rank", one normal of all; "laplace", the normal at the mode; "map" and "mle", point
         estimates with and without the prior. Normals are found without steps, by Newton's method, natural gradients or
         L-BFGS, as those of Pyro's AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal
-        and AutoLaplaceApproximation are; by SVI where one of these options is given or the model needs it, as networks
-        do.
-    data: tensors, NumPy arrays, lists, pandas Series, with one row for each observation where the model has a plate
-        over rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset
-        stands for its tensors. Text and categories become codes to index with, int64; `fit.codes` keeps their labels.
+        and AutoLaplaceApproximation are; by SVI where one of these options is given or where networks need it.
+    data: tensors, NumPy arrays, lists, pandas Series, with a row for each observation where the model has a plate over
+        rows. One DataFrame alone is matched to the model's arguments by column name; a DataLoader or Dataset is its
+        tensors, the `pathlib.Path` of a CSV or Parquet file its table; with `batch_size`, more than 128 MB of them or
+        of np.memmap are read by windows. Text and categories become codes, int64; `fit.codes` keeps their labels.
         named: arguments of the model by name, e.g. y=y.
     steps: the number of steps; None runs until converged, at most 50,000 steps. Either way the parameters of the fit
         are the average of the last iterates.

@@ -1,11 +1,14 @@
 """Iterables with a length: cut anew into chunks, counted, and the same rows again from any chunk."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from credo.inference.streaming import iterables
+import credo
+from credo.inference.streaming import iterables, sizes
 from credo.inference.streaming.iterables import of_iterable
 
 N = 1000
@@ -66,3 +69,26 @@ def test_another_number_of_rows_than_the_length_is_named(given, said):
     part = of_iterable(Chunks(given))
     with pytest.raises(ValueError, match=said):
         list(part.stream(part.chunks, None))
+
+
+@pytest.mark.slow
+def test_an_iterable_that_ends_early_in_a_later_epoch_keeps_the_fit(monkeypatch):
+    monkeypatch.setattr(sizes, "WINDOW", 2000)
+    pyro.clear_param_store()
+
+    class Shorter(Chunks):
+        begun = 0
+
+        def __iter__(self):
+            self.begun += 1
+            for k in range(0, N if self.begun < 6 else 500, 100):
+                yield (torch.arange(k, k + 100) / N,)
+
+    def model(x):
+        loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="Shorter ended after 500 rows, 500 fewer than its length says") as error:
+        credo.fit(model, "mean_field", Shorter(), batch_size=100, steps=100, plan="fast", progress=False, compile=False)
+    assert len(error.value.fit.losses) >= 10 and "loc" in error.value.fit.sample(3)
