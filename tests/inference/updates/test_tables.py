@@ -101,7 +101,8 @@ def test_the_posterior_of_every_row_is_the_exact_one(guide):
     def rate(step):  # long enough for 250 visits of each row, then down to where noise moves no mean
         return 0.05 * min(1.0, 0.9996 ** (step - 10_000))
 
-    fit = credo.fit(row_latents.model, guide, y, batch_size=50, steps=20_000, lr=rate, seed=1, progress=False)
+    how = {"steps": 20_000, "lr": rate, "particles": 8, "seed": 1, "progress": False}
+    fit = credo.fit(row_latents.model, guide, y, batch_size=50, **how)
     mean, sd, means, sds = row_latents.exact_moments(y)
     found = fit.summary()
     z = found[found.index.astype(str).str.startswith("z")]
