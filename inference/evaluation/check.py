@@ -24,6 +24,7 @@ from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
 from ..variational.result import Fit
+from ..variational.streamed_fit import unknown_of_windows
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
 from .tempered import said_of
@@ -37,7 +38,6 @@ KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keep
 LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
 LARGE = 0.15  # the same beyond one standard error
 REFERENCE = "credo.reference draws from the posterior itself"
-STREAMED = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
 TIME = "credo.check(fit) takes more time; "
 CORRELATED = "guide='full_rank' holds correlations; "
 NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funnels"
@@ -69,7 +69,7 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     'yes'
     """
     if isinstance(fit.data, Absent) and fit.data.streamed:
-        return _of_windows(fit.data.streamed)
+        return unknown_of_windows(fit.data.streamed)
     refuse_without_data(fit.data, "rows")
     return said_of(fit, _checked(fit, seconds, seed))
 
@@ -136,14 +136,9 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)
 
 
-def _of_windows(rows: int) -> Verdict:
-    """The verdict on a fit to so many rows that the run read by windows, and of which the fit has few."""
-    return Verdict(UNKNOWN, math.nan, (f"no look has seen its {rows:,} rows, which the run read by windows",), STREAMED)
-
-
 def _looked_at(fit: Fit, spent: float) -> Fit:
     if isinstance(fit.data, Absent):
-        return dataclasses.replace(fit, verdict=_of_windows(fit.data.streamed))
+        return dataclasses.replace(fit, verdict=unknown_of_windows(fit.data.streamed))
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))

@@ -4,6 +4,7 @@ A posterior given these rows would be another one, and latents of the rows would
 of the fit is refused (`storage/absent.py`), and what has the same answer with other rows in their place is given.
 """
 
+import math
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from ..posterior.approximation import pair_of
 from ..posterior.sample import beyond_the_guide
+from ..posterior.verdict import UNKNOWN, Verdict
 from ..preflight.some_rows import cut
 from ..runtime.sites import latent, plates
 from ..runtime.state import reading
@@ -20,6 +22,7 @@ from ..storage.absent import Absent, free_of
 from .result import Fit
 from .saved import asked_of
 
+REMEDY = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
 FEW = 256  # rows that a fit keeps
 NEW = 8  # rows of a prediction that is asked for
 
@@ -46,6 +49,11 @@ def with_some_rows(fit: Fit, positions: tuple[int, ...], total: int, over: Colle
     except Exception:  # of the user's program, on few rows: then nothing is known to be free of them
         data.free = frozenset()
     return replace(fit, data=data)
+
+
+def unknown_of_windows(rows: int) -> Verdict:
+    """The verdict on a fit to so many rows that the run read by windows, and of which the fit has few."""
+    return Verdict(UNKNOWN, math.nan, (f"no look has seen its {rows:,} rows, which the run read by windows",), REMEDY)
 
 
 def _of_rows(fit: Fit, over: Collection[str]) -> bool:
