@@ -1,11 +1,11 @@
 """`scale.py cost`: the terms of a cost model of a step, measured and fitted; docs/scale.md extrapolates it.
 
-    t(B, P, K) = a + f P + b B P / K + [K > 1] (c + d P) + [streamed] e R B / K      seconds
+    t(B, P, K) = a + f P + (g + b P) B / K + [K > 1] (c + d P) + [streamed] e R B / K      seconds
 
 B rows of the global batch, P weights, K processes, R bytes of a row. a: of a step whatever its size; f: of one weight,
-its draw, KL and Adam; b: of one weight and row, forward and backward; c, d: latency, and time for a number, of the sum
+its draw, KL and Adam; g: of one row; b: of one weight and row; c, d: latency, and time for a number, of the sum
 over processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread, compiled.
-a, b, e, f are seconds of CPU, which other work on the machine disturbs little; c, d are wall time, the least of rounds.
+a, b, e, f, g are seconds of CPU, which other work on the machine disturbs little; c, d are wall time, the least of rounds.
 """
 
 import json
@@ -39,6 +39,7 @@ def cost(quick: bool) -> dict[str, float]:
     units = {
         "a": "a step",
         "f": "a weight",
+        "g": "a row",
         "b": "a row and weight",
         "c": "a sum",
         "d": "a number in it",
@@ -49,17 +50,17 @@ def cost(quick: bool) -> dict[str, float]:
 
 
 def _compute(quick: bool) -> dict[str, float]:
-    """a, f and b: networks of two layers, at several batches and widths."""
+    """a, f, g and b: networks of two layers, at several batches and widths."""
     sizes = SIZES[::2] if quick else SIZES
     taken, design = [], []
     for batch, width in sizes:
         weights = (INPUTS + 1) * width + (width + 1) * CLASSES
-        design.append([1.0, weights, batch * weights])
+        design.append([1.0, weights, batch, batch * weights])
         taken.append(_step(batch, width, STEPS // 4 if quick else STEPS))
         print(f"{batch:,} rows, {weights:,} weights: {1e6 * taken[-1]:,.0f} µs of CPU a step", flush=True)
-    (a, f, b), far = _fitted(design, taken)
+    (a, f, g, b), far = _fitted(design, taken)
     print(f"compute: the model is within {far:.0%} of each")
-    return {"a": a, "f": f, "b": b}
+    return {"a": a, "f": f, "g": g, "b": b}
 
 
 def _step(batch: int, width: int, steps: int) -> float:
