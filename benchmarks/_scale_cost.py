@@ -5,7 +5,7 @@
 B rows of the global batch, P weights, K processes, R bytes of a row. a: of a step whatever its size; f: of one weight,
 its draw, KL and Adam; g: of one row; b: of one weight and row; c, d: latency, and time for a number, of the sum
 over processes; e: of a byte read into a shuffled window. A Bayesian network in float32 on one thread, compiled.
-a, b, e, f, g are seconds of CPU, which other work on the machine disturbs little; c, d are wall time, the least of rounds.
+a, b, e, f, g are seconds of CPU, which other work disturbs little; c, d are wall time, the least of rounds.
 """
 
 import json
