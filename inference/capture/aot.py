@@ -104,6 +104,8 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         every = [next(leaves if i in job.used else others) for i in range(total)]
         loss, *rest = graph(None, *every, *x.baselines, *x.per_step, *x.data)
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
+        if job.settings.get("processes"):
+            loss, gradients, baselines = RULES["averaged"](job, loss, gradients, baselines, every)
         alone = len(job.used) - job.rows
         if job.shapes and not job.kept:
             gradients, alone = [joined(gradients[:alone]), *gradients[alone:]], 1
@@ -138,6 +140,15 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
     return run
 
 
+def join_alone(name: str) -> None:
+    """A group of this process by itself, of the name by which the compiled step finds the processes of its run."""
+    from torch import distributed
+    from torch.distributed import _functional_collectives  # noqa: F401  # the shapes of its operators
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    torch._C._distributed_c10d._register_process_group(name, distributed.group.WORLD)
+
+
 def split_flat(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:
     """Views of one flat tensor, in order, of these shapes."""
     shapes = list(shapes)
@@ -166,6 +177,8 @@ def compile_step(job: CompileJob, folder: Path) -> Path:
             raise NotImplementedError("the graph has constants")  # a recording passes them as inputs
         return str(building["build"](wrapper, kernels, operators, loop, folder))
 
+    if job.settings.get("processes"):
+        join_alone(job.settings["group"])
     torch.set_num_threads(job.threads)
     torch.set_default_dtype(job.dtype)
     examples = [torch.empty_strided(shape, stride, dtype=d, device=w) for shape, stride, d, w in job.inputs]

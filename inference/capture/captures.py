@@ -61,7 +61,7 @@ class Captures:
             return None
         if recorded is None:
             return None
-        replay = Replay(recorded, step.inputs, step.optimiser)
+        replay = Replay(recorded, step.inputs, step.optimiser, step.workers)
         advance_compilation(replay, self.left)
         return replay
 

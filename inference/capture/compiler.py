@@ -36,6 +36,14 @@ _SOURCES = tuple(
 MESSAGE = 1000  # bytes of a message from compiled code, at most
 
 
+class LoopFailed(RuntimeError):
+    """A compiled step failed. losses: of the steps before it, which have been taken."""
+
+    def __init__(self, said: str, losses: list[float]) -> None:
+        super().__init__(said)
+        self.losses = losses
+
+
 class Compiling(NamedTuple):
     """A compiler running in a process of its own."""
 
@@ -152,7 +160,7 @@ def opened(library: Path) -> Loop:
         scheduled = (None, None) if rates is None or each is None else (rates[0].data_ptr(), each.buffer_info()[0])
         taken = run(places.buffer_info()[0], stacked, count, losses.buffer_info()[0], message, MESSAGE, *scheduled)
         if taken < 0:
-            raise RuntimeError(message.value.decode(errors="replace"))
+            raise LoopFailed(message.value.decode(errors="replace"), losses[: -1 - taken].tolist())
         return losses[:taken].tolist()
 
     return steps

@@ -23,7 +23,7 @@ static AtenTensorHandle row(void** tensor, int64_t k) {
   return found;
 }
 
-// Takes up to `count` steps and returns how many, or -1 with a message. What a step reads and writes stays where it is
+// Takes up to `count` steps and returns how many; -1 - k, with a message, if the step after k others failed. What a step reads and writes stays where it is
 // in memory; step k gets row k of each of the first `stacked` inputs. The step after which the loss is not finite is
 // the last. Unless `rates` is null, step k has the learning rate rates[k], which it finds in the clock.
 extern "C" int64_t credo_steps(
@@ -44,7 +44,7 @@ extern "C" int64_t credo_steps(
     }
   } catch (const std::exception& error) {
     std::string(error.what()).copy(message, room - 1);
-    taken = -1;
+    taken = -1 - taken;
   }
   aoti_torch_grad_mode_set_enabled(recording);
   return taken;

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..runtime.generators import noise, torch_states
+from ..runtime.workers import GROUP, alone, averaged_step
 from .aot import CompiledInputs, CompileJob, split_flat, step_function
 from .cache import UnsafeFolder
-from .compiler import Compiling, Loop, begin_compiling, failure, open_library
+from .compiler import Compiling, Loop, LoopFailed, begin_compiling, failure, open_library
 from .cuda_graph import cuda_graph
 from .fused import fused
 from .optimiser_state import (
@@ -34,6 +35,7 @@ from .replay import ROUNDING, RecordedStep, Replay
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
 LONGER = 10  # times PATIENCE: what a compiler takes; a run of given steps must take as long
 FUSING = 20  # times PATIENCE: the run waits while its kernels are fused for a GPU, 10 to 20 s
+LOOK = 0.3  # seconds of replayed steps until a process looks again for the library that another one compiles
 BLOCK, MOST = 0.1, 10_000  # seconds and steps of one call, at most: Ctrl-C and the progress bar wait no longer
 FEW = 100  # steps of one call, at most, where there are more than SMALL parameters
 SMALL = 50_000  # numbers up to which the parameters are passed as one tensor
@@ -82,8 +84,12 @@ def _next_stage(replay: Replay, left: float) -> CompileJob | Compiling | NativeL
         if isinstance(job, str):
             return job
         if replay.inputs.leaves[0].device.type != "cpu":
+            if replay.workers is not None:
+                return "no CUDA graph: processes average their gradients"
             return _graphed(job, replay)
         return _opened(job, replay) or job
+    if isinstance(now, CompileJob) and replay.workers is not None and not replay.workers.compiles:
+        return (_opened(now, replay) if replay.recorded.looks_again(LOOK) else None) or now
     if isinstance(now, CompileJob) and _pays(replay.recorded, left):
         return begin_compiling(now) or now
     if isinstance(now, NativeLoop) and now.fusible is not None and _pays(replay.recorded, left, FUSING):
@@ -103,7 +109,7 @@ def _pays(recorded: RecordedStep, left: float, longer: float = LONGER) -> bool:
 
 def compile_job(replay: Replay) -> CompileJob | str:
     """What to compile, or why it cannot be compiled."""
-    recorded, inputs, optimiser = replay
+    recorded, inputs, optimiser, workers = replay
     constants = [t for t in recorded.recording.constants if t.dim()]  # a scalar may stay on the CPU
     devices = {t.device.type for t in [*inputs.leaves, *inputs.per_step, *inputs.data, *constants]}
     if any(t.layout is not torch.strided for t in [*inputs.data, *constants]):
@@ -121,6 +127,8 @@ def compile_job(replay: Replay) -> CompileJob | str:
         own = settings(optimiser, used)
     except ValueError as error:
         return str(error)
+    if workers is not None:
+        own |= {"processes": workers.size, "group": GROUP}
     flat = len({p.dtype for p in used}) == 1 and sum(p.numel() for p in used) <= SMALL
     x = read_state(replay, flat)
     return CompileJob(
@@ -149,7 +157,10 @@ def many_steps(replay: Replay, count: int, rates: list[float] | None = None) -> 
     x = read_state(replay, native.flat, tensors)
     begun = time.perf_counter()
     scheduled = [] if rates is None else [(x.clock[0], rates)]
-    losses = native.loop([t for part in x for t in part], len(x.per_step), count, *scheduled)
+    try:
+        losses = native.loop([t for part in x for t in part], len(x.per_step), count, *scheduled)
+    except LoopFailed as error:
+        losses = _after_failure(error, replay)
     native.pace = (time.perf_counter() - begun) / len(losses)
     recorded.taken += len(losses)
     recorded.seconds += native.pace * len(losses)
@@ -161,6 +172,22 @@ def many_steps(replay: Replay, count: int, rates: list[float] | None = None) -> 
     leaves = enumerate(replay.inputs.leaves[: replay.alone])
     every = (next(totals) if i in recorded.used else len(losses) * p.detach() for i, p in leaves)
     return losses, torch.cat([total.flatten().double() for total in every])
+
+
+def _after_failure(error: LoopFailed, replay: Replay) -> list[float]:
+    """The losses of the steps before the one that failed. The other processes of a run, which wait, skip that one too.
+
+    Raises the error if there is neither.
+    """
+    inputs, workers = replay.inputs, replay.workers
+    if workers is None:
+        if not error.losses:
+            raise error
+        return error.losses
+    replay.recorded.native = f"a compiled step failed ({str(error).splitlines()[0][:160]})"
+    leaves = inputs.leaves
+    averaged_step(workers, leaves[0].new_full((), math.nan), [None] * len(leaves), leaves, [*inputs.baselines.values()])
+    return [*error.losses, math.nan]
 
 
 def _opened(job: CompileJob, replay: Replay) -> NativeLoop | None:
@@ -200,7 +227,7 @@ def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:
     for native in (True, False):
         x = CompiledInputs(*([t.clone() for t in part] for part in read_state(replay, flat)))
         tensors = [*([t[None] for t in x.per_step] if native else x.per_step), *(t for part in x[1:] for t in part)]
-        with noise(0), torch.no_grad():
+        with noise(0), torch.no_grad(), alone(replay.workers):
             loss = loop(tensors, len(x.per_step), 1)[0] if native else step_function(job)(*tensors)[0].item()
             generators.append(torch_states())
         # Moments show the gradients. A parameter without one is compared itself.

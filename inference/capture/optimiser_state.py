@@ -78,7 +78,7 @@ def read_state(replay: Replay, flat: bool, tensors: list[list[torch.Tensor]] | N
 
     tensors: what `updated_tensors` returns, if it is known.
     """
-    recorded, inputs, _ = replay
+    recorded, inputs, *_ = replay
     parts, used = tensors or updated_tensors(replay), replay.updated
     if flat:
         parts = [[_flatten_dense_tensors(part)] for part in parts]

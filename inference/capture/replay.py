@@ -18,6 +18,7 @@ import torch
 from ..runtime.defaults import on_cpu
 from ..runtime.generators import generators_kept, seed_torch, set_torch_states, torch_states
 from ..runtime.parameters import all_finite, clip_gradients
+from ..runtime.workers import Workers, averaged_step
 from .outside import Held
 from .reads import Value
 from .record import NotCaptured, Recording, record, values_kept
@@ -52,6 +53,7 @@ class EagerStep(NamedTuple):
     loss: LossFunction
     inputs: StepInputs
     optimiser: torch.optim.Optimizer
+    workers: Workers | None = None  # whose gradients are averaged
 
 
 @dataclass
@@ -63,6 +65,7 @@ class RecordedStep:
     taken: int = 0  # steps
     seconds: float = 0.0  # of all steps replayed by the graph
     native: Any = None  # the stage of its compilation, see `native`
+    looked: float = 0.0  # the seconds after which a library was looked for
     held: list[Held] = field(default_factory=list)  # the tensors outside of the program that it holds
     read_last: list[tuple[torch.Tensor, int]] = field(default_factory=list)  # the data that it read, their versions
 
@@ -87,6 +90,12 @@ class RecordedStep:
         """Whether to compare the graph with its program now: after 2^k steps."""
         return self.taken >= PROBES and self.taken & (self.taken - 1) == 0
 
+    def looks_again(self, seconds: float) -> bool:
+        """Whether to look for the library that another process compiles: after so many seconds of replayed steps."""
+        due = self.seconds > self.looked + seconds
+        self.looked = self.seconds if due else self.looked
+        return due
+
     @property
     def until_probe(self) -> int:
         """Steps until the next comparison."""
@@ -99,6 +108,7 @@ class Replay(NamedTuple):
     recorded: RecordedStep
     inputs: StepInputs
     optimiser: torch.optim.Optimizer
+    workers: Workers | None = None  # whose gradients are averaged
 
     @property
     def alone(self) -> int:
@@ -194,7 +204,7 @@ def one_step(replay: Replay) -> float:
 
     NaN also stands for a finite loss whose gradient is not finite.
     """
-    recorded, inputs, optimiser = replay
+    recorded, inputs, optimiser, workers = replay
     begun = time.perf_counter()
     before = torch_states()
     try:
@@ -202,14 +212,20 @@ def one_step(replay: Replay) -> float:
     except Exception:  # e.g. a shape that appears only now: the program takes this step, with the same random numbers
         set_torch_states(before)
         raise
+    gradients, baselines = rest[: len(recorded.used)], rest[len(recorded.used) :]
+    if workers is not None:
+        found = dict(zip(recorded.used, gradients, strict=True))
+        each = [found.get(i) for i in range(len(inputs.leaves))]
+        loss, each, baselines = averaged_step(workers, loss, each, inputs.leaves, baselines)
+        gradients = [each[i] for i in recorded.used]
     value = loss.item()
-    if math.isfinite(value) and not all_finite(rest[: len(recorded.used)]):
+    if math.isfinite(value) and not all_finite(gradients):
         value = math.nan
     if math.isfinite(value):
         for leaf in inputs.leaves:
             leaf.grad = None
         used = [inputs.leaves[i] for i in recorded.used]
-        for leaf, gradient in zip(used, rest, strict=False):  # updates read both in the order of memory
+        for leaf, gradient in zip(used, gradients, strict=True):  # updates read both in the order of memory
             leaf.grad = gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
         if clip := optimiser.param_groups[0].get("clip"):
             clip_gradients(used, clip)
@@ -217,7 +233,7 @@ def one_step(replay: Replay) -> float:
             optimiser.step()
             if inputs.rows is not None:
                 update_rows(optimiser, inputs.rows)
-        for average, new in zip(inputs.baselines.values(), rest[len(recorded.used) :], strict=True):
+        for average, new in zip(inputs.baselines.values(), baselines, strict=True):
             average.copy_(new)
     recorded.taken += 1
     recorded.seconds += time.perf_counter() - begun

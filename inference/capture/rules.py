@@ -6,6 +6,7 @@ Adam: Kingma and Ba 2015, algorithm 1; AdamW: Loshchilov and Hutter 2019. `aot` 
 compiler's process, so it imports nothing of credo.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -178,3 +179,23 @@ def _inputs(loc: torch.Tensor) -> int:
 def _rates(clock: Clock) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(1 - b1^t, sqrt(1 - b2^t), the learning rate)."""
     return 1 - clock[0], (1 - clock[1]).sqrt(), clock[2]
+
+
+def averaged(
+    job: Any, loss: torch.Tensor, gradients: list[torch.Tensor], baselines: list[torch.Tensor], leaves: list[Any]
+) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """The means of a step over the processes of a run, as operators.
+
+    It sums the vector that `averaged_step` of runtime/workers.py sums, so that a process may take a step by its graph.
+    job: a `CompileJob`. leaves: every parameter, also those without a gradient.
+    """
+    given = iter(gradients)
+    filled = [next(given) if i in job.used else torch.zeros_like(p) for i, p in enumerate(leaves)]
+    each = [loss, *filled, *baselines]
+    dtype = functools.reduce(torch.promote_types, [t.dtype for t in each[1:]])
+    flat = torch.cat([t.reshape(-1).to(dtype) for t in each])
+    groups = torch.ops._c10d_functional
+    flat = groups.wait_tensor(groups.all_reduce(flat, "sum", job.settings["group"])) / job.settings["processes"]
+    pieces = flat.split([t.numel() for t in each])
+    loss, *rest = [piece.view(t.shape).to(t.dtype) for piece, t in zip(pieces, each, strict=True)]
+    return loss, [rest[i] for i in job.used], rest[len(leaves) :]

@@ -53,6 +53,7 @@ class Convergence:
     better: Callable[[torch.Tensor], Better | None] = lambda point: None  # than this point
     stuck: Callable[[torch.Tensor], str] = lambda point: ""  # which parameter cannot move from this point
     epoch: Callable[[], tuple[int, int]] = lambda: (0, 0)  # its steps, those left of it now; 0: steps see all rows
+    agree: Callable[[bool], bool] = bool  # on what one of several processes finds
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
     moves: int = 0  # to better points
@@ -78,8 +79,8 @@ class Convergence:
         longest *= EXTENDED if promise and self.stages == 1 else 1
         over = self._steps >= longest
         self._next = min(self._steps * 1.3, longest)
-        if not over and not self._at_rest(recent):
-            far = self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest))
+        if not over and not self.agree(self._at_rest(recent)):
+            far = self.agree(self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest)))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
             return self._on if ahead is None or not self._move(ahead) else "move"
         self._cut = (promise if over else "") or self._cut

@@ -1,6 +1,5 @@
 """The public calls `credo.fit` and `credo.plan`: a fit by the method that suits the model, and the plan of SVI."""
 
-import dataclasses
 import functools
 import inspect
 import os
@@ -12,15 +11,13 @@ import torch
 
 from ..inputs.call import by_name
 from ..inputs.datasets import batch_size_of
-from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
-from ..runtime.interrupts import CtrlC, interruptible
-from ..runtime.sites import latent
+from ..runtime.interrupts import interruptible
+from ..runtime.workers import everywhere, gathered
 from ..storage.kept import kept_of
 from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
-from ..variational.begin import begin
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
@@ -28,9 +25,7 @@ from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI
 from .check import with_verdict
-from .family_fit import FAMILIES, family_fit
-from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
-from .method import by_steps, chosen
+from .method import agreed_verdict, by_steps, without_svi
 from .seeds import best_of, seeds_of
 
 
@@ -60,6 +55,7 @@ def fit(
     every: int | None = None,
     start: Fit | None = None,
     kl_warmup: int | tuple[int, int] | None = None,
+    shard: str = "rows",
     **named: Any,
 ) -> Fit:
     """The guide q that minimises -ELBO = E_q[log q(z) - log p(data, z)], in nats for the whole data set.
@@ -113,6 +109,8 @@ def fit(
     kl_warmup: the first steps, over which the weight of log q - log p(z) rises from nearly 0 to 1; of a pair of steps,
         it is 0 until the first, 1 from the second. None: 500 or a quarter of `steps` if latents outnumber the
         observations (weights of a network), else 0.
+    shard: what processes that `torchrun` starts share. "rows": each takes some rows of each batch (of all rows without
+        batch_size); "particles": all rows, and some of the draws. Each gets the same data; gradients are averaged.
 
     With more than 150 parameters the learning rate falls after 1,000 steps, or after as many as fit into 4 seconds of
     counted work if steps are cheap; after twice as many while -ELBO still falls beyond its error. A run that still
@@ -141,6 +139,7 @@ def fit(
         **{"lr": lr, "clip": clip, "particles": particles, "batch_size": batch_size, "plan": plan, "force": force},
         **{"device": device, "compile": compile, "precision": precision, "progress": progress},
         **({} if kl_warmup is None else {"kl_warmup": kl_warmup}),  # absent where a file of before has none
+        **({} if shard == "rows" else {"shard": shard}),
     }
     checked_validation(validation, patience)
     data, held = parted(model, data, validation, seed, batch_size)
@@ -172,46 +171,15 @@ def fit(
         with runner._called(found):
             why = "options of SVI were given"
             if plain:
-                done, why = _without_svi(runner, guide, data, ctrl_c)
-                found += done
+                workers = runner._settings.workers
+                done, why = everywhere(workers, lambda: without_svi(runner, guide, data, ctrl_c))
+                found += done if all(gathered(workers, bool(done))) else []
             if not found:
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 found[0] = by_steps(found[0], guide, why)
             found[0] = with_verdict(found[0], time.process_time() - begun + (0.0 if kept is None else kept.spent))
+            found[0] = agreed_verdict(found[0], runner._settings.workers)
         return found[0]
-
-
-def _without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) -> tuple[list[Fit], str]:
-    """(the fit that needs no SVI, or none; why). Ctrl-C returns the guide as it starts."""
-    settings, warnings = runner._settings, runner._warnings
-    model = settings.model
-    try:
-        ctrl_c.raises = True
-        word = AUTOGUIDES.get(type(guide)) if not isinstance(guide, str) else guide if guide in METHODS else None
-        in_family = guide is not None and word is None and type(runner.guide) in FAMILIES
-        if guide is not None and word is None and not in_family:
-            return [], ""
-        own = None if guide is None or isinstance(guide, str) else guide
-        any_guide = with_guide(model, None)[1] if isinstance(guide, str) and not in_family else runner.guide
-        begun = begin(model, any_guide, settings, data)
-        if guide is None or in_family:
-            runner._looked = begun
-        if guide is None:
-            fit, why = chosen(model, begun, settings, data, warnings)
-        elif not latent(begun.q):
-            return [], ""
-        elif in_family:
-            fit, why = family_fit(begun, runner.guide, settings, data, warnings), ""
-        else:
-            fit, why = gaussian_fit(begun, word or "", settings, data, warnings, own=own, sure=own is not None), ""
-        return [] if fit is None else [dataclasses.replace(fit, why=why)], why
-    except NotThisWay as error:
-        warnings.clear()  # SVI looks at the data again
-        return [], str(error)
-    except KeyboardInterrupt:
-        return [runner._without_steps(data)], ""
-    finally:
-        ctrl_c.raises = False
 
 
 def plan(

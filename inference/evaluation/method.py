@@ -16,20 +16,25 @@ from torch import nn
 from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
 from ..pair.amortised import Amortised
+from ..pair.autoguide import with_guide
 from ..pair.batches import rows_of
 from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program
 from ..planning.plan import NO_STEPS
+from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, quoted
 from ..runtime.state import entered, new_state
-from ..variational.begin import Begun
+from ..runtime.workers import Workers, agreed
+from ..variational.begin import Begun, begin
 from ..variational.result import Fit, finished
 from ..variational.settings import Settings
+from ..variational.svi import SVI
 from .check import examined
 from .exact_guide import exact_guide
-from .gaussian_fit import NotThisWay, gaussian_fit
+from .family_fit import FAMILIES, family_fit
+from .gaussian_fit import AUTOGUIDES, METHODS, NotThisWay, gaussian_fit
 
 EXACT = 300  # latents up to which a closed form is sought: it takes second derivatives
 MIXED = 64  # values of finite latents beside others, each with a closed form of its own
@@ -133,3 +138,44 @@ def exact_fit(model: Program, begun: Begun, settings: Settings, data: tuple[Any,
     with entered(state):
         fit = finished(model, pair, [], NO_STEPS, "converged: in closed form", settings.seed, begun.given)
     return examined(dataclasses.replace(fit, method="exact", exact=posterior), seconds=0.0)
+
+
+def without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) -> tuple[list[Fit], str]:
+    """(the fit that needs no SVI, or none; why). Ctrl-C returns the guide as it starts."""
+    settings, warnings = runner._settings, runner._warnings
+    model = settings.model
+    try:
+        ctrl_c.raises = settings.workers is None
+        word = AUTOGUIDES.get(type(guide)) if not isinstance(guide, str) else guide if guide in METHODS else None
+        in_family = guide is not None and word is None and type(runner.guide) in FAMILIES
+        if guide is not None and word is None and not in_family:
+            return [], ""
+        own = None if guide is None or isinstance(guide, str) else guide
+        any_guide = with_guide(model, None)[1] if isinstance(guide, str) and not in_family else runner.guide
+        begun = begin(model, any_guide, settings, data)
+        if guide is None or in_family:
+            runner._looked = begun
+        if guide is None:
+            fit, why = chosen(model, begun, settings, data, warnings)
+        elif not latent(begun.q):
+            return [], ""
+        elif in_family:
+            fit, why = family_fit(begun, runner.guide, settings, data, warnings), ""
+        else:
+            fit, why = gaussian_fit(begun, word or "", settings, data, warnings, own=own, sure=own is not None), ""
+        return [] if fit is None else [dataclasses.replace(fit, why=why)], why
+    except NotThisWay as error:
+        warnings.clear()  # SVI looks at the data again
+        return [], str(error)
+    except KeyboardInterrupt:
+        return [runner._without_steps(data)], ""
+    finally:
+        ctrl_c.raises = False
+
+
+def agreed_verdict(fit: Fit, workers: Workers | None) -> Fit:
+    """The fit with the verdict of the first process: a look goes by the clock, and others may see more or less."""
+    if workers is None:
+        return fit
+    verdict, stopped = agreed(workers, lambda: (fit.verdict, fit.stopped))
+    return dataclasses.replace(fit, verdict=verdict, stopped=stopped)

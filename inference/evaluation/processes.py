@@ -25,6 +25,7 @@ from torch import nn
 
 from ..runtime.defaults import accelerator
 from ..runtime.interrupts import interruptible
+from ..runtime.torchrun import joined
 
 T = TypeVar("T")
 # What keeps its identity. Asked by `type`: `isinstance` wakes up what poses as another class.
@@ -42,7 +43,7 @@ class Failed(NamedTuple):
 def cores() -> int:
     """How many calls can run at a time, in processes of their own; 1 where none can be forked."""
     here = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    if not here or accelerator() is not None or multiprocessing.current_process().daemon:
+    if not here or accelerator() is not None or multiprocessing.current_process().daemon or joined():
         return 1
     return len(os.sched_getaffinity(0))
 

@@ -9,6 +9,8 @@ depend on which rows are given: `preflight/rows.py` checks this, since the resul
 """
 
 import math
+import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -43,8 +45,14 @@ class OtherRows(ValueError):
     """The data of a step are not as those that the run began with: no bad draw, but a mistake."""
 
 
-def batch(pair: Pair, rows: Rows, index: torch.Tensor, leaves: Mapping[str, torch.Tensor] | None = None) -> Pair:
-    """The pair on the rows of this index, shape (B,), their sites scaled by N / B.
+def batch(
+    pair: Pair,
+    rows: Rows,
+    index: torch.Tensor,
+    leaves: Mapping[str, torch.Tensor] | None = None,
+    factor: float | None = None,
+) -> Pair:
+    """The pair on the rows of this index, shape (B,), their sites scaled by N / B, or by another factor.
 
     leaves: {table: its rows of this index, unconstrained}; None: they are read from the store.
     """
@@ -52,7 +60,7 @@ def batch(pair: Pair, rows: Rows, index: torch.Tensor, leaves: Mapping[str, torc
     if n != rows.n:
         raise OtherRows(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
     data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
-    pair = scaled(pair._replace(data=data), rows.plates, rows.in_all / len(index))
+    pair = scaled(pair._replace(data=data), rows.plates, factor or rows.in_all / len(index))
     return on_rows(pair, rows.tables, index, leaves or {}) if rows.tables else pair
 
 
@@ -69,9 +77,25 @@ def thinned(trace: poutine.Trace) -> float:
 
 
 class Batches(Protocol):
-    """An endless iterator over batches, indices (B,) of the rows at hand."""
+    """An endless iterator over batches, indices (B,) of the rows at hand.
+
+    Processes that share the rows of a batch take every `of`-th of them each, from the `first`.
+    """
 
     rows: Rows
+    first: int
+    of: int
+    seed: int | None  # of the shuffling, where the noise of the run is not that of the other processes
+
+    @property
+    def at_once(self) -> int:
+        """How many batches can be taken from here on, the next one included, of those that `left` counts."""
+        ...
+
+    @property
+    def factor(self) -> float:
+        """By how much the densities of the rows taken here are scaled, so that their mean over processes is right."""
+        ...
 
     @property
     def left(self) -> int:
@@ -112,19 +136,40 @@ class Shuffled:
 
     rows: Rows
     epoch: list[torch.Tensor] = field(default_factory=list)  # its batches that are left, the next one last
+    first: int = 0
+    of: int = 1
+    seed: int | None = None  # of the shuffling, where the noise of the run is not that of the other processes
+    epochs: int = 0  # that have begun
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each batch is all rows, which are not shuffled."""
+        return self.rows.size == self.rows.n
 
     @property
     def left(self) -> int:
         """How many batches come before the rows are shuffled again."""
-        return len(self.epoch)
+        return sys.maxsize if self.is_whole else len(self.epoch)
+
+    @property
+    def at_once(self) -> int:
+        """How many batches can be taken from here on, the next one included, before the rows are shuffled again."""
+        return self.left or self.rows.n // self.rows.size
+
+    @property
+    def factor(self) -> float:
+        """By how much the densities of the rows taken here are scaled, so that their mean over processes is right."""
+        return self.rows.n / self.rows.size * self.of
 
     @property
     def of_epoch(self) -> tuple[int, int]:
         """How many batches an epoch has, and how many of them are left."""
-        return self.rows.n // self.rows.size, self.left
+        return (0, 0) if self.is_whole else (self.rows.n // self.rows.size, self.left)
 
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
         """The indices of this batch and of the next count - 1, shape (count, B)."""
+        if self.is_whole:
+            return first.expand(count, -1)
         return torch.stack([first, *(next(self) for _ in range(count - 1))])
 
     def put_back(self, index: torch.Tensor) -> None:
@@ -145,20 +190,30 @@ class Shuffled:
     @contextmanager
     def held(self) -> Iterator[None]:
         """The batches taken inside are not missing afterwards."""
-        epoch = list(self.epoch)
+        epoch, epochs = list(self.epoch), self.epochs
         try:
             yield
         finally:
-            self.epoch = epoch
+            self.epoch, self.epochs = epoch, epochs
 
     def __iter__(self) -> "Shuffled":
         return self
 
     def __next__(self) -> torch.Tensor:
+        n, size = self.rows.n, self.rows.size
+        if self.is_whole:
+            return torch.arange(self.first, n, self.of)
         if not self.epoch:
-            n, size = self.rows.n, self.rows.size
-            self.epoch = list(torch.randperm(n)[: n // size * size].split(size))[::-1]
-        return self.epoch.pop()
+            self.epoch = list(self._order()[: n // size * size].split(size))[::-1]
+            self.epochs += 1
+        return self.epoch.pop()[self.first :: self.of]
+
+    def _order(self) -> torch.Tensor:
+        """All rows in the order of the next epoch."""
+        if self.seed is None:
+            return torch.randperm(self.rows.n)
+        seed = random.Random(f"seed {self.seed}, epoch {self.epochs}").getrandbits(32)
+        return torch.randperm(self.rows.n, generator=torch.Generator().manual_seed(seed))
 
 
 def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:

@@ -3,7 +3,7 @@
     gradient of the run = 1/K sum_k gradient of process k         by one sum over one vector in each step
 
 torch.distributed does the work: gloo between CPUs, NCCL between GPUs. Every process calls the functions below in the
-same order. What may differ between processes (a clock, Ctrl-C, an error) is decided by the first of them, or told to all.
+same order. What may differ between them (a clock, Ctrl-C, an error) is decided by the first of them, or told to all.
 """
 
 import functools
@@ -11,7 +11,9 @@ import os
 import pickle
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -31,6 +33,7 @@ class Workers(NamedTuple):
     size: int  # processes
     local_rank: int  # of this process among those on its host
     shard: str = "rows"  # what the processes share: the "rows" of a batch, or its "particles"
+    compiles: bool = True  # whether this process compiles the step, for those on its host that take the same
 
 
 class ProcessFailed(Exception):
@@ -48,7 +51,7 @@ def workers(shard: str = "rows") -> Workers | None:
     if not os.environ.get("LOCAL_RANK"):  # of another launcher
         hosts = gathered(found, socket.gethostname())
         found = found._replace(local_rank=hosts[:rank].count(hosts[rank]))
-    return found
+    return found._replace(compiles=found.local_rank == 0)
 
 
 def is_first(workers: Workers | None) -> bool:
@@ -135,6 +138,28 @@ def as_vector(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([t.detach().reshape(-1).to(dtype) for t in tensors])
 
 
+def averaged_step(
+    workers: Workers | None,
+    loss: torch.Tensor,
+    gradients: Sequence[torch.Tensor | None],
+    leaves: Sequence[torch.Tensor],
+    baselines: Sequence[torch.Tensor] = (),
+) -> tuple[torch.Tensor, list[torch.Tensor | None], list[torch.Tensor]]:
+    """The means over all processes of a step's loss, a scalar, its gradients, one a leaf, and its baselines.
+
+    A leaf without a gradient here has none, unless it has one that is not zero elsewhere. The vector has a place for
+    every leaf, so that its length does not depend on how a process takes its steps; compiled steps make the same sum.
+    """
+    if workers is None:
+        return loss, list(gradients), list(baselines)
+    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, gradients, strict=True)]
+    loss, *means = averaged(workers, [loss, *filled, *baselines])
+    found = [
+        None if g is None and not mean.any() else mean for g, mean in zip(gradients, means[: len(filled)], strict=True)
+    ]
+    return loss, found, means[len(filled) :]
+
+
 def greatest(workers: Workers | None, numbers: Sequence[int]) -> list[int]:
     """The largest of each of these whole numbers over all processes."""
     if workers is None:
@@ -156,17 +181,34 @@ def sent_from_first(workers: Workers | None, tensors: Sequence[torch.Tensor]) ->
                 t.copy_(of_first)
 
 
-def part_of(workers: Workers | None, n: int) -> int:
-    """How many of n rows this process takes: rows rank, rank + size, ..."""
-    return n if workers is None or workers.shard != "rows" else len(range(workers.rank, n, workers.size))
-
-
 def seed_of(workers: Workers | None, seed: int) -> int:
     """A seed of this process's own. The first keeps the seed of the run."""
     if is_first(workers):
         return seed
     assert workers is not None
     return random.Random(f"seed {seed} of process {workers.rank}").getrandbits(32)
+
+
+@contextmanager
+def alone(workers: Workers | None) -> Iterator[None]:
+    """Inside, compiled code that averages over all processes finds this one by itself, and waits for nobody."""
+    if workers is None:
+        yield
+        return
+    names = torch._C._distributed_c10d
+    if not _is_known(ALONE):  # one made by `new_group` hangs when the processes end
+        own = names.ProcessGroup(store := distributed.HashStore(), 0, 1)
+        gloo = names.ProcessGroupGloo(store, 0, 1, timedelta(minutes=1))
+        own._register_backend(torch.device("cpu"), names.ProcessGroup.BackendType.GLOO, gloo)
+        names._register_process_group(ALONE, own)
+    every, own = names._resolve_process_group(GROUP), names._resolve_process_group(ALONE)
+    names._unregister_process_group(GROUP)
+    names._register_process_group(GROUP, own)
+    try:
+        yield
+    finally:
+        names._unregister_process_group(GROUP)
+        names._register_process_group(GROUP, every)
 
 
 def _is_known(name: str) -> bool:

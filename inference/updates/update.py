@@ -10,6 +10,7 @@ import torch
 from ..capture.row_tables import TableRows, update_rows
 from ..runtime.defaults import on_cpu
 from ..runtime.parameters import all_finite, clip_gradients, place_parameters, unconstrained
+from ..runtime.workers import Workers, averaged_step, greatest
 from .rates import rate_of
 
 LONG, SHORT = 10.0, 0.2  # widths of the optimum: a longer step is too long; the step that is taken instead
@@ -17,21 +18,27 @@ MEMORY = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_
 
 
 def update(
-    optimiser: torch.optim.Optimizer, loss: Callable[[], tuple[float, torch.Tensor]], rows: TableRows | None = None
+    optimiser: torch.optim.Optimizer,
+    loss: Callable[[], tuple[float, torch.Tensor]],
+    rows: TableRows | None = None,
+    workers: Workers | None = None,
+    baselines: dict[str, torch.Tensor] | None = None,
+    first: bool = False,
 ) -> float:
     """Takes one gradient step and returns the value of `loss()`, nats. If that is not finite, nothing is updated.
 
     NaN also stands for a finite value whose gradient is not finite.
 
+    workers: the processes whose losses and gradients are averaged. baselines: those that `loss` brings up to date, to
+    be averaged too. first: whether it may create some, so that a process where it fails does not know their number.
     loss: returns (its value, the scalar whose gradient is the step's). It may create parameters, as a guide does at
     its first call: they are added to the optimiser.
     rows: of the tables that `loss` reads, as leaves that have no gradient yet.
     """
     optimiser.zero_grad()
-    value, surrogate = loss()
+    value = _of_one(loss) if workers is None else _of_all(loss, workers, {} if baselines is None else baselines, first)
     if not math.isfinite(value):
         return value
-    surrogate.backward()
     leaves = [*unconstrained().values(), *(rows.leaves if rows is not None else ())]
     if not all_finite([p.grad for p in leaves if p.grad is not None]):
         return math.nan
@@ -43,11 +50,51 @@ def update(
             rates = optimiser.defaults.get("rates")
             own = {"lr": rate_of(name, rates, optimiser.defaults["lr"])} if rates else {}
             optimiser.add_param_group({"params": [p], **own})
-    with on_cpu(surrogate.device):
+    with on_cpu(next(iter(unconstrained().values())).device):
         optimiser.step()
         if rows is not None:
             update_rows(optimiser, rows)
     return value
+
+
+def _of_one(loss: Callable[[], tuple[float, torch.Tensor]]) -> float:
+    """The value of a loss, whose gradients are in the parameters afterwards if it is finite."""
+    value, surrogate = loss()
+    if math.isfinite(value):
+        surrogate.backward()
+    return value
+
+
+def _of_all(
+    loss: Callable[[], tuple[float, torch.Tensor]], workers: Workers, baselines: dict[str, torch.Tensor], first: bool
+) -> float:
+    """The mean of the losses of all processes; the mean gradients are in the parameters afterwards.
+
+    NaN where one is not finite, or where the loss of a process raises an error: it raises it once the others, which
+    wait for its gradient, have been told.
+    """
+    error, value = None, math.nan
+    try:
+        value = _of_one(loss)
+    except Exception as raised:
+        error = raised
+    leaves = list(unconstrained().values())
+    gradients = [p.grad if math.isfinite(value) else None for p in leaves]
+    if error is not None:
+        error.told = True  # type: ignore[attr-defined]  # to all, by what follows
+    if first and greatest(workers, [not math.isfinite(value)])[0]:
+        if error is not None:
+            raise error
+        return math.nan
+    mean, gradients, found = averaged_step(
+        workers, leaves[0].new_tensor(value), gradients, leaves, [*baselines.values()]
+    )
+    if error is not None:
+        raise error
+    for p, gradient in zip(leaves, gradients, strict=True):
+        p.grad = gradient
+    baselines.update(zip(baselines, found, strict=True))
+    return mean.item()
 
 
 def move(optimiser: torch.optim.Optimizer, point: torch.Tensor) -> None:

@@ -6,15 +6,19 @@ Files, in the order in which to read them:
     settings.py     the arguments of a run, checked
     window_batches.py  batches of data that do not fit into memory
     begin.py        the first look at the data: parameters and checks of a run
+    shares.py       what each process of a run takes of a step
     prepare.py      plan and batches of a run
     step_inputs.py  what a step reads: tensors, rows, its loss
     steps.py        the steps of a run
+    together.py     steps that several processes take together
+    kept_steps.py   steps that are taken again without their Python
     going_on.py     what a runner needs to go on exactly, as plain values
     races.py        when plans compete in the course of a run
     running.py      what the runner does: begin on data, steps, a run, a fit of the present
     course.py       what a run is made of, and when it ends
     checkpoint.py   the file from which a run goes on exactly where it was
     streamed_fit.py the fit of data that do not fit into memory
+    looks.py        the loss and its gradient, without a step
     run.py          a run from its first step to its fit
     loop.py         the loop: progress bar, Ctrl-C, bad steps
     held_out.py     rows that are held out, and end a run

@@ -3,7 +3,8 @@
     callback(svi, step, loss)      True ends the run
 
 It is called between blocks of compiled steps, which end where it is due; between its calls it costs nothing. The run
-goes on as it would have without it: random numbers that it draws, and batches, are not those of the run.
+goes on as it would have without it: random numbers that it draws, and batches, are not those of the run. Each of
+several processes calls it; True in one of them ends the run.
 """
 
 import inspect
@@ -18,6 +19,7 @@ import torch
 from ..inputs.arguments import shown, whole_number
 from ..runtime.generators import generator_states, set_generator_states, set_torch_states, torch_states
 from ..runtime.parameters import constrained, kept_in_place
+from ..runtime.workers import everywhere, greatest
 from .steps import StepBlock, Steps
 
 EVERY = 100  # steps from one call to the next, unless the user says how many
@@ -41,9 +43,10 @@ class Callback:
         step = len(self.losses)
         if step % self.every and not last:
             return ""
+        workers = self.steps.workers
         with self._own_generators(), undisturbed(self.steps), _watching(self.runner):
-            answer = self.function(self.runner, step, self.losses[-1])
-        return f"ended by the callback at step {step:,}" if _is_true(answer) else ""
+            answer = everywhere(workers, lambda: _is_true(self.function(self.runner, step, self.losses[-1])))
+        return f"ended by the callback at step {step:,}" if greatest(workers, [answer])[0] else ""
 
     @contextmanager
     def _own_generators(self) -> Iterator[None]:

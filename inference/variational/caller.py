@@ -11,7 +11,7 @@ from .settings import Settings
 
 @contextmanager
 def warning_caller(
-    collected: list[str], result: Sequence[Any] = (), lower: Callable[[], str] | None = None
+    collected: list[str], result: Sequence[Any] = (), lower: Callable[[], str] | None = None, first: bool = True
 ) -> Iterator[None]:
     """Around the whole body of a public call: warns of everything collected, at the line that made the call.
 
@@ -19,11 +19,14 @@ def warning_caller(
     after an error, which they never replace, not even where a filter makes errors of them. Where it makes an error of
     one at the end of a run, that error has the others as notes, and the result of the call as `.fit`.
     result: the result of the call, appended before the body ends. lower: which arguments to lower where memory is too
-    small: torch's error becomes a MemoryError that says so.
+    small: torch's error becomes a MemoryError that says so. first: False in all processes of a run
+    but one, which warn of nothing.
     """
     try:
         yield
+        collected[:] = collected if first else []
     except BaseException as error:
+        collected[:] = collected if first else []
         while collected:
             with suppress(Warning):
                 warnings.warn(collected.pop(0), stacklevel=4)

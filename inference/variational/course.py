@@ -1,9 +1,10 @@
 """What a run is made of, and when it ends: its stages, and the checks that a stage ends with."""
 
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -16,6 +17,7 @@ from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
 from ..runtime.vectorise import is_out_of_memory
+from ..runtime.workers import agreed
 from ..updates.update import limit_rates, move
 from .bad_steps import SKIPPED
 from .endings import Ending, FixedSteps, UntilConverged
@@ -24,6 +26,9 @@ from .races import START, Races
 from .settings import Settings
 from .step_inputs import on_batch
 from .steps import StepBlock, Steps
+from .together import made_alike, raced
+
+T = TypeVar("T")
 
 MANY, LONGEST = 150, 1000  # with more parameters than MANY a stage has a longest length, of LONGEST steps or more
 WORK = 4e6  # microseconds, counted: a stage of cheap steps takes as many steps as fit in, at most MOST times LONGEST
@@ -69,10 +74,13 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         falls = rate < course.steps.rate
         if has_races(steps):
             with suppress(*SKIPPED), on_batch(course.steps, pair) as part:
-                course.plans.replace(course.races.race_on_the_way(course.steps, part, course.plans.now(), falls))
+                now = course.plans.now()
+                race = functools.partial(course.races.race_on_the_way, course.steps, part, now, falls)
+                course.plans.replace(raced(course.steps, now, race))
         course.steps.set_rate(rate)
         if falls and tables is not None:
             tables.begin_averages(course.steps.optimiser)
+        made_alike(course.steps)
 
     def elbo() -> Elbo:
         known = course.steps.vectorised, seen[1], prepared.latents, course.steps.particles_now
@@ -93,11 +101,9 @@ def ending_of(course: Course, steps: int | None) -> Ending:
     def better(point: torch.Tensor) -> Better | None:
         try:
             with looking():
-                found = better_point(elbo(), point, seed=seed())
+                return better_point(elbo(), point, seed=seed())
         except SKIPPED:
             return None
-        ahead[:] = [] if found is None else [found]
-        return found
 
     def go_on(point: torch.Tensor) -> None:
         if tables is not None:
@@ -114,6 +120,16 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         except SKIPPED:
             return ""
 
+    def of_first(look: Callable[..., T]) -> Callable[..., T]:
+        """The look, at the iterates of the first process where there are several."""
+        workers = settings.workers
+        return look if workers is None else lambda *points: agreed(workers, lambda: look(*points))
+
+    def ahead_of(point: torch.Tensor) -> Better | None:
+        found = of_first(better)(point)
+        ahead[:] = [] if found is None else [found]
+        return found
+
     if steps is not None:
         return FixedSteps(steps, replan)
 
@@ -128,7 +144,7 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         return (0, 0) if batches is None else batches.of_epoch
 
     rest = max(0, warmup_of(course, steps) - len(course.losses))
-    watch = Convergence(gain, longest, better, cannot_move, epoch)
+    watch = Convergence(*map(of_first, (gain, longest)), ahead_of, of_first(cannot_move), epoch, of_first(bool))
 
     def replan_and_align(rate: float) -> None:
         replan(rate)

@@ -23,6 +23,7 @@ from .steps import Steps
 
 # The fields of `Steps` that a process makes for itself.
 OWN = {"optimiser", "captures", "state", "asked", "batches", "warnings", "compiled", "kept", "tables"}
+OWN |= {"workers", "last", "averaged", "first", "agreed"}
 
 
 def runner_state(steps: Steps, races: Races, losses: list[float], plan: Plan) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def runner_state(steps: Steps, races: Races, losses: list[float], plan: Plan) ->
         **plain_state(own_modules(list(steps.state.modules))),
         "optimiser": plain_optimiser(steps.optimiser, names),
         "steps": plain_fields(steps, OWN),
+        "epochs": getattr(steps.batches, "epochs", 0),
         "epoch": None if steps.batches is None else steps.batches.state(),
         "recorded": "" if captures is None else captures.refusal,
         "before recording": 0 if captures is None else captures.eager_steps_of(plan.choices),
@@ -57,6 +59,8 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
     steps.kept = []
     if steps.batches is not None:
         steps.batches.put(plain["epoch"])
+        if hasattr(steps.batches, "epochs"):
+            steps.batches.epochs = plain.get("epochs", 0)
     if steps.captures is not None:
         steps.captures.refusal, steps.captures.ahead = plain["recorded"], plain["before recording"]
     races.spent = plain["races"]

@@ -21,6 +21,7 @@ from ..pair.pair import Program
 from ..predictive.likelihood import log_likelihood
 from ..runtime.generators import generators_kept
 from ..runtime.parameters import flat_parameters, place_parameters, unconstrained
+from ..runtime.workers import agreed
 from ..streaming.source import source_of
 from .callback import undisturbed
 from .course import Course
@@ -133,7 +134,11 @@ def held_out(course: Course, held: tuple[Any, ...], every: int, patience: int) -
             f"row, sites for each step of a sequence and matrices of rows by rows do not fit them; pass validation=("
             f"...) that does, or leave it out"
         ) from error
-    return HeldOut(lambda point: values(point).sum().item(), rows, every, patience, course.losses)
+
+    def score(point: torch.Tensor) -> float:
+        return agreed(course.settings.workers, lambda: values(point).sum().item())
+
+    return HeldOut(score, rows, every, patience, course.losses)
 
 
 def kept_by(watches: Iterable[Watch], average: torch.Tensor | None, stopped: str) -> tuple[torch.Tensor | None, str]:

@@ -41,6 +41,7 @@ def loop(
     watches: Sequence[Watch] = (),
     done: int = 0,
     whole: bool = False,
+    together: bool = False,
     rate: Callable[[], float] | None = None,
 ) -> tuple[torch.Tensor | None, str]:
     """Takes steps until the ending or Ctrl-C; returns (the average of the last iterates, why the loop ended).
@@ -51,6 +52,7 @@ def loop(
     bad: counts the bad steps; None: the first one ends the loop, and every error is raised. ctrl_c: of the call; it
     may raise KeyboardInterrupt during steps, and not any more when the loop has ended. watches: see every block too.
     done: steps taken before, by another process. whole: Ctrl-C ends the loop after a block, never within one.
+    together: of several processes, in all of which `take_steps` raises KeyboardInterrupt once it came to one of them.
     rate: the learning rate, for the progress bar.
     Raises NotFinite if too many steps are bad, and the error of a step that cannot be skipped.
     """
@@ -59,8 +61,8 @@ def loop(
     stopped = ""
     with progress_bar(total, progress, " steps", done) as bar:
         try:
-            ctrl_c.raises = not whole
-            while not stopped and done < ending.limit and not ctrl_c.presses:
+            ctrl_c.raises = not (whole or together)
+            while not stopped and done < ending.limit and (together or not ctrl_c.presses):
                 try:
                     pause = min(ending.pause(done), *(watch.pause(done) for watch in watches), ending.limit)
                     block = take_steps(pause - done)

@@ -11,7 +11,7 @@ from ..capture.captures import Captures
 from ..inputs.arguments import Arguments, arguments
 from ..inputs.labels import Labels
 from ..objective.elbo import log_weight
-from ..pair.batches import Batches, Rows, Shuffled, batch, thinned
+from ..pair.batches import Batches, Rows, batch, thinned
 from ..pair.pair import Pair, Program, Summed
 from ..planning.choose import make_plan, plan_loops
 from ..planning.few_rows import few_rows
@@ -30,6 +30,7 @@ from ..updates.normals import normals
 from ..updates.tables import begin_tables
 from .begin import Begun
 from .settings import Settings
+from .shares import part_of, particles_of, rows_of_run, share_of, shuffled, with_compiler
 from .steps import Steps
 from .window_batches import Streamed, batches_of, rows_at_hand
 
@@ -68,16 +69,15 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
                 "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
                 "posterior in closed form, or says why it has none"
             )
-        rows = None if settings.batch_size is None else _rows(begun, settings.batch_size)
-        if rows is not None and rows.size < rows.in_all:
-            pair, of_all = batch(pair, rows, torch.arange(rows.size)), None
-        else:
-            rows, of_all = None, q
+        rows, here, of_all = rows_of_run(settings, lambda size: _rows(begun, size)), None, q
+        if rows is not None:  # of a batch, what this process takes
+            here = rows._replace(size=part_of(settings.workers, rows.size))
+            pair, of_all = batch(pair, rows, torch.arange(here.size)), None
         q, p = at_other_draws(lambda number: _traces(pair, of_all))
-        few = None if rows is None else few_rows(begun.pair, pair, rows)
+        few = None if here is None else few_rows(begun.pair, pair, here)
         plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, few, settings, number))
-        latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, rows)
-        crowded = latents > _numbers(observed(p), rows)
+        latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, here)
+        crowded = latents > _numbers(observed(p), here)
         moved = normals(pair, settings.seed) if settings.natural else None
     warmup = settings.kl_warmup if settings.kl_warmup is not None else WARMUP if crowded else 0
     found = (begun.fixed_part, frozenset(given.gaps), pair.followers, given.columns, given.codes, _outlines(given))
@@ -141,15 +141,16 @@ def first_steps(
         made = optimiser(unconstrained().values(), pairs=prepared.normals, scaled=prepared.scaled)
         rows = prepared.rows
         tables = None if rows is None or not rows.tables else begin_tables(rows, made)
-        batches: Batches | None = None if rows is None else Shuffled(rows)
+        batches: Batches | None = shuffled(rows, settings.workers)
         if rows is not None and prepared.streamed is not None:
             batches = batches_of(prepared.streamed, pair, rows, prepared.gaps)
+            batches.first, batches.of = share_of(settings.workers)
     return Steps(
         optimiser=made,
         captures=captures,
         state=prepared.state,
         particles=prepared.particles,
-        asked=settings.particles,
+        asked=particles_of(settings.workers, settings.particles),
         vectorised=prepared.vectorised,
         batches=batches,
         warnings=warnings,
@@ -157,6 +158,8 @@ def first_steps(
         schedule=settings.schedule,
         quiet=settings.kl_quiet,
         tables=tables,
+        workers=with_compiler(settings.workers, prepared.rows),
+        seed=settings.seed,
     )
 
 

@@ -4,6 +4,7 @@ What was learnt is never lost: an error of the user's program during a step carr
 Ctrl-C after the last step leaves out a check of the result, not the result.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from ..runtime.generators import noise
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
+from ..runtime.workers import agreed, is_first, sent_from_first
 from ..storage.kept import Kept
 from ..updates.schedule import present_rate
 from .bad_steps import SKIPPED, BadSteps, NotFinite
@@ -37,6 +39,7 @@ from .settings import Settings
 from .step_inputs import on_batch
 from .steps import StepBlock
 from .streamed_fit import with_some_rows
+from .together import Interrupted, leave, made_alike, raced
 
 T = TypeVar("T")
 MANY = 1000  # rows
@@ -68,7 +71,9 @@ def run(
         if racing and not course.losses and not bad.count:
             with suppress(*SKIPPED):  # a race that meets a bad draw keeps the plan
                 with on_batch(course.steps, course.pair) as part:
-                    course.plans.replace(course.races.race(course.steps, part, course.plans.now(), steps))
+                    now = course.plans.now()
+                    race = functools.partial(course.races.race, course.steps, part, now, steps)
+                    course.plans.replace(raced(course.steps, now, race))
         finite = False
         if file is not None:
             file.torn = True
@@ -78,22 +83,33 @@ def run(
             block = course.take_steps(course.pair, most, patience, warmup)
             finite = all(map(math.isfinite, block.losses))
             return block
+        except Interrupted:  # before the step
+            finite = True
+            if file is not None:
+                file.torn = False
+            raise
         finally:
             if course.steps.captures is not None:
                 course.steps.captures.left = math.inf
             if not finite:
                 course.steps.make_fewer(course.plans.now())
 
-    at: dict[str, Any] = {"total": steps, "done": done, "progress": course.settings.progress, "whole": file is not None}
+    workers = course.settings.workers
+    course.steps.pressed = lambda: ctrl_c.presses
+    at: dict[str, Any] = {"total": steps, "done": done, "whole": file is not None, "together": workers is not None}
+    at["progress"] = course.settings.progress and is_first(workers)
     at["rate"] = lambda: present_rate(course.steps.schedule, course.steps.optimiser)
     try:
         average, stopped = ending.average(), ended
         if not ended:
             average, stopped = loop(take_steps, ending, bad=bad, ctrl_c=ctrl_c, watches=watches, **at)
+        made_alike(course.steps)
+        sent_from_first(workers, [] if average is None else [average])
     except NotFinite as error:
         where = "" if error.__cause__ else where_not_finite(_at_hand(course))
         raise Diverged(f"{error}{where}", fit_of(course, ending.average(), str(error))) from error.__cause__
     except Exception as error:
+        leave(workers, error)
         if course.losses:
             keep_fit(
                 error, fit_of(course, ending.average(), f"{type(error).__name__} after {len(course.losses):,} steps")
@@ -111,7 +127,8 @@ def run(
             bad.warning + _unless_interrupted(ctrl_c, lambda: where_not_finite(_at_hand(course)), "")
         )
     pair = course.pair
-    if outside := "" if pair.summed else _unless_interrupted(ctrl_c, lambda: outside_at_the_end(*_some(course)), ""):
+    look = functools.partial(_unless_interrupted, ctrl_c, lambda: outside_at_the_end(*_some(course)), "")
+    if outside := "" if pair.summed else agreed(workers, look):
         stopped = f"not converged: {outside}" if fit.converged else stopped
         fit = replace(fit, stopped=stopped)
         course.warnings.append(outside)
@@ -172,14 +189,15 @@ def unplanned(begun: Begun, settings: Settings, stopped: str) -> Fit:
 
 def _jumps(course: Course, plan: Plan, ctrl_c: CtrlC) -> list[str]:
     """The check of the pathwise sites after the last step, as warnings."""
+    part = course.steps.batch(course.pair)
 
     def look() -> list[str]:
         try:
-            return jumps(course.steps.batch(course.pair), plan, course.steps.vectorised)
+            return jumps(part, plan, course.steps.vectorised)
         except Exception as error:
             return [f"the check of the pathwise sites after the last step failed ({type(error).__name__}: {error})"]
 
-    return _unless_interrupted(ctrl_c, look, [])
+    return agreed(course.settings.workers, lambda: _unless_interrupted(ctrl_c, look, []))
 
 
 def _unless_interrupted(ctrl_c: CtrlC, look: Callable[[], T], nothing: T) -> T:

@@ -3,7 +3,6 @@
 The functions work on the runner: `svi.py` has its public face.
 """
 
-import inspect
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -14,12 +13,14 @@ import torch
 from ..capture.cache import UNSAFE
 from ..capture.same_form import Call
 from ..inputs.arguments import Arguments, shown, whole_number
-from ..inputs.call import argument_names, parameters
+from ..inputs.call import argument_names
 from ..pair.pair import Pair
+from ..pair.same_job import start_from_first
 from ..planning.plan import Plan
 from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
+from ..runtime.workers import everywhere
 from ..storage.kept import Kept
 from ..updates.natural import know_batches
 from .begin import begin
@@ -27,15 +28,16 @@ from .callback import EVERY, Callback, checked_callback
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
 from .held_out import PATIENCE, checked_validation, held_out, parted
+from .looks import data_or_last
 from .loop import Watch
 from .prepare import Prepared, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned
+from .shares import as_first
 from .steps import EAGER, StepBlock
 from .window_batches import refuse_scaled
 
 OPTIONS = ("steps", "rows", "callback", "callback_every", "validation", "patience")  # of the calls of a runner
-REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)  # kinds of data
 FORMAT = 1  # of the dictionary of a runner
 
 
@@ -59,12 +61,16 @@ def begun_on(runner: Any, data: tuple) -> tuple[Pair, Prepared, Arguments]:
 
 def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     settings, runner._begun = runner._settings, None
-    runner._begun = begun = runner._looked or begin(runner.model, runner.guide, settings, data)
+    workers = settings.workers
+    runner._begun = begun = runner._looked or everywhere(
+        workers, lambda: begin(runner.model, runner.guide, settings, data)
+    )
     runner._looked = None
     runner._warnings += begun.warnings
     if runner._start is not None:
         place_fit(begun.state, runner._start)
-    prepared = prepare(begun, settings)
+    start_from_first(workers, begun.state)
+    prepared = as_first(everywhere(workers, lambda: prepare(begun, settings)), settings)
     if runner._start is not None and settings.kl_warmup is None:  # the weights have been away from the prior
         prepared = prepared._replace(warmup=0)
     runner._warnings += prepared.plan.biased
@@ -143,7 +149,7 @@ def run_of(
     runner._last = Call(data, {}, None)  # of which a callback may take the fit
     steps, again = None if steps is None else whole_number("steps", steps, 0), runner.plan is not None
     try:
-        ctrl_c.raises = True
+        ctrl_c.raises = runner._settings.workers is None  # one process alone must not leave the others waiting
         pair, prepared, given = runner._begin(data)
         if prepared.fixed_part is not None:
             raise ValueError(prepared.fixed_part)
@@ -186,23 +192,6 @@ def fit_now(runner: Any, data: tuple, named: dict[str, Any]) -> Fit:
     if runner._prepared is None:
         runner._begin(data)
     return without_steps(runner, data, f"after the {len(runner.losses):,} steps of a loop of one's own")
-
-
-def data_or_last(runner: Any, data: tuple, named: dict[str, Any], call: str) -> tuple[Any, ...]:
-    """The data of a call that trains nothing; if none are given, those of the last call that did, or of the first.
-
-    Raises ValueError, which names the call, where there are none yet and the model takes some.
-    """
-    if data or named:
-        found: tuple[Any, ...] = runner._all(data, named)
-        runner._last = runner._last or Call(data, named, None)
-        return found
-    if runner._last is not None:
-        known: tuple[Any, ...] = runner._all(runner._last.data, runner._last.named)
-        return known
-    if any(p.default is p.empty and p.kind in REQUIRED for p in parameters(runner._settings.model)):
-        raise ValueError(f"{call}: the runner has seen no data yet; pass them, svi.{call}(*data), or take a step first")
-    return ()
 
 
 def state_of(runner: Any) -> dict[str, Any]:

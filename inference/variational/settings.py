@@ -13,6 +13,7 @@ from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
 from ..runtime.products import PRECISIONS
+from ..runtime.workers import SHARDS, Workers, workers
 from ..updates.optimiser import LR, NATURAL
 from ..updates.rates import checked_rates
 from ..updates.schedule import WANTED, Rate, Schedule, schedule_of
@@ -36,6 +37,8 @@ class Settings(NamedTuple):
     natural: bool = False  # whether normals move by natural gradients
     kl_warmup: int | None = None  # the step from which the weight of log q - log p(z) is 1
     kl_quiet: int = 0  # the first steps, in which it is 0
+    shard: str = "rows"  # what processes share: the rows of a batch, or its particles
+    workers: Workers | None = None  # the processes of the run
 
 
 LARGEST = 2**31 - 1  # particles, rows of a batch
@@ -56,6 +59,7 @@ def checked(
     optim: Any = None,
     precision: str | None = None,
     kl_warmup: int | tuple[int, int] | None = None,
+    shard: str = "rows",
 ) -> Settings:
     """The settings of a run. Raises ValueError naming the argument that is out of range."""
     if isinstance(plan, str) and plan != "fast":
@@ -77,6 +81,8 @@ def checked(
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"precision: got {shown(precision)}, wanted None (as the data are) or {PRECISIONS[0]!r}")
     quiet, full = _warmup(kl_warmup)
+    if shard not in SHARDS:
+        raise ValueError(f"shard: got {shown(shard)}, wanted 'rows' or 'particles', which the processes are to share")
     return Settings(
         model=model,
         particles=None if particles is None else whole_number("particles", particles, 1, LARGEST),
@@ -93,6 +99,8 @@ def checked(
         natural=isinstance(optim, str) and optim == NATURAL,
         kl_warmup=full,
         kl_quiet=quiet,
+        shard=shard,
+        workers=workers(shard),
     )
 
 

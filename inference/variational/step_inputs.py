@@ -71,7 +71,8 @@ def part_of(steps: Any, pair: Pair, index: torch.Tensor | None, leaves: bool = F
     """The pair on a batch. leaves: whether it reads its rows of tables from the leaves, which hold them."""
     if index is None or steps.batches is None:
         return pair
-    return batch(pair, steps.batches.rows, index, steps.tables.leaves if leaves and steps.tables else None)
+    read = steps.tables.leaves if leaves and steps.tables else None
+    return batch(pair, steps.batches.rows, index, read, steps.batches.factor)
 
 
 def table_rows(steps: Any, index: torch.Tensor | None) -> TableRows | None:

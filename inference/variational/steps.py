@@ -3,23 +3,22 @@
 Eager, replayed and compiled steps draw the same random numbers and give the same losses.
 """
 
+import functools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 
-from ..capture.again import Again, again
-from ..capture.captures import GRAPHS, Captures
+from ..capture.again import Again
+from ..capture.captures import Captures
 from ..capture.native import NativeLoop, many_steps
 from ..capture.optimiser_state import is_evenly_updated
 from ..capture.record import NotCaptured
 from ..capture.replay import EagerStep, Replay, graph_failed, one_step
-from ..capture.same_form import Call, same_form
 from ..capture.signature import Signature
-from ..inputs.arguments import Arguments
 from ..objective.elbo import differentiable_loss
 from ..pair.batches import Batches
 from ..pair.pair import Pair
@@ -29,21 +28,17 @@ from ..runtime.parameters import iterate, unconstrained
 from ..runtime.products import products
 from ..runtime.state import State
 from ..runtime.vectorise import is_out_of_memory
+from ..runtime.workers import Workers
 from ..updates.schedule import Schedule, rate_of_step, rates_of_steps
 from ..updates.tables import Tables
 from ..updates.update import has_one_rate, update, without_gradient
+from .kept_steps import take_again
 from .step_inputs import inputs_of, objective_of, part_of, per_step, signature_now, table_rows
+from .together import StepBlock, take_together
 
 T = TypeVar("T")
 EAGER = 20  # eager steps before a capture
 FEW = 8  # particles where they are made one by one, if the user asked for no number
-
-
-class StepBlock(NamedTuple):
-    """The outcome of consecutive steps."""
-
-    losses: list[float]  # nats, of each step before its update; a step whose loss is not finite is the last
-    total: torch.Tensor  # the sum of the flat parameters after each step, shape (P,)
 
 
 @dataclass
@@ -69,6 +64,14 @@ class Steps:
     warming: bool = False  # whether log q - log p(z) had less than its weight in the last step
     kept: list[Again] = field(default_factory=list)  # steps that can be taken again without their Python, last first
     tables: Tables | None = None  # parameters with a row for each row of the data
+    workers: Workers | None = None  # the processes of the run; what follows is of several, see `together`
+    own_noise: bool = False  # whether each of them draws random numbers of its own
+    pressed: Callable[[], int] = int  # how often Ctrl-C came here
+    last: Replay | None = None  # the last step that was replayed
+    averaged: tuple | None = None  # the choices of a plan by which they have taken a step
+    first: bool = False  # whether the next step is their first by its plan
+    agreed: int | None = None  # how many compiled steps they take now, 0 for one that is not; None: one process decides
+    seed: int = 0  # of the run
 
     @property
     def few(self) -> int:  # particles where they are made one by one
@@ -79,6 +82,12 @@ class Steps:
 
         patience: eager steps before a capture. warmup: the step from which log q(z) - log p(z) has its whole weight.
         """
+        if self.workers is not None:
+            take = functools.partial(self._take, pair, plan, patience=patience, warmup=warmup)
+            return take_together(self, pair, plan, most, take)
+        return self._take(pair, plan, most, patience, warmup)
+
+    def _take(self, pair: Pair, plan: Plan, most: int, patience: int, warmup: int) -> StepBlock:
         index = None if self.batches is None else next(self.batches)
         self.compiled, self.warming = None, self.kl_weight(warmup) < 1
         block = self._replayed(pair, plan, index, most, patience, warmup)
@@ -87,27 +96,7 @@ class Steps:
         self.taken += sum(map(math.isfinite, block.losses))
         return block
 
-    def take_again(self, call: Call, losses: list[float]) -> bool:
-        """Takes a step like one before, and appends its loss; False if there was none like it: no step is taken."""
-        for one in self.kept:
-            with rate_of_step(self.schedule, self.optimiser, self.taken):
-                loss = one.take_again(call)
-            if loss is not None:
-                self.taken += 1
-                losses.append(loss)
-                return True
-        return False
-
-    def keep(self, call: Call, given: Arguments, gaps: Collection[str]) -> None:
-        """Keeps the last step for `take_again`, if it was compiled. gaps: arguments that may hold NaN or infinity."""
-        if self.captures is None or self.compiled is None or self.warming or self.tables is not None:
-            return
-        if (form := same_form(call, given, gaps)) is None:
-            return
-        replay, signature = self.compiled
-        kept = [one for one in self.kept if one.replay.recorded is not replay.recorded][: GRAPHS - 1]
-        new = again(replay, signature, self.captures, self.state, self.batches, form)
-        self.kept = kept if new is None else [new, *kept]
+    take_again = take_again  # see there
 
     def loss(self, pair: Pair, plan: Plan, kl_weight: float = 1.0) -> tuple[float, torch.Tensor]:
         """(The estimate of -ELBO in nats, the scalar whose gradient estimates its gradient). pair: on one batch."""
@@ -168,7 +157,8 @@ class Steps:
         part = part_of(self, pair, index, rows is not None)
         try:
             with rate_of_step(self.schedule, self.optimiser, self.taken):
-                loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), rows)
+                known = rows, self.workers, self.baselines, self.first
+                loss = update(self.optimiser, lambda: self.loss(part, plan, kl_weight), *known)
         finally:
             if not math.isfinite(loss):  # such a step must change nothing
                 self.baselines.clear()
@@ -189,14 +179,15 @@ class Steps:
         except NotCaptured as reason:
             captures.give_up(reason)
             return None
-        step = EagerStep(objective_of(self, pair, plan, inputs), inputs, self.optimiser)
-        replay = captures.find(signature, step, patience)
+        step = EagerStep(objective_of(self, pair, plan, inputs), inputs, self.optimiser, self.workers)
+        self.last = replay = captures.find(signature, step, patience)
         if replay is None:
             return None
         native = replay.recorded.native
-        if isinstance(native, NativeLoop) and is_evenly_updated(replay) and has_one_rate(self.optimiser):
+        may = self.agreed != 0 and isinstance(native, NativeLoop) and has_one_rate(self.optimiser)
+        if may and is_evenly_updated(replay):
             known = most if self.batches is None else 1 + self.batches.left  # without shuffling the rows again
-            count = min(most, known, native.at_once, replay.recorded.until_probe)
+            count = min(most, known, native.at_once, replay.recorded.until_probe) if self.agreed is None else most
             try:
                 self.compiled = replay, signature
                 stacked = inputs._replace(per_step=per_step(self, index, warmup, count, inputs.leaves[0].device))

@@ -15,7 +15,6 @@ import torch
 from ..capture.captures import captures_of
 from ..capture.same_form import Call
 from ..inputs.call import by_name
-from ..objective.gradients import gradients
 from ..pair.autoguide import with_guide
 from ..pair.pair import Program
 from ..planning.plan import Plan
@@ -23,20 +22,24 @@ from ..preflight.stream import Stream
 from ..runtime.interrupts import interruptible
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
+from ..runtime.workers import is_first
 from ..updates.optimiser import LR, is_torchs, optimiser
 from ..updates.schedule import Rate
 from .begin import Begun
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
 from .held_out import PATIENCE
+from .kept_steps import keep
+from .looks import gradients_of, loss_of
 from .prepare import Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
-from .running import OPTIONS, begun_on, data_or_last, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
+from .running import OPTIONS, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
 from .settings import checked
 from .step_inputs import on_batch
 from .steps import Steps
+from .together import raced
 
 
 class SVI:
@@ -44,14 +47,13 @@ class SVI:
 
         minimise over the parameters of q:   -ELBO = E_q[log q(z) - log p(data, z)]     nats, for the whole data set
 
-    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, precision, progress, kl_warmup:
-        as for `credo.fit`; with kl_warmup=None a loop of one's own begins with the whole objective.
+    model, guide, lr, clip, particles, batch_size, plan, force, seed, device, compile, precision, progress, kl_warmup,
+        shard: as for `credo.fit`; with kl_warmup=None a loop of one's own begins with the whole objective.
     optim, loss: None; or "natural" or an optimiser of torch's by its class, as for `credo.fit`; or those of a Pyro
         program: with a `pyro.optim` optimiser the runner is `pyro.infer.SVI` itself, so that the program runs after
         changing one import. It is an instance of both, and takes the arguments of `pyro.infer.SVI` alone; `loss`:
         Trace_ELBO.
-    losses: -ELBO at each step so far, nats.
-    plan: the `Plan`, None before the first data.
+    losses: -ELBO at each step so far, nats. plan: the `Plan`, None before the first data.
     Its methods take the model's arguments, data and named ones, as `credo.fit` does.
     Raises ValueError naming the argument that is out of range.
     Source: Hoffman, Blei, Wang and Paisley 2013; Kingma and Welling 2014, eq. 3.
@@ -85,11 +87,12 @@ class SVI:
         precision: str | None = None,
         progress: bool = True,
         kl_warmup: int | tuple[int, int] | None = None,
+        shard: str = "rows",
     ) -> None:
         if loss is not None:
             raise ValueError("loss: got a loss without optim; pass both, as to pyro.infer.SVI, or neither")
         chosen = (particles, batch_size, plan, force, seed, device, progress, compile, clip, optim)
-        self._settings = checked(model, lr, *chosen, precision, kl_warmup)
+        self._settings = checked(model, lr, *chosen, precision, kl_warmup, shard)
         self.model, self.guide = with_guide(model, guide)
         self.plan: Plan | None = None
         self.losses: list[float] = []
@@ -154,7 +157,7 @@ class SVI:
                 with entered(prepared.state):
                     (loss,) = self._take_steps(self._stream.next(pair, rows, given.names, self._warnings)).losses
                 if self._stream.is_settled:
-                    self._steps.keep(call, given, prepared.gaps)
+                    keep(self._steps, call, given, prepared.gaps)
                 return loss
 
     def run(
@@ -206,23 +209,20 @@ class SVI:
         data: if none is given, those of the last call that trained or prepared the runner; so for `evaluate_loss`.
         """
         with self._called(trains=False):
-            pair, prepared, _ = self._begin(data_or_last(self, data, named, "gradients"))
-            with entered(prepared.state), self._steps.all_trained():
-                return gradients(lambda: self._steps.loss(self._steps.batch(pair), self._current_plan)[1])
+            return gradients_of(self, data, named)
 
     def evaluate_loss(self, *data: Any, **named: Any) -> float:
         """An estimate of -ELBO in nats; no parameter is updated."""
         with self._called(trains=False):
-            pair, prepared, _ = self._begin(data_or_last(self, data, named, "evaluate_loss"))
-            with entered(prepared.state), torch.no_grad():
-                return self._steps.loss(self._steps.batch(pair), self._current_plan)[0]
+            return loss_of(self, data, named)
 
     def _called(self, found: Sequence[Fit] = (), trains: bool = True) -> AbstractContextManager[None]:
         """Around the body of each public call. found: the result of the call, if it returns one."""
         if trains and self._handed_out is not None:
             raise RuntimeError("callback: it would train the run that it sees; return True to end the run, then go on")
         particles = None if self._prepared is None else self._prepared.particles
-        return warning_caller(self._warnings, found, lambda: what_to_lower(self._settings, particles))
+        lower = lambda: what_to_lower(self._settings, particles)  # noqa: E731
+        return warning_caller(self._warnings, found, lower, is_first(self._settings.workers))
 
     @property
     def _current_plan(self) -> Plan:
@@ -240,7 +240,8 @@ class SVI:
         """`race`, whose caller raises the warnings collected."""
         pair, prepared, _ = self._begin(data)
         with entered(prepared.state), on_batch(self._steps, pair) as part:
-            self.plan = self._races.race(self._steps, part, self._current_plan)
+            now = self._current_plan
+            self.plan = raced(self._steps, now, lambda: self._races.race(self._steps, part, now))
         return self._current_plan
 
 

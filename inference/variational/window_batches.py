@@ -49,11 +49,24 @@ class WindowBatches:
     at: int = 0  # batches of the window that were taken
     waiting: Window | None = None  # a window that is being put in place
     stays: bool = False  # whether the batches begin anew where the window ends
+    first: int = 0  # of the rows of a batch that this process takes, every `of`-th
+    of: int = 1
+    seed: int | None = None  # of the run; windows have their own
 
     @property
     def left(self) -> int:
         """How many batches the window at hand still has."""
         return self.rows.n // self.rows.size - self.at
+
+    @property
+    def at_once(self) -> int:
+        """How many batches can be taken from here on, the next one included, before another window comes."""
+        return max(1, self.left)
+
+    @property
+    def factor(self) -> float:
+        """By how much the densities of the rows taken here are scaled, so that their mean over processes is right."""
+        return self.rows.in_all / self.rows.size * self.of
 
     @property
     def of_epoch(self) -> tuple[int, int]:
@@ -108,7 +121,7 @@ class WindowBatches:
                 self._turn()
         begin = self.at * self.rows.size
         self.at += 1
-        return torch.arange(begin, begin + self.rows.size)
+        return torch.arange(begin + self.first, begin + self.rows.size, self.of)
 
     def _turn(self) -> None:
         """Puts the window that waits in place, and looks at it."""

@@ -11,7 +11,6 @@ from credo.inference.runtime.workers import (
     everywhere,
     gathered,
     greatest,
-    part_of,
     seed_of,
     sent_from_first,
     workers,
@@ -25,11 +24,6 @@ def test_one_process_has_nobody_to_ask():
     assert gathered(None, "a") == ["a"] and greatest(None, [1, 2]) == [1, 2] and seed_of(None, 7) == 7
     one = torch.ones(2)
     assert averaged(None, [one])[0] is one
-
-
-def test_parts_of_the_rows_are_all_rows():
-    assert [part_of(Workers(rank, 3, rank), 100) for rank in range(3)] == [34, 33, 33]
-    assert part_of(Workers(1, 3, 1, "particles"), 100) == 100
 
 
 def test_each_process_has_a_seed_of_its_own():
@@ -76,7 +70,8 @@ def test_processes_tell_one_another():
 
     for rank, found in enumerate(in_job(work)):
         me, first, ranks, largest, means, values, error, odd, unsent, other, own = found
-        assert me == Workers(rank, 2, rank) and first == 10 and ranks == [0, 1] and largest == [1, 0] and own == rank
+        assert me == Workers(rank, 2, rank, compiles=rank == 0) and own == rank
+        assert first == 10 and ranks == [0, 1] and largest == [1, 0]
         assert means == [(torch.float64, 1.5), (torch.float32, [[2.0, 2.0], [2.0, 2.0]])]
         assert values == [[0.0] * 2] * 3
         assert error == ("ValueError", "no plan")
