@@ -55,6 +55,7 @@ def close(found, wanted):
     return max(abs(a - b) / abs(b) for a, b in zip(found, wanted, strict=True)) < 1e-5
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one():
     cases = [
         {"compile": False, "steps": 60},
@@ -99,6 +100,7 @@ def test_two_processes_take_the_compiled_steps_of_one(monkeypatch):
     assert close(one[0][:STEPS], alone.losses[:STEPS]) and close(one[0][-STEPS:], alone.losses[-STEPS:])
 
 
+@pytest.mark.slow
 def test_latents_of_rows_get_noise_of_each_process_and_the_mean_gradient_is_that_of_all_rows():
     def work(rank):
         svi = losses_of(N, of_rows, guide_of_rows, steps=5, compile=False)
@@ -140,6 +142,7 @@ class Bad:
                     raise self.why
 
 
+@pytest.mark.slow
 def test_a_bad_step_of_one_process_is_one_of_all():
     def work(rank):
         found = []
@@ -166,6 +169,7 @@ def _noise(svi):
     return state, agreed(svi._settings.workers, lambda: state)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all():
     def work(rank):
         with pytest.raises((KeyError, ProcessFailed)) as raised:
@@ -177,6 +181,7 @@ def test_an_error_of_one_process_ends_all():
     assert two == ("KeyError", "'no such thing'", steps)
 
 
+@pytest.mark.slow
 def test_ctrl_c_of_one_process_ends_all_after_the_same_step():
     def work(rank):
         svi = losses_of(N, Bad(60, "interrupt", 1), steps=4000, compile=False)
@@ -186,6 +191,7 @@ def test_ctrl_c_of_one_process_ends_all_after_the_same_step():
     assert one == two and 10 < one[1] < 100
 
 
+@pytest.mark.slow
 def test_processes_share_the_particles():
     def work(rank):
         svi = losses_of(N, shard="particles", particles=4, steps=300, batch_size=None)
