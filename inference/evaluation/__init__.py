@@ -14,6 +14,7 @@ Files, in the order in which to read them:
     check.py        the call `credo.check`: whether a fit can be trusted
     predictive.py   of networks: whether a longer run moves predictions, and whether they hold the data
     tempered.py     what a verdict says of a temperature that is not 1
+    amortisation.py what the rows of an amortised guide would gain by normals of their own
     longer.py       the fit of a longer run
     moments.py      means and sds of a guide beside weighted draws
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar

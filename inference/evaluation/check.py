@@ -25,6 +25,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
 from ..variational.result import Fit
 from ..variational.streamed_fit import unknown_of_windows
+from .amortisation import with_gap
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
 from .tempered import said_of
@@ -71,7 +72,7 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     if isinstance(fit.data, Absent) and fit.data.streamed:
         return unknown_of_windows(fit.data.streamed)
     refuse_without_data(fit.data, "rows")
-    return said_of(fit, _checked(fit, seconds, seed))
+    return said_of(fit, with_gap(fit, _checked(fit, seconds, seed), seconds, seed))
 
 
 def _checked(fit: Fit, seconds: float, seed: int) -> Verdict:
@@ -130,7 +131,8 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     """
     looked = fit if fit.verdict is not None else _looked_at(fit, spent)  # a fit without steps has one already
     try:
-        verdict = said_of(looked, looked.verdict) if looked.verdict is not None else None
+        seen = None if looked.verdict is None else with_gap(looked, looked.verdict, SHARE * spent, fit.seed)
+        verdict = None if seen is None else said_of(looked, seen)
     except (Exception, KeyboardInterrupt):  # of the user's program: the fit must not be lost
         return looked
     return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)

@@ -83,9 +83,27 @@ class Amortised(MeanField):
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """One draw, {site: value}. Raises ValueError for an argument without the rows that the network reads."""
+        m, s = self.rows_of(*args)
+        return self.drawn(m, s, *args, **kwargs)
+
+    def rows_of(self, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m, s) of the rows of the data, each of shape (rows, K)."""
         if self.encoder is None:
-            self._setup_prototype(*args, **kwargs)
+            self._setup_prototype(*args)
         m, s = self.encoder(features(self.reads, args))
+        return m, s
+
+    def at_rows(self, m: torch.Tensor, s: torch.Tensor) -> Any:
+        """The guide with these m and s, of shape (rows, K), in the place of the network's."""
+
+        def program(*args: Any) -> dict[str, torch.Tensor]:
+            with self._pyro_context:  # as in a call of the guide: its other parameters are those of the store
+                return self.drawn(m, s, *args)
+
+        return program
+
+    def drawn(self, m: torch.Tensor, s: torch.Tensor, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """One draw at these m and s, of shape (rows, K)."""
         drawn: dict[str, torch.Tensor] = super().forward(*args, **kwargs)
         plates, first = {**self.plates, self.plate: None}, 0
         for name, (shape, at, event_dim, support, stack) in self.local.items():
