@@ -2,8 +2,8 @@
 
     gap = E_n [ max_(m, s) ELBO_n(m, s) - ELBO_n(m(x_n), s(x_n)) ]      nats of a row
 
-Estimated on some rows: m and s are moved from the network's answer by Adam, and both ELBOs are taken with the same noise
-that the moves have not seen. A gap of .01 nats is a mean off by .14 sds, or a scale off by 10 %.
+Estimated on some rows: m and s are moved from the network's answer by Adam, and both ELBOs are taken with one noise,
+which the moves have not seen. A gap of .01 nats is a mean off by .14 sds, or a scale off by 10 %.
 Source: Cremer, Li and Duvenaud 2018.
 """
 
