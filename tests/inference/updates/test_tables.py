@@ -96,13 +96,9 @@ def test_several_processes_are_refused_by_name(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", [row_latents.guide, "mean_field"], ids=["own", "mean field"])
 def test_the_posterior_of_every_row_is_the_exact_one(guide):
-    y = row_latents.data(2000)
-
-    def rate(step):  # long enough for 250 visits of each row, then down to where noise moves no mean
-        return 0.05 * min(1.0, 0.9996 ** (step - 10_000))
-
-    how = {"steps": 20_000, "lr": rate, "particles": 8, "seed": 1, "progress": False}
-    fit = credo.fit(row_latents.model, guide, y, batch_size=50, **how)
+    y = row_latents.data(300)
+    fit = credo.fit(row_latents.model, guide, y, batch_size=50, lr=0.05, seed=1, progress=False)
+    assert fit.converged
     mean, sd, means, sds = row_latents.exact_moments(y)
     found = fit.summary()
     z = found[found.index.astype(str).str.startswith("z")]
