@@ -17,6 +17,7 @@ from credo.inference.inputs.files import csv_table, is_csv, is_parquet, table_of
 from credo.inference.posterior.marginals import means_and_sds
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.state import reading
+from credo.inference.storage.absent import Absent
 from credo.inference.streaming.sizes import WINDOW
 from credo.pairs import Pair
 from credo.report.gallery import gallery
@@ -128,7 +129,10 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
             say(section.gap)
     else:
         keep("Posterior summary", "summary", _summary(fit))
-    section.scores = scores(fit)
+    apart = fit.data.streamed if isinstance(fit.data, Absent) else 0
+    if apart:
+        say(f"scores and pictures are left out: the run read its {apart:,} rows by windows and keeps none of them")
+    section.scores = None if apart else scores(fit)
     if section.scores is not None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())
         say(f"{section.scores.name}: {values}")
@@ -136,13 +140,13 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
         save(fit.seeds, out, "seeds")
     lesson, report = beside(pair.model, "lesson"), beside(pair.guide, "report")
     table = None
-    if lesson is not None:
+    if lesson is not None and not apart:
         with reading(fit.state, fit.seed):
             table = lesson(*fit.data, **_settings(fit.model, lesson))
         keep("Lesson", "lesson", table)
     if report is not None:
         keep("Report", "report", report(fit.params))
-    if out is not None:
+    if out is not None and not apart:
         drawn = None if isinstance(posterior, credo.Reference) else posterior  # draws have no density
         section.pictures = gallery(fit, out, drawn, compared, table)
 

@@ -47,14 +47,15 @@ def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int 
     if batch_size is None or batch_size >= one.n:
         refuse_too_large(one.noun, one.n, found.bytes_of_row)
         return None
-    return labelled(_with_notice(found, parts))
+    grouped = [part for value, part in zip(data, parts, strict=True) if is_parquet(value)]
+    return labelled(_with_notice(found, grouped))
 
 
 def _with_notice(source: Source, parts: list[Part | None]) -> Source:
     """The source with a notice if a window holds few of its chunks, whose rows then are together all the time."""
     rows = max(chunk.stop - chunk.start for chunk in source.chunks)
     asked = next((part for part in parts if part is not None and part.chunks is not None), None)
-    if asked is None or asked.in_order or MIXED * rows <= size_of_window(source.n, source.bytes_of_row, 1):
+    if asked is None or MIXED * rows <= size_of_window(source.n, source.bytes_of_row, 1):
         return source
     notice = (
         f"{asked.noun}: its row groups have up to {rows:,} rows, so that a window mixes rows of few of them; write "

@@ -557,3 +557,27 @@ def test_a_file_goes_to_data_only_where_it_takes_a_table(tmp_path: Path) -> None
         code = WIDE + f"\ndef data({signature}):\n    return (torch.ones(3),)\n"
         (found,) = arguments(credo.load(str(write(tmp_path, f"{kind.__name__}.py", code))), csv)
         assert isinstance(found, kind)
+
+
+@pytest.mark.slow
+def test_a_large_file_is_read_by_windows(tmp_path, monkeypatch):
+    from credo.inference.streaming import csv_file, sizes
+    from credo.report import analysis
+
+    for place, name, value in ((sizes, "WINDOW", 4000), (analysis, "WINDOW", 1000), (csv_file, "BYTES", 2000)):
+        monkeypatch.setattr(place, name, value)
+    (tmp_path / "pair.py").write_text(
+        "import pyro, pyro.distributions as dist\n"
+        "def model(x):\n"
+        "    loc = pyro.sample('loc', dist.Normal(0.0, 10.0))\n"
+        "    with pyro.plate('rows', len(x)):\n"
+        "        pyro.sample('x', dist.Normal(loc, 1.0), obs=x)\n"
+    )
+    (tmp_path / "rows.csv").write_text("x\n" + "".join(f"{i % 7}.5\n" for i in range(3000)))
+    found = CliRunner().invoke(
+        main,
+        [*("fit", str(tmp_path / "pair.py"), "--data", str(tmp_path / "rows.csv"), "--guide", "mean_field")]
+        + [*("--batch-size", "100", "--steps", "60", "--out", str(tmp_path / "out"))],
+    )
+    assert found.exit_code == 0, found.output
+    assert "scores and pictures are left out" in found.output and (tmp_path / "out" / "summary.csv").exists()
