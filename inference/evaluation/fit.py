@@ -23,6 +23,7 @@ from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.result import STEPPED, Fit
+from ..variational.settings import same_on_all
 from ..variational.svi import SVI
 from .check import with_verdict
 from .method import agreed_verdict, by_steps, without_svi
@@ -150,7 +151,8 @@ def fit(
         "patience": patience,
     }
     looks = None if held is None else [held, patience, callback_every]
-    kept = kept_of(checkpoint, every, {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options})
+    asked = {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options}
+    kept = kept_of(checkpoint, every, asked)
     refuse_start(start)
     if seeds is not None:
         alone = functools.partial(
@@ -169,6 +171,8 @@ def fit(
         runner._start = start
         found: list[Fit] = []
         with runner._called(found):
+            also = {"steps": steps, "every": every, "checkpoint": kept is not None, "callback": callback is not None}
+            same_on_all(runner, data, {**asked, **also})
             why = "options of SVI were given"
             if plain:
                 workers = runner._settings.workers

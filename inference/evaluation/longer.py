@@ -62,6 +62,7 @@ def _gone_on(fit: Fit, lr: float, seconds: float, seed: int) -> tuple[Fit, int] 
         trained = {name: p.detach().clone() for name, p in unconstrained().items()}
     options = {"plan": fit.plan if fit.plan.entries else None, "device": fit.state.device, "progress": False}
     runner = SVI(fit.model, fit.guide, lr=lr, batch_size=fit.batch_size, seed=seed + 1, **options)
+    runner._settings = runner._settings._replace(workers=None)  # each process of a job looks at its fit by itself
     runner.prepare(*fit.data)
     state = runner._begin(fit.data)[1].state
     with entered(state), torch.no_grad():

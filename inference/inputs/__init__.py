@@ -14,6 +14,7 @@ Files, in the order in which to read them:
     datasets.py    DataLoader and Dataset as tensors; containers of the run's own
     axes.py        axes with labels: columns, categories behind codes, rows with an index
     split.py       rows held out at random
+    versions.py    whether data are those of a call before, unchanged
     rounding.py    the digits that data lose in single precision
     arguments.py   the user's data converted to tensors on one device
     draws.py       the number of draws of a prediction, which may be left out

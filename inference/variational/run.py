@@ -24,6 +24,7 @@ from ..runtime.generators import noise
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
+from ..runtime.torchrun import restarts
 from ..runtime.workers import agreed, is_first, sent_from_first
 from ..storage.kept import Kept
 from ..updates.schedule import present_rate
@@ -45,6 +46,7 @@ T = TypeVar("T")
 MANY = 1000  # rows
 LONG = 50  # steps of a run that is long enough for a recording, after its first step
 LARGER = "raise batch_size or particles, whose noise moves the means"
+ANEW = "the run begins again at its first step, since it has no file to go on from: pass checkpoint=path"
 NO_STEP = "interrupted after 0 steps (Ctrl-C)"
 
 
@@ -59,9 +61,11 @@ def run(
     bad, ending, racing = BadSteps(), ending_of(course, steps), has_races(steps)
     course.steps.set_rate(1.0)
     held = next((watch for watch in watches if isinstance(watch, HeldOut)), None)
-    file = None if kept is None else Checkpoint(kept, course, ending, bad, steps, held)
+    file = None if kept is None else Checkpoint(kept, course, ending, bad, steps, held, course.settings.workers)
     done, ended, warmup = Place(0, "", warmup_of(course, steps)) if file is None else file.open()
     begun = len(course.losses) - done
+    if file is None and course.settings.workers is not None and restarts():
+        course.warnings.append(f"torchrun has started this job anew ({restarts()} times); {ANEW}")
     if file is not None:  # what a callback changes is kept, and an interruption in it loses no step
         callbacks = [watch for watch in watches if watch is not held]
         watches = [*([] if held is None else [held]), Whole(file), *callbacks, file]

@@ -14,8 +14,9 @@ from ..capture.cache import UNSAFE
 from ..capture.same_form import Call
 from ..inputs.arguments import Arguments, shown, whole_number
 from ..inputs.call import argument_names
+from ..inputs.versions import unchanged, versions
 from ..pair.pair import Pair
-from ..pair.same_job import start_from_first
+from ..pair.same_job import refuse_other_sites, start_from_first
 from ..planning.plan import Plan
 from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
@@ -33,6 +34,7 @@ from .loop import Watch
 from .prepare import Prepared, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned
+from .settings import same_on_all
 from .shares import as_first
 from .steps import EAGER, StepBlock
 from .window_batches import refuse_scaled
@@ -62,6 +64,8 @@ def begun_on(runner: Any, data: tuple) -> tuple[Pair, Prepared, Arguments]:
 def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
     settings, runner._begun = runner._settings, None
     workers = settings.workers
+    if not runner._checked:
+        same_on_all(runner, data, settings._asdict())
     runner._begun = begun = runner._looked or everywhere(
         workers, lambda: begin(runner.model, runner.guide, settings, data)
     )
@@ -71,12 +75,13 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
         place_fit(begun.state, runner._start)
     start_from_first(workers, begun.state)
     prepared = as_first(everywhere(workers, lambda: prepare(begun, settings)), settings)
+    refuse_other_sites(workers, begun.pair, begun.state, prepared.rows)
     if runner._start is not None and settings.kl_warmup is None:  # the weights have been away from the prior
         prepared = prepared._replace(warmup=0)
     runner._warnings += prepared.plan.biased
     runner._steps = first_steps(prepared, begun.pair, settings, runner._optim, runner._captures, runner._warnings)
     runner._prepared, runner.plan, runner._begun = prepared, prepared.plan, None
-    runner._checked = _versions(data)
+    runner._checked = versions(data)
     if (waiting := runner._waiting) is not None:
         before = list(runner.losses)
         try:
@@ -86,24 +91,6 @@ def _prepare(runner: Any, data: tuple) -> tuple[Arguments, Prepared]:
             raise
         runner._waiting = None
     return begun.given, prepared
-
-
-def _versions(data: tuple) -> list[tuple[Any, int]]:
-    """Each argument with the number of changes in place that it has seen; -1 where nothing counts them."""
-    return [(v, v._version if isinstance(v, torch.Tensor) else -1) for v in data]
-
-
-def _is_checked(runner: Any, data: tuple) -> bool:
-    """Whether this very data was checked last, and has not changed: tensors and networks, no array or table."""
-    now = _versions(data)
-    known = all(v is None or isinstance(v, torch.Tensor | torch.nn.Module | int | float | str) for v in data)
-    return (
-        known
-        and len(now) == len(runner._checked)
-        and all(
-            one is other and version == seen for (one, version), (other, seen) in zip(now, runner._checked, strict=True)
-        )
-    )
 
 
 def steps_of(runner: Any, pair: Pair, most: int = 1, patience: int = EAGER, warmup: int = 0) -> StepBlock:
@@ -153,10 +140,10 @@ def run_of(
         pair, prepared, given = runner._begin(data)
         if prepared.fixed_part is not None:
             raise ValueError(prepared.fixed_part)
-        if again and prepared.streamed is None and not _is_checked(runner, data):
+        if again and prepared.streamed is None and not unchanged(data, runner._checked):
             with entered(prepared.state):
                 check(runner.model, runner.guide, pair.data, given.names)
-            runner._checked = _versions(data)
+            runner._checked = versions(data)
     except KeyboardInterrupt:
         return without_steps(runner, data)
     finally:

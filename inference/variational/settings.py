@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from ..inputs.arguments import shown, whole_number, yes_or_no
+from ..inputs.versions import versions
 from ..pair.pair import Program
+from ..pair.same_job import refuse_others
 from ..planning.plan import Plan
 from ..runtime.defaults import accelerator, choose_device
 from ..runtime.generators import LARGEST_SEED
@@ -120,3 +122,9 @@ def _warmup(asked: Any) -> tuple[int, int | None]:
 
 def _is_positive(number: Any) -> bool:
     return not isinstance(number, bool) and isinstance(number, Real) and 0 < float(number) < math.inf
+
+
+def same_on_all(runner: Any, data: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    """Raises ValueError in all processes of a job where one of them has other code, options of the call, or data."""
+    refuse_others(runner._settings.workers, (runner._settings.model, runner.guide), options, data)
+    runner._checked = versions(data)
