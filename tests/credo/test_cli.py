@@ -574,10 +574,8 @@ def test_a_large_file_is_read_by_windows(tmp_path, monkeypatch):
         "        pyro.sample('x', dist.Normal(loc, 1.0), obs=x)\n"
     )
     (tmp_path / "rows.csv").write_text("x\n" + "".join(f"{i % 7}.5\n" for i in range(3000)))
-    found = CliRunner().invoke(
-        main,
-        [*("fit", str(tmp_path / "pair.py"), "--data", str(tmp_path / "rows.csv"), "--guide", "mean_field")]
-        + [*("--batch-size", "100", "--steps", "60", "--out", str(tmp_path / "out"))],
-    )
+    files = [str(tmp_path / "pair.py"), "--data", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out")]
+    options = ["--guide", "mean_field", "--batch-size", "100", "--steps", "60"]
+    found = CliRunner().invoke(main, ["fit", *files, *options])
     assert found.exit_code == 0, found.output
     assert "scores and pictures are left out" in found.output and (tmp_path / "out" / "summary.csv").exists()
