@@ -39,6 +39,7 @@ ORDER = (
     "importance",
     "mcmc",
     "convergence",
+    "stepping",
     "variational",
     "evaluation",
     "calibration",

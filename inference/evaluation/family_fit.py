@@ -30,9 +30,9 @@ from ..runtime.defaults import default_dtype
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed
 from ..runtime.state import entered
-from ..variational.begin import Begun, begin
+from ..stepping.begin import Begun, begin
+from ..stepping.settings import Settings
 from ..variational.result import Fit, finished
-from ..variational.settings import Settings
 from .check import concluded
 from .gaussian_fit import NotThisWay, fixed_density, searching, seconds_of_look
 

@@ -15,6 +15,7 @@ from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.interrupts import interruptible
 from ..runtime.workers import everywhere, gathered
+from ..stepping.settings import same_on_all
 from ..storage.kept import kept_of
 from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
@@ -23,7 +24,6 @@ from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.result import STEPPED, Fit
-from ..variational.settings import same_on_all
 from ..variational.svi import SVI
 from .check import with_verdict
 from .method import agreed_verdict, by_steps, without_svi

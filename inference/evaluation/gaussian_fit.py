@@ -45,9 +45,9 @@ from ..posterior.verdict import NO, Verdict
 from ..runtime.defaults import default_dtype
 from ..runtime.state import State, entered
 from ..runtime.vectorise import is_out_of_memory
-from ..variational.begin import Begun, begin
+from ..stepping.begin import Begun, begin
+from ..stepping.settings import Settings
 from ..variational.result import Fit, finished
-from ..variational.settings import Settings
 from .check import SHARE, concluded
 from .doubts import doubts
 

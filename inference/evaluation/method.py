@@ -27,9 +27,9 @@ from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, quoted
 from ..runtime.state import entered, new_state
 from ..runtime.workers import Workers, agreed
-from ..variational.begin import Begun, begin
+from ..stepping.begin import Begun, begin
+from ..stepping.settings import Settings
 from ..variational.result import Fit, finished
-from ..variational.settings import Settings
 from ..variational.svi import SVI
 from .check import examined
 from .exact_guide import exact_guide

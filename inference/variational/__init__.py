@@ -1,17 +1,8 @@
-"""Stochastic variational inference: prepare, step, loop, stop, result.
+"""Stochastic variational inference: the runner, its loop, when it stops, its result. The steps: room `stepping`.
 
 Files, in the order in which to read them:
 
     svi.py          the runner, `credo.SVI`
-    settings.py     the arguments of a run, checked
-    window_batches.py  batches of data that do not fit into memory
-    begin.py        the first look at the data: parameters and checks of a run
-    shares.py       what each process of a run takes of a step
-    prepare.py      plan and batches of a run
-    step_inputs.py  what a step reads: tensors, rows, its loss
-    steps.py        the steps of a run
-    together.py     steps that several processes take together
-    kept_steps.py   steps that are taken again without their Python
     going_on.py     what a runner needs to go on exactly, as plain values
     races.py        when plans compete in the course of a run
     running.py      what the runner does: begin on data, steps, a run, a fit of the present
@@ -23,7 +14,6 @@ Files, in the order in which to read them:
     loop.py         the loop: progress bar, Ctrl-C, bad steps
     held_out.py     rows that are held out, and end a run
     callback.py     the user's function that sees a run every so many steps
-    bad_steps.py    steps that are skipped, counted, and at last end a run
     nonfinite.py    names the site whose log density is not finite
     endings.py      when a run ends, and with which average
     in_words.py     a fit in a few words

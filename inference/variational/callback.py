@@ -20,7 +20,7 @@ from ..inputs.arguments import shown, whole_number
 from ..runtime.generators import generator_states, set_generator_states, set_torch_states, torch_states
 from ..runtime.parameters import constrained, kept_in_place
 from ..runtime.workers import everywhere, greatest
-from .steps import StepBlock, Steps
+from ..stepping.steps import StepBlock, Steps
 
 EVERY = 100  # steps from one call to the next, unless the user says how many
 

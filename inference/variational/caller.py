@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..runtime.vectorise import is_out_of_memory
-from .settings import Settings
+from ..stepping.settings import Settings
 
 
 @contextmanager

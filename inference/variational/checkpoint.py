@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 
 from ..pair.identity import FEW, Identity, data_identity, differences, pair_identity, settings_identity
 from ..runtime.workers import Workers, agreed
+from ..stepping.bad_steps import BadSteps
+from ..stepping.steps import StepBlock
 from ..storage.container import read, write
 from ..storage.kept import Kept
 from ..storage.noise_of_ranks import OF_RANKS, generators_of_ranks, put_own_generators, refuse_other_number
 from ..storage.values import described, restored
-from .bad_steps import BadSteps
 from .course import Course, warmup_of
 from .endings import Ending, FixedSteps
 from .going_on import plain_fields, put_fields, put_runner_state, runner_state
 from .held_out import ENDED, HeldOut
 from .loop import INTERRUPTED
-from .steps import StepBlock
 
 KIND = "checkpoint"
 # Unless the user says how many steps: seconds between two writings at least, and times what one takes.

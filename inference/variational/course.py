@@ -18,15 +18,15 @@ from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
 from ..runtime.vectorise import is_out_of_memory
 from ..runtime.workers import agreed
+from ..stepping.bad_steps import SKIPPED
+from ..stepping.prepare import Prepared
+from ..stepping.settings import Settings
+from ..stepping.step_inputs import on_batch
+from ..stepping.steps import StepBlock, Steps
+from ..stepping.together import made_alike, raced
 from ..updates.update import limit_rates, move
-from .bad_steps import SKIPPED
 from .endings import Ending, FixedSteps, UntilConverged
-from .prepare import Prepared
 from .races import START, Races
-from .settings import Settings
-from .step_inputs import on_batch
-from .steps import StepBlock, Steps
-from .together import made_alike, raced
 
 T = TypeVar("T")
 

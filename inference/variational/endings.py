@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from ..convergence.convergence import ANNEAL, Convergence
-from .steps import StepBlock
+from ..stepping.steps import StepBlock
 
 MAX_STEPS = 50_000
 

@@ -17,9 +17,9 @@ from ..planning.plain_plan import plain_plan, with_plain
 from ..planning.plan import Plan
 from ..runtime.plain_state import plain_state, put_buffers, put_parameters, put_state
 from ..runtime.state import State, entered, own_modules
+from ..stepping.steps import Steps
 from .races import Races
 from .result import Fit
-from .steps import Steps
 
 # The fields of `Steps` that a process makes for itself.
 OWN = {"optimiser", "captures", "state", "asked", "batches", "warnings", "compiled", "kept", "tables"}

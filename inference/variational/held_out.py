@@ -22,13 +22,13 @@ from ..predictive.likelihood import log_likelihood
 from ..runtime.generators import generators_kept
 from ..runtime.parameters import flat_parameters, place_parameters, unconstrained
 from ..runtime.workers import agreed
+from ..stepping.steps import StepBlock
 from ..streaming.source import source_of
 from .callback import undisturbed
 from .course import Course
 from .endings import Mean
 from .loop import Watch
 from .result import finished
-from .steps import StepBlock
 
 PATIENCE = 10  # looks without a gain, unless the user says how many
 ENDED = "ended by the held-out rows"

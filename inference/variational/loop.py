@@ -11,9 +11,9 @@ import torch
 from ..runtime.interrupts import CtrlC
 from ..runtime.parameters import iterate
 from ..runtime.progress import advance, progress_bar
-from .bad_steps import SKIPPED, BadSteps
+from ..stepping.bad_steps import SKIPPED, BadSteps
+from ..stepping.steps import StepBlock
 from .endings import Ending
-from .steps import StepBlock
 
 INTERRUPTED = "interrupted after"  # so many steps: how the reason of a run begins that Ctrl-C ended
 

@@ -14,7 +14,7 @@ from ..preflight.impossible import impossible_at, outside_at_the_end, values_dra
 from ..runtime.generators import noise
 from ..runtime.parameters import unconstrained
 from ..runtime.sites import Site, latent, observed
-from .bad_steps import in_words
+from ..stepping.bad_steps import in_words
 
 DRAWS, SECONDS = 100, 1.0  # draws of the guide that are tried at most, and for how long
 

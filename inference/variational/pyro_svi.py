@@ -23,13 +23,13 @@ from ..runtime.interrupts import CtrlC, interruptible
 from ..runtime.parameters import constrained
 from ..runtime.reachable import find_modules
 from ..runtime.state import State, entered, own_modules, snapshot
-from .bad_steps import NotFinite
+from ..stepping.bad_steps import NotFinite
+from ..stepping.steps import StepBlock
 from .caller import warning_caller
 from .endings import FixedSteps
 from .loop import loop
 from .result import Diverged, Fit, finished
 from .run import keep_fit
-from .steps import StepBlock
 
 # Credo's options, not Pyro's.
 OWN = {"lr", "clip", "particles", "batch_size", "plan", "force", "seed", "device", "compile", "precision", "progress"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..pair.pair import Pair
 from ..planning.plan import Plan
 from ..planning.race import SECOND, Contest, race
-from .steps import Steps
+from ..stepping.steps import Steps
 
 SHARE = 0.05  # of a run's work may go into races on the way
 START = 1000  # steps from which on a race before the first step is worth its while

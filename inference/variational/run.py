@@ -26,21 +26,21 @@ from ..runtime.parameters import place_parameters, unconstrained
 from ..runtime.state import entered
 from ..runtime.torchrun import restarts
 from ..runtime.workers import agreed, is_first, sent_from_first
+from ..stepping.bad_steps import SKIPPED, BadSteps, NotFinite
+from ..stepping.begin import Begun
+from ..stepping.settings import Settings
+from ..stepping.step_inputs import on_batch
+from ..stepping.steps import StepBlock
+from ..stepping.together import Interrupted, leave, made_alike, raced
 from ..storage.kept import Kept
 from ..updates.schedule import present_rate
-from .bad_steps import SKIPPED, BadSteps, NotFinite
-from .begin import Begun
 from .checkpoint import Checkpoint, Place, Whole
 from .course import Course, ending_of, has_races, warmup_of
 from .held_out import HeldOut, kept_by
 from .loop import Watch, loop
 from .nonfinite import where_not_finite
 from .result import Diverged, Fit, finished
-from .settings import Settings
-from .step_inputs import on_batch
-from .steps import StepBlock
 from .streamed_fit import with_some_rows
-from .together import Interrupted, leave, made_alike, raced
 
 T = TypeVar("T")
 MANY = 1000  # rows

@@ -22,22 +22,22 @@ from ..preflight.check import check, explain_index
 from ..runtime.interrupts import CtrlC
 from ..runtime.state import entered
 from ..runtime.workers import everywhere
+from ..stepping.begin import begin
+from ..stepping.prepare import Prepared, first_steps, prepare, prepared_arguments
+from ..stepping.settings import same_on_all
+from ..stepping.shares import as_first
+from ..stepping.steps import EAGER, StepBlock
+from ..stepping.window_batches import refuse_scaled
 from ..storage.kept import Kept
 from ..updates.natural import know_batches
-from .begin import begin
 from .callback import EVERY, Callback, checked_callback
 from .course import Course, Plans
 from .going_on import place_fit, put_runner_state, runner_state
 from .held_out import PATIENCE, checked_validation, held_out, parted
 from .looks import data_or_last
 from .loop import Watch
-from .prepare import Prepared, first_steps, prepare, prepared_arguments
 from .result import Fit
 from .run import NO_STEP, fit_of, run, unplanned
-from .settings import same_on_all
-from .shares import as_first
-from .steps import EAGER, StepBlock
-from .window_batches import refuse_scaled
 
 OPTIONS = ("steps", "rows", "callback", "callback_every", "validation", "patience")  # of the calls of a runner
 FORMAT = 1  # of the dictionary of a runner

@@ -23,23 +23,23 @@ from ..runtime.interrupts import interruptible
 from ..runtime.parameters import constrained
 from ..runtime.state import entered
 from ..runtime.workers import is_first
+from ..stepping.begin import Begun
+from ..stepping.kept_steps import keep
+from ..stepping.prepare import Prepared
+from ..stepping.settings import checked
+from ..stepping.step_inputs import on_batch
+from ..stepping.steps import Steps
+from ..stepping.together import raced
 from ..updates.optimiser import LR, is_torchs, optimiser
 from ..updates.schedule import Rate
-from .begin import Begun
 from .callback import EVERY, handed_out
 from .caller import warning_caller, what_to_lower
 from .held_out import PATIENCE
-from .kept_steps import keep
 from .looks import gradients_of, loss_of
-from .prepare import Prepared
 from .pyro_svi import PyroSVI
 from .races import Races
 from .result import Fit
 from .running import OPTIONS, begun_on, fit_now, put_state_of, run_of, state_of, steps_of, without_steps
-from .settings import checked
-from .step_inputs import on_batch
-from .steps import Steps
-from .together import raced
 
 
 class SVI:

@@ -13,7 +13,7 @@ import credo
 from credo.inference.capture import native, replay
 from credo.inference.capture.replay import RecordedStep
 from credo.inference.runtime.state import entered
-from credo.inference.variational.steps import Steps
+from credo.inference.stepping.steps import Steps
 from tests.cases.interpreted import interpreted
 
 Y = torch.tensor([0.5, 1.2, -0.3, 2.0])

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import credo
+from credo.inference.stepping.steps import StepBlock
 from credo.inference.variational.endings import FixedSteps
 from credo.inference.variational.loop import loop
-from credo.inference.variational.steps import StepBlock
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame({"age": RNG.normal(size=30), "bmi": RNG.normal(size=30)})

@@ -73,7 +73,9 @@ def test_missing_values_are_refused_unless_the_pair_leaves_them_out():
     x, y = draws(1)
     y = y.float()
     y[5] = torch.nan
-    with pytest.raises(ValueError, match=r"y: 1 of 500 values are not finite.*later window of the data; it is row 1,005"):
+    with pytest.raises(
+        ValueError, match=r"y: 1 of 500 values are not finite.*later window of the data; it is row 1,005"
+    ):
         look(counts, x, y)
     assert look(masked, x, y)[1] == {"y"}
 

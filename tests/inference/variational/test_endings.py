@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from credo.inference.convergence.convergence import ANNEAL
+from credo.inference.stepping.steps import StepBlock
 from credo.inference.variational.endings import MAX_STEPS, FixedSteps, UntilConverged
-from credo.inference.variational.steps import StepBlock
 
 
 def taken(first, last):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from credo.inference.convergence.convergence import ANNEAL, EXTENDED, MAX_STAGES, Convergence, Gain
+from credo.inference.stepping.steps import StepBlock
 from credo.inference.variational.endings import UntilConverged
 from credo.inference.variational.loop import loop
-from credo.inference.variational.steps import StepBlock
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import credo
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import flat_parameters, unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.steps import FEW
+from credo.inference.stepping.steps import FEW
 from tests.cases.normal_mean import Y, guide, model
 
 

@@ -7,8 +7,8 @@ import torch
 from torch.distributions.constraints import positive
 
 import credo
-from credo.inference.variational.bad_steps import FROM, ROW, SHARE, BadSteps, NotFinite
-from credo.inference.variational.steps import StepBlock
+from credo.inference.stepping.bad_steps import FROM, ROW, SHARE, BadSteps, NotFinite
+from credo.inference.stepping.steps import StepBlock
 
 
 def block(*losses):

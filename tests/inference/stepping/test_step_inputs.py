@@ -5,7 +5,7 @@ import torch
 import credo
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.step_inputs import on_batch
+from credo.inference.stepping.step_inputs import on_batch
 from tests.cases import row_latents
 
 

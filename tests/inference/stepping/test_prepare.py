@@ -13,8 +13,8 @@ from credo.inference.objective.gradients import gradients
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.variational.prepare import WARMUP
-from credo.inference.variational.steps import Steps
+from credo.inference.stepping.prepare import WARMUP
+from credo.inference.stepping.steps import Steps
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 

@@ -12,7 +12,7 @@ import torch
 import credo
 from credo.inference.capture import native
 from credo.inference.runtime.workers import ProcessFailed, workers
-from credo.inference.variational.together import digest
+from credo.inference.stepping.together import digest
 from tests.cases.job import in_job
 
 N, B, STEPS = 101, 10, 200

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.variational.settings import checked
+from credo.inference.stepping.settings import checked
 
 Y = torch.tensor([0.5, 1.5, -0.3])
 
