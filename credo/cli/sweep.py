@@ -23,7 +23,7 @@ def _values(convert: Callable[[str], Any]) -> Callable[..., list[Any] | None]:
         try:
             return [convert(part.strip()) for part in text.split(",")]
         except ValueError:
-            kind = {int: "whole numbers", float: "numbers"}.get(convert, "words")
+            kind = "whole numbers" if convert is int else "numbers" if convert is float else "words"
             raise click.BadParameter(f"got {text!r}, wanted {kind} separated by commas") from None
 
     return read
@@ -91,7 +91,7 @@ def sweep(
 
     with mistakes(name):
         pair = load_alone(name)
-        given = {key: values for key, values in lists.items() if values is not None}
+        given: dict[str, Any] = {key: values for key, values in lists.items() if values is not None}
         given |= {} if device is None else {"device": device}
         guides: Any = pair.guide if guide is None else guide
         credo.sweep(pair.model, guides, *arguments(pair, data), folder=folder, index=index, settings=settings, **given)

@@ -67,7 +67,8 @@ def sweep(
     _refuse(options, settings, model)
     cells = grid(guide, options, settings or {})
     only = number_of(index, len(cells), os.environ)
-    with_settings(Pair("", model, None, None, None), cells[0].model)  # refuses a name that is none, before anything
+    no_guide: Any = None
+    with_settings(Pair("", model, no_guide, None, None), cells[0].model)  # refuses a name that is none, before anything
     place = opened(folder, sweep_identity(model, data))
     mine = {cell.name: cell for cell in (cells if only is None else [cells[only]])}
     wanted = [name for name in mine if not is_done(place / f"{name}.json")]
@@ -110,8 +111,8 @@ def _fitted(model: Any, cell: Setting, data: tuple[Any, ...], stem: Path, keep: 
         fit.save(f"{stem}.credo")
     except (TypeError, ValueError) as error:
         stopped += f"; not saved: {first_line(error)}"
-    elbo, error = elbo_of(fit, prior=cell.guide != "mle")
-    found = {"ELBO": elbo, "error": error, "trust": "" if fit.verdict is None else fit.verdict.trust}
+    elbo, of_elbo = elbo_of(fit, prior=cell.guide != "mle")
+    found = {"ELBO": elbo, "error": of_elbo, "trust": "" if fit.verdict is None else fit.verdict.trust}
     found |= {"steps taken": len(fit.losses), "seconds": seconds, "method": fit.method, "stopped": stopped}
     return row(cell.plain, found)
 

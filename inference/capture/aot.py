@@ -146,7 +146,8 @@ def join_alone(name: str) -> None:
     from torch.distributed import _functional_collectives  # noqa: F401  # the shapes of its operators
 
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    torch._C._distributed_c10d._register_process_group(name, distributed.group.WORLD)
+    names: Any = torch._C._distributed_c10d
+    names._register_process_group(name, distributed.group.WORLD)
 
 
 def split_flat(flat: torch.Tensor, shapes: Iterable[tuple[int, ...]]) -> list[torch.Tensor]:

@@ -217,7 +217,7 @@ def one_step(replay: Replay) -> float:
         found = dict(zip(recorded.used, gradients, strict=True))
         each = [found.get(i) for i in range(len(inputs.leaves))]
         loss, each, baselines = averaged_step(workers, loss, each, inputs.leaves, baselines)
-        gradients = [each[i] for i in recorded.used]
+        gradients = [g for i in recorded.used if (g := each[i]) is not None]  # those that are used have one
     value = loss.item()
     if math.isfinite(value) and not all_finite(gradients):
         value = math.nan

@@ -23,7 +23,7 @@ class TableRows(NamedTuple):
 
     wholes: list[torch.Tensor]  # (N, ...), without a gradient
     leaves: list[torch.Tensor]  # (B, ...), which the step reads
-    index: torch.Tensor  # (B,), on the device of the tables
+    at: torch.Tensor  # (B,), on the device of the tables
 
 
 def gather_rows(wholes: list[torch.Tensor], leaves: list[torch.Tensor], index: torch.Tensor) -> None:
@@ -41,10 +41,10 @@ def update_rows(optimiser: torch.optim.Optimizer, rows: TableRows) -> None:
             continue
         group = _group(optimiser, whole)
         table, rate = table_state(optimiser, whole), torch.tensor(group["lr"], dtype=torch.float64, device=whole.device)
-        new = row_step(type(optimiser).__name__, table, rows.index, leaf.grad, rate, group)
+        new = row_step(type(optimiser).__name__, table, rows.at, leaf.grad, rate, group)
         with torch.no_grad():
             for old, value in zip(table, new, strict=True):
-                old[rows.index] = value
+                old[rows.at] = value
 
 
 def table_state(optimiser: torch.optim.Optimizer, whole: torch.Tensor) -> list[torch.Tensor]:

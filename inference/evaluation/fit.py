@@ -14,7 +14,7 @@ from ..inputs.datasets import batch_size_of
 from ..pair.pair import Program
 from ..planning.plan import Plan
 from ..runtime.interrupts import interruptible
-from ..runtime.workers import everywhere, gathered
+from ..runtime.workers import everywhere, gathered, workers
 from ..stepping.settings import same_on_all
 from ..storage.kept import kept_of
 from ..updates.optimiser import LR, is_torchs
@@ -26,7 +26,8 @@ from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI
 from .check import with_verdict
-from .method import agreed_verdict, by_steps, without_svi
+from .method import by_steps, without_svi
+from .of_job import seen_by_first
 from .seeds import best_of, seeds_of
 
 
@@ -160,7 +161,8 @@ def fit(
         )
         best, warned = list[Fit](), list[str]()
         with warning_caller(warned, best):
-            how = {"apart": callback is None, "prior": guide != "mle"}  # a process of its own would call in vain
+            apart = callback is None and workers(shard) is None  # a process of its own would call, or join, in vain
+            how = {"apart": apart, "prior": guide != "mle"}
             best.append(best_of(alone, seeds_of(seeds, seed), warned, **how))
         return best[0]
     given = (steps, optim, clip, particles, batch_size, plan, precision, callback, kl_warmup, held)
@@ -175,14 +177,14 @@ def fit(
             same_on_all(runner, data, {**asked, **also})
             why = "options of SVI were given"
             if plain:
-                workers = runner._settings.workers
-                done, why = everywhere(workers, lambda: without_svi(runner, guide, data, ctrl_c))
-                found += done if all(gathered(workers, bool(done))) else []
+                job = runner._settings.workers
+                done, why = everywhere(job, lambda: without_svi(runner, guide, data, ctrl_c))
+                found += done if all(gathered(job, bool(done))) else []
             if not found:
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 found[0] = by_steps(found[0], guide, why)
-            found[0] = with_verdict(found[0], time.process_time() - begun + (0.0 if kept is None else kept.spent))
-            found[0] = agreed_verdict(found[0], runner._settings.workers)
+            spent = time.process_time() - begun + (0.0 if kept is None else kept.spent)
+            found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent))
         return found[0]
 
 

@@ -26,7 +26,6 @@ from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.sites import latent, observed, quoted
 from ..runtime.state import entered, new_state
-from ..runtime.workers import Workers, agreed
 from ..stepping.begin import Begun, begin
 from ..stepping.settings import Settings
 from ..variational.result import Fit, finished
@@ -171,11 +170,3 @@ def without_svi(runner: SVI, guide: Any, data: tuple[Any, ...], ctrl_c: CtrlC) -
         return [runner._without_steps(data)], ""
     finally:
         ctrl_c.raises = False
-
-
-def agreed_verdict(fit: Fit, workers: Workers | None) -> Fit:
-    """The fit with the verdict of the first process: a look goes by the clock, and others may see more or less."""
-    if workers is None:
-        return fit
-    verdict, stopped = agreed(workers, lambda: (fit.verdict, fit.stopped))
-    return dataclasses.replace(fit, verdict=verdict, stopped=stopped)

@@ -31,7 +31,7 @@ from .sample import MOST, Values, beyond_the_guide, draws_of, joint_draws, refus
 class GivenRows(NamedTuple):
     """Some rows of the data of a fit."""
 
-    index: torch.Tensor  # (R,) their numbers
+    numbers: torch.Tensor  # (R,) their numbers
     labels: tuple[str, ...]  # (R,) as the user's index calls them, else their numbers
     dims: dict[str, int]  # {site: which dimension of its value is that of the rows}
     part: Any  # the fit on these rows alone; None where its guide needs all rows
@@ -83,7 +83,7 @@ def draws_of_rows(fit: Approximation, n: int, given: GivenRows, seed: int) -> Va
 
     def chosen(values: Values) -> Values:
         return {
-            name: v.index_select(given.dims[name], given.index.to(v.device)) if name in given.dims else v
+            name: v.index_select(given.dims[name], given.numbers.to(v.device)) if name in given.dims else v
             for name, v in values.items()
         }
 

@@ -43,7 +43,8 @@ def fixed_beside_the_prior(model: poutine.Trace, guide: poutine.Trace) -> list[s
     found: dict[tuple[float, float], list[str]] = {}
     priors = latent(model)
     for name, site in latent(guide).items():
-        q, p = unwrapped(site["fn"]), unwrapped(priors[name]["fn"]) if name in priors else None
+        q: Any = unwrapped(site["fn"])
+        p: Any = unwrapped(priors[name]["fn"]) if name in priors else None
         if type(q).__name__ != "Bernoulli" or type(p).__name__ != "Bernoulli":
             continue
         if q.probs.requires_grad or p.probs.requires_grad or site["value"].numel() < 2:

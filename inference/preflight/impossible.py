@@ -95,8 +95,8 @@ def outside_at_the_end(model: Callable[..., Any], guide: Callable[..., Any], dat
             if seed and (not watched or spent > LIMIT):
                 break
         if bad:
-            name, draw = bad[0]
-            why = impossible_at(model, guide, data, draw, name)
+            name, outside = bad[0]
+            why = impossible_at(model, guide, data, outside, name)
             return (
                 f"site {name!r}: values lie outside of the support of {kind(_sites(traces[0])[name]['fn'])} at "
                 f"{len(bad)} of {len(traces)} draws of the fit{why}"

@@ -10,14 +10,18 @@ has the worker's environment, yet is none of the job.
 import atexit
 import multiprocessing
 import os
+import socket
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them, and so do `srun` and MPI by scripts
-# How long the others wait for a process that hangs. One that dies closes its connections, which is seen at once.
+# How long the others wait in the middle of a step for a process that hangs; between steps one may compute as long as it
+# needs, at most LONGEST. One that dies closes its connections, which is seen at once.
 PATIENCE = timedelta(minutes=10)
+LONGEST = timedelta(days=1)  # that one process may compute between steps: a closed form, a race, a callback
 
 
 def joined() -> bool:
@@ -68,6 +72,35 @@ def restarts() -> int:
 def local_rank() -> int:
     """The number of this process among those of its host, by which it takes its device; 0 outside of a job."""
     return _number("LOCAL_RANK") if os.environ.get("LOCAL_RANK") else 0
+
+
+def among_those_of_host(rank: int) -> int:
+    """The number of this process among those of its host. Each writes its host once: nobody waits in later calls."""
+    store = dist.distributed_c10d._get_default_store()
+    store.set(f"credo: host of {rank}", socket.gethostname())
+    hosts = [store.get(f"credo: host of {other}") for other in range(rank + 1)]
+    return hosts[:rank].count(hosts[rank])
+
+
+def wait_for_first() -> None:
+    """Waits until the first process comes, however long it computes. One that has died is seen at once."""
+    options = dist.BroadcastOptions()
+    options.rootRank, options.rootTensor, options.timeout = 0, 0, LONGEST
+    everyone: Any = dist.group.WORLD
+    everyone.broadcast([torch.zeros((), device=of_messages())], options).wait()
+
+
+def wait_for_all(found: torch.Tensor) -> None:
+    """The largest of each number over all processes, however long one of them computes before."""
+    options = dist.AllreduceOptions()
+    options.reduceOp, options.timeout = dist.ReduceOp.MAX, LONGEST
+    everyone: Any = dist.group.WORLD
+    everyone.allreduce([found], options).wait()
+
+
+def of_messages() -> str:
+    """Where small messages live: on the CPU, unless the group of the user's own knows GPUs only."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 def _backend() -> str:

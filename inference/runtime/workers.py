@@ -10,7 +10,6 @@ import functools
 import os
 import pickle
 import random
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import distributed
 
-from .torchrun import joined, local_rank
+from .torchrun import among_those_of_host, joined, local_rank, of_messages, wait_for_all, wait_for_first
 
 T = TypeVar("T")
 GROUP, ALONE = "credo", "credo alone"  # the names by which compiled code finds all processes, and this one by itself
@@ -46,11 +45,10 @@ def workers(shard: str = "rows") -> Workers | None:
         return None
     rank, size = distributed.get_rank(), distributed.get_world_size()
     if not _is_known(GROUP):
-        torch._C._distributed_c10d._register_process_group(GROUP, distributed.group.WORLD)
+        _names()._register_process_group(GROUP, distributed.group.WORLD)
     found = Workers(rank, size, local_rank(), shard)
     if not os.environ.get("LOCAL_RANK"):  # of another launcher
-        hosts = gathered(found, socket.gethostname())
-        found = found._replace(local_rank=hosts[:rank].count(hosts[rank]))
+        found = found._replace(local_rank=among_those_of_host(rank))
     return found._replace(compiles=found.local_rank == 0)
 
 
@@ -70,12 +68,13 @@ def agreed(workers: Workers | None, compute: Callable[[], T]) -> T:
             box[0] = pickle.dumps((compute(), None))
         except BaseException as raised:
             error, box[0] = raised, _sent(raised)
+    _together(wait_for_first)
     _together(lambda: distributed.broadcast_object_list(box, src=0))
     if error is not None:
         raise error
-    value, raised = pickle.loads(box[0])
-    if raised is not None:
-        raise raised
+    value, failed = pickle.loads(box[0])
+    if failed is not None:
+        raise failed
     found: T = value
     return found
 
@@ -85,6 +84,7 @@ def gathered(workers: Workers | None, value: T) -> list[T]:
     if workers is None:
         return [value]
     found: list[Any] = [None] * workers.size
+    greatest(workers, [0])  # waits for the last
     _together(lambda: distributed.all_gather_object(found, value))
     return found
 
@@ -164,8 +164,8 @@ def greatest(workers: Workers | None, numbers: Sequence[int]) -> list[int]:
     """The largest of each of these whole numbers over all processes."""
     if workers is None:
         return list(numbers)
-    found = torch.tensor(numbers, dtype=torch.int64, device=_device())
-    _together(lambda: distributed.all_reduce(found, distributed.ReduceOp.MAX))
+    found = torch.tensor(numbers, dtype=torch.int64, device=of_messages())
+    _together(lambda: wait_for_all(found))
     return [int(number) for number in found.tolist()]
 
 
@@ -195,7 +195,7 @@ def alone(workers: Workers | None) -> Iterator[None]:
     if workers is None:
         yield
         return
-    names = torch._C._distributed_c10d
+    names = _names()
     if not _is_known(ALONE):  # one made by `new_group` hangs when the processes end
         own = names.ProcessGroup(store := distributed.HashStore(), 0, 1)
         gloo = names.ProcessGroupGloo(store, 0, 1, timedelta(minutes=1))
@@ -211,9 +211,14 @@ def alone(workers: Workers | None) -> Iterator[None]:
         names._register_process_group(GROUP, every)
 
 
+def _names() -> Any:
+    """What knows groups by their names, in torch."""
+    return torch._C._distributed_c10d
+
+
 def _is_known(name: str) -> bool:
     try:
-        torch._C._distributed_c10d._resolve_process_group(name)
+        _names()._resolve_process_group(name)
     except (RuntimeError, ValueError, LookupError):
         return False
     return True
@@ -236,8 +241,3 @@ def _sent(error: BaseException) -> bytes:
         return whole
     except Exception:
         return pickle.dumps((None, RuntimeError(in_words(error))))
-
-
-def _device() -> str:
-    """Where small messages live: on the CPU, unless the group of the user's own knows GPUs only."""
-    return "cuda" if distributed.get_backend() == "nccl" else "cpu"

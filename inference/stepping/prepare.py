@@ -69,7 +69,8 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
                 "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
                 "posterior in closed form, or says why it has none"
             )
-        rows, here, of_all = rows_of_run(settings, lambda size: _rows(begun, size)), None, q
+        rows, here = rows_of_run(settings, lambda size: _rows(begun, size)), None
+        of_all: poutine.Trace | None = q
         if rows is not None:  # of a batch, what this process takes
             here = rows._replace(size=part_of(settings.workers, rows.size))
             pair, of_all = batch(pair, rows, torch.arange(here.size)), None

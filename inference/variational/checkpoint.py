@@ -138,7 +138,7 @@ class Checkpoint:
     def _write_alone(self, stopped: str, generators: list[dict[str, Any]] | None) -> None:
         """The file by the first process. generators: of each, where they differ."""
         course = self.course
-        state = {
+        state: dict[str, Any] = {
             "identity": self.identity,
             "sites": pair_identity(course.pair, course.prepared.rows),
             "runner": runner_state(course.steps, course.races, course.losses, course.plans.now()),

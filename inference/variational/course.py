@@ -144,7 +144,7 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         return (0, 0) if batches is None else batches.of_epoch
 
     rest = max(0, warmup_of(course, steps) - len(course.losses))
-    watch = Convergence(*map(of_first, (gain, longest)), ahead_of, of_first(cannot_move), epoch, of_first(bool))
+    watch = Convergence(of_first(gain), of_first(longest), ahead_of, of_first(cannot_move), epoch, of_first(bool))
 
     def replan_and_align(rate: float) -> None:
         replan(rate)

@@ -87,7 +87,7 @@ def test_draws_of_given_rows_are_those_of_all_rows(fits, guide, alone):
 def test_rows_are_numbers_slices_masks_and_labels(fits):
     fit, wanted = fits["read"], [2, 3]
     for rows in (wanted, slice(2, 4), torch.tensor(wanted), [i in wanted for i in range(N)], ["r2", "r3"]):
-        assert given_rows(fit, rows).index.tolist() == wanted
+        assert given_rows(fit, rows).numbers.tolist() == wanted
     assert given_rows(fit, 2).labels == ("r2",)
     for rows in (N, [], "r99", [0.5]):
         with pytest.raises(ValueError, match=r"^rows: got"):

@@ -1,5 +1,8 @@
 """What the processes of a run tell one another."""
 
+import time
+from datetime import timedelta
+
 import pytest
 import torch
 
@@ -94,3 +97,20 @@ def test_a_process_that_is_gone_is_an_error():
         return "told"
 
     assert in_job(work)[0] == "told"
+
+
+@pytest.mark.slow
+def test_others_wait_for_one_that_computes_longer_than_a_message_may_take(monkeypatch):
+    monkeypatch.setattr("credo.inference.runtime.torchrun.PATIENCE", timedelta(seconds=4))
+
+    def work(rank):
+        me = workers()
+
+        def long(first):
+            if rank == first:
+                time.sleep(6)
+            return rank
+
+        return agreed(me, lambda: long(0)), everywhere(me, lambda: long(1)), greatest(me, [long(1)])
+
+    assert in_job(work) == [(0, 0, [1]), (0, 1, [1])]
