@@ -82,6 +82,7 @@ def refuse_later(
         named = index
         at_other_draws(lambda seed: _refuse(some, list(names), seed))
     except (ValueError, IndexError) as error:
+        named = named if gone else _refused_alone(pair, positions, index, list(names))
         rows = sorted(numbers[named.to(numbers.device)].tolist())
         which = "one of its rows" if len(rows) > 1 else "row"
         shown = ", ".join(f"{row:,}" for row in rows[:5])
@@ -95,6 +96,18 @@ def refuse_later(
 def _refuse(pair: Pair, names: list[str], seed: int) -> None:
     with noise(seed), torch.no_grad():
         refuse_values(pair.model, pair.guide, pair.data, names)
+
+
+def _refused_alone(pair: Pair, positions: Sequence[int], index: torch.Tensor, names: list[str]) -> torch.Tensor:
+    """Those of these rows that are refused by themselves; all of them where none is, or each: then it tells nothing."""
+    bad = torch.zeros(len(index), dtype=torch.bool)
+    for k in range(len(index)):
+        try:
+            with pyro.validation_enabled(False):
+                _refuse(pair._replace(data=cut(pair.data, positions, index[k : k + 1])), names, 0)
+        except Exception:  # of any kind: the pair may not run on one row
+            bad[k] = True
+    return index if bad.all() or not bad.any() else index[bad]
 
 
 def _parts(value: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -28,7 +28,7 @@ from ..runtime.sites import latent
 from ..runtime.state import State, entered, new_state
 from ..streaming.source import Source, source_of
 from .settings import Settings
-from .window_batches import Streamed, open_windows
+from .window_batches import Streamed, close, open_windows
 
 
 class Begun(NamedTuple):
@@ -70,6 +70,7 @@ def begin(model: Program, guide: Program, settings: Settings, data: tuple[Any, .
     with entered(begun.state):
         place = best_place(begun.some or begun.pair, begun.given.names, settings.batch_size, choose_device(None))
     if place.device != CPU:
+        close(begun.streamed)
         begun = _begin_on(place.device, *given)
     return begun._replace(place=place.why)
 
@@ -100,6 +101,23 @@ def _begin_in(
     else:
         streamed = open_windows(source, data, settings, dtype, device)
         given, data = streamed.given, source.others
+    try:
+        return _on_rows(model, guide, settings, data, place, given, streamed)
+    except BaseException:
+        close(streamed)
+        raise
+
+
+def _on_rows(
+    model: Program,
+    guide: Program,
+    settings: Settings,
+    data: tuple[Any, ...],
+    place: tuple[torch.dtype, torch.device],
+    given: Arguments,
+    streamed: Streamed | None,
+) -> Begun:
+    """The run begun, its pair checked on some of the rows where there are many."""
     begun = model, guide, settings, data, place, given
     some = _some(given, settings.batch_size)
     if some is None:

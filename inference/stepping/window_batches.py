@@ -150,6 +150,12 @@ def open_windows(
     return Streamed(source, windows, given, first.numbers, data)
 
 
+def close(streamed: Streamed | None) -> None:
+    """Ends the reading ahead, where rows are read by windows: a run that goes on begins it anew."""
+    if streamed is not None:
+        streamed.windows.close()
+
+
 def batches_of(streamed: Streamed, pair: Pair, rows: Rows, gaps: Collection[str]) -> WindowBatches:
     """The batches of a run. pair: on the window at hand. gaps: arguments with missing values that it leaves out."""
     names, held = streamed.given.names, set(gaps)

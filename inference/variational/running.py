@@ -27,7 +27,7 @@ from ..stepping.prepare import Prepared, first_steps, prepare, prepared_argument
 from ..stepping.settings import same_on_all
 from ..stepping.shares import as_first
 from ..stepping.steps import EAGER, StepBlock
-from ..stepping.window_batches import refuse_scaled
+from ..stepping.window_batches import close, refuse_scaled
 from ..storage.kept import Kept
 from ..updates.natural import know_batches
 from .callback import EVERY, Callback, checked_callback
@@ -126,10 +126,25 @@ def run_of(
     patience: int = PATIENCE,
     kept: Kept | None = None,
 ) -> Fit:
-    """A run on this data, whose caller raises the warnings collected and counts Ctrl-C.
+    """A run on this data, whose caller raises the warnings collected and counts Ctrl-C. kept: the file it goes on from."""
+    try:
+        return _run(runner, data, steps, ctrl_c, callback, callback_every, validation, patience, kept)
+    finally:
+        _close(runner)
 
-    kept: the file from which it goes on, and to which it is written.
-    """
+
+def _run(
+    runner: Any,
+    data: tuple,
+    steps: int | None,
+    ctrl_c: CtrlC,
+    callback: Any,
+    callback_every: int,
+    validation: Any,
+    patience: int,
+    kept: Kept | None,
+) -> Fit:
+    """The same; windows stay open behind it."""
     settings = runner._settings
     every, patience = checked_callback(callback, callback_every), checked_validation(validation, patience)
     data, held = parted(settings.model, data, validation, settings.seed, settings.batch_size)
@@ -158,10 +173,17 @@ def run_of(
         return run(course, steps, ctrl_c, watches, kept)
 
 
+def _close(runner: Any) -> None:
+    """Ends the reading ahead of rows that come by windows: no thread and no further window are kept."""
+    if (known := runner._prepared or runner._begun or runner._looked) is not None:
+        close(known.streamed)
+
+
 def without_steps(runner: Any, data: tuple, why: str = NO_STEP) -> Fit:
     """The fit at the parameters as they are, without another step. why: the end of the run, in words."""
     if runner._prepared is None:
-        begun = runner._begun or begin(runner.model, runner.guide, runner._settings, data)
+        runner._begun = begun = runner._begun or begin(runner.model, runner.guide, runner._settings, data)
+        _close(runner)
         return unplanned(begun, runner._settings, why)
     course = course_of(runner, *runner._begin(data))
     with _entered(runner):

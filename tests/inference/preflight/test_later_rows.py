@@ -55,7 +55,9 @@ def look(model, x, y, first=None):
 def test_a_label_of_no_class_is_named_with_its_row():
     x, y = draws(1)
     y[17] = 3
-    with pytest.raises(ValueError, match=r"'y'.*wanted classes 0 to 2.*a later window.*1,017") as error:
+    with pytest.raises(
+        ValueError, match=r"'y'.*wanted classes 0 to 2.*a later window of the data; it is row 1,017\)"
+    ) as error:
         look(labels, x, y)
     assert "1 of" in str(error.value)
 
@@ -65,7 +67,8 @@ def test_a_count_that_is_none_is_refused(value, row):
     x, y = draws(1)
     y = y.float()
     y[row] = value
-    with pytest.raises(ValueError, match=f"outside the support of Poisson.*{value}"):
+    named = rf"outside the support of Poisson.*{value}.*it is row {1000 + row:,}\)"
+    with pytest.raises(ValueError, match=named):
         look(counts, x, y)
 
 

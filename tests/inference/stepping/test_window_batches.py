@@ -1,5 +1,7 @@
 """Runs on rows that do not fit into memory: the same steps as on rows in memory, resumed to the bit, looked at."""
 
+import threading
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -179,6 +181,31 @@ def test_what_needs_all_rows_is_refused_by_name(files):
         svi.step(X, Y)
     with pytest.raises(ValueError, match="rows: "):
         svi.step(*data, rows=N)
+
+
+def test_a_run_that_has_ended_reads_no_further_window(files):
+    data, svi = files(X, Y), runner(progress=False)
+
+    def opened():
+        windows = svi._prepared.streamed.windows
+        return windows._ahead, windows._kept, [t for t in threading.enumerate() if t.name == "credo: next window"]
+
+    def fails(svi, step, loss):
+        raise KeyError
+
+    svi.run(*data, steps=30)
+    assert opened() == (None, (), [])
+    with pytest.raises(KeyError):
+        svi.run(*data, steps=30, callback=fails, callback_every=10)
+    assert opened() == (None, (), [])
+    for _ in range(30):
+        svi.step(*data)
+    whole = runner(progress=False)
+    whole.prepare(*data)
+    for _ in range(70):
+        next(whole._steps.batches)
+    one, other = svi._steps.batches, whole._steps.batches
+    assert one.state() == other.state() and torch.equal(one.numbers, other.numbers)  # as if nothing had been closed
 
 
 def test_held_out_rows_end_a_run_by_windows(files):
