@@ -126,7 +126,7 @@ def run_of(
     patience: int = PATIENCE,
     kept: Kept | None = None,
 ) -> Fit:
-    """A run on this data, whose caller raises the warnings collected and counts Ctrl-C. kept: the file it goes on from."""
+    """A run on this data, whose caller raises the warnings collected and counts Ctrl-C. kept: its checkpoint."""
     try:
         return _run(runner, data, steps, ctrl_c, callback, callback_every, validation, patience, kept)
     finally:
