@@ -1,6 +1,6 @@
 """Kills processes of a job that torchrun started, and compares what comes out with the job that nobody disturbed.
 
-    python benchmarks/_scale_kill.py --kills 20           a random process at random moments, of each kind of run
+    python benchmarks/_scale_kill.py --kills 20           random processes at random moments, so often over all kinds
     python benchmarks/_scale_kill.py --only checkpoint    killed while the checkpoint is written
 
 torchrun (--max-restarts) starts all processes anew when one has died, and credo.fit goes on from its checkpoint. Part
@@ -20,11 +20,11 @@ from pathlib import Path
 
 PROCESSES = 2
 RUNS = {  # options of credo.fit, and how near losses must come: compiled and replayed steps round differently
-    "shared noise": ({"steps": 400, "compile": False, "batch_size": 16, "every": 9}, 0.0),
-    "own noise": ({"steps": 300, "compile": False, "batch_size": 16, "every": 9}, 0.0),
+    "shared noise": ({"steps": 300, "compile": False, "batch_size": 16, "every": 9}, 0.0),
+    "own noise": ({"steps": 200, "compile": False, "batch_size": 16, "every": 9}, 0.0),
     "until converged": ({"compile": False, "lr": 0.05, "plan": "fast", "particles": 2, "every": 150}, 0.0),
     "replayed": ({"steps": 1500, "batch_size": 16, "every": 50}, 1e-5),
-    "compiled": ({"steps": 30_000, "batch_size": 16, "every": 800}, 1e-5),
+    "compiled": ({"steps": 4000, "batch_size": 16, "every": 400}, 1e-5),
 }
 MOMENTS = {"checkpoint": "shared noise", "full disk": "own noise", "compile": "compiled"}  # and the kind of run
 LONGEST = 600  # seconds of one job
@@ -67,13 +67,18 @@ def worker(kind, moment, folder):
     from credo.inference.capture import compiler, native
 
     torch.set_num_threads(1)
+
+    def killed_here():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     if moment == "compile" and first:
         begin = compiler.begin_compiling
 
         def killed_then(job):
             begin(job)
             time.sleep(1.0)
-            os.kill(os.getpid(), signal.SIGKILL)
+            killed_here()
 
         native.begin_compiling = killed_then
     if moment in ("checkpoint", "full disk") and (first or moment == "full disk"):
@@ -82,14 +87,17 @@ def worker(kind, moment, folder):
         def disturbed(file):
             calls.append(file)
             if moment == "checkpoint" and len(calls) == 7:
-                os.kill(os.getpid(), signal.SIGKILL)
+                killed_here()
             if moment == "full disk" and len(calls) > 3:
                 raise OSError(28, "No space left on device")
             fsync(file)
 
         os.fsync = disturbed
     (folder / f"pid{rank}").write_text(str(os.getpid()))
-    fit = fitted(kind, checkpoint=folder / "run.credo")
+    more = {"checkpoint": folder / "run.credo"}
+    if moment == "warm":  # until its steps are compiled, for the jobs that follow
+        more = {"steps": 10**6, "callback": lambda svi, *_: "compiled" in svi.plan.compiled.split(", ")}
+    fit = fitted(kind, **more)
     params = {name: value.double().tolist() for name, value in sorted(fit.params.items())}
     found = {"losses": list(fit.losses), "params": params, "stopped": fit.stopped, "compiled": fit.plan.compiled}
     part = folder / f"result{rank}.part"
@@ -102,7 +110,8 @@ def job(kind, moment, folder):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
     command += ["--max-restarts=1000", "--monitor-interval=0.1", __file__, "--worker", kind, moment, str(folder)]
     log = open(folder / "log", "a")
-    return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    own = {"CREDO_CACHE": f"{folder}-cache"} if moment == "compile" else {}  # where nothing has been compiled
+    return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1", **own})
 
 
 def results(folder):
@@ -145,6 +154,8 @@ def killed(process):
 
 def undisturbed(kind, folder):
     """(results of a job that nobody disturbs, seconds from the first line of its program to its end)."""
+    if kind == "compiled":
+        assert job(kind, "warm", folder).wait(LONGEST) == 0, (folder / "log").read_text()[-4000:]
     running = job(kind, "", folder)
     if running.wait(LONGEST):
         raise RuntimeError((folder / "log").read_text()[-4000:])
@@ -167,16 +178,17 @@ def distance(kind, found, wanted):
 
 def kill(kills=20, only=(), seed=0):
     """Part "kill": a line for each kind of run, and for each moment at which a process is killed on purpose."""
-    chosen = random.Random(seed)
+    chosen, kinds = random.Random(seed), [kind for kind in RUNS if not only or kind in only]
+    each = -(-kills // max(1, len(kinds)))
     with tempfile.TemporaryDirectory() as place:
         os.environ.setdefault("CREDO_CACHE", f"{place}/cache")
-        for kind in [kind for kind in RUNS if not only or kind in only]:
+        for kind in kinds:
             folder = Path(place, kind.replace(" ", "-"))
             folder.mkdir()
             wanted, seconds = undisturbed(kind, folder)
             done, jobs, far = 0, 0, 0.0
-            while done < kills:
-                done, jobs = done + killing(kind, folder, kills - done, seconds, chosen), jobs + 1
+            while done < each:
+                done, jobs = done + killing(kind, folder, each - done, seconds, chosen), jobs + 1
                 far = max(far, distance(kind, results(folder), wanted))
             same = "the same to the bit" if far == 0 else f"losses within {far:.1e}"
             print(f"kill: {kind}: {done} kills, {jobs} jobs ended, {same}; {wanted[0]['compiled']}", flush=True)
@@ -192,6 +204,7 @@ def kill(kills=20, only=(), seed=0):
             log = folder / "log"
             assert running.wait(LONGEST) == 0, log.read_text()[-4000:]
             far = distance(kind, results(folder), wanted)
+            assert moment == "full disk" or (folder / "killed").exists(), "nobody was killed"
             if moment == "full disk":
                 assert "could not be written" in log.read_text(), log.read_text()
             print(f"kill: {moment} ({kind}): losses within {far:.1e}", flush=True)

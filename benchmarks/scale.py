@@ -44,7 +44,7 @@ def speed(quick: bool) -> None:
 
 
 def kill(quick: bool) -> None:
-    _part("_scale_kill").kill(2 if quick else 20)
+    _part("_scale_kill").kill(5 if quick else 20)
 
 
 def latents(quick: bool) -> None:

@@ -140,6 +140,7 @@ class Shuffled:
     of: int = 1
     seed: int | None = None  # of the shuffling, where the noise of the run is not that of the other processes
     epochs: int = 0  # that have begun
+    taken: list[torch.Tensor] = field(default_factory=list)  # the last batch, that of all processes
 
     @property
     def is_whole(self) -> bool:
@@ -174,8 +175,7 @@ class Shuffled:
 
     def put_back(self, index: torch.Tensor) -> None:
         """Undoes the last `next`, which gave this batch. The first of an epoch undoes the shuffling, too."""
-        is_first = self.left == self.rows.n // self.rows.size - 1
-        self.epoch = [] if is_first else [*self.epoch, index]
+        self.epoch = [] if self.left == self.rows.n // self.rows.size - 1 else [*self.epoch, *self.taken]
 
     def state(self) -> list[torch.Tensor]:
         """Where it stands, as plain values, for `put`."""
@@ -206,7 +206,8 @@ class Shuffled:
         if not self.epoch:
             self.epoch = list(self._order()[: n // size * size].split(size))[::-1]
             self.epochs += 1
-        return self.epoch.pop()[self.first :: self.of]
+        self.taken = [self.epoch.pop()]
+        return self.taken[0][self.first :: self.of]
 
     def _order(self) -> torch.Tensor:
         """All rows in the order of the next epoch."""

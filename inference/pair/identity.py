@@ -129,7 +129,7 @@ def _values(leaf: Any) -> torch.Tensor | None:
     if not isinstance(leaf, np.ndarray):
         return None
     if leaf.dtype.kind in "biuf" and leaf.dtype.itemsize <= 8:
-        return torch.as_tensor(leaf)
+        return torch.as_tensor(leaf if leaf.flags.writeable else np.array(leaf))  # of a file that is mapped, say
     text = leaf.astype(object) if leaf.dtype.kind in "USTV" or leaf.dtype.itemsize > 16 else leaf
     return torch.from_numpy(pd.util.hash_array(text.ravel()).view(np.int64))
 

@@ -59,9 +59,20 @@ def refuse_other_sites(workers: Workers | None, pair: Pair, state: State, rows: 
     pair: on all data. state: of the run. rows: how the data is cut into batches; None: not at all.
     """
     if workers is not None:
+        pair, rows = (pair, None) if rows is None else _on_few_rows(workers, pair, rows)
         with entered(state):
-            mine = pair_identity(pair, None if rows is None else rows._replace(size=min(rows.n, FEW_ROWS)))
+            mine = pair_identity(pair, rows)
         _refuse("another pair", gathered(workers, mine), f"{CODE}; what the program reads or draws must be the same")
+
+
+def _on_few_rows(workers: Workers, pair: Pair, rows: Rows) -> tuple[Pair, Rows]:
+    """The pair with few rows in a batch; those of the first process, where each reads rows of its own by windows."""
+    few = min(rows.n, FEW_ROWS)
+    if not rows.total:
+        return pair, rows._replace(size=few)
+    of_first = agreed(workers, lambda: {i: pair.data[i][:few].cpu() for i in rows.arguments})
+    data = tuple(of_first[i].to(v.device) if i in of_first else v for i, v in enumerate(pair.data))
+    return pair._replace(data=data), rows._replace(n=few, size=few)
 
 
 def start_from_first(workers: Workers | None, state: State) -> None:

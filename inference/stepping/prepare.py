@@ -19,7 +19,7 @@ from ..planning.legal import fullest, in_loops_over_some_rows
 from ..planning.plan import Plan
 from ..planning.race import how_many
 from ..preflight.rows import find_rows
-from ..runtime.generators import noise
+from ..runtime.generators import generator_states, noise, set_generator_states
 from ..runtime.parameters import unconstrained
 from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent, observed, plates
@@ -69,12 +69,15 @@ def prepare(begun: Begun, settings: Settings) -> Prepared:
                 "the pair has no parameters to train, since all latents are finite: credo.exact(model, *data) has the "
                 "posterior in closed form, or says why it has none"
             )
+        before = generator_states()
         rows, here = rows_of_run(settings, lambda size: _rows(begun, size)), None
         of_all: poutine.Trace | None = q
         if rows is not None:  # of a batch, what this process takes
             here = rows._replace(size=part_of(settings.workers, rows.size))
             pair, of_all = batch(pair, rows, torch.arange(here.size)), None
         q, p = at_other_draws(lambda number: _traces(pair, of_all))
+        if rows is not None and rows.size == rows.in_all:  # of several processes; one would have drawn nothing here
+            set_generator_states(before)
         few = None if here is None else few_rows(begun.pair, pair, here)
         plan, vectorised, particles = at_other_draws(lambda number: _planned(pair, q, few, settings, number))
         latents = _numbers({name: site for name, site in latent(p).items() if name in q.nodes}, here)

@@ -4,6 +4,8 @@
 
 The window stands in the same tensors all the time, so that a pair, and steps that were recorded or compiled on it, see
 its rows whichever they are. A new window is looked at as the first data were: a label of no class is an error there.
+
+Several processes that share the rows of a batch read other rows each: a batch is what each takes from its own window.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +22,7 @@ from ..preflight.later_rows import known_of, refuse_later
 from ..streaming.source import Source, rows_of_window
 from ..streaming.windows import Window, Windows
 from .settings import Settings
+from .shares import share_of
 
 
 class Streamed(NamedTuple):
@@ -49,14 +52,19 @@ class WindowBatches:
     at: int = 0  # batches of the window that were taken
     waiting: Window | None = None  # a window that is being put in place
     stays: bool = False  # whether the batches begin anew where the window ends
-    first: int = 0  # of the rows of a batch that this process takes, every `of`-th
-    of: int = 1
+    first: int = 0  # which of the processes that share the rows of a batch this is
+    of: int = 1  # how many they are
     seed: int | None = None  # of the run; windows have their own
+
+    @property
+    def each(self) -> int:
+        """Rows of the window for each batch, as many in every process."""
+        return -(-self.rows.size // self.of)
 
     @property
     def left(self) -> int:
         """How many batches the window at hand still has."""
-        return self.rows.n // self.rows.size - self.at
+        return self.rows.n // self.each - self.at
 
     @property
     def at_once(self) -> int:
@@ -72,8 +80,11 @@ class WindowBatches:
     def of_epoch(self) -> tuple[int, int]:
         """How many batches an epoch has, and how many of them are left."""
         _, _, number = self.windows.state
-        each = self.rows.n // self.rows.size
-        return self.windows.number * each, (self.windows.number - 1 - number) * each + self.left
+        all_of_window = self.rows.n // self.each
+        return (
+            self.windows.number * all_of_window,
+            (self.windows.number - 1 - number) * all_of_window + self.left,
+        )
 
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
         """The indices of this batch and of the next count - 1, shape (count, B)."""
@@ -119,9 +130,9 @@ class WindowBatches:
             else:
                 self.waiting = self.windows.next()
                 self._turn()
-        begin = self.at * self.rows.size
+        begin = self.at * self.each
         self.at += 1
-        return torch.arange(begin + self.first, begin + self.rows.size, self.of)
+        return torch.arange(begin, begin + len(range(self.first, self.rows.size, self.of)))
 
     def _turn(self) -> None:
         """Puts the window that waits in place, and looks at it."""
@@ -137,8 +148,9 @@ def open_windows(
     source: Source, data: tuple[Any, ...], settings: Settings, dtype: torch.dtype, device: torch.device
 ) -> Streamed:
     """The data of a run at its first window. Raises ValueError as `arguments`, and for a batch of too many rows."""
-    size = rows_of_window(source, settings.batch_size or 1)
-    windows = Windows(source, size, settings.seed, dtype=dtype, device=device, gaps=source.names)
+    part = share_of(settings.workers)
+    size = rows_of_window(source, -(-(settings.batch_size or 1) // part[1]), part)
+    windows = Windows(source, size, settings.seed, part, dtype=dtype, device=device, gaps=source.names)
     first = windows.next()
     given = arguments(settings.model, source.given(first.values), dtype, device, gaps=None, whole=True)
     given = given._replace(

@@ -14,7 +14,7 @@ from torch.distributions import constraints as c
 import credo
 from credo.inference.objective.elbo import differentiable_loss
 from credo.inference.objective.gradients import gradients
-from credo.inference.pair.batches import Shuffled, batch
+from credo.inference.pair.batches import Rows, Shuffled, batch
 from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered
 from tests.cases.repeats import seeds
@@ -157,6 +157,15 @@ def test_every_row_comes_once_an_epoch(n, size):
         epochs.append(tuple(seen))
     assert len(set(epochs)) > 10  # another order each time
     assert {row for epoch in epochs for row in epoch} == set(range(n))  # nobody is dropped for good
+
+
+def test_a_batch_that_is_put_back_comes_again_also_where_processes_share_it():
+    rows = Rows((0,), 10, 4, frozenset())
+    batches = Shuffled(rows, first=1, of=2)
+    next(batches)
+    one = next(batches)
+    batches.put_back(one)
+    assert torch.equal(next(batches), one) and len(one) == 2
 
 
 def test_the_rows_that_a_step_sees_are_one_batch_and_the_fit_has_them_all():

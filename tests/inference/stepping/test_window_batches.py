@@ -1,6 +1,7 @@
 """Runs on rows that do not fit into memory: the same steps as on rows in memory, resumed to the bit, looked at."""
 
 import threading
+from itertools import islice
 
 import numpy as np
 import pyro
@@ -9,8 +10,14 @@ import pytest
 import torch
 
 import credo
+from credo.inference.pair.batches import Rows
+from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered
+from credo.inference.runtime.workers import Workers
+from credo.inference.stepping.window_batches import batches_of, open_windows
 from credo.inference.streaming import sizes
+from credo.inference.streaming.source import source_of
+from tests.cases.job import in_job
 
 N, D, B = 3_000, 2, 50
 G = torch.Generator().manual_seed(0)
@@ -99,6 +106,42 @@ def test_a_fit_by_windows_answers_what_the_rows_do_not_matter_for(files, tmp_pat
     assert torch.equal(again.predict(5, X[:3], None)["y"], fit.predict(5, X[:3], None)["y"])
     with pytest.raises(ValueError, match="3,000 rows"):
         again.predict(5)
+
+
+def test_processes_read_rows_of_their_own_and_take_their_share_of_a_batch(files):
+    data, seen = files(X, Y), []
+    for rank in range(2):
+        settings = runner(batch_size=51)._settings._replace(workers=Workers(rank, 2, rank))
+        streamed = open_windows(source_of(model, data, 51), data, settings, torch.float32, torch.device("cpu"))
+        rows = Rows((0, 1), len(streamed.numbers), 51, frozenset({"N"}), total=N)
+        batches = batches_of(streamed, Pair(model, guide, streamed.given.values), rows, ())
+        batches.first, batches.of = rank, 2
+        count, left = batches.of_epoch
+        taken = [batches.numbers[index] for index in islice(batches, count)]
+        assert {len(numbers) for numbers in taken} == {26 - rank} and count == left == 56
+        assert batches.factor == N / 51 * 2 and batches.left == 0
+        seen += torch.cat(taken).tolist()
+    assert len(set(seen)) == len(seen) == 56 * 51 > 0.95 * N
+
+
+@pytest.mark.slow
+def test_two_processes_by_windows_fit_all_rows(files, tmp_path):
+    data = files(X, Y)
+    precision = X.T @ X + torch.eye(D) / 100
+    mean, sd = torch.linalg.solve(precision, X.T @ Y), precision.inverse().diagonal().sqrt()
+
+    def work(rank):
+        every = []
+        for compiled in (False, True):
+            svi = runner(compile=compiled, lr=0.005, seed=3)
+            fit = svi.run(*data, steps=2_000)
+            every.append((svi.losses, fit.params["loc"], fit.params["scale"], svi._steps.own_noise))
+        return every
+
+    one, two = in_job(work, seconds=300.0)
+    for (losses, loc, scale, own), (other, other_loc, *_) in zip(one, two, strict=True):
+        assert losses == other and torch.equal(loc, other_loc) and not own
+        assert ((loc - mean).abs() < 0.25 * sd).all() and ((scale / sd - 1).abs() < 0.1).all(), (loc, mean, scale / sd)
 
 
 def test_a_state_goes_on_to_the_bit_in_the_same_window(files):
