@@ -133,7 +133,7 @@ def test_two_processes_by_windows_fit_all_rows(files, tmp_path):
     def work(rank):
         every = []
         for compiled in (False, True):
-            svi = runner(compile=compiled, lr=0.005, seed=3)
+            svi = runner(compile=compiled, lr=0.002, seed=3, particles=4)
             fit = svi.run(*data, steps=2_000)
             every.append((svi.losses, fit.params["loc"], fit.params["scale"], svi._steps.own_noise))
         return every
@@ -141,7 +141,7 @@ def test_two_processes_by_windows_fit_all_rows(files, tmp_path):
     one, two = in_job(work, seconds=300.0)
     for (losses, loc, scale, own), (other, other_loc, *_) in zip(one, two, strict=True):
         assert losses == other and torch.equal(loc, other_loc) and not own
-        assert ((loc - mean).abs() < 0.25 * sd).all() and ((scale / sd - 1).abs() < 0.1).all(), (loc, mean, scale / sd)
+        assert ((loc - mean).abs() < 0.25 * sd).all() and ((scale / sd - 1).abs() < 0.15).all(), (loc, mean, scale / sd)
 
 
 def test_a_state_goes_on_to_the_bit_in_the_same_window(files):
