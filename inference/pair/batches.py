@@ -231,13 +231,13 @@ def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:
 
 def _scaled(program: Callable[..., Any], plates: frozenset[str], factor: float) -> Callable[..., Any]:
     def scaled(*args: Any, **kwargs: Any) -> Any:
-        with _Scaled(plates, factor):
+        with Scaled(plates, factor):
             return program(*args, **kwargs)
 
     return scaled
 
 
-class _Scaled(Messenger):
+class Scaled(Messenger):
     """Multiplies the log density of the sites in these plates."""
 
     def __init__(self, plates: frozenset[str], factor: float) -> None:

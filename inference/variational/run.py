@@ -169,10 +169,10 @@ def fit_of(course: Course, average: torch.Tensor | None, stopped: str) -> Fit:
         average = tables.outside(average)
     if average is not None:
         place_parameters(average, unconstrained().values())
-    pair = completed(course.pair, course.warnings)
+    rows, schedule = course.prepared.rows, course.steps.schedule
+    pair = completed(course.pair, course.warnings, rows)
     with course.steps.all_trained():
         fit = finished(settings.model, pair, course.losses, course.plans.now(), stopped, settings.seed, course.given)
-    rows, schedule = course.prepared.rows, course.steps.schedule
     falls = tuple(sorted({*course.steps.falls, *([] if schedule is None else schedule.falls)}))
     fit = replace(fit, falls=falls, batch_size=None if rows is None else rows.size)
     streamed = course.prepared.streamed

@@ -251,6 +251,15 @@ def test_a_run_that_has_ended_reads_no_further_window(files):
     assert one.state() == other.state() and torch.equal(one.numbers, other.numbers)  # as if nothing had been closed
 
 
+def test_the_normal_around_the_mode_is_that_of_all_rows(files):
+    fit = credo.fit(model, "laplace", *files(X, Y), batch_size=B, steps=4, compile=False, progress=False, plan="fast")
+    sd = (X.T @ X + torch.eye(D) / 100).inverse().diagonal().sqrt()
+    found = fit.sample(4000)["w"].std(0)
+    assert (
+        found / sd - 1
+    ).abs().max() < 0.1  # a window has a third of the rows: their sds alone are 1.7 times as large
+
+
 def test_held_out_rows_end_a_run_by_windows(files):
     fit = credo.fit(
         model,
