@@ -2,7 +2,8 @@
 
 Seconds from the call of credo.fit to its first step, in a new process with an empty cache; memory of that process while
 it runs, over what it held after the imports; and rows a second of credo and of the loop by hand, both compiled, which
-take turns in one process.
+take turns in one process. The ratio of their seconds of CPU, those of the threads that read ahead included, is what a
+busy machine leaves as it is.
 """
 
 import json
@@ -32,21 +33,23 @@ def rows(n: int, batch: int, seconds: float) -> dict[str, Any]:
         print(f"{n:,} rows of 10 numbers, {size:,.0f} MiB in a file; batches of {batch:,}", flush=True)
         alone = child(Path(__file__).name, "memory", folder, batch, seconds, cache=folder / "cache")
         print(
-            f"first step after {alone['first']:.1f} s (wanted {FIRST:.0f}); memory over that of the imports: at most "
+            f"first step after {alone['first']:.1f} s (wanted {FIRST:.0f}), {alone['cpu']:.1f} s of CPU; "
+            f"memory over that of the imports: at most "
             f"{alone['peak'] - alone['imported']:,.0f} MiB (wanted {OVER:,.0f})"
         )
         print("at " + ", ".join(f"{at:.0f} s {held - alone['imported']:,.0f}" for at, held in alone["held"]) + " MiB")
         found = child(Path(__file__).name, "speed", folder, batch, seconds, cache=folder / "cache")
     print(
         f"rows a second: credo {found['credo']:,.0f}, by hand {found['hand']:,.0f}: {found['ratio']:.2f} of it (wanted "
-        f"{SHARE}); {found['how']}; -ELBO of the last steps {found['loss']:,.0f} and {found['hand loss']:,.0f} nats"
+        f"{SHARE}), {found['ratio of CPU']:.2f} by seconds of CPU; {found['how']}; "
+        f"-ELBO of the last steps {found['loss']:,.0f} and {found['hand loss']:,.0f} nats"
     )
     return alone | found
 
 
 def _memory(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
     """A run alone: seconds to the first step, and the memory that the process holds at several times."""
-    imported, begun = memory(), time.perf_counter()
+    imported, begun, spent = memory(), time.perf_counter(), time.process_time()
     first: list[float] = []
     held: list[tuple[float, float]] = []
 
@@ -60,9 +63,9 @@ def _memory(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
 
     # The first call of look() may come after the first block of steps; a run of one step says when the first ended.
     _fit(folder, batch, lambda *_: first.append(time.perf_counter() - begun) or True, 1)
-    one, begun = first.pop(), time.perf_counter()
+    one, begun, cpu = first.pop(), time.perf_counter(), time.process_time() - spent
     _fit(folder, batch, look, 100)
-    return {"first": one, "imported": imported, "held": held, "peak": peak()}
+    return {"first": one, "cpu": cpu, "imported": imported, "held": held, "peak": peak()}
 
 
 def _speed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
@@ -74,19 +77,21 @@ def _speed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
     mine: list[float] = []
     hands: list[float] = []
     ratios: list[float] = []
+    cpu: list[float] = []
     last: list[float] = []
-    state = {"at": 0.0}
+    state = {"at": 0.0, "cpu": 0.0}
     begun = time.perf_counter()
 
     def look(svi: credo.SVI, step: int, loss: float) -> bool:
         now = time.perf_counter()
         if state["at"]:
             mine.append(now - state["at"])
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), time.process_time()
             last[:] = [loss, by_hand(block).item()]
             hands.append(time.perf_counter() - start)
             ratios.append(hands[-1] / mine[-1])
-        state["at"] = time.perf_counter()
+            cpu.append((time.process_time() - spent) / (spent - state["cpu"]))
+        state["at"], state["cpu"] = time.perf_counter(), time.process_time()
         return state["at"] - begun > 2 * seconds
 
     fit = _fit(folder, batch, look, block)
@@ -98,6 +103,7 @@ def _speed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
     return {
         **speed,
         "ratio": ratio,
+        "ratio of CPU": statistics.median(cpu[late:]),
         "loss": last[0],
         "hand loss": last[1],
         "how": fit.plan.compiled,
