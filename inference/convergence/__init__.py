@@ -2,7 +2,7 @@
 
 Files, in the order in which to read them:
 
-    iterates.py     averages over blocks of steps, in windows of whole epochs
+    iterates.py     averages over blocks of steps
     convergence.py  when to stop, and the average of the iterates
     gain.py         the gain in ELBO between two points, and the gradient at one
     newton.py       Newton's steps, which show whether a longer run would move the answer

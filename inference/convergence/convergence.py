@@ -9,6 +9,8 @@ the steps and never rest: with many parameters a stage has a longest length, EXT
 A run that cuts a stage which still gains has not converged, and says how fast it gained. Both ELBOs of a comparison
 see the same noise, so that differences far smaller than the ELBO's own error can be told.
 
+Steps on batches of rows that can go on with all of them (`stepping/all_rows.py`) do so once noise hides the way.
+
 A run rests too where its steps are too short, its gradient is hidden by noise, or a change is lost in rounding. So
 before a run ends, and when a parameter moves on and on at the same speed or a stage is long, Newton's steps are tried
 from the average (`newton`). If they gain, the run goes on from where they lead. A run has converged if, besides, the
@@ -26,7 +28,7 @@ from typing import Literal
 import torch
 
 from .gain import Better, Gain
-from .iterates import BLOCK, FIRST_CHECK, Iterates, drift, of_whole_epochs
+from .iterates import FIRST_CHECK, Iterates, drift
 
 ANNEAL = 0.3  # the rate of a stage over that of the one before
 MAX_STAGES = 5
@@ -52,14 +54,15 @@ class Convergence:
     longest: Callable[[], float] = lambda: math.inf  # steps of a stage
     better: Callable[[torch.Tensor], Better | None] = lambda point: None  # than this point
     stuck: Callable[[torch.Tensor], str] = lambda point: ""  # which parameter cannot move from this point
-    epoch: Callable[[], tuple[int, int]] = lambda: (0, 0)  # its steps, those left of it now; 0: steps see all rows
+    take_all: Callable[[bool], bool] = lambda now: False  # whether steps of batches could take all rows; True: they do
     agree: Callable[[bool], bool] = bool  # on what one of several processes finds
     iterates: Iterates = field(default_factory=Iterates)
     stages: int = 1
     moves: int = 0  # to better points
+    on_batches: int = 0  # steps on batches before those on all rows; 0: there are not both
     verdict: str = ""  # in words, once stopped
     _before: torch.Tensor | None = None  # the average of the stage before
-    _next: float = BLOCK * FIRST_CHECK  # steps in this stage at which to check again
+    _next: float = FIRST_CHECK  # steps in this stage at which to check again
     _steps: int = 0
     _done: int = 0  # steps of the stages before
     _cut: str = ""  # what the last stage that was cut still gained, in words
@@ -74,6 +77,8 @@ class Convergence:
         if not self.iterates.add(parameters, count) or self._steps < self._next:
             return "go on"
         longest = self.longest()
+        if self.stages == 1 and self.take_all(False):
+            return self._on_batches(longest)
         recent = self.gain(self.iterates.quarter(1).mean(0), self.iterates.quarter(2).mean(0))
         promise = "" if self._steps < longest else self._promise(recent)
         longest *= EXTENDED if promise and self.stages == 1 else 1
@@ -82,14 +87,14 @@ class Convergence:
         if not over and not self.agree(self._at_rest(recent)):
             far = self.agree(self.iterates.straight() or (self._steps >= SLOW and math.isinf(longest)))
             ahead = self.better(self.iterates.quarter(1).mean(0)) if far else None
-            return self._on if ahead is None or not self._move(ahead) else "move"
+            return "replan" if ahead is None or not self._move(ahead) else "move"
         self._cut = (promise if over else "") or self._cut
         # At rest the last two quarters are two averages of the same: what their mean has over one is what noise costs.
         average = (self.iterates.quarter(1).mean(0) + self.iterates.quarter(2).mean(0)) / 2
         noise = self.gain(average, self.iterates.quarter(1).mean(0))
         little = max(NOISE * noise.tolerance, noise.error)
         if not over and noise.nats > COARSE * little:
-            return self._on
+            return "replan"
         before, last = self._before, self.stages >= MAX_STAGES
         if self.stages > 1 and before is not None and before.shape == average.shape:
             gain = self.gain(average, before)
@@ -97,25 +102,35 @@ class Convergence:
             quiet = noise.nats <= little and noise.moved <= MOVED
             rests = still and quiet and gain.moved <= MOVED
             if last and not rests and not over and not quiet:
-                return self._on
+                return "replan"
             if rests or last:
                 ahead = self.better(average)
                 if ahead is not None and self._move(ahead):
                     return "move"
                 doubt = self.stuck(average) or (self._further(average, before) if rests and not gain.unsteady else "")
                 self.verdict = self._words(gain, rests, ahead, doubt)
-        self._begin_stage(average, later=True)
+        self._begin_stage(average)
         if self.verdict:
             return "stop"
         self.stages += 1
         return "anneal"
+
+    def _on_batches(self, longest: float) -> Literal["move", "replan"]:
+        """What comes next of steps on batches that can take all rows: no average of batches would be as near."""
+        if self._steps < min(longest, SLOW) and self._drift > MAX_DRIFT:
+            self._next = min(self._steps * 1.3, longest)
+            return "replan"
+        self.take_all(True)
+        self.on_batches = self._done + self._steps
+        self._begin_stage(self.iterates.quarter(1).mean(0))
+        return "move"
 
     def _move(self, ahead: Better) -> bool:
         """Begins a new stage at a better point, unless that happened too often."""
         if self.moves == MAX_MOVES:
             return False
         self.moves, before = self.moves + 1, self._steps
-        self._begin_stage(ahead.point, later=self.stages > 1)
+        self._begin_stage(ahead.point)
         self._next = max(self._next, before)  # a shorter stage would not see what that one still gained
         return True
 
@@ -167,34 +182,26 @@ class Convergence:
         if self._cut:
             return f"not converged: {self._cut}"
         if rests:
-            return f"converged: the last of {self.stages} stages gained nothing beyond its error"
+            after = f"; all rows from step {self.on_batches:,} on" if self.on_batches else ""
+            return f"converged: the last of {self.stages} stages gained nothing beyond its error{after}"
         change = f"{gain.nats:+.3g} ± {gain.error + gain.rounding:.2g} nats"
         change += f" and a latent's mean moved by {gain.moved:.2g} sds" if gain.moved > MOVED else ""
         return f"not converged: {LOWEST}, stage {self.stages}, the ELBO still changed by {change}"
 
-    def _begin_stage(self, average: torch.Tensor, later: bool) -> None:
-        """later: not the first stage, whose way is longer than its noise."""
+    def _begin_stage(self, average: torch.Tensor) -> None:
         self._done += self._steps
-        iterates = of_whole_epochs(*self.epoch(), self.longest()) if later else Iterates()
-        self._before, self.iterates, self._steps, self._next = average, iterates, 0, iterates.first_check
-
-    @property
-    def _on(self) -> Literal["go on", "replan"]:
-        """What to do while a stage still moves: a race takes a batch, which a window of whole epochs would miss."""
-        return "go on" if self.iterates.epoch else "replan"
-
-    def align(self) -> None:
-        """Lets the windows of a stage that has just begun start where an epoch does. Races took batches meanwhile."""
-        if self.iterates.epoch:
-            self.iterates.skipped = self.epoch()[1]
+        self._before, self.iterates, self._steps, self._next = average, Iterates(), 0, FIRST_CHECK
 
     def average(self) -> torch.Tensor | None:
         """The best answer so far: the average of this stage, or of the one before when this has no block yet."""
         now = self.iterates.average()
         return self._before if now is None else now
 
+    @property
+    def _drift(self) -> float:
+        return drift(self.iterates.quarter(1), self.iterates.quarter(2))
+
     def _at_rest(self, gain: Gain) -> bool:
         """gain: of the last quarter of the stage over the one before it."""
-        new, old = self.iterates.quarter(1), self.iterates.quarter(2)
         # Thousands of weights that only jitter hide the few that still move: so the ELBO decides too.
-        return gain.nats <= gain.tolerance + (2 * gain.error if drift(new, old) <= MAX_DRIFT else 0)
+        return gain.nats <= gain.tolerance + (2 * gain.error if self._drift <= MAX_DRIFT else 0)

@@ -29,7 +29,7 @@ LITTLE = 0.125  # of the tolerance: an error at which a gain is known well enoug
 FEW, MORE = 150, 8  # up to so many latent numbers, whose ELBO is accurate to 0.01 nats, so many times the chunks
 SLOPE, BATCHES = 128, 8  # draws of a gradient for few latent numbers; batches of one where the data is large
 NUMBERS = 2**22  # of the data, counted once for each of these draws: more draws would take seconds
-WHOLE = 2**18  # numbers of data up to which a gain of many latents is measured on all rows, though steps take batches
+WHOLE = 2**18  # numbers of data up to which a gain is measured on all rows, though steps take batches
 
 
 class Gain(NamedTuple):
@@ -84,14 +84,14 @@ def elbo_gain(elbo: Elbo, new: torch.Tensor, old: torch.Tensor, *, seed: int) ->
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
     new, old = new.to(now.dtype), old.to(now.dtype)  # sums of iterates are in double precision
-    rows = None if _is_small(pair, latents, rows) else rows
-    fewest = FIRST if latents > FEW or (rows is None and _numbers(pair) > WHOLE) else DRAWS
+    rows = None if _is_small(pair, rows) else rows
+    fewest = FIRST if latents > FEW or (rows is None and numbers(pair) > WHOLE) else DRAWS
     draws = fewest if rows is None else 1
     least = CHUNKS * DRAWS // draws
     chunks = (least if latents > FEW else MORE * least) if rows is None else 2 * DRAWS
     known = max(TOLERANCE, LITTLE * Gain(0.0, 0.0, 0.0, latents).tolerance)
     if rows is None:
-        affordable = 16 * NUMBERS // (draws * max(1, _numbers(pair)))
+        affordable = 16 * NUMBERS // (draws * max(1, numbers(pair)))
         chunks = min(chunks, max(CHUNKS if latents > FEW else least, affordable))
     quiet = plan.with_term("analytic KL").recipe
 
@@ -163,8 +163,8 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     pair, plan, vectorised, rows, latents, particles = elbo
     leaves = list(unconstrained().values())
     now = flat_parameters(leaves)
-    whole = rows is None or _is_small(pair, latents, rows)
-    draws = max(particles, min(SLOPE, NUMBERS // max(1, _numbers(pair)))) if latents <= FEW else particles
+    whole = rows is None or _is_small(pair, rows)
+    draws = max(particles, min(SLOPE, NUMBERS // max(1, numbers(pair)))) if latents <= FEW else particles
     together = draws if whole and vectorised else particles
     parts = draws // together if whole else BATCHES
 
@@ -181,12 +181,10 @@ def elbo_gradient(elbo: Elbo, point: torch.Tensor, *, seed: int) -> torch.Tensor
     return total
 
 
-def _is_small(pair: Pair, latents: int, rows: Rows | None) -> bool:
-    """Whether a look sees all rows: a model of few latents takes them fast, and its answer hangs on each of them."""
-    if rows is not None and rows.total:  # those at hand are not all
-        return False
-    return _numbers(pair) <= (NUMBERS if latents <= FEW else WHOLE)
+def _is_small(pair: Pair, rows: Rows | None) -> bool:
+    """Whether a look sees all rows, where those at hand are all."""
+    return not (rows is not None and rows.total) and numbers(pair) <= WHOLE
 
 
-def _numbers(pair: Pair) -> int:
+def numbers(pair: Pair) -> int:
     return sum(v.numel() for v in pair.data if isinstance(v, torch.Tensor))

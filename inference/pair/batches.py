@@ -102,11 +102,6 @@ class Batches(Protocol):
         """How many batches come before there are others than those of the rows at hand, or in another order."""
         ...
 
-    @property
-    def of_epoch(self) -> tuple[int, int]:
-        """How many batches an epoch has, and how many of them are left."""
-        ...
-
     def __next__(self) -> torch.Tensor: ...
 
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
@@ -161,11 +156,6 @@ class Shuffled:
     def factor(self) -> float:
         """By how much the densities of the rows taken here are scaled, so that their mean over processes is right."""
         return self.rows.n / self.rows.size * self.of
-
-    @property
-    def of_epoch(self) -> tuple[int, int]:
-        """How many batches an epoch has, and how many of them are left."""
-        return (0, 0) if self.is_whole else (self.rows.n // self.rows.size, self.left)
 
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
         """The indices of this batch and of the next count - 1, shape (count, B)."""

@@ -95,14 +95,15 @@ def how_many(pair: Pair, plan: Plan, vectorised: bool) -> int:
     fewest = 2 if plan.needs_score else 1  # two have a baseline in each other
     if not vectorised:
         return fewest
-    two, four = (_work(Contest(pair, n, True), plan, n > 2) for n in (2, 4))
+    two, four = (work_of(Contest(pair, n, True), plan, n > 2) for n in (2, 4))
     more = (four - two) / 2
     one = two - more  # a lone draw needs no vmap
     most = max(LITTLE * one, min(MORE * one, LONG))
     return max(fewest, *(n for n in GRID if one + (n - 1) * more <= most))
 
 
-def _work(contest: Contest, plan: Plan, has_run: bool = False) -> float:
+def work_of(contest: Contest, plan: Plan, has_run: bool = False) -> float:
+    """Microseconds of one gradient that is replayed, counted. has_run: whether its program ran like this before."""
     return at_a_draw(lambda _: work(_gradient(contest, plan), has_run)).replayed
 
 
@@ -110,7 +111,7 @@ def measured(contest: Contest, plan: Plan, draws: int, seed: int) -> Result:
     """So many draws of the gradient, and the work of one."""
     gradient = _gradient(contest, plan)
     with noise(seed):
-        microseconds = _work(contest, plan)
+        microseconds = work_of(contest, plan)
         found = [at_a_draw(lambda _: gradient()) for _ in range(draws)]
         return Result(torch.stack(found).double(), microseconds)
 

@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     step_inputs.py      what a step reads: tensors, rows, its loss
     steps.py            the steps of a run
     together.py         steps that several processes take together
+    all_rows.py         when steps on batches go on with all rows
     kept_steps.py       steps that are taken again without their Python
     bad_steps.py        steps that are skipped, counted, and at last end a run
 

@@ -72,6 +72,7 @@ class Steps:
     first: bool = False  # whether the next step is their first by its plan
     agreed: int | None = None  # how many compiled steps they take now, 0 for one that is not; None: one process decides
     seed: int = 0  # of the run
+    all_rows: bool = False  # whether they took batches, and take all rows now
 
     @property
     def few(self) -> int:  # particles where they are made one by one

@@ -76,16 +76,6 @@ class WindowBatches:
         """By how much the densities of the rows taken here are scaled, so that their mean over processes is right."""
         return self.rows.in_all / self.rows.size * self.of
 
-    @property
-    def of_epoch(self) -> tuple[int, int]:
-        """How many batches an epoch has, and how many of them are left."""
-        _, _, number = self.windows.state
-        all_of_window = self.rows.n // self.each
-        return (
-            self.windows.number * all_of_window,
-            (self.windows.number - 1 - number) * all_of_window + self.left,
-        )
-
     def stacked(self, first: torch.Tensor, count: int) -> torch.Tensor:
         """The indices of this batch and of the next count - 1, shape (count, B)."""
         return torch.stack([first, *(next(self) for _ in range(count - 1))])

@@ -18,6 +18,7 @@ from ..planning.plan import Plan
 from ..runtime.parameters import unconstrained
 from ..runtime.vectorise import is_out_of_memory
 from ..runtime.workers import agreed
+from ..stepping.all_rows import take_all_rows
 from ..stepping.bad_steps import SKIPPED
 from ..stepping.prepare import Prepared
 from ..stepping.settings import Settings
@@ -83,7 +84,8 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         made_alike(course.steps)
 
     def elbo() -> Elbo:
-        known = course.steps.vectorised, seen[1], prepared.latents, course.steps.particles_now
+        batched = None if course.steps.all_rows else seen[1]
+        known = course.steps.vectorised, batched, prepared.latents, course.steps.particles_now
         return Elbo(seen[0], course.plans.now(), *known)
 
     def seed() -> int:
@@ -110,7 +112,7 @@ def ending_of(course: Course, steps: int | None) -> Ending:
             tables.begin_averages(course.steps.optimiser)
         with looking():
             move(course.steps.optimiser, point)
-        if tables is None and (scale := ahead[-1].scale) is not None:
+        if tables is None and ahead and (scale := ahead[-1].scale) is not None:
             limit_rates(course.steps.optimiser, scale, course.steps.rate)
 
     def cannot_move(point: torch.Tensor) -> str:
@@ -139,18 +141,15 @@ def ending_of(course: Course, steps: int | None) -> Ending:
         visits = 0.0 if tables is None or rows is None else VISITS * rows.n / rows.size
         return max(visits, min(max(LONGEST, WORK // (course.plans.now().microseconds or WORK)), MOST * LONGEST))
 
-    def epoch() -> tuple[int, int]:
-        batches = course.steps.batches
-        return (0, 0) if batches is None else batches.of_epoch
+    def take_all(now: bool) -> bool:
+        try:
+            return take_all_rows(course.steps, pair, course.plans.now(), prepared.latents, now)
+        except SKIPPED:
+            return False
 
     rest = max(0, warmup_of(course, steps) - len(course.losses))
-    watch = Convergence(of_first(gain), of_first(longest), ahead_of, of_first(cannot_move), epoch, of_first(bool))
-
-    def replan_and_align(rate: float) -> None:
-        replan(rate)
-        watch.align()
-
-    return UntilConverged(watch, replan_and_align, rest, go_on)
+    watch = Convergence(of_first(gain), of_first(longest), ahead_of, of_first(cannot_move), take_all, of_first(bool))
+    return UntilConverged(watch, replan, rest, go_on)
 
 
 def has_races(steps: int | None) -> bool:

@@ -50,13 +50,16 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
     plan: of the runner, which has been prepared on the same data. Raises ValueError naming what does not fit; then
     nothing has changed but parameters.
     """
-    if (plain["epoch"] is None) != (steps.batches is None):
+    all_rows = plain["steps"].get("all_rows", False)
+    if (plain["epoch"] is None and not all_rows) != (steps.batches is None):
         raise ValueError(f"the run takes {'all rows' if steps.batches is None else 'batches'} here, and did not there")
     found = with_plain(plan, plain["plan"])
     put_state(plain, own_modules(list(steps.state.modules)))
     put_optimiser(steps.optimiser, plain["optimiser"], steps.parameters)
     put_fields(steps, plain["steps"])
     steps.kept = []
+    if all_rows:
+        steps.batches = None
     if steps.batches is not None:
         steps.batches.put(plain["epoch"])
         if hasattr(steps.batches, "epochs"):

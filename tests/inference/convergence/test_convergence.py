@@ -53,6 +53,29 @@ def test_a_quadratic_is_solved_to_the_tolerance(noise):
     assert (average**2).item() / 2 < 0.01
 
 
+def test_noise_of_batches_that_hides_the_way_ends_when_all_rows_are_taken():
+    """SGD on x^2/2, far noisier than the tolerance until all rows are taken, from where the average was."""
+    torch.manual_seed(1)
+    x, rate, noise, actions = torch.tensor([5.0]), 0.05, [30.0], []
+
+    def take_all(now):
+        could = noise[0] > 0
+        noise[0] *= not now
+        return could
+
+    known = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0), take_all=take_all)
+    for _ in range(20_000):
+        x = x - rate * (x + noise[0] * torch.randn(1))
+        actions.append(known.add(x))
+        if actions[-1] == "stop":
+            break
+        x = known.average() if actions[-1] == "move" else x
+        rate = rate * 0.3 if actions[-1] == "anneal" else rate
+    assert known.average().abs().item() < 0.05
+    assert known.on_batches == actions.index("move") + 1 and actions.count("move") == 1
+    assert known.verdict.endswith(f"; all rows from step {known.on_batches:,} on")
+
+
 def test_no_stop_while_the_way_is_long():
     """At 0.0005 a step the minimum is 10,000 steps away: not to be taken for rest."""
     watch = Convergence(lambda new, old: Gain((old**2 - new**2).sum().item() / 2, 0.0, 0.0))

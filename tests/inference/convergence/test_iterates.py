@@ -1,9 +1,9 @@
-"""The iterates of a stage: averages over its last quarter, over whole epochs, and whether they move."""
+"""The iterates of a stage: averages over their last quarter, and whether they move."""
 
 import pytest
 import torch
 
-from credo.inference.convergence.iterates import Iterates, drift, of_whole_epochs
+from credo.inference.convergence.iterates import Iterates, drift
 
 
 @pytest.mark.parametrize("n", [25, 60, 300, 599, 600, 5000])
@@ -53,38 +53,3 @@ def test_a_parameter_on_a_straight_way_is_told_from_noise_and_from_one_that_come
             iterates.add(torch.stack([x, torch.randn(())]))
         found[name] = iterates.straight()
     assert found == {"straight": True, "noise": False, "rest": False}
-
-
-def test_the_average_over_whole_epochs_has_none_of_the_noise_of_batches():
-    """SGD on squares, theta <- theta - a (theta - x_b), by epochs in an order of its own: its mean is the mean of x."""
-    torch.manual_seed(0)
-    x = torch.randn(100, dtype=torch.float64)
-    off = []
-    for begin, of in ((37, lambda: of_whole_epochs(100, 63, 1e9)), (37, Iterates)):
-        iterates, theta, seen = of(), torch.zeros(1, dtype=torch.float64), 0
-        order = torch.randperm(100)[begin:].tolist()
-        while not (seen >= iterates.first_check and len(iterates.means) >= 16):
-            order = order or torch.randperm(100).tolist()
-            theta = theta - 0.05 * (theta - x[order.pop()])
-            iterates.add(theta)
-            seen += 1
-        off.append((iterates.average() - x.mean()).abs().item())
-        assert len(iterates.quarter(1)) == len(iterates.quarter(2)) == 4
-    assert off[0] < 0.02 < off[1]  # the sd of x is 1; a window of 100 draws of x would be off by 0.1
-
-
-@pytest.mark.parametrize(
-    ("epoch", "longest", "block"), [(0, 1e9, 25), (20, 1e9, 25), (1000, 1e9, 250), (1000, 1000, 25), (10**5, 1e9, 25)]
-)
-def test_windows_are_whole_epochs_where_these_are_short(epoch, longest, block):
-    iterates = of_whole_epochs(epoch, 10, longest)
-    assert iterates.block == block and iterates.room == (10 if block > 25 else 25)
-    assert iterates.first_check == (4 * epoch + 10 if block > 25 else 300)
-
-
-def test_blocks_that_are_merged_are_whole_epochs_still():
-    iterates = of_whole_epochs(100, 0, 1e9)
-    for i in range(100 * 31):
-        iterates.add(torch.tensor([float(i % 100)]))
-        if i >= 1600:
-            assert iterates.average().item() == pytest.approx(49.5)
