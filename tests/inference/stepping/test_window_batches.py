@@ -116,9 +116,9 @@ def test_processes_read_rows_of_their_own_and_take_their_share_of_a_batch(files)
         rows = Rows((0, 1), len(streamed.numbers), 51, frozenset({"N"}), total=N)
         batches = batches_of(streamed, Pair(model, guide, streamed.given.values), rows, ())
         batches.first, batches.of = rank, 2
-        count, left = batches.of_epoch
+        count = batches.windows.number * (batches.rows.n // batches.each)
         taken = [batches.numbers[index] for index in islice(batches, count)]
-        assert {len(numbers) for numbers in taken} == {26 - rank} and count == left == 56
+        assert {len(numbers) for numbers in taken} == {26 - rank} and count == 56
         assert batches.factor == N / 51 * 2 and batches.left == 0
         seen += torch.cat(taken).tolist()
     assert len(set(seen)) == len(seen) == 56 * 51 > 0.95 * N
