@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from ..runtime.workers import Workers, agreed
 from ..variational.result import Fit
@@ -14,7 +15,7 @@ def seen_by_first(fit: Fit, workers: Workers | None, look: Callable[[Fit], Fit])
     if workers is None:
         return look(fit)
 
-    def seen() -> dict[str, object]:
+    def seen() -> dict[str, Any]:
         found = look(fit)
         return {name: getattr(found, name) for name in SEEN}
 

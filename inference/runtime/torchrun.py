@@ -92,7 +92,7 @@ def wait_for_first() -> None:
 
 def wait_for_all(found: torch.Tensor) -> None:
     """The largest of each number over all processes, however long one of them computes before."""
-    options = dist.AllreduceOptions()
+    options: Any = dist.AllreduceOptions()
     options.reduceOp, options.timeout = dist.ReduceOp.MAX, LONGEST
     everyone: Any = dist.group.WORLD
     everyone.allreduce([found], options).wait()
