@@ -50,7 +50,7 @@ def update(
             rates = optimiser.defaults.get("rates")
             own = {"lr": rate_of(name, rates, optimiser.defaults["lr"])} if rates else {}
             optimiser.add_param_group({"params": [p], **own})
-    with on_cpu(next(iter(unconstrained().values())).device):
+    with on_cpu(leaves[0].device):
         optimiser.step()
         if rows is not None:
             update_rows(optimiser, rows)
