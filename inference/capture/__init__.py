@@ -5,7 +5,6 @@ Files, in the order in which to read them:
     captures.py         decides which steps are replayed and which run eagerly
     signature.py        what a recording depends on
     outside.py          numbers that a program reads from outside of itself
-    places.py           lines of the user's program, and how a message names them
     gather.py           indexing by an integer tensor, in a form that can be recorded
     reads.py            values that Python reads from the data
     tape.py             the operators that a program calls, written into a graph

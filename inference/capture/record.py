@@ -23,9 +23,9 @@ from torch.distributions import Distribution
 
 from ..runtime.generators import generators_kept
 from ..runtime.replaced import attribute_replaced
+from ..storage.places import is_the_users_file
 from .gather import GatherIndices
 from .outside import source_line
-from .places import is_the_users_file
 from .reads import Reads, reads_of
 from .tape import Tape
 

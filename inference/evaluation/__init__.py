@@ -12,10 +12,8 @@ Files, in the order in which to read them:
     family_fit.py   mean field and Pyro's autoguides of low rank, found without steps
     doubts.py       what is wrong with such a normal, in words
     check.py        the call `credo.check`: whether a fit can be trusted
-    of_job.py       the look at a fit by the first of several processes
     predictive.py   of networks: whether a longer run moves predictions, and whether they hold the data
     tempered.py     what a verdict says of a temperature that is not 1
-    amortisation.py what the rows of an amortised guide would gain by normals of their own
     longer.py       the fit of a longer run
     moments.py      means and sds of a guide beside weighted draws
     compare.py      the call `credo.compare`: fit and exact posterior, scalar by scalar

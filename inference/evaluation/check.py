@@ -23,9 +23,9 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
+from ..variational.amortisation import with_gap
 from ..variational.result import Fit
 from ..variational.streamed_fit import unknown_of_windows
-from .amortisation import with_gap
 from .moments import SURE, TOLERATED, Difference, differences, not_finite
 from .predictive import is_network, predictive
 from .tempered import said_of

@@ -23,11 +23,11 @@ from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
 from ..variational.going_on import refuse_start
 from ..variational.held_out import PATIENCE, checked_validation, parted
+from ..variational.of_job import seen_by_first
 from ..variational.result import STEPPED, Fit
 from ..variational.svi import SVI
 from .check import with_verdict
 from .method import by_steps, without_svi
-from .of_job import seen_by_first
 from .seeds import best_of, seeds_of
 
 

@@ -5,7 +5,7 @@
 Mean field of the latents theta that all rows share, as `mean_field.py`; m and s are one network of all the numbers that
 a row has in the data (Kingma and Welling 2014; Gershman and Goodman 2014). Its size does not grow with the rows, so it
 serves batches, data larger than memory, and rows that it has not seen. What it loses to a normal for each row, the
-amortisation gap (Cremer, Li and Duvenaud 2018), is what the network cannot express: `evaluation/amortisation.py` says.
+amortisation gap (Cremer, Li and Duvenaud 2018), is what the network cannot express: `variational/amortisation.py` says.
 """
 
 from collections.abc import Sequence

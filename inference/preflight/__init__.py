@@ -23,9 +23,7 @@ Files, in the order in which to read them:
     misused.py         arguments that a program cannot use, when it fails
     whole_numbers.py   an index of -1, whole numbers that lose digits
     given.py           a pair on the data of a run: what it must not do with them
-    some_rows.py       the rows of many that the checks look at
     rows.py            rows of a minibatch that depend on each other
-    later_rows.py      rows of a later window of streamed data
     stream.py          batches that the user hands to single steps
 
 Other rooms call: `check`, `check_given`, `find_rows`, `last_entries`.

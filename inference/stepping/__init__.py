@@ -13,6 +13,7 @@ Files, in the order in which to read them:
     all_rows.py         when steps on batches go on with all rows
     kept_steps.py       steps that are taken again without their Python
     bad_steps.py        steps that are skipped, counted, and at last end a run
+    later_rows.py      rows of a later window of streamed data
 
 Other rooms call: `begin`, `prepare`, `Steps`, `Settings`.
 """

@@ -1,6 +1,6 @@
 """Begins a run on its data: the data as tensors in the precision of the model, the parameters, and the pair checked.
 
-Where steps take batches of many rows, the checks look at some of them (`preflight/some_rows.py`): a pass through all
+Where steps take batches of many rows, the checks look at some of them (`streaming/some_rows.py`): a pass through all
 would cost more than a thousand steps. What the checks refuse on some rows they say of all, if these are at hand.
 """
 
@@ -19,13 +19,13 @@ from ..pair.pair import Pair, Program, Summed
 from ..planning.place import best_place, device_of
 from ..preflight.check import Checked
 from ..preflight.given import check_given
-from ..preflight.some_rows import cut, some_rows
 from ..runtime.defaults import CPU, choose_device
 from ..runtime.parameters import unconstrained
 from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent
 from ..runtime.state import State, entered, new_state
+from ..streaming.some_rows import cut, some_rows
 from ..streaming.source import Source, source_of
 from .settings import Settings
 from .window_batches import Streamed, close, open_windows

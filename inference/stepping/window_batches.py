@@ -18,9 +18,9 @@ import torch
 from ..inputs.arguments import Arguments, arguments
 from ..pair.batches import OtherRows, Rows
 from ..pair.pair import Pair
-from ..preflight.later_rows import known_of, refuse_later
 from ..streaming.source import Source, rows_of_window
 from ..streaming.windows import Window, Windows
+from .later_rows import known_of, refuse_later
 from .settings import Settings
 from .shares import share_of
 

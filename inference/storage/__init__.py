@@ -10,6 +10,7 @@ Files, in the order in which to read them:
     states.py      the parameters and networks of a run, and how they are put in place
     outline.py     data in outline: types, shapes and checksums
     absent.py      stand-ins for data that a file does not have, and what may be asked without them
+    places.py           lines of the user's program, and how a message names them
 
 Other rooms call: `described`, `restored`, `write`, `read`, `parts_of`, `place`, `refuse_without_data`.
 """

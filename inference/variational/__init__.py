@@ -21,6 +21,8 @@ Files, in the order in which to read them:
     saved.py        a fit as data for a file
     pyro_svi.py     the runner for programs written for Pyro's SVI
     caller.py       warnings at the caller's line, and what to lower if memory is too small
+    of_job.py       the look at a fit by the first of several processes
+    amortisation.py what the rows of an amortised guide would gain by normals of their own
 
 Other rooms call: `SVI`, `Fit`, `Diverged`.
 """

@@ -14,11 +14,11 @@ import torch
 from ..posterior.approximation import pair_of
 from ..posterior.sample import beyond_the_guide
 from ..posterior.verdict import UNKNOWN, Verdict
-from ..preflight.some_rows import cut
 from ..runtime.sites import latent, plates
 from ..runtime.state import reading
 from ..runtime.traced import traced
 from ..storage.absent import Absent, free_of
+from ..streaming.some_rows import cut
 from .result import Fit
 from .saved import asked_of
 

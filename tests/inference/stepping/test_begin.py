@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import credo
-from credo.inference.preflight.some_rows import MANY
+from credo.inference.streaming.some_rows import MANY
 
 N, B = 100_003, 20
 X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))

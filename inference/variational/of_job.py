@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..runtime.workers import Workers, agreed
-from ..variational.result import Fit
+from .result import Fit
 
 SEEN = ("verdict", "stopped", "correction", "importance")  # fields of a fit that a look changes
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from credo.inference.pair.pair import Pair
-from credo.inference.preflight.later_rows import known_of, refuse_later
+from credo.inference.stepping.later_rows import known_of, refuse_later
 
 N = 500
 NAMES = ["x", "y"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import credo
-from credo.inference.evaluation.amortisation import amortisation_gap, with_gap
 from credo.inference.posterior.verdict import Verdict
+from credo.inference.variational.amortisation import amortisation_gap, with_gap
 
 X = torch.linspace(-2.0, 2.0, 16)
 

@@ -6,9 +6,9 @@ import torch
 
 import credo
 from credo.inference.evaluation import of_job
-from credo.inference.evaluation.of_job import SEEN, seen_by_first
 from credo.inference.posterior.verdict import Verdict
 from credo.inference.runtime.workers import Workers
+from credo.inference.variational.of_job import SEEN, seen_by_first
 
 
 def test_the_first_process_looks_and_the_others_get_what_it_saw(monkeypatch):

@@ -19,7 +19,7 @@ from ..posterior.verdict import NO, YES, Verdict
 from ..runtime.generators import noise
 from ..runtime.state import reading
 from ..runtime.vectorise import can_vectorise
-from ..variational.result import Fit
+from .result import Fit
 
 ROWS, STEPS, DRAWS = 64, 150, 16  # that are looked at; of Adam; of a gradient
 LAST, BLOCKS = 256, 16  # draws that compare, in so many blocks
