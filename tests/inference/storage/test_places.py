@@ -8,7 +8,7 @@ import pyro
 import torch
 
 import credo
-from credo.inference.capture import places
+from credo.inference.storage import places
 from credo.inference.storage.places import Place, calling_place, is_the_users_file
 
 

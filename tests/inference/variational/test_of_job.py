@@ -5,9 +5,9 @@ import dataclasses
 import torch
 
 import credo
-from credo.inference.evaluation import of_job
 from credo.inference.posterior.verdict import Verdict
 from credo.inference.runtime.workers import Workers
+from credo.inference.variational import of_job
 from credo.inference.variational.of_job import SEEN, seen_by_first
 
 
