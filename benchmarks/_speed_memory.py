@@ -4,6 +4,7 @@ peak resident set, MiB, of the process that runs; and of the largest of its chil
 """
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -13,12 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from _scale_data import MIB, peak
 from _speed_pyro import by_credo
 from _speed_steps import LR
 from _speed_timing import warm
 from _speed_workloads import all_workloads
-
-MIB = 1024  # of kB, which Linux counts in
 
 
 def memory(steps: int) -> pd.DataFrame:
@@ -49,13 +49,9 @@ def child(compile: bool, steps: int) -> dict:
 
 
 def own_peak() -> float:
-    """MiB. From /proc where there is one: the ru_maxrss of a process counts what its parent held when it began it."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / MIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+    """MiB, also where there is no /proc."""
+    found = peak()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB if math.isnan(found) else found
 
 
 if __name__ == "__main__":

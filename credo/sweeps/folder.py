@@ -8,7 +8,6 @@ seed=0,lr=0.01-1f3a9c2e.credo   its fit, for `credo.load_fit`
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pandas as pd
 
 from credo.inference.inputs.arguments import shown
 from credo.inference.pair.identity import Identity, differences
+from credo.inference.storage.one_moment import write_at_once
 from credo.sweeps.grid import Plain, fit_options, sorted_by_settings
 
 SWEEP = "sweep.json"
@@ -46,23 +46,7 @@ def opened(folder: str | os.PathLike[str], identity: Identity) -> Path:
 
 def write(path: Path, content: Mapping[str, Any], *, anew: bool = False) -> None:
     """Writes JSON to a file in one moment. anew: leaves a file that is there meanwhile."""
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, allow_nan=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        if anew:
-            try:
-                os.link(part, path)
-            except FileExistsError:
-                return
-            except OSError:  # a disk without links
-                os.replace(part, path)
-        else:
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_at_once(path, json.dumps(content, allow_nan=False, indent=1).encode(), anew=anew)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -16,10 +16,9 @@ import torch
 from torch import nn
 
 from credo.inference.inputs.call import argument_names
-from credo.inference.pair.identity import data_identity, settings_identity
+from credo.inference.pair.identity import data_identity, settings_identity, spread
 
 MOST = 2**25  # numbers of an argument that a digest reads; of a larger one, rows spread over it
-ROWS = 1000
 
 
 def sweep_identity(model: Any, data: Sequence[Any]) -> dict[str, list[Any]]:
@@ -34,10 +33,8 @@ def sweep_identity(model: Any, data: Sequence[Any]) -> dict[str, list[Any]]:
 
 def _few(value: Any) -> Any:
     """An array as it is, or rows spread over it where it is large: it may be larger than memory."""
-    if isinstance(value, np.ndarray | torch.Tensor) and len(value.shape) and np.prod(value.shape) > MOST:
-        n = int(value.shape[0])
-        return (n, *value.shape[1:], np.ascontiguousarray(value[:: max(1, n // ROWS)]))
-    return value
+    large = isinstance(value, np.ndarray | torch.Tensor) and len(value.shape) and np.prod(value.shape) > MOST
+    return spread(value) if large else value
 
 
 def _network(net: nn.Module) -> list[Any]:

@@ -21,9 +21,9 @@ import pyro
 import torch
 from torch.distributions import Distribution
 
+from ..inputs.places import is_the_users_file
 from ..runtime.generators import generators_kept
 from ..runtime.replaced import attribute_replaced
-from ..storage.places import is_the_users_file
 from .gather import GatherIndices
 from .outside import source_line
 from .reads import Reads, reads_of

@@ -16,7 +16,7 @@ from pyro import poutine
 
 from ..distributions.finite import support
 from ..distributions.unwrap import is_masked, unwrapped
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..posterior.approximation import pair_of
 from ..posterior.verdict import NO, UNKNOWN, Verdict
 from ..predictive.likelihood import log_likelihood
@@ -175,7 +175,7 @@ def _some_rows(fit: Fit, seed: int) -> tuple:
     if n <= ROWS:
         return ()
     index = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:ROWS].sort().values
-    rows = tuple(v[index.to(v.device)] if i in places else v for i, v in enumerate(fit.data))
+    rows = cut(fit.data, places, index)
     try:
         fit.predict(1, *rows, seed=seed)
     except (ValueError, RuntimeError):

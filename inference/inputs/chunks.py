@@ -58,11 +58,16 @@ def items(value: Any) -> Iterator[tuple[Any, ...]]:
             raise ValueError(
                 f"data: the rows of {name} are dictionaries; give tuples of the tensors of their keys: {list(item)}"
             )
-        parts = tuple(item) if isinstance(item, tuple | list) and not _is_text(item) else (item,)
-        parts = tuple(np.array(part) if _is_text(part) else part for part in parts)
+        parts = parts_of(item)
         if not parts or not all(map(_has_rows, parts)):
             raise ValueError(f"data: {name} gave {type(item).__name__}, wanted a tuple of tensors, arrays or a table")
         yield parts
+
+
+def parts_of(rows: Any) -> tuple[Any, ...]:
+    """Rows that a program gave, stacked: one part for each argument, text as an array."""
+    parts = tuple(rows) if isinstance(rows, tuple | list) and not is_text(rows) else (rows,)
+    return tuple(np.array(part) if is_text(part) else part for part in parts)
 
 
 def counted(value: Any) -> Iterator[tuple[tuple[Any, ...], int]]:
@@ -125,10 +130,11 @@ def _stacked(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 def _has_rows(part: Any) -> bool:
-    if isinstance(part, pd.DataFrame | pd.Series) or _is_text(part):
+    if isinstance(part, pd.DataFrame | pd.Series) or is_text(part):
         return True
     return isinstance(part, torch.Tensor | np.ndarray) and part.ndim > 0
 
 
-def _is_text(part: Any) -> bool:
+def is_text(part: Any) -> bool:
+    """Whether a part of rows is text, of which torch makes no tensor."""
     return isinstance(part, list | tuple) and len(part) > 0 and all(isinstance(value, str) for value in part)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from .chunks import collected, is_chunked
+from .chunks import collected, is_chunked, parts_of
 
 
 def unpacked(data: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -116,11 +116,6 @@ def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module))
 
 
-def _is_text(part: Any) -> bool:
-    """Whether a part of the rows of a Dataset is text, of which torch makes no tensor."""
-    return isinstance(part, (list, tuple)) and all(isinstance(value, str) for value in part)
-
-
 def _unpacked(value: Any) -> tuple[Any, ...]:
     if is_chunked(value):
         return collected(value)
@@ -162,5 +157,4 @@ def _tensors(value: Any) -> tuple[Any, ...]:
         raise ValueError(
             f"data: the rows of {kind} are dictionaries; pass the tensors of their keys as arguments: {list(rows)}"
         )
-    parts = rows if isinstance(rows, (list, tuple)) and not _is_text(rows) else (rows,)
-    return tuple(np.array(part) if _is_text(part) else part for part in parts)
+    return parts_of(rows)

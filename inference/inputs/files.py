@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..runtime.traced import first_line
 from .arrow import from_arrow
 
 CSV, PARQUET = (".csv",), (".parquet", ".pq")
@@ -40,7 +41,7 @@ def table_of_file(value: Any) -> pd.DataFrame:
         opened = parquet_file(value)
         return _as_frame(opened.read() if hasattr(opened, "read") else opened.to_table())
     except OSError as error:
-        raise ValueError(f"{value}: cannot be read as a Parquet file ({_line(error)})") from None
+        raise ValueError(f"{value}: cannot be read as a Parquet file ({first_line(error)})") from None
 
 
 def parquet_file(value: Any) -> Any:
@@ -57,7 +58,7 @@ def parquet_file(value: Any) -> Any:
     except OSError:
         raise
     except ValueError as error:  # pyarrow's ArrowInvalid
-        raise ValueError(f"{value}: cannot be read as a Parquet file ({_line(error)})") from None
+        raise ValueError(f"{value}: cannot be read as a Parquet file ({first_line(error)})") from None
 
 
 def csv_table(path: Path) -> pd.DataFrame:
@@ -110,7 +111,3 @@ def _as_frame(table: Any) -> pd.DataFrame:
     found = from_arrow(table)
     assert isinstance(found, pd.DataFrame)
     return found
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ depend on which rows are given: `preflight/rows.py` checks this, since the resul
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -59,8 +59,8 @@ def batch(
     n = len(pair.data[rows.arguments[0]])
     if n != rows.n:
         raise OtherRows(f"batch_size: got {n} rows where the run began with {rows.n}; give all rows every time")
-    data = tuple(v[index.to(v.device)] if position in rows.arguments else v for position, v in enumerate(pair.data))
-    pair = scaled(pair._replace(data=data), rows.plates, factor or rows.in_all / len(index))
+    part = pair._replace(data=cut(pair.data, rows.arguments, index))
+    pair = scaled(part, rows.plates, factor or rows.in_all / len(index))
     return on_rows(pair, rows.tables, index, leaves or {}) if rows.tables else pair
 
 
@@ -217,6 +217,15 @@ def rows_of(data: tuple[Any, ...]) -> tuple[tuple[int, ...], int]:
         raise ValueError("batch_size: the data holds no tensor with rows to take some of")
     n = max(lengths.values(), key=list(lengths.values()).count)
     return tuple(i for i, length in lengths.items() if length == n), n
+
+
+def cut(data: Sequence[Any], arguments: Collection[int], rows: Any) -> tuple[Any, ...]:
+    """The data with some rows, an index or a slice, of the tensors at the positions of the arguments that have rows."""
+
+    def some(value: torch.Tensor) -> torch.Tensor:
+        return value[rows.to(value.device) if isinstance(rows, torch.Tensor) else rows]
+
+    return tuple(some(v) if i in arguments and isinstance(v, torch.Tensor) else v for i, v in enumerate(data))
 
 
 def _scaled(program: Callable[..., Any], plates: frozenset[str], factor: float) -> Callable[..., Any]:

@@ -31,6 +31,7 @@ from .pair import Pair
 Identity = dict[str, Any]  # {what: [words, a digest or None or numbers]}
 CLOSE = 1e-4  # relative: by how much log densities may differ, which another machine rounds differently
 FEW = 4  # differences in a message
+ROWS = 1000  # that stand for a large array
 
 
 def data_identity(data: Sequence[Any], names: Sequence[str]) -> Identity:
@@ -132,6 +133,12 @@ def _values(leaf: Any) -> torch.Tensor | None:
         return torch.as_tensor(leaf if leaf.flags.writeable else np.array(leaf))  # of a file that is mapped, say
     text = leaf.astype(object) if leaf.dtype.kind in "USTV" or leaf.dtype.itemsize > 16 else leaf
     return torch.from_numpy(pd.util.hash_array(text.ravel()).view(np.int64))
+
+
+def spread(value: Any) -> list[Any]:
+    """The shape of an array or a tensor, and some of its rows, ROWS from the first to the last: it may be in a file."""
+    some = value[np.linspace(0, len(value) - 1, ROWS).astype(int)]
+    return [*value.shape, np.array(some) if isinstance(some, np.ndarray) else some]
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:

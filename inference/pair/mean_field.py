@@ -10,6 +10,7 @@ where the units of a layer are alike, and wide noise hides the gradients that le
 """
 
 from contextlib import ExitStack
+from operator import attrgetter
 from typing import Any
 
 import pyro
@@ -55,7 +56,7 @@ class MeanField(AutoNormal):
         sizes: dict[str, int] = {}
         for name, site in prototype.iter_stochastic_nodes():
             if here := [frame for frame in site["cond_indep_stack"] if frame.vectorized]:
-                shape = self._get_loc_and_scale(name)[0].shape
+                shape = attrgetter(name)(self.locs).shape  # its scale has the same
                 sizes |= {frame.name: shape[frame.dim - self._event_dims[name]] for frame in here}
         self.plates = {}
         for name, frame in sorted(self._prototype_frames.items()):

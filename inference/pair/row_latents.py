@@ -16,8 +16,9 @@ from torch.distributions import biject_to
 from ..runtime.generators import noise
 from ..runtime.held import HeldSites
 from ..runtime.probes import nearly_equal
-from ..runtime.sites import Site, is_subsampled, latent, plates, quoted
-from .batches import rows_of
+from ..runtime.sites import Site, frames, is_subsampled, latent, plates, quoted
+from ..runtime.traced import first_line
+from .batches import cut, rows_of
 from .pair import Program
 
 INSTEAD = "guide='mean_field' has parameters of its own for each"
@@ -42,16 +43,17 @@ def row_latents(model: Program, data: tuple[Any, ...]) -> RowLatents:
     except ValueError:
         raise _refused("the data holds no tensor with rows for a network to read") from None
     more = torch.cat([torch.arange(n), torch.tensor([n - 1])])
-    longer = tuple(v[more.to(v.device)] if i in arguments else v for i, v in enumerate(data))
+    longer = cut(data, arguments, more)
     with torch.no_grad(), noise(0), poutine.block():  # nobody outside sees these runs
         here = poutine.trace(model).get_trace(*data)
         try:
             there = poutine.trace(model).get_trace(*longer)
         except Exception as error:  # of the user's program, which knows its number of rows
-            said = str(error).partition("\n")[0]
+            said = first_line(error)
             raise _refused(f"the model does not run on one more row than it was given ({said})") from error
-    sizes, after = _sizes(here), _sizes(there)
-    over = {name for name, size in sizes.items() if (size, after.get(name)) == (n, n + 1)}
+    after = frames(there)
+    over = {name for name, frame in frames(here).items() if frame.size == n and name in after}
+    over = {name for name in over if after[name].size == n + 1}
     sites, longer_sites = latent(here), latent(there)
     _refuse_alone(sites, longer_sites, n)
     inside = {name: site for name, site in sites.items() if plates(site) & over}
@@ -146,11 +148,6 @@ def _at(cost: torch.Tensor, dim: int, n: int, kept: list[int]) -> torch.Tensor:
 def row_dim(site: Site, plate: str) -> int:
     """The dimension of the rows among the batch dimensions of a site, negative."""
     return next(int(frame.dim) for frame in site["cond_indep_stack"] if frame.name == plate)
-
-
-def _sizes(trace: poutine.Trace) -> dict[str, int]:
-    nodes = [site for site in trace.nodes.values() if site["type"] == "sample"]
-    return {frame.name: frame.size for site in nodes for frame in site["cond_indep_stack"]}
 
 
 def _refused(why: str) -> ValueError:

@@ -21,7 +21,7 @@ from ..runtime.plain_state import plain_state, put_state
 from ..runtime.state import State, entered, own_modules
 from ..runtime.workers import Workers, agreed, gathered
 from .batches import Rows
-from .identity import FEW, Identity, Other, data_identity, differences, pair_identity, settings_identity
+from .identity import FEW, Identity, Other, data_identity, differences, pair_identity, settings_identity, spread
 from .pair import Pair
 
 ENGINE = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ CODE = "Start the same program, with the same versions, on all hosts"
 OPTIONS = "Call with the same options on all ranks"
 FEW_ROWS = 64  # on which the densities of a pair are compared
 OF_RANK = ("model", "device", "workers", "progress")  # what is no option, or a process may have its own of
-LARGE, ROWS = 2**26, 1000  # bytes of a mapped file, of which so many rows are compared
+LARGE = 2**26  # bytes of a mapped file, of which some rows are compared
 FIRST = Other(was="rank 0 has", had="rank 0 has", lacks="not on rank 0", alone="only on rank 0")
 
 
@@ -102,9 +102,7 @@ def code_identity(model: Any, guide: Any) -> Identity:
 
 def _some(value: Any) -> Any:
     """A value, of a large file that is mapped into memory only some rows, which are read."""
-    if not isinstance(value, np.memmap) or value.nbytes < LARGE:
-        return value
-    return [len(value), *value.shape[1:], np.array(value[np.linspace(0, len(value) - 1, ROWS).astype(int)])]
+    return spread(value) if isinstance(value, np.memmap) and value.nbytes >= LARGE else value
 
 
 def _refuse(what: str, every: Sequence[Identity], remedy: str) -> None:

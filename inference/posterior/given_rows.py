@@ -15,7 +15,7 @@ import torch
 from pyro import poutine
 
 from ..inputs.call import argument_names
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..pair.tables import on_rows
 from ..runtime.held import HeldSites
 from ..runtime.probes import nearly_equal
@@ -53,8 +53,7 @@ def given_rows(fit: Approximation, rows: Any, seed: int = 0) -> GivenRows:
     sites = latent(model) | deterministic(model)
     over = {f.name for name in found.inside - found.along for f in sites[name]["cond_indep_stack"] if f.size == n}
     dims = {name: dim for name, site in sites.items() if (dim := _dim(site, over, name in found.along, n)) is not None}
-    data = tuple(v[index.to(v.device)] if i in arguments else v for i, v in enumerate(fit.data))
-    part: Any = dataclasses.replace(fit, data=data)  # type: ignore[type-var]
+    part: Any = dataclasses.replace(fit, data=cut(fit.data, arguments, index))  # type: ignore[type-var]
     tables = [name for name, p in fit.state.store["params"].items() if p.dim() and len(p) == n]
     if tables:  # as it seems: `_agrees` sees whether they are
         pair = on_rows(pair_of(part), tables, index, {})

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 
 from ..inputs.arguments import shown, whole_number
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..pair.pair import Pair
 from ..posterior.continued import ContinuedSites
 from ..posterior.local_latents import Sources
@@ -17,7 +17,7 @@ from ..runtime.anew import Anew
 from ..runtime.sites import latent
 from ..runtime.vectorise import draw_each
 from .reduced import Mean, Place, Reduce, Reduced, Values, Whole
-from .row_batches import RowBatches, cut, cut_latent, find_batches, one_batch
+from .row_batches import RowBatches, cut_latent, find_batches, one_batch
 from .streamed import LARGE, RUNS, SMALL, streamed
 
 Finite = Callable[[poutine.Trace, tuple[Any, ...], RowBatches, slice], Values]

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..pair.pair import Pair
 from ..posterior.local_latents import Sources
 from ..posterior.prediction import kept_latents
@@ -154,11 +154,6 @@ def _values(sites: Sites) -> dict[str, torch.Tensor]:
 def _row_sites(pair: Pair) -> RowSites:
     guide = poutine.trace(pair.guide).get_trace(*pair.data)
     return find_row_sites(pair, guide, poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*pair.data))
-
-
-def cut(values: tuple[Any, ...], arguments: tuple[int, ...], rows: Any) -> tuple[Any, ...]:
-    """The values with some rows of the arguments that have rows."""
-    return tuple(v[rows] if i in arguments and isinstance(v, torch.Tensor) else v for i, v in enumerate(values))
 
 
 def cut_latent(value: torch.Tensor, n: int, rows: slice) -> torch.Tensor | None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..inputs.arguments import Arguments, shown
-from ..storage.places import Place, is_the_users_file
+from ..inputs.places import Place, is_the_users_file
 
 ROWS = "wanted data with rows: a tensor, an array, a column, or a list of numbers"
 _INDEX = re.compile(r"out of bounds|out of range|smaller than num_classes|must be non-negative")

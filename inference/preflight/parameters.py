@@ -17,10 +17,10 @@ from torch import nn
 from torch.distributions import constraints
 
 from ..distributions.unwrap import unwrapped
+from ..inputs.places import Place, calling_places
 from ..runtime.parameters import leaves_behind, unconstrained
 from ..runtime.reachable import reachable
 from ..runtime.sites import latent, quoted
-from ..storage.places import Place, calling_places
 
 CALLERS = 4  # lines of the user's program that tell two calls of pyro.param apart: helpers that call helpers
 FEW = 16  # operators from a parameter to the distribution of a site that has it for its own

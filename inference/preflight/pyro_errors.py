@@ -2,7 +2,7 @@
 
 import re
 
-from ..storage.places import Place, is_the_users_file
+from ..inputs.places import Place, is_the_users_file
 
 _NAMED_TWICE = re.compile(r"Multiple \w+ sites named '(?P<site>.+?)'")
 _PLATE = re.compile(

@@ -21,13 +21,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..distributions.unwrap import unwrapped
+from ..inputs.places import Place, is_the_users_file
 from ..pair.pair import Program
 from ..runtime.generators import generators_kept, torch_states
 from ..runtime.parameters import leaves_behind
 from ..runtime.probes import nearly_equal, without_dropout
 from ..runtime.reachable import reachable
 from ..runtime.sites import Site, is_index, latent
-from ..storage.places import Place, is_the_users_file
 
 SHOWN = 3  # lines in a message
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from .traced import first_line
+
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them, and so do `srun` and MPI by scripts
 # How long the others wait in the middle of a step for a process that hangs; between steps one may compute as long as it
 # needs, at most LONGEST. One that dies closes its connections, which is seen at once.
@@ -45,7 +47,7 @@ def joined() -> bool:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise ConnectionError(
-            f"rank {rank} of {size} could not join the others at {where} ({str(error).splitlines()[0]}); start all "
+            f"rank {rank} of {size} could not join the others at {where} ({first_line(error)}); start all "
             f"{size} processes with the same --rdzv-endpoint, and let this host reach that address"
         ) from error
     atexit.register(_leave, os.getpid())

@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     settings.py         the arguments of a run, checked
     begin.py            the first look at the data: parameters and checks of a run
+    later_rows.py       rows of a later window of streamed data
     window_batches.py   batches of data that do not fit into memory
     shares.py           what each process of a run takes of a step
     prepare.py          plan and batches of a run
@@ -13,7 +14,6 @@ Files, in the order in which to read them:
     all_rows.py         when steps on batches go on with all rows
     kept_steps.py       steps that are taken again without their Python
     bad_steps.py        steps that are skipped, counted, and at last end a run
-    later_rows.py      rows of a later window of streamed data
 
 Other rooms call: `begin`, `prepare`, `Steps`, `Settings`.
 """

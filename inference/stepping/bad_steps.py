@@ -9,10 +9,10 @@ import traceback
 from dataclasses import dataclass
 
 from ..capture.outside import source_line
+from ..inputs.places import is_the_users_file
 from ..pair.batches import OtherRows
 from ..runtime.retries import NUMERIC
 from ..runtime.vectorise import is_out_of_memory
-from ..storage.places import is_the_users_file
 from ..streaming.part import NotRead
 from ..updates.schedule import NoRate
 from .steps import StepBlock

@@ -12,7 +12,7 @@ from pyro import poutine
 
 from ..inputs.arguments import Arguments, arguments, works_in_double
 from ..pair.autoguide import start_elsewhere
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..pair.followers import find_followers
 from ..pair.mean_field import MeanField
 from ..pair.pair import Pair, Program, Summed
@@ -25,7 +25,7 @@ from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent
 from ..runtime.state import State, entered, new_state
-from ..streaming.some_rows import cut, some_rows
+from ..streaming.some_rows import some_rows
 from ..streaming.source import Source, source_of
 from .settings import Settings
 from .window_batches import Streamed, close, open_windows
@@ -45,6 +45,18 @@ class Begun(NamedTuple):
     place: str = ""  # why the run computes where it does, if credo chose
     some: Pair | None = None  # on the rows that the checks looked at; None: on all
     streamed: Streamed | None = None  # the data, if they do not fit into memory
+
+
+class _Asked(NamedTuple):
+    """What a run begins with: the user's programs, options and data, and where it computes."""
+
+    model: Program  # to train
+    guide: Program
+    settings: Settings
+    data: tuple[Any, ...]  # as they came
+    given: Arguments
+    dtype: torch.dtype
+    device: torch.device
 
 
 class _FollowsRows(ValueError):
@@ -95,42 +107,33 @@ def _begin_in(
     source: Source | None,
 ) -> Begun:
     """The same in this precision. Raises _InDouble if single precision does not do."""
-    place, streamed = (dtype, device), None
+    streamed = None
     if source is None:
         given = arguments(settings.model, data, dtype, device, gaps=None, whole=True)
     else:
         streamed = open_windows(source, data, settings, dtype, device)
         given, data = streamed.given, source.others
     try:
-        return _on_rows(model, guide, settings, data, place, given, streamed)
+        return _on_rows(_Asked(model, guide, settings, data, given, dtype, device), streamed)
     except BaseException:
         close(streamed)
         raise
 
 
-def _on_rows(
-    model: Program,
-    guide: Program,
-    settings: Settings,
-    data: tuple[Any, ...],
-    place: tuple[torch.dtype, torch.device],
-    given: Arguments,
-    streamed: Streamed | None,
-) -> Begun:
+def _on_rows(asked: _Asked, streamed: Streamed | None) -> Begun:
     """The run begun, its pair checked on some of the rows where there are many."""
-    begun = model, guide, settings, data, place, given
-    some = _some(given, settings.batch_size)
+    given, some = asked.given, _some(asked.given, asked.settings.batch_size)
     if some is None:
-        return _looked(*begun, given)._replace(streamed=streamed)
+        return _looked(asked, given)._replace(streamed=streamed)
     try:
-        return _looked(*begun, given._replace(values=some))._replace(streamed=streamed)
+        return _looked(asked, given._replace(values=some))._replace(streamed=streamed)
     except _InDouble:
         raise
     except Exception as error:
         if streamed is not None:  # all rows are not at hand
             error.add_note(f"credo: found on {len(some[streamed.source.rows[0]]):,} of {streamed.source.n:,} rows")
             raise
-        return _looked(*begun, given)  # what is wrong with some rows is said of all
+        return _looked(asked, given)  # what is wrong with some rows is said of all
 
 
 def _some(given: Arguments, batch_size: int | None) -> tuple[Any, ...] | None:
@@ -145,20 +148,12 @@ def _some(given: Arguments, batch_size: int | None) -> tuple[Any, ...] | None:
     return None if index is None else cut(given.values, positions, index)
 
 
-def _looked(
-    model: Program,
-    guide: Program,
-    settings: Settings,
-    data: tuple[Any, ...],
-    place: tuple[torch.dtype, torch.device],
-    given: Arguments,
-    seen: Arguments,
-) -> Begun:
+def _looked(asked: _Asked, seen: Arguments) -> Begun:
     """The run begun, its pair checked on the rows `seen`, which creates the parameters.
 
     Raises _FollowsRows where a parameter has an entry for each of these rows, if they are not all.
     """
-    dtype, device = place
+    model, guide, settings, data, given, dtype, device = asked
     state = new_state((model, guide, data), settings.seed, device)
     with entered(state):
         try:

@@ -11,13 +11,13 @@ import pyro
 import torch
 
 from ..inputs.missing import not_finite
-from ..pair.batches import OtherRows
+from ..pair.batches import OtherRows, cut
 from ..pair.pair import Pair
 from ..preflight.check import refuse_values
 from ..preflight.gaps import refuse_gaps
 from ..runtime.generators import noise
 from ..runtime.retries import at_other_draws
-from ..streaming.some_rows import COLUMNS, cut, rows_and_columns, telling_rows
+from ..streaming.some_rows import COLUMNS, rows_and_columns, telling_rows
 
 CHUNK = 2**18  # numbers that are looked at together
 SAME = 1e-4  # a difference of the sums of rows that rounding makes

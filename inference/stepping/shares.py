@@ -18,18 +18,20 @@ def rows_of_run(settings: Settings, find: Callable[[int], Rows]) -> Rows | None:
     find: the rows for batches of this size. Raises ValueError for rows that cannot be cut.
     """
     size, workers = settings.batch_size, settings.workers
-    if workers is None or workers.shard != "rows":
-        rows = None if size is None else find(size)
-        return None if rows is None or rows.size >= rows.in_all else rows
-    if size is not None and size < workers.size:
+    parts = workers is not None and workers.shard == "rows"
+    if workers is not None and parts and size is not None and size < workers.size:
         raise ValueError(f"batch_size: got {size} for {workers.size} processes, wanted a row for each, or more")
     rows = None if size is None else find(size)
-    if rows is None or rows.size >= rows.in_all:
+    if rows is not None and rows.size >= rows.in_all:
+        rows = None
+    if workers is None:
+        return rows
+    if rows is None and parts:
         rows = _all_rows(workers, find)
-    if rows.tables:
+    if rows is not None and rows.tables:
         raise ValueError(
-            f"shard: parameter {min(rows.tables)!r} has a row for each row of the data, of which a process would have "
-            f"a part; run in one process, or let a network infer the latents of rows, guide='amortised'"
+            f"shard: parameter {min(rows.tables)!r} has a row for each of the {rows.n:,} rows, of which each process "
+            f"would train some, or a copy; take one process, or guide='amortised', whose network all processes share"
         )
     return rows
 

@@ -9,7 +9,6 @@ All draw the same random numbers where none belongs to a row, so that K processe
 masks or noise have a value for each row, each process draws its own, or rows would share them.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ import torch
 from ..capture.native import NativeLoop
 from ..capture.record import values_kept
 from ..pair.batches import batch
+from ..pair.identity import digest
 from ..pair.pair import Pair
 from ..planning.plain_plan import plain_plan, with_plain
 from ..planning.plan import Plan
@@ -202,7 +202,7 @@ def made_alike(steps: Any) -> None:
     if workers is None:
         return
     sent_from_first(workers, [b for module in steps.state.modules for b in module.buffers(recurse=False)])
-    if len(set(gathered(workers, digest(leaves.values())))) == 1:
+    if len(set(gathered(workers, digest(list(leaves.values()))))) == 1:
         return
     first = flat_parameters(leaves.values())
     sent_from_first(workers, [first])
@@ -222,11 +222,3 @@ def made_alike(steps: Any) -> None:
                 f"unequal versions of torch do that"
             )
     place_parameters(first, leaves.values())
-
-
-def digest(tensors: Any) -> str:
-    """A digest of the bytes of these tensors."""
-    found = hashlib.blake2b(digest_size=16)
-    for t in tensors:
-        found.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()

@@ -8,9 +8,7 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors.
 import hashlib
 import json
 import os
-import stat
 import time
-import uuid
 from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from .one_moment import write_at_once
 from .values import flat_bytes
 
 FORMAT = 1  # raised when files are written that older readers misread
@@ -40,22 +39,10 @@ def write(path: str | os.PathLike[str], kind: str, described: Described, tensors
         raise FileNotFoundError(f"{path}: there is no folder {final.parent}; make it first, or pass another path")
     text = json.dumps(described, allow_nan=False)
     metadata = {"credo": str(FORMAT), "kind": kind, "described": text, "sha256": _checksum(kind, text, tensors)}
-    part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
-    try:
-        content = to_bytes(
-            dict(tensors), metadata
-        )  # save_file has temporary files of its own, which a kill would leave
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if final.exists():
-            part.chmod(stat.S_IMODE(final.stat().st_mode))
-        os.replace(part, final)
+    try:  # save_file has temporary files of its own, which a kill would leave
+        write_at_once(final, to_bytes(dict(tensors), metadata))
     except (OSError, SafetensorError) as error:
         raise OSError(f"{path}: the file cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     _clean(final)
 
 

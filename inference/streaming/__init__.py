@@ -16,7 +16,7 @@ Files, in the order in which to read them:
     chunked.py      rows of several objects as chunks of all arguments
     source.py       the user's data as a source of chunks, where they do not fit into a window
     windows.py      windows: resident rows of chunks at random, the next one read meanwhile
-    some_rows.py       the rows of many that the checks look at
+    some_rows.py    the rows of many that the checks look at
 
 Other rooms call: `source_of`, `Source`, `rows_of_window`, `Windows`, `Window`.
 """

@@ -7,11 +7,12 @@ that the same run makes the same rows, with any number of workers, also where it
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyro
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from ..inputs.chunks import parts_of
 from ..inputs.datasets import collate_of
+from ..runtime.traced import first_line
 from .order import generator, seed_of
 from .part import NotRead, Part
 
@@ -59,25 +60,14 @@ def of_dataset(value: Any) -> Part:
             try:
                 chunk = next(chunks)
             except (StopIteration, IndexError, KeyError, TypeError, RuntimeError, OSError, ValueError) as error:
-                line = (str(error) or type(error).__name__).splitlines()[0]
-                raise NotRead(
-                    f"data: rows {rows.start:,} to {rows.stop - 1:,} of {noun} cannot be read ({line})"
-                ) from error
+                place = f"data: rows {rows.start:,} to {rows.stop - 1:,} of {noun}"
+                raise NotRead(f"{place} cannot be read ({first_line(error)})") from error
             if isinstance(chunk, Mapping):
                 raise NotRead(f"data: the rows of {noun} are dictionaries, wanted tuples: {list(chunk)}")
-            yield _parts(chunk)
+            yield parts_of(chunk)
 
     apart = loader is not None and loader.num_workers > 0
     return Part(noun, len(dataset), stream, most=MOST, runs=True, apart=apart)
-
-
-def _parts(chunk: Any) -> tuple[Any, ...]:
-    parts = tuple(chunk) if isinstance(chunk, list | tuple) and not _is_text(chunk) else (chunk,)
-    return tuple(np.array(part) if _is_text(part) else part for part in parts)
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, list | tuple) and all(isinstance(value, str) for value in part)
 
 
 class _Seeded(Dataset):

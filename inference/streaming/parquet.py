@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..inputs.arrow import from_arrow
 from ..inputs.files import parquet_file
+from ..runtime.traced import first_line
 from .part import NotRead, Part, random_access
 
 
@@ -37,8 +38,7 @@ def of_parquet(value: Any) -> Part:
         try:
             table = from_arrow(readers[rows.start]())
         except (OSError, ValueError) as error:  # pyarrow's errors are both
-            line = (str(error) or type(error).__name__).splitlines()[0]
-            raise NotRead(f"{place} cannot be read ({line}); was the file changed?") from error
+            raise NotRead(f"{place} cannot be read ({first_line(error)}); was the file changed?") from error
         if len(table) != rows.stop - rows.start:
             raise NotRead(f"{place} are {len(table):,} rows now; the file was changed")
         return (table,)

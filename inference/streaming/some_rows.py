@@ -44,11 +44,6 @@ def telling_rows(data: Sequence[Any], positions: Sequence[int]) -> torch.Tensor:
     return torch.cat([one.cpu() for one in found] or [torch.zeros(0, dtype=torch.long)]).unique()
 
 
-def cut(data: Sequence[Any], positions: Sequence[int], index: torch.Tensor) -> tuple[Any, ...]:
-    """The data with these rows of the arguments that have rows."""
-    return tuple(v[index.to(v.device)] if i in positions else v for i, v in enumerate(data))
-
-
 def rows_and_columns(value: torch.Tensor) -> torch.Tensor:
     """An argument as numbers, shape (rows, columns)."""
     value = value.detach().to_dense() if value.layout is not torch.strided else value.detach()

@@ -17,11 +17,10 @@ import torch
 from torch import nn
 
 from ..capture.row_tables import AVERAGE, TableRows, gather_rows, table_state, why_no_rows
-from ..pair.batches import Rows, scaled
+from ..pair.batches import Rows, cut, scaled
 from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.parameters import iterate, unconstrained
-from ..runtime.workers import workers
 
 PANEL = 1000  # rows
 
@@ -69,9 +68,8 @@ class Tables:
 
         It is run where `in_store` has the rows of the panel in place.
         """
-        m, few = len(self.panel), self.panel
-        data = tuple(v[few.to(v.device)] if i in rows.arguments else v for i, v in enumerate(pair.data))
-        here = scaled(pair._replace(data=data), rows.plates, rows.n / m)
+        m = len(self.panel)
+        here = scaled(pair._replace(data=cut(pair.data, rows.arguments, self.panel)), rows.plates, rows.n / m)
         return here, rows._replace(n=m) if rows.size < m else None
 
     @contextmanager
@@ -122,20 +120,14 @@ class Tables:
 def begin_tables(rows: Rows, optimiser: torch.optim.Optimizer) -> Tables:
     """The tables of a run before its first step; from here on they are no parameters for anybody else.
 
-    optimiser: has them among its parameters. Raises ValueError for one that cannot update some rows of a parameter, and
-    for a run of several processes.
+    optimiser: has them among its parameters. Raises ValueError for one that cannot update some rows of a parameter.
+    Several processes have none (`stepping/shares.py`).
     """
     wholes = {name: p for name, p in unconstrained().items() if name in rows.tables}
     if why := why_no_rows(optimiser):
         raise ValueError(
             f"optim: {why}; parameter {next(iter(wholes))!r} has a row for each of the {rows.n:,} rows, of which a "
             f"step trains those of its batch"
-        )
-    if (together := workers()) is not None and together.size > 1:
-        raise ValueError(
-            f"batch_size: parameter {next(iter(wholes))!r} has a row for each of the {rows.n:,} rows, and "
-            f"{together.size} processes would each train their own copy of it; take guide='amortised', whose network "
-            f"all processes share, or one process"
         )
     leaves: dict[str, torch.Tensor] = {n: nn.Parameter(p.detach()[: rows.size].clone()) for n, p in wholes.items()}
     for whole in wholes.values():

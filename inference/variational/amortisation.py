@@ -13,7 +13,7 @@ import torch
 
 from ..objective.elbo import log_weights
 from ..pair.amortised import Amortised
-from ..pair.batches import rows_of
+from ..pair.batches import cut, rows_of
 from ..pair.pair import Pair
 from ..posterior.verdict import NO, YES, Verdict
 from ..runtime.generators import noise
@@ -48,7 +48,7 @@ def amortisation_gap(fit: Fit, seed: int = 0) -> Gap | None:
     arguments, n = rows_of(fit.data)
     with noise(seed):
         index = torch.randperm(n)[:ROWS]
-    data = tuple(v[index.to(v.device)] if i in arguments else v for i, v in enumerate(fit.data))
+    data = cut(fit.data, arguments, index)
     with reading(fit.state, seed):
         with torch.no_grad():
             first = [t.detach().clone() for t in guide.rows_of(*data)]

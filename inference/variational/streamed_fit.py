@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from ..pair.batches import cut
 from ..posterior.approximation import pair_of
 from ..posterior.sample import beyond_the_guide
 from ..posterior.verdict import UNKNOWN, Verdict
@@ -18,7 +19,6 @@ from ..runtime.sites import latent, plates
 from ..runtime.state import reading
 from ..runtime.traced import traced
 from ..storage.absent import Absent, free_of
-from ..streaming.some_rows import cut
 from .result import Fit
 from .saved import asked_of
 

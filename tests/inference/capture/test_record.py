@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from torch.fx.experimental import proxy_tensor
 
 from credo.inference.capture.record import NotCaptured, record
-from credo.inference.storage.places import is_the_users_file
+from credo.inference.inputs.places import is_the_users_file
 from tests.cases.elbo.expectations import observe, param
 from tests.cases.replay.compared import check_equal_runs
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from credo.inference.pair import same_job
-from credo.inference.pair.identity import data_identity, settings_identity
+from credo.inference.pair.identity import ROWS, data_identity, settings_identity
 from credo.inference.pair.pair import Pair
 from credo.inference.pair.same_job import code_identity, refuse_other_sites, refuse_others, start_from_first
 from credo.inference.runtime.state import entered, new_state
@@ -77,7 +77,7 @@ def test_of_a_large_mapped_file_some_rows_are_compared(monkeypatch, tmp_path):
         files[-1][-1] = last
     asked = [same_job.data_identity([same_job._some(file)], ["x"])["argument 'x'"] for file in files]
     assert asked[0][0] == asked[1][0] and asked[0][1] != asked[1][1]
-    assert same_job._some(files[0])[2].shape == (same_job.ROWS, 2)
+    assert same_job._some(files[0])[2].shape == (ROWS, 2)
 
 
 @pytest.mark.parametrize("what", ["Python", "torch", "credo", "model", "guide"])

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import credo
+from credo.inference.pair.batches import cut
 from credo.inference.pair.pair import Pair
 from credo.inference.posterior.local_latents import Sources
 from credo.inference.predictive import row_batches as module
-from credo.inference.predictive.row_batches import cut, cut_latent, find_batches
+from credo.inference.predictive.row_batches import cut_latent, find_batches
 
 X, Y = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(-1.0, 1.0, 20)
 

@@ -11,10 +11,10 @@ import torch
 
 import credo
 from credo.inference.capture import native
+from credo.inference.pair.identity import digest
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
 from credo.inference.runtime.workers import ProcessFailed, workers
-from credo.inference.stepping.together import digest
 from tests.cases.job import in_job
 
 N, B, STEPS = 101, 10, 200

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from credo.inference.streaming.some_rows import MANY, RANDOM, cut, some_rows, telling_rows
+from credo.inference.pair.batches import cut
+from credo.inference.streaming.some_rows import MANY, RANDOM, some_rows, telling_rows
 
 N = 30_011
 X = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))

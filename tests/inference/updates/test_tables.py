@@ -1,7 +1,5 @@
 """Tables of a run: trained by rows, judged by a panel, against the exact posterior and runs on all rows."""
 
-from types import SimpleNamespace
-
 import pyro
 import pytest
 import torch
@@ -9,7 +7,6 @@ import torch
 import credo
 from credo.inference.pair.batches import Rows
 from credo.inference.runtime.parameters import unconstrained
-from credo.inference.updates import tables as tables_room
 from credo.inference.updates.tables import begin_tables
 from tests.cases import row_latents
 
@@ -85,12 +82,6 @@ def test_looks_see_the_panel_in_the_order_of_the_store():
 def test_an_optimiser_that_has_no_update_of_rows_is_refused():
     with pytest.raises(ValueError, match="RMSprop has no update of some rows"):
         credo.fit(row_latents.model, row_latents.guide, Y, batch_size=20, optim=torch.optim.RMSprop, steps=2, **QUIET)
-
-
-def test_several_processes_are_refused_by_name(monkeypatch):
-    monkeypatch.setattr(tables_room, "workers", lambda: SimpleNamespace(size=2))
-    with pytest.raises(ValueError, match=r"parameter 'loc' has a row for each of the 60 rows.*guide='amortised'"):
-        credo.fit(row_latents.model, row_latents.guide, Y, batch_size=20, steps=2, **QUIET)
 
 
 @pytest.mark.slow

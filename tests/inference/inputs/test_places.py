@@ -8,8 +8,8 @@ import pyro
 import torch
 
 import credo
-from credo.inference.storage import places
-from credo.inference.storage.places import Place, calling_place, is_the_users_file
+from credo.inference.inputs import places
+from credo.inference.inputs.places import Place, calling_place, is_the_users_file
 
 
 def test_files_of_libraries_and_of_the_engine_are_not_the_users():
