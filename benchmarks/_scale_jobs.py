@@ -24,7 +24,7 @@ CLOSE, FASTER = 1e-5, 1.6
 EQUAL = ("linear regression", "BNN")
 SPEED = ("VAE", "BNN")
 BATCH = {"linear regression": 100, "BNN": 512, "VAE": 512}
-PIXELS, HIDDEN, LATENTS, ROWS = 784, 200, 20, 4096
+PIXELS, HIDDEN, LATENTS, ROWS = 784, 200, 8, 4096
 JOB = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 

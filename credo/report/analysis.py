@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 import credo
-from credo.inference.evaluation.beside import beside
 from credo.inference.evaluation.oracle import find_oracle
+from credo.inference.inputs.beside import beside
 from credo.inference.inputs.call import required
 from credo.inference.inputs.files import csv_table, is_csv, is_parquet, table_of_file
 from credo.inference.posterior.marginals import means_and_sds

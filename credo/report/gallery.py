@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from credo import plots
-from credo.inference.evaluation.beside import beside
+from credo.inference.inputs.beside import beside
 from credo.inference.posterior.marginals import marginals, model_trace, priors
 from credo.inference.posterior.sample import guide_draws
 from credo.inference.runtime.sites import latent

@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 
 from credo import metrics
-from credo.inference.evaluation.beside import beside
+from credo.inference.inputs.beside import beside
 from credo.inference.posterior.marginals import model_trace
 from credo.inference.runtime.sites import latent, observed, plates
 from credo.inference.runtime.state import reading

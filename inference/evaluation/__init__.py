@@ -11,6 +11,7 @@ Files, in the order in which to read them:
     gaussian_fit.py fits whose guide is one normal, found without steps
     family_fit.py   mean field and Pyro's autoguides of low rank, found without steps
     doubts.py       what is wrong with such a normal, in words
+    judged.py       what a look at a fit says of it, in one of four answers
     check.py        the call `credo.check`: whether a fit can be trusted
     predictive.py   of networks: whether a longer run moves predictions, and whether they hold the data
     tempered.py     what a verdict says of a temperature that is not 1
@@ -21,7 +22,6 @@ Files, in the order in which to read them:
     words.py        what is off in a row, in words
     oracle.py       where the exact posterior comes from
     evidence.py     the evidence gap, KL(q || p)
-    beside.py       the other functions in the file of a function
     load.py         the call `credo.load_fit`
     loaded_fit.py   a fit from its file, put into the programs that are given
     loaded_posterior.py closed forms and draws of references from their files

@@ -9,15 +9,12 @@ unknown    nothing here can tell: networks, models without a density of fixed la
 import dataclasses
 import math
 import warnings
+from typing import Any
 
-import torch
-
-from ..distributions.summaries import EMPTY, Labels
-from ..gaussian.psis import Importance
-from ..importance.correct_fit import GOOD, Look, look_at
+from ..importance.correct_fit import Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import counted_once, point_estimates
-from ..posterior.coords import labels_of
+from ..importance.of_all_rows import TooLong, seen_of_all_rows
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
@@ -25,26 +22,20 @@ from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
 from ..variational.amortisation import with_gap
 from ..variational.result import Fit
+from ..variational.streamed_fit import REMEDY as HELD_OUT
 from ..variational.streamed_fit import unknown_of_windows
-from .moments import SURE, TOLERATED, Difference, differences, not_finite
+from .judged import AT_REST, REFERENCE, TIME, judged
 from .predictive import is_network, predictive
 from .tempered import said_of
 
 SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a look by default
+OF_WINDOWS = 1.0  # seconds that a look at rows by windows takes at least
 LEAST = 0.8  # seconds of the look at a fit that says "converged", however short it was
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
-FEW = 100  # latents of a model without a correction, up to which k-hat alone says that a fit is wrong
-AT_REST = "at rest, but not at the posterior"  # in the place of "converged", where the look finds that
 KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
-LARGEST = 0.25  # error of a mean in sds, or of a log sd, that noise must not hide
-LARGE = 0.15  # the same beyond one standard error
-REFERENCE = "credo.reference draws from the posterior itself"
-TIME = "credo.check(fit) takes more time; "
-CORRELATED = "guide='full_rank' holds correlations; "
-NON_CENTRED = "a non-centred parametrisation (z = mean + sd * e) helps with funnels"
 
 
-def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
+def check(fit: Fit, *data: Any, seconds: float = 30.0, seed: int = 0) -> Verdict:
     """Whether a fit can be trusted: its draws compared with weighted draws of the posterior, log w = log p - log r.
 
     Returns a `Verdict` (trust, k_hat, reasons, remedy), which prints as one line. trust is "yes": no mean is off by a
@@ -52,7 +43,9 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     "corrected": one is, but `fit.corrected(n)` is right; "no": the fit is wrong or has not converged; "unknown":
     nothing here can tell.
     Raises ValueError for a fit that was loaded without its data.
-    fit: what `credo.fit` returned. seed: of the draws. seconds: of CPU that a network's longer run may take.
+    fit: what `credo.fit` returned. data: all rows again, of a fit that read them by windows and has few of them; then
+        `fit.corrected(n, data=data)` has the draws that are right where the guide is not. seed: of the draws.
+        seconds: of CPU that a network's longer run may take, or a look at all rows.
     It looks at Pareto k-hat of the importance weights of the guide's own draws, which tells what the guide misses where
     it has draws; and at a mixture of normals that starts from the guide and from ascents at dispersed points, which
     tells what it misses where it has none: another mode, the rest of a support, correlations. `credo.fit` does so too
@@ -70,9 +63,29 @@ def check(fit: Fit, *, seconds: float = 30.0, seed: int = 0) -> Verdict:
     'yes'
     """
     if isinstance(fit.data, Absent) and fit.data.streamed:
-        return unknown_of_windows(fit.data.streamed)
-    refuse_without_data(fit.data, "rows")
-    return said_of(fit, with_gap(fit, _checked(fit, seconds, seed), seconds, seed))
+        found = _by_all_rows(fit, data, seconds, seed).verdict if data else unknown_of_windows(fit.data.streamed)
+        assert found is not None
+        verdict = found._replace(remedy=found.remedy.replace("fit.corrected(n)", "fit.corrected(n, data=data)"))
+    else:
+        if data:
+            raise ValueError("data: the fit has its rows; leave them out, credo.check(fit)")
+        refuse_without_data(fit.data, "rows")
+        verdict = _checked(fit, seconds, seed)
+    return said_of(fit, with_gap(fit, verdict, seconds, seed))
+
+
+def _by_all_rows(fit: Fit, data: tuple[Any, ...], seconds: float, seed: int) -> Fit:
+    """A fit that has few of its rows, with its verdict by all of them."""
+    try:
+        seen = seen_of_all_rows(fit, data, seconds=seconds, seed=seed)
+    except TooLong as error:
+        again = "credo.check(fit, *data, seconds=...) takes more time"
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (str(error),), again))
+    if isinstance(seen, str):
+        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (f"no look at all rows: {seen}",), HELD_OUT))
+    if isinstance(seen, Look):
+        return concluded(fit, seen)
+    return dataclasses.replace(fit, verdict=_checked(dataclasses.replace(fit, data=seen), seconds, seed))  # they fit
 
 
 def _checked(fit: Fit, seconds: float, seed: int) -> Verdict:
@@ -123,13 +136,13 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
     return concluded(fit, look)
 
 
-def with_verdict(fit: Fit, spent: float) -> Fit:
+def with_verdict(fit: Fit, spent: float, data: tuple[Any, ...] = ()) -> Fit:
     """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit, or
-    .8 seconds if it says that it has converged.
+    .8 seconds if it says that it has converged. data: all rows, of a fit that read them by windows.
 
     An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """
-    looked = fit if fit.verdict is not None else _looked_at(fit, spent)  # a fit without steps has one already
+    looked = fit if fit.verdict is not None else _looked_at(fit, spent, data)  # a fit without steps has one already
     try:
         seen = None if looked.verdict is None else with_gap(looked, looked.verdict, SHARE * spent, fit.seed)
         verdict = None if seen is None else said_of(looked, seen)
@@ -138,13 +151,15 @@ def with_verdict(fit: Fit, spent: float) -> Fit:
     return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)
 
 
-def _looked_at(fit: Fit, spent: float) -> Fit:
-    if isinstance(fit.data, Absent):
+def _looked_at(fit: Fit, spent: float, data: tuple[Any, ...]) -> Fit:
+    if isinstance(fit.data, Absent) and (not data or SHARE * spent < OF_WINDOWS):
         return dataclasses.replace(fit, verdict=unknown_of_windows(fit.data.streamed))
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))
     try:
+        if isinstance(fit.data, Absent):
+            return _by_all_rows(fit, data, SHARE * spent, fit.seed)
         return examined(fit, seconds=seconds, seed=fit.seed)
     except (Exception, KeyboardInterrupt) as error:  # of the user's program, at draws that it has not met before
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (not_looked_at(error),), "credo.check(fit)"))
@@ -167,81 +182,3 @@ def concluded(fit: Fit, look: Look) -> Fit:
 
 def _numbers(correction: Correction | None) -> int:
     return 0 if correction is None else sum(value.numel() for value in correction.values.values())
-
-
-def judged(look: Look, fit: Fit) -> Verdict:
-    """What was seen, in one of four answers."""
-    own, correction = look.importance, look.correction
-    ended = [] if fit.converged or fit.stopped.startswith(("after the", AT_REST)) else [fit.stopped]
-    own_sites = {name: value for name, value in look.guide.values.items() if name not in fit.followers}
-    richer = f"{'' if fit.method == 'full rank' else CORRELATED}{NON_CENTRED}"
-    if bad := not_finite(own_sites):
-        return Verdict(NO, own.k_hat, (*ended, *bad), f"{richer}; {REFERENCE}")
-    if correction is not None and correction.trusted:
-        return _compared(look, correction, own_sites, ended, richer, labels_of(fit))
-    far = [f"{own.words}, wanted at most {own.limit:.2f}"] if _far(own) else []
-    if correction is not None:
-        return Verdict(NO, own.k_hat, (*ended, *far, correction.doubt), f"{richer}; {REFERENCE}")
-    latents = sum(value[0].numel() for value in look.guide.values.values())
-    if ended or (far and latents <= FEW):
-        return Verdict(NO, own.k_hat, (*ended, *far, look.unseen), f"{richer}; {TIME}{REFERENCE}")
-    return Verdict(UNKNOWN, own.k_hat, (look.unseen,), f"{TIME}{REFERENCE}")
-
-
-def _compared(
-    look: Look,
-    correction: Correction,
-    own_sites: dict[str, torch.Tensor],
-    ended: list[str],
-    richer: str,
-    named: Labels = EMPTY,
-) -> Verdict:
-    """The draws of the guide beside weighted draws of the posterior that can be trusted."""
-    own = look.importance
-    found = differences(own_sites, correction.values, correction.importance.log_weights, look.transforms, named)
-    finite = {name: value for name, value in own_sites.items() if name not in correction.values}
-    of_finite = differences(finite, finite, own.log_weights, {}, named)  # the correction does not hold them
-    missed = _missed(own, correction.importance) if finite and own.reliable else ""
-    if (wrong := [each for each in of_finite if each.size > TOLERATED]) or missed:
-        reasons = [*([_worst(wrong)] if wrong else []), *([missed] if missed else []), *ended]
-        remedy = f"leave {quoted(finite)} out of the guide, then credo sums over all values of it; {REFERENCE}"
-        return Verdict(NO, own.k_hat, tuple(reasons), remedy)
-    wrong = [each for each in found if each.size > TOLERATED]
-    unsure = [each for each in found + of_finite if each.error > min(LARGEST, LARGE + each.noise)]
-    reasons = [_worst(wrong or unsure)] if wrong or unsure else []
-    if _far(own):
-        reasons.append(f"{own.words}, wanted at most {own.limit:.2f}: the guide misses a part of the posterior")
-    if not (reasons := [*reasons, *ended]):
-        agreed = "means and sds agree with weighted draws of the posterior"
-        return Verdict(YES, own.k_hat, (agreed, own.words), "")
-    without = f", without {', '.join(finite)}" if finite else ""
-    return Verdict(
-        CORRECTED, own.k_hat, tuple(reasons), f"fit.corrected(n) has draws that are right{without}; {richer}"
-    )
-
-
-def _far(own: Importance) -> bool:
-    """Whether the guide misses a part of the posterior where it has draws: they are worth little, and k-hat is large.
-
-    k-hat alone is that of the last few of a thousand draws, and large for any prior with heavy tails.
-    """
-    return not own.reliable and own.ess < GOOD * len(own.log_weights)
-
-
-def _missed(own: Importance, other: Importance) -> str:
-    """Why a guide misses mass: its estimate of log p(data) is below another one; "" if it is not."""
-    error = (own.log_evidence_error**2 + other.log_evidence_error**2) ** 0.5
-    lacking = other.log_evidence - own.log_evidence
-    if lacking < SURE * error + TOLERATED:
-        return ""
-    return f"the guide has {math.exp(-lacking):.0%} of p(data): it never draws some values of a finite latent"
-
-
-def _worst(found: list[Difference]) -> str:
-    ratios = [each.ratio for each in found]
-    more = (
-        f" (and {len(found) - 1} more, sds {min(ratios):.0%} to {max(ratios):.0%} of the true ones)"
-        if len(found) > 1
-        else ""
-    )
-    return found[0].words + more

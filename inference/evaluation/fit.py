@@ -184,7 +184,7 @@ def fit(
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 found[0] = by_steps(found[0], guide, why)
             spent = time.process_time() - begun + (0.0 if kept is None else kept.spent)
-            found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent))
+            found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent, data))
         return found[0]
 
 

@@ -9,11 +9,11 @@ from pyro import poutine
 
 from ..exact.closed_form import exact
 from ..exact.no_closed_form import NoClosedForm
+from ..inputs.beside import beside
 from ..mcmc.result import Reference
 from ..posterior.marginals import model_trace
 from ..runtime.state import reading
 from ..variational.result import Fit
-from .beside import beside
 
 
 class Oracle(Protocol):

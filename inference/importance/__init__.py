@@ -12,6 +12,11 @@ Files, in the order in which to read them:
     correction.py   weighted draws of a posterior, and whether they can be trusted
     guide_draws.py  draws of any guide with their weights
     correct_fit.py  the look at a fit: both kinds of weighted draws
+    all_rows.py     the density of all rows of data that do not fit into memory, chunk by chunk
+    newton.py       the mode of all rows, by Newton's steps
+    near.py         log p of all rows near their modes, from some of the rows
+    look_at_all_rows.py the look at a fit by all rows
+    of_all_rows.py  the same where the user gives the data once more, and the corrected fit
 
-Other rooms call: `look_at`, `look_at_normal`, `reweighted`.
+Other rooms call: `look_at`, `look_at_normal`, `reweighted`, `seen_of_all_rows`, `corrected_by_all_rows`.
 """

@@ -54,14 +54,7 @@ def adapted(
     """
     noise = generator(seed, normals[0].mean)
     begun = 0.0 if by is None else clock(by.device)
-    first, others = normals[0], normals[1:]
-    start = mixture(
-        [first, first, *others],
-        [1 - DEFENSIVE, DEFENSIVE, *[0.5] * len(others)],
-        [NORMAL, NU, *[NU] * len(others)],
-        [1, WIDE, *[1.2] * len(others)],
-    )
-    found = _drawn(values, start, draws, noise)
+    found = _drawn(values, around(normals), draws, noise)
     each = 0.0 if by is None else (clock(by.device) - begun) * (1 + MOVES * _walkers(draws) / draws)  # seconds a round
     for t in range(rounds):
         if (_good(found, draws) and t not in (1, 2)) or found.us.shape[1] > MOST or found.importance.ess < 2:
@@ -75,6 +68,17 @@ def adapted(
         except OutOfTime:
             return found._replace(cut=True)
     return found
+
+
+def around(normals: list[FullRankNormal]) -> Mixture:
+    """The mixture to start from: the first of these normals, a wider one, and the others, a little wider."""
+    first, others = normals[0], normals[1:]
+    return mixture(
+        [first, first, *others],
+        [1 - DEFENSIVE, DEFENSIVE, *[0.5] * len(others)],
+        [NORMAL, NU, *[NU] * len(others)],
+        [1, WIDE, *[1.2] * len(others)],
+    )
 
 
 def _walkers(draws: int) -> int:

@@ -187,6 +187,11 @@ def reweighted(fit: Any) -> Any:
                 f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the "
                 f"posterior itself, credo.reference(model, *data)"
             )
+    return with_weighted_draws(fit, found)
+
+
+def with_weighted_draws(fit: Any, found: Correction) -> Any:
+    """The fit with these weighted draws in the place of its guide, in the precision of its parameters."""
     like = next((p for p in fit.params.values() if p.is_floating_point()), torch.zeros(()))
     values = {name: v.to(like) if v.is_floating_point() else v for name, v in found.values.items()}
     guide = WeightedGuide(values, found.importance.log_weights.to(like.device))

@@ -3,10 +3,12 @@
 log p(data, m + 10 e) > max log p(data, u) - 4      e: a way in which the draws vary, as long as its sd
 """
 
+from typing import Protocol
+
 import torch
 
 from ..distributions.divergence import parts
-from .chart import Chart
+from ..gaussian.density import Density
 
 SEARCHED = 100  # latents up to which ascents from dispersed points look for other modes
 FAR, DROP = 10.0, 4.0  # sds from the centre at which the density must be lower, and by how many nats
@@ -15,7 +17,18 @@ FURTHER = (2.0, 4.0, 8.0, 16.0, 32.0)  # times FAR: a density that does not fall
 FLAT = 1e-3  # sds of the scalars; a way in which weighted draws differ less has no width of its own
 
 
-def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints: torch.Tensor) -> str:
+class Valued(Protocol):
+    """A density whose values are at hand: a chart, or all rows of data that are read chunk by chunk."""
+
+    @property
+    def density(self) -> Density: ...
+
+    def values(self, us: torch.Tensor) -> torch.Tensor:
+        """The log density at us (n, D), nats (n,)."""
+        ...
+
+
+def improper(chart: Valued, mean: torch.Tensor, centred: torch.Tensor, log_joints: torch.Tensor) -> str:
     """Why the posterior seems improper; "" if its density falls far away along the directions in which it is wide.
 
     mean (D,), centred (n, D): a normal of covariance centred^T centred. log_joints: nats (m,), that were seen. The
@@ -51,7 +64,7 @@ def improper(chart: Chart, mean: torch.Tensor, centred: torch.Tensor, log_joints
     return ""
 
 
-def _falls(chart: Chart, mean: torch.Tensor, away: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
+def _falls(chart: Valued, mean: torch.Tensor, away: torch.Tensor, tops: torch.Tensor) -> torch.Tensor:
     """Whether the density falls still further away from the mean, along away (k, D), from the highest value there (k,).
 
     A normal that was fitted to a part of the posterior, as of a funnel, lies beside its mass.

@@ -3,6 +3,7 @@
 Files, in the order in which to read them:
 
     call.py        the call of a model: names of its arguments, data by name, missing ones
+    beside.py      the other functions in the file of a function
     places.py      lines of the user's program, and how a message names them
     labels.py      text and categories as whole-number codes
     arrow.py       tables and columns of other libraries, by the Arrow C stream

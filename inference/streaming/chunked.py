@@ -123,10 +123,12 @@ def opened(model: Callable[..., Any], whole: list[Any], n: int) -> Source:
     )
 
 
-def labelled(source: Source) -> Source:
-    """The source with the codes of the labels that all rows hold, for which it reads them once."""
+def labelled(source: Source, codes: Labels | None = None) -> Source:
+    """The source with the codes of the labels that all rows hold: those given, or it reads all rows once."""
     if not source.text:
         return source
+    if codes is not None:
+        return source._replace(form=source.form._replace(codes=codes))
     with generators_kept():
         found = labels_of(source.form.names, source.raw(range(len(source.chunks)), None))
     return source._replace(form=source.form._replace(codes=found.codes), notices=(*found.notices, *source.notices))

@@ -6,6 +6,7 @@ from typing import Any
 from ..inputs.call import argument_names
 from ..inputs.chunks import is_chunked
 from ..inputs.files import is_csv, is_parquet
+from ..inputs.labels import Labels
 from .arrays import is_memmap, of_memmap
 from .chunked import Source, labelled, opened
 from .csv_file import csv_fits, of_csv
@@ -19,10 +20,13 @@ from .sizes import fits, refuse_too_large, size_of_window
 MIXED = 4  # chunks, which a window holds at least, so that its rows are mixed
 
 
-def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int | None = None) -> Source | None:
+def source_of(
+    model: Callable[..., Any], data: tuple[Any, ...], batch_size: int | None = None, codes: Labels | None = None
+) -> Source | None:
     """The data as a source of chunks; None where a run reads them whole, as tensors.
 
     They are read whole where they are in memory, or fit into a window, or, without batches, into memory.
+    codes: of labels, where they are known; None: a pass over all rows finds them.
     Raises ValueError for data without batches that memory does not hold, and for rows that cannot be read together.
     """
     if not any(map(is_elsewhere, data)):
@@ -48,7 +52,7 @@ def source_of(model: Callable[..., Any], data: tuple[Any, ...], batch_size: int 
         refuse_too_large(one.noun, one.n, found.bytes_of_row)
         return None
     grouped = [part for value, part in zip(data, parts, strict=True) if is_parquet(value)]
-    return labelled(_with_notice(found, grouped))
+    return labelled(_with_notice(found, grouped), codes)
 
 
 def _with_notice(source: Source, parts: list[Part | None]) -> Source:

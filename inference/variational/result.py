@@ -16,6 +16,7 @@ from ..exact.closed_form import Exact
 from ..gaussian.psis import Importance
 from ..importance.correct_fit import reweighted
 from ..importance.correction import Correction
+from ..importance.of_all_rows import corrected_by_all_rows
 from ..inputs.arguments import Arguments
 from ..inputs.labels import Labels
 from ..pair.pair import Pair, Summed
@@ -124,15 +125,16 @@ class Fit:
         known = None if self.exact is None or corrected else self.exact.log_evidence
         return to_arviz(self.reweighted if corrected else self, n, log_evidence=known, **options)
 
-    def corrected(self, n: int = 1000, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    def corrected(self, n: int = 1000, *, seed: int = 0, data: tuple[Any, ...] = ()) -> dict[str, torch.Tensor]:
         """n joint draws of the posterior, resampled by importance weights w = p(data, z) / r(z): {site: (n, *shape)}.
 
         r is a mixture of normals and Student distributions around the guide and around other modes. The draws are right
         where `fit.verdict` says "yes" or "corrected", though the guide is not; `fit.importance` has their effective
         sample size and log p(data) with its error. Deterministic sites and summed-out finite latents come too.
+        data: all rows again, of a fit that read them by windows.
         Raises ValueError where the weights cannot be trusted, with the reason.
         """
-        return sample(self.reweighted, n, seed=seed)
+        return sample(corrected_by_all_rows(self, data) if data else self.reweighted, n, seed=seed)
 
     @functools.cached_property
     def reweighted(self) -> "Fit":

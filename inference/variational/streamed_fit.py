@@ -23,6 +23,7 @@ from .result import Fit
 from .saved import asked_of
 
 REMEDY = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
+AGAIN = "credo.check(fit, *data) looks at all rows"
 FEW = 256  # rows that a fit keeps
 NEW = 8  # rows of a prediction that is asked for
 
@@ -53,7 +54,7 @@ def with_some_rows(fit: Fit, positions: tuple[int, ...], total: int, over: Colle
 
 def unknown_of_windows(rows: int) -> Verdict:
     """The verdict on a fit to so many rows that the run read by windows, and of which the fit has few."""
-    return Verdict(UNKNOWN, math.nan, (f"no look has seen its {rows:,} rows, which the run read by windows",), REMEDY)
+    return Verdict(UNKNOWN, math.nan, (f"no look has seen its {rows:,} rows, which the run read by windows",), AGAIN)
 
 
 def _of_rows(fit: Fit, over: Collection[str]) -> bool:

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import pickle
 import re
-import warnings
 
 import pyro
 import pyro.distributions as dist
@@ -13,28 +12,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
-from credo.inference.evaluation.check import judged
-from credo.inference.gaussian.psis import importance
-from credo.inference.importance.correct_fit import Look, look_at
-from credo.inference.importance.correction import Correction
-from credo.inference.importance.guide_draws import GuideDraws
-
-Y = torch.tensor(4.0)
-
-
-def normals(*names, scale=0.1):
-    def guide(y):
-        for name in names:
-            loc = pyro.param(f"{name}_loc", torch.tensor(0.1))
-            sd = pyro.param(f"{name}_scale", torch.tensor(scale), constraint=constraints.positive)
-            pyro.sample(name, dist.Normal(loc, sd))
-
-    return guide
-
-
-def mean(y):
-    a = pyro.sample("a", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+from tests.cases.verdicts import Y, fitted, mean, normals, total
 
 
 def banana(y):
@@ -57,11 +35,6 @@ def one_mode(y):
 def cone(y):
     a, b = pyro.sample("a", dist.Normal(0.0, 1.0)), pyro.sample("b", dist.Normal(0.0, 1.0))
     pyro.sample("y", dist.Normal(a**2 + b, 0.1), obs=y)
-
-
-def total(y):
-    a, b = pyro.sample("a", dist.Normal(0.0, 10.0)), pyro.sample("b", dist.Normal(0.0, 10.0))
-    pyro.sample("y", dist.Normal(a + b, 0.5), obs=y)
 
 
 def uniform(y):
@@ -95,14 +68,6 @@ def related(y):
     root = torch.linalg.cholesky(torch.eye(2) + r * torch.eye(2).flip(0))
     with pyro.plate("N", len(y)):
         pyro.sample("y", dist.MultivariateNormal(torch.zeros(2), scale_tril=root), obs=y)
-
-
-def fitted(model, guide, y, **options):
-    """The fit, whatever it warns of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        steps = {} if isinstance(guide, str) else {"steps": 150, "plan": "fast", "lr": 0.1}
-        return credo.fit(model, guide, y, progress=False, **(steps | options))
 
 
 FAILURES = {
@@ -186,15 +151,6 @@ def test_a_value_that_the_guide_never_draws_is_missed_mass():
     assert verdict.trust == "no" and "the guide has 50% of p(data)" in repr(verdict)
 
 
-def test_draws_that_are_not_finite_are_a_reason_for_no():
-    fit = fitted(mean, normals("a"), Y)
-    look = look_at(fit, seconds=1.0)
-    assert judged(look, fit).trust == "yes"
-    look.guide.values["a"][3] = math.nan
-    verdict = judged(look, fit)
-    assert verdict.trust == "no" and f"a: NaN or infinite in 1 of {len(look.guide.values['a']):,}" in verdict.reasons[0]
-
-
 def test_after_yes_the_weighted_draws_are_there_as_long_as_they_are_small(monkeypatch):
     fit = fitted(total, "full_rank", Y)
     assert fit.verdict.trust == "yes" and fit.corrected(100)["a"].shape == (100,)
@@ -263,33 +219,6 @@ def test_a_verdict_that_was_no_does_not_stay_so_when_there_is_more_time(monkeypa
     refused = dataclasses.replace(fit, stopped=fit.stopped.replace("converged", "at rest, but not at the posterior"))
     assert credo.check(refused).trust == "yes"
     assert credo.check(dataclasses.replace(fit, stopped="not converged: it moves")).trust == "corrected"
-
-
-@pytest.mark.parametrize(("ess", "trust"), [(0.8, "yes"), (0.2, "corrected")])
-def test_k_hat_of_nearly_even_weights_alone_is_no_reason(ess, trust):
-    fit = fitted(total, "full_rank", Y)
-    look = look_at(fit, seconds=2.0)
-    own = look.importance._replace(k_hat=1.2, ess=ess * len(look.importance.log_weights))
-    assert judged(look._replace(importance=own), fit).trust == trust
-
-
-@pytest.mark.parametrize(("sd", "trust"), [(0.93, "yes"), (0.8, "corrected")])
-def test_the_noise_of_few_weighted_draws_does_not_hide_an_sd_that_is_a_fifth_too_small(sd, trust):
-    def draws(n):
-        return {"a": dist.Normal(0.0, 1.0).icdf((torch.arange(n).double() + 0.5) / n)}
-
-    fit = fitted(total, "full_rank", Y)
-    few, many = importance(torch.zeros(300)), importance(torch.zeros(2000))
-    guide = GuideDraws({"a": sd * draws(2000)["a"]}, torch.zeros(2000))
-    verdict = judged(Look(guide, many, Correction(draws(300), few, "")), fit)
-    assert verdict.trust == trust and ("too small" in verdict.reasons[0]) == (trust == "corrected")
-
-
-def test_a_fit_that_nobody_could_look_at_in_the_time_says_what_to_do():
-    fit = fitted(total, "full_rank", Y)
-    look = look_at(fit, seconds=2.0)._replace(correction=None, unseen="it takes too long")
-    verdict = judged(look, fit)
-    assert verdict.trust == "unknown" and "too long" in verdict.reasons[0] and "credo.check(fit)" in verdict.remedy
 
 
 def test_a_check_does_not_send_to_itself(monkeypatch):

@@ -2,7 +2,7 @@
 
 import functools
 
-from credo.inference.evaluation.beside import beside
+from credo.inference.inputs.beside import beside
 
 SOMETHING = 1
 

@@ -1,0 +1,89 @@
+"""log p of all rows at points near modes, from some chunks of rows: a quadratic of all rows, and what it leaves.
+
+    log p(u) = l + g^T d + d^T H d / 2 + R(u),   d = u - u0      l, g, H of all rows, at the mode u0
+    R(u) = N r(u) + R_c(u)      r: of a row, a mean over some rows; R_c: of what chunks share, the prior
+
+R is of third order in d, of which the draws of a posterior by N rows have 1 / sqrt(N): some rows tell it, with an error
+that the differences between chunks show. Where that is too large, more rows are taken, and all of them leave none.
+Source: Quiroz, Kohn, Villani and Tran 2019, the difference estimator.
+"""
+
+import random
+from typing import NamedTuple
+
+import torch
+
+from ..gaussian.density import Density
+from .all_rows import AllRows, pieces
+from .chart import Chart
+from .newton import Quadratic, second_order
+
+CHUNKS, ROWS = 16, 2048  # at first; of each chunk
+ERROR = 0.05  # nats of a draw that matters
+SURE = 3.0  # errors
+FALL = 15.0  # nats below the best draw, beyond which a draw does not matter
+
+
+class Near(NamedTuple):
+    """The density of all rows near its modes."""
+
+    rows: AllRows
+    modes: list[Quadratic]
+    exactly: bool  # whether more rows are taken, all of them in the end, until the error is below ERROR
+    seed: int = 0
+
+    @property
+    def density(self) -> Density:
+        """The density on the rows at hand."""
+        return self.rows.density
+
+    def values(self, us: torch.Tensor) -> torch.Tensor:
+        """log p(data, u) at us (n, D), nats (n,), whatever the error."""
+        return values_near(self, us, torch.zeros_like(us[:, 0]))[0]
+
+
+def values_near(near: Near, us: torch.Tensor, log_q: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """(log p(data, u) at us (n, D), nats (n,); the largest error where p / q is large).
+
+    log_q: the log density of what drew them (n,).
+    Raises OutOfTime at the deadline of the rows.
+    """
+    rows, modes = near.rows, near.modes
+    which = torch.stack([mode.values(us) for mode in modes]).argmax(0)
+    around = torch.stack([mode.values(us) for mode in modes]).amax(0)
+    n = rows.source.n
+    of_prior = _shared(rows, modes, us, which)
+    order = list(range(len(rows.source.chunks)))
+    random.Random(near.seed).shuffle(order)
+    sums, squares, taken, count = torch.zeros_like(around), torch.zeros_like(around), 0, 0
+    while True:
+        wanted, each = max(CHUNKS, 2 * count), ROWS
+        if wanted >= len(order):  # all rows
+            sums, squares, taken, count, wanted, each = 0 * sums, 0 * squares, 0, 0, len(order), None
+        for density, size in rows.some(sorted(order[count:wanted]), each):
+            left = _remainder(rows, density, modes, us, which) - of_prior
+            sums, squares, taken = sums + left, squares + left.square() / size, taken + size
+        count, mean = wanted, sums / taken
+        spread = (squares / taken - mean.square()).clamp(min=0)  # of the mean of a chunk
+        error = n * (spread / max(count - 1, 1) * (1 - taken / n)).sqrt()
+        values = around + n * mean + of_prior
+        ratios = values - log_q
+        top = ratios.nan_to_num(nan=-torch.inf, posinf=-torch.inf).max()
+        matters = ~(ratios + SURE * error < top - FALL)
+        worst = error[matters].max().item()
+        if worst < ERROR or not near.exactly or each is None:
+            return values, worst
+
+
+def _shared(rows: AllRows, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """The remainder of what every chunk counts."""
+    a, b = (_remainder(rows, each, modes, us, which) for each in pieces(rows, rows.at_hand // 2))
+    return a + b - _remainder(rows, rows.density, modes, us, which)
+
+
+def _remainder(
+    rows: AllRows, density: Density, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor
+) -> torch.Tensor:
+    """What the quadratics of this density around the modes leave of it at us, nats (n,)."""
+    quadratics = torch.stack([second_order(density, mode.at, rows).values(us) for mode in modes])
+    return Chart(density, by=rows.by).values(us).double() - quadratics.gather(0, which[None])[0]

@@ -1,0 +1,65 @@
+"""What all rows say of a fit that read them by windows, where the user gives them once more.
+
+They must be as many as the run read. They are read by chunks again, or, where memory holds them, taken whole.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+
+from ..inputs.arguments import arguments
+from ..pair.batches import rows_of
+from ..runtime.progress import progress_bar
+from ..streaming.source import source_of
+from .correct_fit import Look, with_weighted_draws
+from .look_at_all_rows import TooLong, look_at_all_rows
+
+__all__ = ["TooLong", "corrected_by_all_rows", "seen_of_all_rows"]
+
+
+def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: int = 0) -> Look | tuple[Any, ...] | str:
+    """The look at a fit by all rows; the rows as tensors where memory holds them; in words why they tell nothing.
+
+    Raises ValueError for other rows than those of the fit, TooLong where the look takes more time.
+    """
+    if "guide" not in fit.data.free:
+        return "its latents belong to rows, or its guide depends on them"
+    wanted = fit.data.streamed
+    source = source_of(fit.model, data, 1, fit.codes)
+    if source is None:
+        dtype = next((v.dtype for v in fit.data if isinstance(v, torch.Tensor) and v.is_floating_point()), None)
+        known = (dtype or torch.get_default_dtype(), fit.state.device, fit.columns, fit.codes)
+        values = arguments(fit.model, data, *known, gaps=None).values
+        _refuse_other(rows_of(values)[1], wanted)
+        return values
+    _refuse_other(source.n, wanted)
+    with progress_bar(None, True, " chunks") as bar:
+        return look_at_all_rows(fit, source, seconds=seconds, seed=seed, bar=bar)
+
+
+def corrected_by_all_rows(fit: Any, data: tuple[Any, ...]) -> Any:
+    """The fit with weighted draws of the posterior, by all rows, in the place of its guide.
+
+    Raises ValueError where there are none that can be trusted, with the reason.
+    """
+    seen = seen_of_all_rows(fit, data, seconds=math.inf, seed=fit.seed)
+    if isinstance(seen, str):
+        found, why = None, seen
+    elif isinstance(seen, Look):
+        found = seen.correction
+        why = seen.unseen if found is None else found.doubt
+    else:
+        return dataclasses.replace(fit, data=seen).reweighted
+    if found is None or why:
+        raise ValueError(
+            f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the posterior "
+            f"of some of the rows, credo.reference(model, *data)"
+        )
+    return with_weighted_draws(fit, found)
+
+
+def _refuse_other(n: int, wanted: int) -> None:
+    if n != wanted:
+        raise ValueError(f"data: got {n:,} rows, and the fit has {wanted:,}; pass the data that the fit was made of")

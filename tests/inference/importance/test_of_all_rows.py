@@ -1,0 +1,101 @@
+"""`credo.check(fit, *data)` and `fit.corrected(n, data=data)` of a fit that read its rows by windows."""
+
+import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import credo
+from tests.cases.windows import N, in_files, small_windows
+
+G = torch.Generator().manual_seed(3)
+X = torch.randn(N, 2, generator=G)
+Y = X @ torch.tensor([0.5, -1.0]) + 0.7 * torch.randn(N, generator=G)
+
+
+def model(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2), 10.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(x @ w, 0.7), obs=y)
+
+
+def streamed(data, model=model, **options):
+    small = {"steps": 40, "batch_size": 50, "plan": "fast", "compile": False, "progress": False}
+    return credo.fit(model, "mean_field", *data, **{**small, **options})
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    small_windows(monkeypatch)
+    return in_files(tmp_path, X, Y)
+
+
+def test_a_run_that_was_too_short_is_corrected_by_all_rows(files):
+    fit = streamed(files)
+    assert fit.verdict.trust == "unknown" and "credo.check(fit, *data)" in fit.verdict.remedy
+    verdict = credo.check(fit, *files)
+    assert verdict.trust == "corrected" and "fit.corrected(n, data=data)" in verdict.remedy
+    w = fit.corrected(4000, data=files)["w"].double()
+    covariance = torch.linalg.inv(X.double().T @ X.double() / 0.49 + torch.eye(2) / 100)
+    mean, sd = covariance @ X.double().T @ Y.double() / 0.49, covariance.diagonal().sqrt()
+    assert ((w.mean(0) - mean) / sd).abs().max() < 0.12
+    assert (w.std(0) / sd - 1).abs().max() < 0.1
+
+
+def test_rows_that_fit_into_memory_now_are_looked_at_whole(files):
+    fit = streamed(files)
+    assert credo.check(fit, X, Y).trust in ("no", "corrected")
+
+
+def test_other_rows_are_refused(files, tmp_path):
+    fit = streamed(files)
+    with pytest.raises(ValueError, match=r"data: got 2,000 rows, and the fit has 3,000"):
+        credo.check(fit, files[0][:2000], files[1][:2000])
+    whole = streamed((X, Y))
+    with pytest.raises(ValueError, match="data: the fit has its rows"):
+        credo.check(whole, X, Y)
+
+
+def test_latents_of_rows_are_unknown(files):
+    def local(x, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 10.0).to_event(1))
+        with pyro.plate("N", len(x)):
+            z = pyro.sample("z", dist.Normal(x @ w, 1.0))
+            pyro.sample("y", dist.Normal(z, 0.7), obs=y)
+
+    fit = credo.fit(local, "amortised", *files, steps=5, batch_size=50, plan="fast", compile=False, progress=False)
+    verdict = credo.check(fit, *files)
+    assert verdict.trust in ("no", "unknown") and any("belong to rows" in reason for reason in verdict.reasons)
+    with pytest.raises(ValueError, match="belong to rows"):
+        fit.corrected(10, data=files)
+
+
+def test_labels_have_the_codes_of_the_fit(tmp_path, monkeypatch):
+    def groups(group, y):
+        with pyro.plate("G", 3):
+            m = pyro.sample("m", dist.Normal(0.0, 10.0))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Normal(m[group], 0.5), obs=y)
+
+    small_windows(monkeypatch)
+    words = np.array(["red", "green", "blue"])[np.arange(N) % 3]
+    y = np.where(words == "red", 1.0, np.where(words == "green", 2.0, 3.0)) + 0.5 * np.random.default_rng(0).normal(
+        size=N
+    )
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"group": words, "y": y.astype(np.float32)}).to_csv(path, index=False)
+    with pytest.warns(UserWarning, match="3 labels became"):
+        fit = streamed((path,), groups)
+    credo.check(fit, path)
+    found = fit.corrected(2000, data=(path,))["m"].mean(0)
+    wanted = [y[words == word].mean() for word in fit.codes["group"]]
+    assert found.tolist() == pytest.approx(wanted, abs=0.01)
+
+
+def test_a_run_looks_by_itself_where_that_is_cheap_beside_it(files, monkeypatch):
+    monkeypatch.setattr("credo.inference.evaluation.check.SHARE", 100.0)
+    fit = streamed(files)
+    assert fit.verdict.trust == "corrected" and "fit.corrected(n) has" in fit.verdict.remedy
+    assert fit.corrected(100)["w"].shape == (100, 2)
