@@ -57,7 +57,8 @@ def values_near(near: Near, us: torch.Tensor, log_q: torch.Tensor) -> tuple[torc
     random.Random(near.seed).shuffle(order)
     sums, squares, taken, count = torch.zeros_like(around), torch.zeros_like(around), 0, 0
     while True:
-        wanted, each = max(CHUNKS, 2 * count), ROWS
+        wanted = max(CHUNKS, 2 * count)
+        each: int | None = ROWS
         if wanted >= len(order):  # all rows
             sums, squares, taken, count, wanted, each = 0 * sums, 0 * squares, 0, 0, len(order), None
         for density, size in rows.some(sorted(order[count:wanted]), each):
