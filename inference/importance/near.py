@@ -4,7 +4,8 @@
     R(u) = N r(u) + R_c(u)      r: of a row, a mean over some rows; R_c: of what chunks share, the prior
 
 R is of third order in d, of which the draws of a posterior by N rows have 1 / sqrt(N): some rows tell it, with an error
-that the differences between chunks show. Where that is too large, more rows are taken, and all of them leave none.
+that the differences between chunks show. Where that is too large, or the rows tell another curvature than all of them
+do (a latent of a small group), more rows are taken, and all of them leave no error.
 Source: Quiroz, Kohn, Villani and Tran 2019, the difference estimator.
 """
 
@@ -20,6 +21,7 @@ from .newton import Quadratic, second_order
 
 CHUNKS, ROWS = 16, 2048  # at first; of each chunk
 ERROR = 0.05  # nats of a draw that matters
+ALIKE = 0.3  # by how much, of its own, the curvature by some rows may be beside that by all
 SURE = 3.0  # errors
 FALL = 15.0  # nats below the best draw, beyond which a draw does not matter
 
@@ -55,36 +57,63 @@ def values_near(near: Near, us: torch.Tensor, log_q: torch.Tensor) -> tuple[torc
     of_prior = _shared(rows, modes, us, which)
     order = list(range(len(rows.source.chunks)))
     random.Random(near.seed).shuffle(order)
-    sums, squares, taken, count = torch.zeros_like(around), torch.zeros_like(around), 0, 0
+    total, squares, taken, count = _Left(0.0 * around, 0.0 * of_prior.hessians), 0.0 * around, 0, 0
     while True:
         wanted = max(CHUNKS, 2 * count)
         each: int | None = ROWS
         if wanted >= len(order):  # all rows
-            sums, squares, taken, count, wanted, each = 0 * sums, 0 * squares, 0, 0, len(order), None
+            total, squares, taken, count = _Left(0.0 * around, 0.0 * of_prior.hessians), 0.0 * around, 0, 0
+            wanted, each = len(order), None
         for density, size in rows.some(sorted(order[count:wanted]), each):
-            left = _remainder(rows, density, modes, us, which) - of_prior
-            sums, squares, taken = sums + left, squares + left.square() / size, taken + size
-        count, mean = wanted, sums / taken
+            left = _minus(_left(rows, density, modes, us, which), of_prior)
+            total, squares, taken = _plus(total, left), squares + left.remainder.square() / size, taken + size
+        count, mean = wanted, total.remainder / taken
         spread = (squares / taken - mean.square()).clamp(min=0)  # of the mean of a chunk
         error = n * (spread / max(count - 1, 1) * (1 - taken / n)).sqrt()
-        values = around + n * mean + of_prior
+        values = around + n * mean + of_prior.remainder
         ratios = values - log_q
         top = ratios.nan_to_num(nan=-torch.inf, posinf=-torch.inf).max()
         matters = ~(ratios + SURE * error < top - FALL)
         worst = error[matters].max().item()
+        if not _represent(n / taken * total.hessians + of_prior.hessians, modes):
+            worst = torch.inf
         if worst < ERROR or not near.exactly or each is None:
             return values, worst
 
 
-def _shared(rows: AllRows, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The remainder of what every chunk counts."""
-    a, b = (_remainder(rows, each, modes, us, which) for each in pieces(rows, rows.at_hand // 2))
-    return a + b - _remainder(rows, rows.density, modes, us, which)
+class _Left(NamedTuple):
+    """What the quadratics of a density around the modes leave of it at us, nats (n,), and their Hessians (K, D, D)."""
+
+    remainder: torch.Tensor
+    hessians: torch.Tensor
 
 
-def _remainder(
-    rows: AllRows, density: Density, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor
-) -> torch.Tensor:
-    """What the quadratics of this density around the modes leave of it at us, nats (n,)."""
-    quadratics = torch.stack([second_order(density, mode.at, rows).values(us) for mode in modes])
-    return Chart(density, by=rows.by).values(us).double() - quadratics.gather(0, which[None])[0]
+def _plus(one: _Left, other: _Left) -> _Left:
+    return _Left(one.remainder + other.remainder, one.hessians + other.hessians)
+
+
+def _minus(one: _Left, other: _Left) -> _Left:
+    return _Left(one.remainder - other.remainder, one.hessians - other.hessians)
+
+
+def _shared(rows: AllRows, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> _Left:
+    """The same of what every chunk counts."""
+    a, b = (_left(rows, each, modes, us, which) for each in pieces(rows, rows.at_hand // 2))
+    return _minus(_plus(a, b), _left(rows, rows.density, modes, us, which))
+
+
+def _left(rows: AllRows, density: Density, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> _Left:
+    quadratics = [second_order(density, mode.at, rows) for mode in modes]
+    around = torch.stack([quadratic.values(us) for quadratic in quadratics]).gather(0, which[None])[0]
+    hessians = torch.stack([quadratic.hessian for quadratic in quadratics])
+    return _Left(Chart(density, by=rows.by).values(us).double() - around, hessians)
+
+
+def _represent(hessians: torch.Tensor, modes: list[Quadratic]) -> bool:
+    """Whether Hessians (K, D, D) by some rows are about those of all: a latent of few rows is not known by others."""
+    for mode, found in zip(modes, hessians, strict=True):
+        factor = mode.normal.factor.double()
+        away = factor.mT @ (found - mode.hessian) @ factor  # in the units of the posterior
+        if not bool(torch.linalg.matrix_norm(away, 2) < ALIKE):
+            return False
+    return True
