@@ -131,7 +131,7 @@ def analyse(pair: Pair, section: Section, out: Path | None, posterior: Any = Non
         keep("Posterior summary", "summary", _summary(fit))
     apart = fit.data.streamed if isinstance(fit.data, Absent) else 0
     if apart:
-        say(f"scores and pictures are left out: the run read its {apart:,} rows by windows and keeps none of them")
+        say(f"scores and pictures are left out: the run read its {apart:,} rows by windows and keeps few of them")
     section.scores = None if apart else scores(fit)
     if section.scores is not None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in section.scores.items())

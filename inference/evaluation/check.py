@@ -14,7 +14,8 @@ from typing import Any
 from ..importance.correct_fit import Look, look_at
 from ..importance.correction import Correction
 from ..importance.guide_draws import counted_once, point_estimates
-from ..importance.of_all_rows import TooLong, seen_of_all_rows
+from ..importance.look_at_all_rows import TooLong
+from ..importance.of_all_rows import seen_of_all_rows
 from ..posterior.verdict import CORRECTED, NO, UNKNOWN, YES, Verdict, not_looked_at
 from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
@@ -76,6 +77,8 @@ def check(fit: Fit, *data: Any, seconds: float = 30.0, seed: int = 0) -> Verdict
 
 def _by_all_rows(fit: Fit, data: tuple[Any, ...], seconds: float, seed: int) -> Fit:
     """A fit that has few of its rows, with its verdict by all of them."""
+    if (known := _without_a_look(fit)) is not None:
+        return dataclasses.replace(fit, verdict=known)
     try:
         seen = seen_of_all_rows(fit, data, seconds=seconds, seed=seed)
     except TooLong as error:
@@ -119,14 +122,8 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
         weighed = fit.correction.importance
         verdict = Verdict(YES, weighed.k_hat, ("weighted draws of the posterior", weighed.words), "")
         return dataclasses.replace(fit, verdict=verdict)
-    if point_estimates(fit):
-        why, remedy = "a point estimate has no sds", "guide=None finds a distribution"
-        if fit.method == "mean field":  # whose guide has a normal for each latent: there is none
-            why, remedy = "parameters are point estimates", "a prior, pyro.sample, gives a parameter a distribution"
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), remedy))
-    if once := counted_once(fit):
-        why = f"{quoted(once)}: log densities that count once for all rows are those of no posterior, and have no k-hat"
-        return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)"))
+    if (known := _without_a_look(fit)) is not None:
+        return dataclasses.replace(fit, verdict=known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pyro's, about parameters that are set
         look = look_at(fit, seconds=seconds, seed=seed)
@@ -134,6 +131,19 @@ def examined(fit: Fit, *, seconds: float, seed: int = 0) -> Fit:
         why = "not looked at: draws of the pair take too long"
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (why,), TIME + REFERENCE))
     return concluded(fit, look)
+
+
+def _without_a_look(fit: Fit) -> Verdict | None:
+    """The verdict on a fit that has no densities to weigh; None where a look is wanted."""
+    if point_estimates(fit):
+        why, remedy = "a point estimate has no sds", "guide=None finds a distribution"
+        if fit.method == "mean field":  # whose guide has a normal for each latent: there is none
+            why, remedy = "parameters are point estimates", "a prior, pyro.sample, gives a parameter a distribution"
+        return Verdict(UNKNOWN, math.nan, (why,), remedy)
+    if once := counted_once(fit):
+        why = f"{quoted(once)}: log densities that count once for all rows are those of no posterior, and have no k-hat"
+        return Verdict(UNKNOWN, math.nan, (why,), "credo.check(fit)")
+    return None
 
 
 def with_verdict(fit: Fit, spent: float, data: tuple[Any, ...] = ()) -> Fit:

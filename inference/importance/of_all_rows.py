@@ -12,11 +12,11 @@ import torch
 from ..inputs.arguments import arguments
 from ..pair.batches import rows_of
 from ..runtime.progress import progress_bar
-from ..streaming.source import source_of
+from ..streaming.source import Source, source_of
 from .correct_fit import Look, with_weighted_draws
-from .look_at_all_rows import TooLong, look_at_all_rows
+from .look_at_all_rows import look_at_all_rows
 
-__all__ = ["TooLong", "corrected_by_all_rows", "seen_of_all_rows"]
+FEW, APART = 256, 8  # rows on which a look begins, of so many chunks
 
 
 def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: int = 0) -> Look | tuple[Any, ...] | str:
@@ -29,14 +29,14 @@ def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: i
     wanted = fit.data.streamed
     source = source_of(fit.model, data, 1, fit.codes)
     if source is None:
-        dtype = next((v.dtype for v in fit.data if isinstance(v, torch.Tensor) and v.is_floating_point()), None)
-        known = (dtype or torch.get_default_dtype(), fit.state.device, fit.columns, fit.codes)
+        known = (_dtype(fit), fit.state.device, fit.columns, fit.codes)
         values = arguments(fit.model, data, *known, gaps=None).values
         _refuse_other(rows_of(values)[1], wanted)
         return values
     _refuse_other(source.n, wanted)
+    some = dataclasses.replace(fit, data=_some_rows(fit, source))
     with progress_bar(None, True, " chunks") as bar:
-        return look_at_all_rows(fit, source, seconds=seconds, seed=seed, bar=bar)
+        return look_at_all_rows(some, source, seconds=seconds, seed=seed, bar=bar)
 
 
 def corrected_by_all_rows(fit: Any, data: tuple[Any, ...]) -> Any:
@@ -58,6 +58,24 @@ def corrected_by_all_rows(fit: Any, data: tuple[Any, ...]) -> Any:
             f"of some of the rows, credo.reference(model, *data)"
         )
     return with_weighted_draws(fit, found)
+
+
+def _some_rows(fit: Any, source: Source) -> tuple[Any, ...]:
+    """Some of the rows, from chunks all over the data, as the fit has its own."""
+    count = len(source.chunks)
+    order = sorted({k * (count - 1) // (APART - 1) for k in range(APART)})
+    parts = []
+    for values in source.stream(order, 0 if source.seeded else None):
+        step = max(1, len(values[0]) // (FEW // len(order)))
+        parts.append([value[::step][: FEW // len(order)] for value in values])
+    values = source.given(tuple(torch.cat(each) for each in zip(*parts, strict=True)))
+    return arguments(fit.model, values, _dtype(fit), fit.state.device, gaps=None).values
+
+
+def _dtype(fit: Any) -> torch.dtype:
+    """The precision of the data of a fit."""
+    found = (v.dtype for v in fit.data if isinstance(v, torch.Tensor) and v.is_floating_point())
+    return next(found, torch.get_default_dtype())
 
 
 def _refuse_other(n: int, wanted: int) -> None:

@@ -212,7 +212,7 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
         words |= {"rows": "what was asked for depends"}
         if data.streamed:
             raise ValueError(
-                f"the run read the {data.streamed:,} rows of this fit by windows and keeps none of them, and "
+                f"the run read the {data.streamed:,} rows of this fit by windows and keeps few of them, and "
                 f"{words[what]} on them; pass rows: fit.predict(n, *rows), with as many as memory holds"
             )
         raise ValueError(

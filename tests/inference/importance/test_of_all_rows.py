@@ -99,3 +99,35 @@ def test_a_run_looks_by_itself_where_that_is_cheap_beside_it(files, monkeypatch)
     fit = streamed(files)
     assert fit.verdict.trust == "corrected" and "fit.corrected(n) has" in fit.verdict.remedy
     assert fit.corrected(100)["w"].shape == (100, 2)
+
+
+def test_a_fit_from_its_file_is_looked_at_by_all_rows(files, tmp_path):
+    """It has stand-ins in the place of rows; ascents begin on rows of the data."""
+    fit = streamed(files)
+    fit.save(tmp_path / "fit")
+    loaded = credo.load_fit(tmp_path / "fit", model, "mean_field")
+    one, two = fit.corrected(4000, data=files)["w"], loaded.corrected(4000, data=files)["w"]
+    torch.testing.assert_close(two.mean(0), one.mean(0), atol=0.002, rtol=0)
+    assert credo.check(loaded, *files) == credo.check(fit, *files)
+
+
+def test_a_point_estimate_has_no_sds(files):
+    fit = credo.fit(model, "map", *files, steps=40, batch_size=50, plan="fast", compile=False, progress=False)
+    assert "a point estimate has no sds" in credo.check(fit, *files).reasons[0]
+
+
+def test_an_argument_without_rows_is_the_user_s_also_for_a_fit_from_its_file(files, tmp_path):
+    def scaled(x, y, sd):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), sd).to_event(1))
+        with pyro.plate("N", len(x)):
+            pyro.sample("y", dist.Normal(x @ w, 0.7), obs=y)
+
+    sd = np.array([1e-3, 10.0])  # a prior that holds the first weight at zero
+    fit = streamed((*files, sd), scaled, steps=400)
+    fit.save(tmp_path / "fit")
+    loaded = credo.load_fit(tmp_path / "fit", scaled, "mean_field")
+    x, precision = X.double() / 0.7, torch.diag(torch.tensor([1e-3, 10.0]).double() ** -2)
+    mean = torch.linalg.solve(x.T @ x + precision, x.T @ Y.double() / 0.7)
+    for each in (fit, loaded):
+        w = each.corrected(4000, data=(*files, sd))["w"].double()
+        torch.testing.assert_close(w.mean(0), mean, atol=1e-3, rtol=0)
