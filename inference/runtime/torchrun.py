@@ -2,15 +2,17 @@
 
     torchrun --nproc-per-node=4 train.py        RANK=0..3, WORLD_SIZE=4, MASTER_ADDR, MASTER_PORT in the environment
 
-A program that makes its group itself (torch.distributed.init_process_group) keeps it. Where the environment names no
-rank, or one process is all, there is nothing to join. So too in a process that a worker has forked or spawned, which
-has the worker's environment, yet is none of the job.
+A program that makes its group itself (torch.distributed.init_process_group), in all processes, keeps it. Where the
+environment names no rank, or one process is all, there is nothing to join. So too in a process that a worker has forked
+or spawned, which has the worker's environment, yet is none of the job.
 """
 
 import atexit
 import multiprocessing
 import os
 import socket
+import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -43,7 +45,10 @@ def joined() -> bool:
     if not 0 <= rank < size:
         raise ValueError(f"RANK: got {rank} of WORLD_SIZE {size}, wanted 0 to {size - 1}; start the job with torchrun")
     try:
-        dist.init_process_group(_backend(), timeout=PATIENCE)
+        known: dict[str, Any] = {}
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            known = {"store": _store_of_this_start(rank, size), "rank": rank, "world_size": size}
+        dist.init_process_group(_backend(), timeout=PATIENCE, **known)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise ConnectionError(
@@ -113,6 +118,37 @@ def _backend() -> str:
     here = _number("LOCAL_WORLD_SIZE") if os.environ.get("LOCAL_WORLD_SIZE") else 1
     own = here <= torch.cuda.device_count() and dist.is_nccl_available()
     return f"cpu:gloo,cuda:{'nccl' if own else 'gloo'}"
+
+
+def _store_of_this_start(rank: int, size: int) -> dist.Store:
+    """The store of torchrun, under a prefix that only the processes of this start know.
+
+        process k:   writes a new key               waits for the prefix of its key     answers under the prefix
+        the first:   sends its own key, as the prefix, to the key of each k             until every k has answered
+
+    torchrun (torch 2.13) keeps one store over all restarts, with the addresses of processes that have died: a new
+    process would connect to them. The number of restarts cannot be the prefix, since each host counts its own. A key of
+    an earlier start may be read here, and gets a prefix that nobody waits for.
+    """
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=PATIENCE))
+    store.set_timeout(PATIENCE)
+    store, own = dist.PrefixStore("credo", store), uuid.uuid4().hex
+    if rank:
+        store.set(f"key of {rank}", own)
+        prefix = store.get(f"prefix of {own}").decode()
+        store.set(f"{prefix} reached {rank}", "")
+        return dist.PrefixStore(prefix, store)
+    missing, end = set(range(1, size)), time.monotonic() + PATIENCE.total_seconds()
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"{own} reached {other}"]):
+                missing.discard(other)
+            elif store.check([f"key of {other}"]):
+                store.set(f"prefix of {store.get(f'key of {other}').decode()}", own)
+        if missing and time.monotonic() > end:
+            raise RuntimeError(f"process {min(missing)} has not come within {PATIENCE.total_seconds():g} s")
+        time.sleep(0.01)
+    return dist.PrefixStore(own, store)
 
 
 def _number(name: str) -> int:

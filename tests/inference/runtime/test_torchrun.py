@@ -1,6 +1,8 @@
 """Joining the processes that torchrun started: what the environment says, and what is refused."""
 
+import functools
 import os
+import time
 
 import pytest
 import torch
@@ -63,3 +65,21 @@ def test_processes_join_once_and_a_group_of_the_users_is_kept():
 
     assert in_job(work) == [(rank, 2, [2.0] * 3, rank) for rank in range(2)]
     assert not dist.is_initialized() and "RANK" not in os.environ
+
+
+def test_processes_that_start_anew_do_not_connect_to_those_that_died():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # of torchrun, over all restarts
+
+    def work(rank, start, late):
+        os.environ.update({"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)})
+        time.sleep(rank == late)  # so that the other one comes upon what is left of the earlier start
+        assert joined()
+        sums = torch.ones(3)
+        dist.all_reduce(sums)
+        if start < 2:
+            os._exit(1)  # as if killed: it leaves its address in the store
+        return sums.tolist()
+
+    for start, late in enumerate((0, 0, 1)):
+        found = in_job(functools.partial(work, start=start, late=late), seconds=30.0)
+    assert found == [[2.0] * 3] * 2
