@@ -196,12 +196,15 @@ def raced(steps: Any, plan: Plan, compute: Callable[[], Plan]) -> Plan:
 def made_alike(steps: Any) -> None:
     """Makes sure that all processes have the same parameters, and gives them the buffers of the first.
 
+    Where they share their noise they get its random generators too, from which a race, run by the first alone, draws.
     Rounding on other processors is put right. Raises ProcessFailed, naming process and parameter, for more.
     """
     workers, leaves = steps.workers, unconstrained()
     if workers is None:
         return
     sent_from_first(workers, [b for module in steps.state.modules for b in module.buffers(recurse=False)])
+    if not steps.own_noise:
+        share_noise(workers)
     if len(set(gathered(workers, digest(list(leaves.values()))))) == 1:
         return
     first = flat_parameters(leaves.values())

@@ -1,6 +1,8 @@
 """What ends the stages of a run: their longest length, and the warm-up of its first steps."""
 
 import functools
+import os
+import signal
 
 import pyro
 import pyro.distributions as dist
@@ -11,6 +13,7 @@ import credo
 from credo.inference.runtime.parameters import iterate
 from credo.inference.variational.course import LONGEST, MANY, MOST, has_races
 from credo.inference.variational.races import START
+from tests.cases.job import in_job
 
 Y = torch.tensor([1.3, 0.2, 2.0])
 
@@ -24,6 +27,45 @@ def flat_model(y, latents):
 
 def flat_guide(y, latents):
     pyro.sample("z", dist.Normal(pyro.param("loc", torch.zeros(latents)), 1.0).to_event(1))
+
+
+def raced_losses(path, callback=None):
+    """(The losses, the parameters) of a run in batches whose plans compete before the first step, and half-way."""
+    x = torch.linspace(-1.0, 3.0, 24)
+
+    def model(x):
+        loc = pyro.sample("loc", dist.Normal(0.0, 3.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    more = {} if callback is None else {"callback": callback, "callback_every": 1}
+    options = {"steps": 60, "batch_size": 4, "every": 7, "compile": False, "progress": False, "seed": 1}
+    fit = credo.fit(model, "mean_field", x, checkpoint=path, **options, **more)
+    return fit.losses, {name: value.tolist() for name, value in fit.params.items()}
+
+
+@pytest.fixture
+def _races(monkeypatch):
+    monkeypatch.setattr("credo.inference.variational.course.START", 60)
+
+
+def test_several_processes_take_the_steps_of_one_after_a_race_on_the_way(_races, tmp_path):
+    one, two = in_job(lambda rank: raced_losses(tmp_path / "two"))
+    assert one == two and one[0] == pytest.approx(raced_losses(tmp_path / "one")[0], rel=1e-5)
+
+
+def test_a_job_goes_on_after_a_race_on_the_way_as_one_that_nobody_disturbed(_races, tmp_path):
+    wanted = in_job(lambda rank: raced_losses(tmp_path / "whole"))
+
+    def killed(rank):
+        def callback(svi, step, loss):
+            if step == 45 and rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return raced_losses(tmp_path / "file", callback)
+
+    assert in_job(killed)[1] is None
+    assert in_job(lambda rank: raced_losses(tmp_path / "file")) == wanted
 
 
 def test_few_steps_have_no_races():
