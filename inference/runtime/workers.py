@@ -21,7 +21,7 @@ from torch import distributed
 from .torchrun import among_those_of_host, joined, local_rank, of_messages, wait_for_all, wait_for_first
 
 T = TypeVar("T")
-GROUP, ALONE = "credo", "credo alone"  # the names by which compiled code finds all processes, and this one by itself
+GROUP = "credo"  # the name by which compiled code finds all processes
 SHARDS = ("rows", "particles")
 
 
@@ -196,12 +196,12 @@ def alone(workers: Workers | None) -> Iterator[None]:
         yield
         return
     names = _names()
-    if not _is_known(ALONE):  # one made by `new_group` hangs when the processes end
-        own = names.ProcessGroup(store := distributed.HashStore(), 0, 1)
-        gloo = names.ProcessGroupGloo(store, 0, 1, timedelta(minutes=1))
-        own._register_backend(torch.device("cpu"), names.ProcessGroup.BackendType.GLOO, gloo)
-        names._register_process_group(ALONE, own)
-    every, own = names._resolve_process_group(GROUP), names._resolve_process_group(ALONE)
+    # torch keeps no group alive by its name: this one lives as long as the call. One made by `new_group` hangs when the
+    # processes end.
+    own = names.ProcessGroup(store := distributed.HashStore(), 0, 1)
+    gloo = names.ProcessGroupGloo(store, 0, 1, timedelta(minutes=1))
+    own._register_backend(torch.device("cpu"), names.ProcessGroup.BackendType.GLOO, gloo)
+    every = names._resolve_process_group(GROUP)
     names._unregister_process_group(GROUP)
     names._register_process_group(GROUP, own)
     try:

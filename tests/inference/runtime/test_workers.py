@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from credo.inference.runtime.workers import (
+    GROUP,
     ProcessFailed,
     Workers,
     agreed,
+    alone,
     averaged,
     everywhere,
     gathered,
@@ -114,3 +116,18 @@ def test_others_wait_for_one_that_computes_longer_than_a_message_may_take(monkey
         return agreed(me, lambda: long(0)), everywhere(me, lambda: long(1)), greatest(me, [long(1)])
 
     assert in_job(work) == [(0, 0, [1]), (0, 1, [1])]
+
+
+def test_a_process_finds_itself_alone_as_often_as_it_asks():
+    def work(rank):
+        job, sums = workers(), []
+        for _ in range(3):  # a graph is compared with its compiled code more than once
+            with alone(job):
+                sums.append(summed_by_name(rank + 1.0))
+        return [*sums, summed_by_name(rank + 1.0)]
+
+    def summed_by_name(number):  # as compiled code does
+        total = torch.ops._c10d_functional.all_reduce(torch.tensor([number]), "sum", GROUP)
+        return torch.ops._c10d_functional.wait_tensor(total).item()
+
+    assert in_job(work) == [[rank + 1.0] * 3 + [3.0] for rank in range(2)]
