@@ -73,13 +73,16 @@ def test_two_hosts_end_as_one(hosts, tmp_path):
         started = [*on_host, sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
         logs.append(open(tmp_path / f"log{host}", "w"))
         env = {**one, "GLOO_SOCKET_IFNAME": wire}
-        where = [*meet, f"--local-addr={address}"]
+        # Whose store it is: torch would look for the address of the endpoint among those of this machine's name.
+        where = [*meet, f"--local-addr={address}", f"--rdzv-conf=is_host={int(host == 0)}"]
         running.append(subprocess.Popen([*started, *where, *program], env=env, stdout=logs[-1], stderr=logs[-1]))
     try:
         codes = [each.wait(200) for each in running]
     finally:
         for each in running:
             each.kill() if each.poll() is None else None
+        for log in logs:
+            log.close()
     assert codes == [0, 0], "".join((tmp_path / f"log{host}").read_text()[-2000:] for host in range(2))
     alone, *both = (json.loads((tmp_path / name).read_text()) for name in ("alone", "0", "1"))
     assert both[0] == both[1], "the same fit on both hosts"
