@@ -96,7 +96,7 @@ def worker(kind, moment, folder):
     (folder / f"pid{rank}").write_text(str(os.getpid()))
     more = {"checkpoint": folder / "run.credo"}
     if moment == "warm":  # until its steps are compiled, for the jobs that follow
-        more = {"steps": 10**6, "callback": lambda svi, *_: "compiled" in svi.plan.compiled.split(", ")}
+        more = {"steps": 10**6, "every": None, "callback": lambda svi, *_: "compiled" in svi.plan.compiled.split(", ")}
     fit = fitted(kind, **more)
     params = {name: value.double().tolist() for name, value in sorted(fit.params.items())}
     found = {"losses": list(fit.losses), "params": params, "stopped": fit.stopped, "compiled": fit.plan.compiled}
@@ -105,10 +105,10 @@ def worker(kind, moment, folder):
     part.rename(folder / f"result{rank}")
 
 
-def job(kind, moment, folder):
-    """torchrun, started on this file."""
+def job(kind, moment, folder, restarts=0):
+    """torchrun, started on this file. restarts: as many as processes are killed, so that any further error ends it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
-    command += ["--max-restarts=1000", "--monitor-interval=0.1", __file__, "--worker", kind, moment, str(folder)]
+    command += [f"--max-restarts={restarts}", "--monitor-interval=0.1", __file__, "--worker", kind, moment, str(folder)]
     log = open(folder / "log", "a")
     own = {"CREDO_CACHE": f"{folder}-cache"} if moment == "compile" else {}  # where nothing has been compiled
     return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1", **own})
@@ -124,7 +124,7 @@ def killing(kind, folder, kills, seconds, chosen):
     """Runs one job to its end, and kills its processes at most so many times; returns how often."""
     for path in folder.iterdir():
         path.unlink()
-    running, done, known, begun = job(kind, "", folder), 0, {}, time.monotonic()
+    running, done, known, begun = job(kind, "", folder, kills), 0, {}, time.monotonic()
     try:
         while running.poll() is None:
             if time.monotonic() - begun > LONGEST:
@@ -200,7 +200,7 @@ def kill(kills=20, only=(), seed=0):
             wanted, _ = undisturbed(kind, folder)
             for path in folder.iterdir():
                 path.unlink()
-            running = job(kind, moment, folder)
+            running = job(kind, moment, folder, restarts=int(moment != "full disk"))
             log = folder / "log"
             assert running.wait(LONGEST) == 0, log.read_text()[-4000:]
             far = distance(kind, results(folder), wanted)
