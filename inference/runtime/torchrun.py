@@ -64,13 +64,6 @@ def is_started() -> bool:
     return all(os.environ.get(name) for name in NEEDED)
 
 
-def rank_of_environment() -> int:
-    """The rank that the environment names, before a group is joined; 0 outside of a job."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank()
-    return _number("RANK") if is_started() else 0
-
-
 def restarts() -> int:
     """How often torchrun has started the processes of this job anew (--max-restarts)."""
     return _number("TORCHELASTIC_RESTART_COUNT") if os.environ.get("TORCHELASTIC_RESTART_COUNT") else 0

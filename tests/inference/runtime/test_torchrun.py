@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from credo.inference.runtime.torchrun import PATIENCE, is_started, joined, local_rank, rank_of_environment, restarts
+from credo.inference.runtime.torchrun import PATIENCE, is_started, joined, local_rank, restarts
 from tests.cases.job import in_job
 
 JOB = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -27,7 +27,7 @@ def started(monkeypatch, **more):
 
 def test_a_program_of_its_own_is_no_job():
     assert not is_started() and not joined() and not dist.is_initialized()
-    assert (rank_of_environment(), local_rank(), restarts()) == (0, 0, 0)
+    assert (local_rank(), restarts()) == (0, 0)
 
 
 def test_one_process_has_nothing_to_join(monkeypatch):
@@ -61,9 +61,9 @@ def test_processes_join_once_and_a_group_of_the_users_is_kept():
         assert rank == 0 or dist.group.WORLD is before
         sums = torch.ones(3)
         dist.all_reduce(sums)
-        return dist.get_rank(), dist.get_world_size(), sums.tolist(), rank_of_environment()
+        return dist.get_rank(), dist.get_world_size(), sums.tolist()
 
-    assert in_job(work) == [(rank, 2, [2.0] * 3, rank) for rank in range(2)]
+    assert in_job(work) == [(rank, 2, [2.0] * 3) for rank in range(2)]
     assert not dist.is_initialized() and "RANK" not in os.environ
 
 
