@@ -3,21 +3,24 @@
 import math
 import os
 import signal
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import transform_to
 
 import credo
 from credo.inference.capture import native
 from credo.inference.pair.identity import digest
 from credo.inference.runtime.parameters import unconstrained
 from credo.inference.runtime.state import entered
-from credo.inference.runtime.workers import ProcessFailed, gathered, workers
+from credo.inference.runtime.workers import ProcessFailed, agreed, gathered, workers
 from tests.cases.job import in_job
 
 N, B, STEPS = 101, 10, 200
+DRAWS = 300
 
 
 def rows_of(n):
@@ -44,6 +47,12 @@ def guide_of_rows(x, y):
     pyro.sample("w", dist.Normal(loc, 0.1).to_event(1))
     with pyro.plate("n", len(x)):
         pyro.sample("z", dist.Normal(pyro.param("a", torch.tensor(0.5)) * y, 0.2))
+
+
+def layer(x, y):  # w: the weight of a layer, which may act on each row with noise of its own
+    w = pyro.sample("w", dist.Normal(torch.zeros(1, 3).double(), 1.0).to_event(2))
+    with pyro.plate("n", len(x)):
+        pyro.sample("y", dist.Normal(torch.nn.functional.linear(x, w)[:, 0], 0.3), obs=y)
 
 
 def losses_of(n, model=linear, guide="mean_field", steps=STEPS, **options):
@@ -104,22 +113,32 @@ def test_two_processes_take_the_compiled_steps_of_one(monkeypatch):
 
 
 @pytest.mark.slow
-def test_latents_of_rows_get_noise_of_each_process_and_the_mean_gradient_is_that_of_all_rows():
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": of_rows, "guide": guide_of_rows},
+        {"model": layer, "plan": {"w": "local"}, "batch_size": None},
+        {"model": layer, "plan": {"w": "flipout"}, "batch_size": None},
+    ],
+)
+def test_rows_get_noise_of_each_process_and_the_mean_gradient_is_that_of_all_rows(options):
+    options = {**options, "steps": 5, "compile": False}
+
     def work(rank):
-        svi = losses_of(N, of_rows, guide_of_rows, steps=5, compile=False)
-        draws = [svi.gradients(*rows_of(N)) for _ in range(300)]
-        mean = {name: torch.stack([d[name] for d in draws]) for name in draws[0]}
-        return svi._steps.own_noise, svi.params, mean, torch.rand(1).item()
+        svi = losses_of(N, **options)
+        draws = [svi.gradients(*rows_of(N)) for _ in range(DRAWS)]
+        return svi._steps.own_noise, svi.params, {name: torch.stack([d[name] for d in draws]) for name in draws[0]}
 
     one, two = in_job(work, seconds=300.0)
     assert one[0] and two[0]
     assert all(torch.equal(one[1][name], two[1][name]) and torch.equal(one[2][name], two[2][name]) for name in one[1])
-    svi = losses_of(N, of_rows, guide_of_rows, steps=5, compile=False)
+    svi = losses_of(N, **options)
+    constraints = svi._prepared.state.store["constraints"]
     with entered(svi._prepared.state), torch.no_grad():
-        for name, value in unconstrained().items():  # all are real
-            value.copy_(one[1][name])
-    assert all(torch.equal(svi.params[name], one[1][name]) for name in one[1])
-    alone = [svi.gradients(*rows_of(N)) for _ in range(300)]
+        for name, value in unconstrained().items():
+            value.copy_(transform_to(constraints[name]).inv(one[1][name]))
+    assert all(torch.allclose(svi.params[name], one[1][name]) for name in one[1])
+    alone = [svi.gradients(*rows_of(N)) for _ in range(DRAWS)]
     for name, draws in one[2].items():
         other = torch.stack([d[name] for d in alone])
         error = (draws.var(0) / len(draws) + other.var(0) / len(other)).sqrt()
@@ -151,7 +170,7 @@ def test_a_bad_step_of_one_process_is_one_of_all():
     def work(rank):
         found = []
         for why in ("nan", ValueError("a bad draw")):
-            with pytest.warns(UserWarning, match="1 of 41 steps were skipped") if rank == 0 else _nothing():
+            with pytest.warns(UserWarning, match="1 of 41 steps were skipped") if rank == 0 else nullcontext():
                 svi = losses_of(N, Bad(60, why, 1), steps=40, compile=False)
             found.append((len(svi.losses), digest(svi.params.values()), torch.equal(*_noise(svi))))
         return found
@@ -160,16 +179,8 @@ def test_a_bad_step_of_one_process_is_one_of_all():
     assert one == two and [n for n, _, _ in one] == [40, 40]
 
 
-def _nothing():
-    from contextlib import nullcontext
-
-    return nullcontext()
-
-
 def _noise(svi):
     state = svi._prepared.state.generators["cpu"]["torch"]
-    from credo.inference.runtime.workers import agreed
-
     return state, agreed(svi._settings.workers, lambda: state)
 
 
