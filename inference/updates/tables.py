@@ -22,7 +22,10 @@ from ..pair.pair import Pair
 from ..runtime.generators import noise
 from ..runtime.parameters import iterate, unconstrained
 
-PANEL = 1000  # rows
+# Rows of the panel. The best value of a parameter that all rows share is another one there, by some N / PANEL / 2 nats:
+# less than the tolerance of a run, which grows with N. Newton's steps would go there all the same, and are only tried
+# where the panel is all rows: MANY of `convergence/newton.py` is less than PANEL.
+PANEL = 5000
 
 
 @dataclass

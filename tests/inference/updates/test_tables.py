@@ -1,8 +1,10 @@
 """Tables of a run: trained by rows, judged by a panel, against the exact posterior and runs on all rows."""
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 
 import credo
 from credo.inference.pair.batches import Rows
@@ -84,11 +86,108 @@ def test_an_optimiser_that_has_no_update_of_rows_is_refused():
         credo.fit(row_latents.model, row_latents.guide, Y, batch_size=20, optim=torch.optim.RMSprop, steps=2, **QUIET)
 
 
+GUIDES = [row_latents.guide, "mean_field"]
+ROWS = [3, 17, -1]
+
+
+def own(guide):
+    """The guide as an argument of `load_fit`, which finds credo's own by itself."""
+    return () if isinstance(guide, str) else (guide,)
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=["own", "mean field"])
+def test_a_file_keeps_the_latents_of_every_row(guide, tmp_path):
+    fit = credo.fit(row_latents.model, guide, Y, batch_size=20, steps=40, seed=1, **QUIET)
+    fit.save(tmp_path / "bare")
+    fit.save(tmp_path / "whole", with_data=True)
+    draws, given, summary = fit.sample(5), fit.sample(5, rows=ROWS), fit.summary(50, rows=ROWS)
+    assert given["z"].shape == (5, 3) and list(summary.index) == ["mu", "z[3]", "z[17]", f"z[{N - 1}]"]
+    for again in (
+        credo.load_fit(tmp_path / "whole", row_latents.model, *own(guide)),
+        credo.load_fit(tmp_path / "bare", row_latents.model, guide, Y),
+    ):
+        assert fit.params.keys() == again.params.keys()
+        assert all(torch.equal(value, again.params[name]) for name, value in fit.params.items())
+        assert all(torch.equal(value, again.sample(5)[name]) for name, value in draws.items())
+        assert all(torch.equal(value, again.sample(5, rows=ROWS)[name]) for name, value in given.items())
+        assert summary.equals(again.summary(50, rows=ROWS))
+        assert torch.equal(fit.predict(5, Y[:4])["y"], again.predict(5, Y[:4])["y"])
+    bare = credo.load_fit(tmp_path / "bare", row_latents.model, *own(guide))
+    assert all(torch.equal(value, bare.params[name]) for name, value in fit.params.items())
+    for ask in (lambda: bare.sample(5, rows=ROWS), lambda: bare.summary(50, rows=ROWS)):
+        with pytest.raises(ValueError, match="loaded without its data"):
+            ask()
+
+
+def test_draws_of_given_rows_are_those_of_their_rows_of_the_tables(tmp_path):
+    fit = credo.fit(row_latents.model, row_latents.guide, Y, batch_size=20, steps=40, seed=1, **QUIET)
+    fit.save(tmp_path / "fit")
+    draws = credo.load_fit(tmp_path / "fit", row_latents.model, row_latents.guide, Y).sample(4000, rows=ROWS)["z"]
+    loc, scale = (fit.params[name][ROWS] for name in ("loc", "scale"))
+    assert ((draws.mean(0) - loc) / scale).abs().max() < 5 / 4000**0.5
+    assert (draws.std(0) / scale - 1).abs().max() < 5 / 8000**0.5
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=["own", "mean field"])
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_run_goes_on_from_its_checkpoint(guide, compile, tmp_path):
+    """Interrupted in the middle of the last quarter, whose iterates are averaged."""
+
+    def interrupt(svi, step, loss):
+        if step == 95:
+            raise KeyboardInterrupt
+
+    how = {"batch_size": 20, "steps": 110, "seed": 1, "compile": compile, "progress": False}
+    whole = credo.fit(row_latents.model, guide, Y, **how)
+    kept = {"checkpoint": tmp_path / "run", **how}
+    part = credo.fit(row_latents.model, guide, Y, callback=interrupt, callback_every=5, **kept)
+    assert len(part.losses) == 95
+    again = credo.fit(row_latents.model, guide, Y, **kept)
+    assert whole.losses == again.losses
+    assert all(torch.equal(value, again.params[name]) for name, value in whole.params.items())
+
+
+def test_the_rows_of_one_of_pyros_guides_are_tables():
+    y = row_latents.data(100)
+    guide = AutoNormal(row_latents.model, create_plates=lambda y: pyro.plate("N", len(y), dim=-1))
+    fit = credo.fit(
+        row_latents.model, guide, y, batch_size=50, steps=500, particles=8, lr=0.1, seed=1, plan="fast", **QUIET
+    )
+    _, _, means, sds = row_latents.exact_moments(y)
+    assert ((fit.params["AutoNormal.locs.z"] - means) / sds).abs().max() < 0.25
+    # Given mu, as mean field has it: the sd of z_n is that of its conditional.
+    own = (row_latents.BETWEEN**-2 + row_latents.WITHIN**-2) ** -0.5
+    assert (fit.params["AutoNormal.scales.z"] / own - 1).abs().max() < 0.15
+    assert fit.sample(3, rows=[4, 9])["z"].shape == (3, 2)
+
+
+def test_a_plate_that_subsamples_takes_its_rows_of_a_parameter_itself():
+    y = row_latents.data(200)
+
+    def plate(y):
+        return pyro.plate("N", len(y), subsample_size=50, dim=-1)
+
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, row_latents.WIDE))
+        with plate(y) as i:
+            z = pyro.sample("z", dist.Normal(mu, row_latents.BETWEEN))
+            pyro.sample("y", dist.Normal(z, row_latents.WITHIN), obs=y[i])
+
+    guide = AutoNormal(model, create_plates=plate)
+    fit = credo.fit(model, guide, y, steps=400, particles=8, lr=0.03, seed=1, plan="fast", **QUIET)
+    _, _, means, sds = row_latents.exact_moments(y)
+    assert ((fit.params["AutoNormal.locs.z"] - means) / sds).abs().max() < 0.5
+    assert fit.sample(3)["z"].shape == (3, 200) and fit.sample(3, rows=[4, 9])["z"].shape == (3, 2)
+    with pytest.raises(ValueError, match="has an entry for each of the 200 rows, of which a batch of 20 cannot"):
+        credo.fit(model, AutoNormal(model, create_plates=plate), y, batch_size=20, steps=5, **QUIET)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", [row_latents.guide, "mean_field"], ids=["own", "mean field"])
-def test_the_posterior_of_every_row_is_the_exact_one(guide):
-    y = row_latents.data(300)
-    fit = credo.fit(row_latents.model, guide, y, batch_size=50, lr=0.05, seed=1, progress=False)
+@pytest.mark.parametrize("guide", GUIDES, ids=["own", "mean field"])
+@pytest.mark.parametrize(("n", "size"), [(300, 50), (1500, 300), (6000, 600)])  # the last of more rows than a panel
+def test_the_posterior_of_every_row_is_the_exact_one(guide, n, size):
+    y = row_latents.data(n)
+    fit = credo.fit(row_latents.model, guide, y, batch_size=size, lr=0.05, seed=1, progress=False)
     assert fit.converged
     mean, sd, means, sds = row_latents.exact_moments(y)
     found = fit.summary()
