@@ -139,6 +139,15 @@ def data_of(
     values, missing = [], []
     for i, (name, one) in enumerate(zip(argument_names(model, len(outlines)), outlines, strict=True)):
         if i < len(known) and (known[i] is not None or one is None):
+            if (
+                file.get("streamed")
+                and isinstance(one, TensorOf)
+                and getattr(known[i], "shape", one.shape) != one.shape
+            ):
+                raise ValueError(
+                    f"{name}: the run read its {file['streamed']:,} rows by windows and keeps few of them; leave them "
+                    f"out, credo.load_fit(path, model, guide)"
+                )
             refuse_different(name, known[i], one)
             values.append(known[i])
         elif stored is not None and not has(one, ObjectOf):
@@ -213,7 +222,8 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
         if data.streamed:
             raise ValueError(
                 f"the run read the {data.streamed:,} rows of this fit by windows and keeps few of them, and "
-                f"{words[what]} on them; pass rows: fit.predict(n, *rows), with as many as memory holds"
+                f"{words[what]} on them; pass rows, as many as memory holds: fit.predict(n, *rows), or "
+                f"fit.latents(n, *rows) with guide='amortised'"
             )
         raise ValueError(
             f"this fit was loaded without its data, and {words[what]} on them; pass them, credo.load_fit(path, model, "

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -10,6 +11,7 @@ from pyro import poutine
 
 import credo
 from credo.inference.pair.autoguide import with_guide
+from credo.inference.streaming import sizes
 
 SHORT = {
     "batch_size": 50,
@@ -108,6 +110,52 @@ def test_a_file_and_a_pickle_keep_it(fit, tmp_path):
         pickle.loads(pickle.dumps(fit)),
     ):
         assert torch.equal(again.predict(10, *new)["y"], fit.predict(10, *new)["y"])
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The data of 3,000 rows in memory-mapped files, of which a window holds a third."""
+    monkeypatch.setattr(sizes, "WINDOW", 8 * 1_000)
+    monkeypatch.setattr(sizes, "CHUNK", 8 * 200)
+    for name, column in zip("xy", data(3_000), strict=True):
+        np.save(tmp_path / f"{name}.npy", column.numpy())
+    return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy"]
+
+
+def test_rows_that_are_read_by_windows_train_it_and_new_rows_get_their_latents(files, tmp_path):
+    fit = credo.fit(factors, "amortised", *files, **SHORT | {"steps": 400})
+    new = data(300, seed=5)
+    draws = fit.latents(400, *new)
+    mean, sd = exact(*new, draws["mu"].mean())
+    assert draws["z"].shape == (400, 300) and (draws["mu"].mean() - 1.5).abs() < 0.1
+    assert ((draws["z"].mean(0) - mean) / sd).square().mean().sqrt() < 0.15
+    assert abs(draws["z"].std(0).mean() / sd - 1) < 0.1
+    assert (fit.predict(100, *new)["y"].mean(0) - 2 * mean).square().mean().sqrt() < 0.6 * sd
+    assert fit.latents(2, *files)["z"].shape == (2, 3_000)  # of its own rows, given again
+    for ask in (lambda: fit.sample(5), lambda: fit.sample(5, rows=[1]), lambda: fit.summary()):
+        with pytest.raises(ValueError, match=r"3,000 rows of this fit by windows .* fit.latents\(n, \*rows\)"):
+            ask()
+    fit.save(tmp_path / "fit")
+    for guide in ((), ("amortised",)):
+        again = credo.load_fit(tmp_path / "fit", factors, *guide)
+        assert torch.equal(again.latents(5, *new)["z"], fit.latents(5, *new)["z"])
+        assert torch.equal(again.predict(5, *new)["y"], fit.predict(5, *new)["y"])
+    with pytest.raises(ValueError, match=r"read its 3,000 rows by windows .* leave them"):
+        credo.load_fit(tmp_path / "fit", factors, "amortised", *files)
+
+
+def test_a_run_by_windows_goes_on_from_its_checkpoint(files, tmp_path):
+    def interrupt(svi, step, loss):
+        if step == 35:
+            raise KeyboardInterrupt
+
+    how = SHORT | {"steps": 60}
+    whole = credo.fit(factors, "amortised", *files, **how)
+    kept = {"checkpoint": tmp_path / "run", **how}
+    assert len(credo.fit(factors, "amortised", *files, callback=interrupt, callback_every=5, **kept).losses) == 35
+    again = credo.fit(factors, "amortised", *files, **kept)
+    assert whole.losses == again.losses
+    assert all(torch.equal(value, again.params[name]) for name, value in whole.params.items())
 
 
 @pytest.mark.slow
