@@ -47,3 +47,8 @@ def exact_moments(y):
     means = (y / WITHIN**2 + mean / BETWEEN**2) / own
     sds = (1 / own + (1 / BETWEEN**2 / own) ** 2 / precision) ** 0.5
     return mean, precision**-0.5, means, torch.full_like(means, sds)
+
+
+def mean_field_sds(n):
+    """(sd of mu, of each z_n) of the best mean-field normal: those of their conditionals (Bishop 2006, eq. 10.11)."""
+    return (WIDE**-2 + n / BETWEEN**2) ** -0.5, (BETWEEN**-2 + WITHIN**-2) ** -0.5
