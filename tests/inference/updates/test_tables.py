@@ -7,8 +7,10 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import credo
+from credo.inference.convergence import newton
 from credo.inference.pair.batches import Rows
 from credo.inference.runtime.parameters import unconstrained
+from credo.inference.updates import tables
 from credo.inference.updates.tables import begin_tables
 from tests.cases import row_latents
 
@@ -195,3 +197,8 @@ def test_the_posterior_of_every_row_is_the_exact_one(guide, n, size):
     assert abs(found.loc["mu", "sd"] / of_mu - 1) < 0.05
     assert (torch.tensor(z["mean"].values) - means).abs().max() < 0.1 * sds[0]
     assert (torch.tensor(z["sd"].values) / of_z - 1).abs().max() < 0.05
+
+
+def test_steps_of_newton_s_are_tried_only_where_the_panel_is_all_rows():
+    """The best value of what all rows share is another one on a panel, where Newton's steps would go."""
+    assert newton.MANY < tables.PANEL
