@@ -24,7 +24,7 @@ Y = torch.tensor([1.3, 0.2, 2.0, 0.7, -0.4, 1.1, 0.9, 0.3])
 @pytest.fixture(autouse=True)
 def _no_verdict(monkeypatch):
     """The verdict, which comes after the run, takes most of the time of a short fit."""
-    monkeypatch.setattr("credo.inference.evaluation.fit.with_verdict", lambda fit, spent: fit)
+    monkeypatch.setattr("credo.inference.evaluation.fit.with_verdict", lambda fit, spent, data: fit)
 
 
 class Killed(BaseException):
