@@ -1,5 +1,6 @@
 """The public calls `credo.fit` and `credo.plan`: a fit by the method that suits the model, and the plan of SVI."""
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -184,7 +185,10 @@ def fit(
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 found[0] = by_steps(found[0], guide, why)
             spent = time.process_time() - begun + (0.0 if kept is None else kept.spent)
+            presses = ctrl_c.presses
             found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent, data))
+            if ctrl_c.presses > presses:
+                found[0] = dataclasses.replace(found[0], stopped=f"{found[0].stopped}; interrupted while looked at")
         return found[0]
 
 

@@ -151,7 +151,7 @@ def _apart(fit: Callable[..., Fit], seeds: list[int], first: Fit) -> dict[int, O
 
 def _is_last(outcome: Outcome) -> bool:
     """Whether no other seed is to be tried: a closed form is the same for all, and Ctrl-C ends them all."""
-    return outcome.fit is not None and (outcome.fit.method == "exact" or outcome.fit.stopped.startswith("interrupted"))
+    return outcome.fit is not None and (outcome.fit.method == "exact" or "interrupted" in outcome.fit.stopped)
 
 
 def _with_agreement(best: Fit, agreement: Agreement) -> Fit:

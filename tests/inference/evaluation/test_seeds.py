@@ -205,7 +205,19 @@ def test_ctrl_c_ends_with_the_fits_so_far(monkeypatch):
 
     fit = credo.fit(slow, "mean_field", X[:4], seeds=50, lr=0.021, **ALONE)
     assert 1 < len(fit.seeds) < 50 and fit.losses and len(calls) > 400
-    assert fit.seeds["stopped"].iloc[-1].startswith("interrupted")
+    assert "interrupted" in fit.seeds["stopped"].iloc[-1]
+
+
+def test_ctrl_c_during_the_look_at_a_fit_is_the_last_of_the_fits(monkeypatch):
+    def look(fit, *_):
+        signal.raise_signal(signal.SIGINT)
+        return fit
+
+    monkeypatch.setattr("credo.inference.evaluation.seeds.LONG", math.inf)
+    monkeypatch.setattr("credo.inference.evaluation.fit.with_verdict", look)
+    fit = credo.fit(model, "mean_field", X[:4], seeds=5, **ALONE)
+    assert list(fit.seeds.index) == [0]
+    assert fit.stopped == "after the 60 steps asked for; interrupted while looked at"
 
 
 @pytest.mark.parametrize(("seeds", "wanted"), [
