@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..inputs.arguments import arguments
+from ..inputs.call import argument_names
 from ..pair.batches import rows_of
 from ..runtime.progress import progress_bar
 from ..streaming.source import Source, source_of
@@ -32,8 +33,11 @@ def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: i
         known = (_dtype(fit), fit.state.device, fit.columns, fit.codes)
         values = arguments(fit.model, data, *known, gaps=None).values
         _refuse_other(rows_of(values)[1], wanted)
+        _refuse_shapes(fit, [tuple(getattr(value, "shape", ())[1:]) for value in values])
         return values
     _refuse_other(source.n, wanted)
+    shapes = dict(zip(source.rows, source.form.shapes, strict=True))
+    _refuse_shapes(fit, [tuple(shapes.get(i, ())) for i in range(len(source.others))])
     some = dataclasses.replace(fit, data=_some_rows(fit, source))
     with progress_bar(None, True, " chunks") as bar:
         return look_at_all_rows(some, source, seconds=seconds, seed=seed, bar=bar)
@@ -81,3 +85,15 @@ def _dtype(fit: Any) -> torch.dtype:
 def _refuse_other(n: int, wanted: int) -> None:
     if n != wanted:
         raise ValueError(f"data: got {n:,} rows, and the fit has {wanted:,}; pass the data that the fit was made of")
+
+
+def _refuse_shapes(fit: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Raises ValueError for rows of other shapes than those of the fit, or another number of arguments."""
+    if len(shapes) != len(fit.data):
+        raise ValueError(f"data: got {len(shapes)} arguments, and the fit has {len(fit.data)}")
+    names = argument_names(fit.model, len(shapes))
+    for i in rows_of(fit.data)[0]:
+        if shapes[i] != tuple(fit.data[i].shape[1:]):
+            raise ValueError(
+                f"{names[i]}: got rows of shape {shapes[i]}, and those of the fit have {tuple(fit.data[i].shape[1:])}"
+            )

@@ -223,7 +223,8 @@ def refuse_without_data(data: tuple[Any, ...], what: str) -> None:
             raise ValueError(
                 f"the run read the {data.streamed:,} rows of this fit by windows and keeps few of them, and "
                 f"{words[what]} on them; pass rows, as many as memory holds: fit.predict(n, *rows), or "
-                f"fit.latents(n, *rows) with guide='amortised'"
+                f"fit.latents(n, *rows) with guide='amortised'; or all of them again: credo.check(fit, *data), "
+                f"fit.corrected(n, data=data)"
             )
         raise ValueError(
             f"this fit was loaded without its data, and {words[what]} on them; pass them, credo.load_fit(path, model, "

@@ -36,6 +36,7 @@ def small_windows(monkeypatch):
 def in_files(folder, *tensors):
     """The tensors as memory-mapped arrays."""
     found = []
+    folder.mkdir(exist_ok=True)
     for i, tensor in enumerate(tensors):
         np.save(folder / f"{i}.npy", tensor.numpy())
         found.append(np.load(folder / f"{i}.npy", mmap_mode="r"))

@@ -53,6 +53,13 @@ def test_other_rows_are_refused(files, tmp_path):
     fit = streamed(files)
     with pytest.raises(ValueError, match=r"data: got 2,000 rows, and the fit has 3,000"):
         credo.check(fit, files[0][:2000], files[1][:2000])
+    with pytest.raises(ValueError, match="y: this argument of the model is missing"):
+        credo.check(fit, files[0])
+    for x in (X[:, :1], in_files(tmp_path / "few", X[:, :1].repeat(1, 3))[0]):
+        with pytest.raises(ValueError, match=r"x: got rows of shape \([13],\), and those of the fit have \(2,\)"):
+            credo.check(fit, x, files[1])
+    with pytest.raises(ValueError, match=r"fit.corrected\(n, data=data\)"):
+        fit.corrected(10)
     whole = streamed((X, Y))
     with pytest.raises(ValueError, match="data: the fit has its rows"):
         credo.check(whole, X, Y)
