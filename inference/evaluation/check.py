@@ -21,9 +21,9 @@ from ..posterior.weighted_guide import WeightedGuide
 from ..runtime.sites import quoted
 from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
+from ..streaming.source import Source
 from ..variational.amortisation import with_gap
 from ..variational.result import Fit
-from ..variational.streamed_fit import REMEDY as HELD_OUT
 from ..variational.streamed_fit import unknown_of_windows
 from .judged import AT_REST, REFERENCE, TIME, judged
 from .predictive import is_network, predictive
@@ -33,6 +33,7 @@ SHARE, LONGEST, SHORTEST = 0.1, 2.0, 0.04  # of the CPU of a fit; seconds of a l
 OF_WINDOWS = 1.0  # seconds that a look at rows by windows takes at least
 LEAST = 0.8  # seconds of the look at a fit that says "converged", however short it was
 ON_DEMAND = 5.0  # seconds of CPU that `credo.check` takes at most, more or less
+HELD_OUT = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
 KEPT = 2**20  # numbers of the weighted draws of a right guide that the fit keeps: 8 MB
 
 
@@ -75,12 +76,12 @@ def check(fit: Fit, *data: Any, seconds: float = 30.0, seed: int = 0) -> Verdict
     return said_of(fit, with_gap(fit, verdict, seconds, seed))
 
 
-def _by_all_rows(fit: Fit, data: tuple[Any, ...], seconds: float, seed: int) -> Fit:
-    """A fit that has few of its rows, with its verdict by all of them."""
+def _by_all_rows(fit: Fit, data: tuple[Any, ...], seconds: float, seed: int, source: Source | None = None) -> Fit:
+    """A fit that has few of its rows, with its verdict by all of them: `data`, or the source that the run read."""
     if (known := _without_a_look(fit)) is not None:
         return dataclasses.replace(fit, verdict=known)
     try:
-        seen = seen_of_all_rows(fit, data, seconds=seconds, seed=seed)
+        seen = seen_of_all_rows(fit, data, seconds=seconds, seed=seed, source=source)
     except TooLong as error:
         again = "credo.check(fit, *data, seconds=...) takes more time"
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (str(error),), again))
@@ -146,13 +147,13 @@ def _without_a_look(fit: Fit) -> Verdict | None:
     return None
 
 
-def with_verdict(fit: Fit, spent: float, data: tuple[Any, ...] = ()) -> Fit:
+def with_verdict(fit: Fit, spent: float, source: Source | None = None) -> Fit:
     """The fit with its verdict, where that takes less than a tenth of the seconds of CPU that were spent on the fit, or
-    .8 seconds if it says that it has converged. data: all rows, of a fit that read them by windows.
+    .8 seconds if it says that it has converged. source: of a run that read its rows by windows, all of them.
 
     An error of the user's program during the look, or Ctrl-C, leaves the fit as it is.
     """
-    looked = fit if fit.verdict is not None else _looked_at(fit, spent, data)  # a fit without steps has one already
+    looked = fit if fit.verdict is not None else _looked_at(fit, spent, source)  # a fit without steps has one already
     try:
         seen = None if looked.verdict is None else with_gap(looked, looked.verdict, SHARE * spent, fit.seed)
         verdict = None if seen is None else said_of(looked, seen)
@@ -161,15 +162,15 @@ def with_verdict(fit: Fit, spent: float, data: tuple[Any, ...] = ()) -> Fit:
     return looked if verdict is looked.verdict else dataclasses.replace(looked, verdict=verdict)
 
 
-def _looked_at(fit: Fit, spent: float, data: tuple[Any, ...]) -> Fit:
-    if isinstance(fit.data, Absent) and (not data or SHARE * spent < OF_WINDOWS):
+def _looked_at(fit: Fit, spent: float, source: Source | None) -> Fit:
+    if isinstance(fit.data, Absent) and (source is None or SHARE * spent < OF_WINDOWS):
         return dataclasses.replace(fit, verdict=unknown_of_windows(fit.data.streamed))
     seconds = max(min(SHARE * spent, LONGEST), LEAST if fit.converged else 0.0)
     if seconds < SHORTEST:
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, ("not looked at",), "credo.check(fit)"))
     try:
         if isinstance(fit.data, Absent):
-            return _by_all_rows(fit, data, SHARE * spent, fit.seed)
+            return _by_all_rows(fit, (), SHARE * spent, fit.seed, source)
         return examined(fit, seconds=seconds, seed=fit.seed)
     except (Exception, KeyboardInterrupt) as error:  # of the user's program, at draws that it has not met before
         return dataclasses.replace(fit, verdict=Verdict(UNKNOWN, math.nan, (not_looked_at(error),), "credo.check(fit)"))

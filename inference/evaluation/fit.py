@@ -185,8 +185,9 @@ def fit(
                 found.append(runner._run(data, steps, ctrl_c, kept=kept, **watching))
                 found[0] = by_steps(found[0], guide, why)
             spent = time.process_time() - begun + (0.0 if kept is None else kept.spent)
-            presses = ctrl_c.presses
-            found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent, data))
+            presses, windows = ctrl_c.presses, None if runner._prepared is None else runner._prepared.streamed
+            source = None if windows is None else windows.source
+            found[0] = seen_by_first(found[0], runner._settings.workers, lambda fit: with_verdict(fit, spent, source))
             if ctrl_c.presses > presses:
                 found[0] = dataclasses.replace(found[0], stopped=f"{found[0].stopped}; interrupted while looked at")
         return found[0]

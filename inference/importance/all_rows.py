@@ -48,9 +48,17 @@ class AllRows(NamedTuple):
             total = part if total is None else tree_map(torch.add, total, part)
         if count == 1:
             return total
-        a, b = (tree_map(torch.Tensor.double, one(each)) for each in pieces(self, self.at_hand // 2))
-        both = tree_map(torch.Tensor.double, one(self.density))
-        return tree_map(lambda t, x, y, z: t - (count - 1) * (x + y - z), total, a, b, both)
+        return tree_map(lambda t, c: t - (count - 1) * c, total, self.shared(one, self.at_hand // 2))
+
+    def shared(self, one: Callable[[Density], Any], first: int) -> Any:
+        """What every chunk counts of what `one` finds, by the rows at hand, cut into the first of them and the others.
+
+        a + b - (a and b), tensors in double precision.
+        """
+        data, own = self.density.data, self.source.rows
+        parts = [cut(data, own, part) for part in (slice(None, first), slice(first, None))]
+        three = (self.density._replace(data=part) for part in (*parts, data))
+        return tree_map(lambda a, b, both: a + b - both, *(tree_map(torch.Tensor.double, one(each)) for each in three))
 
     @property
     def at_hand(self) -> int:
@@ -60,8 +68,7 @@ class AllRows(NamedTuple):
     def some(self, chunks: Sequence[int], most: int | None = None) -> Iterator[tuple[Density, int]]:
         """(The density on each of these chunks, in ascending order, or on `most` of its rows; how many rows it has)."""
         for values in self.source.stream(chunks, 0 if self.source.seeded else None):
-            step = 1 if most is None else -(-len(values[0]) // most)
-            taken = [value[::step] for value in values]
+            taken = values if most is None else thinned(values, most)
             yield self.on(taken), len(taken[0])
             if self.bar is not None:
                 self.bar.update()
@@ -76,24 +83,18 @@ class AllRows(NamedTuple):
         return self.density._replace(data=tuple(data), chunk=chunk)
 
 
-def pieces(rows: AllRows, first: int) -> tuple[Density, Density]:
-    """The density on the first of the rows at hand, and on the others."""
-    data, own = rows.density.data, rows.source.rows
-    one, two = (cut(data, own, part) for part in (slice(None, first), slice(first, None)))
-    return rows.density._replace(data=one), rows.density._replace(data=two)
+def thinned(values: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
+    """At most so many of the rows, evenly apart."""
+    step = -(-len(values[0]) // most)
+    return [value[::step] for value in values]
 
 
 def refuse_dependent(rows: AllRows, us: torch.Tensor) -> None:
     """Raises NotARow unless log p at us (n, D) is a sum over rows and what they share."""
-    density = rows.density
-    n = rows.at_hand
-    both = Chart(density).values(us)
-    shared = []
-    for first in (n // 2, n // 5):
-        a, b = (Chart(each).values(us) for each in pieces(rows, first))
-        shared.append(a + b - both)
-    far = (shared[0] - shared[1]).abs()
-    slack = SAME + SHARE.get(us.dtype, 1e-5) * both.abs()
+    cuts = rows.at_hand // 2, rows.at_hand // 5
+    one, two = (rows.shared(lambda density: Chart(density).values(us), first) for first in cuts)
+    far = (one - two).abs()
+    slack = SAME + SHARE.get(us.dtype, 1e-5) * Chart(rows.density).values(us).abs()
     if not bool((far <= slack).all()):
         worst = float(far.nan_to_num(nan=math.inf).max())
         raise NotARow(

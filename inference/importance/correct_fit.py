@@ -182,16 +182,20 @@ def reweighted(fit: Any) -> Any:
         look = look_at(fit, seconds=LONG, seed=fit.seed)
         found = None if look is None else look.correction
         why = "draws of the guide take too long" if look is None else look.unseen if found is None else found.doubt
-        if found is None or why:
-            raise ValueError(
-                f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the "
-                f"posterior itself, credo.reference(model, *data)"
-            )
+        return with_weighted_draws(fit, found, why, "itself")
     return with_weighted_draws(fit, found)
 
 
-def with_weighted_draws(fit: Any, found: Correction) -> Any:
-    """The fit with these weighted draws in the place of its guide, in the precision of its parameters."""
+def with_weighted_draws(fit: Any, found: Correction | None, why: str = "", of: str = "") -> Any:
+    """The fit with these weighted draws in the place of its guide, in the precision of its parameters.
+
+    Raises ValueError where there are none, or a reason `why` they cannot be trusted. of: whose draws are the remedy.
+    """
+    if found is None or why:
+        raise ValueError(
+            f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the posterior "
+            f"{of}, credo.reference(model, *data)"
+        )
     like = next((p for p in fit.params.values() if p.is_floating_point()), torch.zeros(()))
     values = {name: v.to(like) if v.is_floating_point() else v for name, v in found.values.items()}
     guide = WeightedGuide(values, found.importance.log_weights.to(like.device))

@@ -109,7 +109,7 @@ def _given_few(chart: Chart, normals: list[FullRankNormal], draws: int, seed: in
         if _newton(chart, FEW, wanted) and (drawn := nested(chart, around, draws=draws, seed=seed + 13)):
             others = [mode for mode in normals if elsewhere(mode, around)]
             if not any(_mass(chart, mode, seed) > drawn.importance.log_evidence - LESS for mode in others):
-                return [_Look(chart, drawn, few(drawn.importance, draws), around)]
+                return [_Look(chart, drawn, too_few(drawn.importance, draws), around)]
     return []
 
 
@@ -122,7 +122,7 @@ def _mass(chart: Chart, mode: FullRankNormal, seed: int) -> float:
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
     drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11, by=chart.by)
     found, cut = drawn.importance, drawn.cut
-    doubt = few(found, draws)
+    doubt = too_few(found, draws)
     if not doubt and drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
         again = adapted(chart.values, normals, draws=draws, seed=seed + 12, by=chart.by)
         doubt = disagreement(found, [again.importance])
@@ -132,7 +132,7 @@ def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, ro
     return _Look(chart, drawn, doubt, normals[0])
 
 
-def few(found: Importance, draws: int) -> str:
+def too_few(found: Importance, draws: int) -> str:
     """Why weights cannot be trusted by themselves; "" if they can."""
     if not found.reliable and not (found.k_hat < 1 and found.ess > EVENLY * draws):
         return f"k-hat {found.k_hat:.2f} of a wider mixture of normals around it, wanted at most {found.limit:.2f}"

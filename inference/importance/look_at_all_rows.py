@@ -27,8 +27,7 @@ from .all_rows import AllRows, NotARow, refuse_dependent
 from .budget import OutOfTime, clock, deadline
 from .chart import Chart
 from .correct_fit import GOOD, THIN, Look, unconstrained, with_parameters
-from .correction import Correction, alike, disagreement
-from .correction import few as too_few
+from .correction import Correction, alike, disagreement, too_few
 from .guide_draws import GuideDraws, guide_draws_weighed, in_double
 from .improper import SEARCHED, improper
 from .near import CHUNKS, ERROR, ROWS, Near, values_near

@@ -9,13 +9,15 @@ do (a latent of a small group), more rows are taken, and all of them leave no er
 Source: Quiroz, Kohn, Villani and Tran 2019, the difference estimator.
 """
 
+import functools
 import random
 from typing import NamedTuple
 
 import torch
+from torch.utils._pytree import tree_map
 
 from ..gaussian.density import Density
-from .all_rows import AllRows, pieces
+from .all_rows import AllRows
 from .chart import Chart
 from .newton import Quadratic, second_order
 
@@ -51,22 +53,24 @@ def values_near(near: Near, us: torch.Tensor, log_q: torch.Tensor) -> tuple[torc
     Raises OutOfTime at the deadline of the rows.
     """
     rows, modes = near.rows, near.modes
-    which = torch.stack([mode.values(us) for mode in modes]).argmax(0)
-    around = torch.stack([mode.values(us) for mode in modes]).amax(0)
+    around, which = torch.stack([mode.values(us) for mode in modes]).max(0)
     n = rows.source.n
-    of_prior = _shared(rows, modes, us, which)
+    left_by = functools.partial(_left, rows=rows, modes=modes, us=us, which=which)
+    of_prior: _Left = rows.shared(left_by, rows.at_hand // 2)
     order = list(range(len(rows.source.chunks)))
     random.Random(near.seed).shuffle(order)
-    total, squares, taken, count = _Left(0.0 * around, 0.0 * of_prior.hessians), 0.0 * around, 0, 0
+    nothing = (tree_map(torch.zeros_like, of_prior), torch.zeros_like(around), 0, 0)
+    total, squares, taken, count = nothing
     while True:
         wanted = max(CHUNKS, 2 * count)
         each: int | None = ROWS
         if wanted >= len(order):  # all rows
-            total, squares, taken, count = _Left(0.0 * around, 0.0 * of_prior.hessians), 0.0 * around, 0, 0
+            total, squares, taken, count = nothing
             wanted, each = len(order), None
         for density, size in rows.some(sorted(order[count:wanted]), each):
-            left = _minus(_left(rows, density, modes, us, which), of_prior)
-            total, squares, taken = _plus(total, left), squares + left.remainder.square() / size, taken + size
+            left: _Left = tree_map(torch.sub, left_by(density), of_prior)
+            total, taken = tree_map(torch.add, total, left), taken + size
+            squares = squares + left.remainder.square() / size
         count, mean = wanted, total.remainder / taken
         spread = (squares / taken - mean.square()).clamp(min=0)  # of the mean of a chunk
         error = n * (spread / max(count - 1, 1) * (1 - taken / n)).sqrt()
@@ -88,21 +92,7 @@ class _Left(NamedTuple):
     hessians: torch.Tensor
 
 
-def _plus(one: _Left, other: _Left) -> _Left:
-    return _Left(one.remainder + other.remainder, one.hessians + other.hessians)
-
-
-def _minus(one: _Left, other: _Left) -> _Left:
-    return _Left(one.remainder - other.remainder, one.hessians - other.hessians)
-
-
-def _shared(rows: AllRows, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> _Left:
-    """The same of what every chunk counts."""
-    a, b = (_left(rows, each, modes, us, which) for each in pieces(rows, rows.at_hand // 2))
-    return _minus(_plus(a, b), _left(rows, rows.density, modes, us, which))
-
-
-def _left(rows: AllRows, density: Density, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> _Left:
+def _left(density: Density, rows: AllRows, modes: list[Quadratic], us: torch.Tensor, which: torch.Tensor) -> _Left:
     quadratics = [second_order(density, mode.at, rows) for mode in modes]
     around = torch.stack([quadratic.values(us) for quadratic in quadratics]).gather(0, which[None])[0]
     hessians = torch.stack([quadratic.hessian for quadratic in quadratics])

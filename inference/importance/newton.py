@@ -37,10 +37,14 @@ class Quadratic(NamedTuple):
         return self.value + d @ self.gradient + (d @ self.hessian * d).sum(1) / 2
 
     @property
+    def step(self) -> torch.Tensor:
+        """From the point to the maximum, as far as the curvature tells (D,)."""
+        return inverted(self.hessian[None])[0] @ self.gradient
+
+    @property
     def normal(self) -> FullRankNormal:
         """The normal with this maximum and curvature. Raises ValueError where it has no maximum."""
-        step = inverted(self.hessian[None])[0] @ self.gradient
-        found = curved(self.at + step.to(self.at), self.hessian.to(self.at))
+        found = curved(self.at + self.step.to(self.at), self.hessian.to(self.at))
         if found is None:
             raise ValueError("the quadratic has no maximum")
         return found
@@ -72,7 +76,7 @@ def mode_of_all_rows(rows: AllRows, start: torch.Tensor) -> Quadratic | None:
         if not (here.gradient.isfinite().all() and here.hessian.isfinite().all()):
             return None
         best = here
-        step = inverted(here.hessian[None])[0] @ here.gradient
+        step = here.step
         if here.gradient @ step / 2 < DONE:
             return here if curved(u, here.hessian.to(u)) is not None else None
         u = u + step.to(u)

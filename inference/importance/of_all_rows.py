@@ -12,25 +12,33 @@ import torch
 from ..inputs.arguments import arguments
 from ..inputs.call import argument_names
 from ..pair.batches import rows_of
+from ..posterior.approximation import dtype_of
 from ..runtime.progress import progress_bar
 from ..streaming.source import Source, source_of
+from .all_rows import thinned
 from .correct_fit import Look, with_weighted_draws
 from .look_at_all_rows import look_at_all_rows
 
 FEW, APART = 256, 8  # rows on which a look begins, of so many chunks
 
 
-def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: int = 0) -> Look | tuple[Any, ...] | str:
+def seen_of_all_rows(
+    fit: Any, data: tuple[Any, ...], *, seconds: float, seed: int = 0, source: Source | None = None
+) -> Look | tuple[Any, ...] | str:
     """The look at a fit by all rows; the rows as tensors where memory holds them; in words why they tell nothing.
 
+    source: that of the run itself, at whose end this is, in the place of `data`: no file is opened again. Then no
+    progress bar is shown.
     Raises ValueError for other rows than those of the fit, TooLong where the look takes more time.
     """
     if "guide" not in fit.data.free:
         return "its latents belong to rows, or its guide depends on them"
+    if source is not None:
+        return _looked(fit, source, seconds, seed, shown=False)
     wanted = fit.data.streamed
     source = source_of(fit.model, data, 1, fit.codes)
     if source is None:
-        known = (_dtype(fit), fit.state.device, fit.columns, fit.codes)
+        known = (dtype_of(fit), fit.state.device, fit.columns, fit.codes)
         values = arguments(fit.model, data, *known, gaps=None).values
         _refuse_other(rows_of(values)[1], wanted)
         _refuse_shapes(fit, [tuple(getattr(value, "shape", ())[1:]) for value in values])
@@ -38,8 +46,12 @@ def seen_of_all_rows(fit: Any, data: tuple[Any, ...], *, seconds: float, seed: i
     _refuse_other(source.n, wanted)
     shapes = dict(zip(source.rows, source.form.shapes, strict=True))
     _refuse_shapes(fit, [tuple(shapes.get(i, ())) for i in range(len(source.others))])
+    return _looked(fit, source, seconds, seed, shown=True)
+
+
+def _looked(fit: Any, source: Source, seconds: float, seed: int, shown: bool) -> Look | str:
     some = dataclasses.replace(fit, data=_some_rows(fit, source))
-    with progress_bar(None, True, " chunks") as bar:
+    with progress_bar(None, shown, " chunks") as bar:
         return look_at_all_rows(some, source, seconds=seconds, seed=seed, bar=bar)
 
 
@@ -56,12 +68,7 @@ def corrected_by_all_rows(fit: Any, data: tuple[Any, ...]) -> Any:
         why = seen.unseen if found is None else found.doubt
     else:
         return dataclasses.replace(fit, data=seen).reweighted
-    if found is None or why:
-        raise ValueError(
-            f"corrected: no weighted draws of the posterior can be trusted here ({why}); take draws of the posterior "
-            f"of some of the rows, credo.reference(model, *data)"
-        )
-    return with_weighted_draws(fit, found)
+    return with_weighted_draws(fit, found, why, "of some of the rows")
 
 
 def _some_rows(fit: Any, source: Source) -> tuple[Any, ...]:
@@ -70,16 +77,9 @@ def _some_rows(fit: Any, source: Source) -> tuple[Any, ...]:
     order = sorted({k * (count - 1) // (APART - 1) for k in range(APART)})
     parts = []
     for values in source.stream(order, 0 if source.seeded else None):
-        step = max(1, len(values[0]) // (FEW // len(order)))
-        parts.append([value[::step][: FEW // len(order)] for value in values])
+        parts.append(thinned(values, FEW // len(order)))
     values = source.given(tuple(torch.cat(each) for each in zip(*parts, strict=True)))
-    return arguments(fit.model, values, _dtype(fit), fit.state.device, gaps=None).values
-
-
-def _dtype(fit: Any) -> torch.dtype:
-    """The precision of the data of a fit."""
-    found = (v.dtype for v in fit.data if isinstance(v, torch.Tensor) and v.is_floating_point())
-    return next(found, torch.get_default_dtype())
+    return arguments(fit.model, values, dtype_of(fit), fit.state.device, gaps=None).values
 
 
 def _refuse_other(n: int, wanted: int) -> None:

@@ -60,3 +60,9 @@ class Approximation(Drawn, Protocol):
 def pair_of(fit: Approximation) -> Pair:
     """The model and the guide on the data that they were fitted to."""
     return Pair(fit.model, fit.guide, fit.data, fit.summed, followers=fit.followers)
+
+
+def dtype_of(fit: Approximation) -> torch.dtype:
+    """The precision of a fit: that of its parameters, else of its data, else torch's default."""
+    tensors = (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor))
+    return next((v.dtype for v in tensors if v.is_floating_point()), torch.get_default_dtype())

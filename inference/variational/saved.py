@@ -33,7 +33,7 @@ from ..pair.pair import Summed
 from ..pair.row_features import Reading
 from ..planning.table import Entry
 from ..posterior.agreement import Agreement, SeedRun
-from ..posterior.approximation import Approximation, pair_of
+from ..posterior.approximation import Approximation, dtype_of, pair_of
 from ..posterior.marginals import model_trace
 from ..posterior.sample import guide_draws
 from ..posterior.verdict import Verdict
@@ -101,8 +101,7 @@ def fit_as_data(fit: Any, tensors: dict[str, torch.Tensor], with_data: bool) -> 
 
 def data_as_data(fit: Any, with_data: bool) -> dict[str, Any]:
     """What a file says of the data of a fit. with_data: the data themselves, too."""
-    tensor = next((v for v in (*fit.params.values(), *fit.data) if _is_floating(v)), None)
-    dtype = torch.get_default_dtype() if tensor is None else tensor.dtype
+    dtype = dtype_of(fit)
 
     def of(data: tuple[Any, ...]) -> Any:
         return dataclasses.replace(fit, data=tuple(data))
@@ -158,10 +157,6 @@ def _state(fit: Any) -> State:
     parts = {part for network in find_modules((fit.model, fit.data)) for part in network.modules()}
     modules = {module: held for module, held in fit.state.modules.items() if module in parts}
     return dataclasses.replace(fit.state, store=store, modules=modules)
-
-
-def _is_floating(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _guide(fit: Any) -> dict[str, Any]:

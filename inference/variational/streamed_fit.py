@@ -22,7 +22,6 @@ from ..storage.absent import Absent, free_of
 from .result import Fit
 from .saved import asked_of
 
-REMEDY = "hold rows out, validation=(x_val, y_val), or credo.reference draws from the posterior of some of them"
 AGAIN = "credo.check(fit, *data) looks at all rows"
 FEW = 256  # rows that a fit keeps
 NEW = 8  # rows of a prediction that is asked for

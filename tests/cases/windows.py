@@ -1,4 +1,4 @@
-"""Rows that do not fit into a window: a small window, and models of rows in files, for looks at all rows."""
+"""Rows that do not fit into a window: a small window, rows in files, and models of them whose posterior is known."""
 
 import numpy as np
 import pyro
@@ -27,10 +27,22 @@ def logistic(x, y):
         pyro.sample("y", dist.Bernoulli(logits=x @ w + b), obs=y)
 
 
-def small_windows(monkeypatch):
-    """A window of a third of the rows, of chunks of 200."""
-    monkeypatch.setattr(sizes, "WINDOW", 12 * 1_000)
-    monkeypatch.setattr(sizes, "CHUNK", 12 * 200)
+Z = X @ W + 0.7 * torch.randn(N, generator=_G)
+_PRECISION = X.double().T @ X.double() / 0.49 + torch.eye(D) / 100
+MEAN = torch.linalg.solve(_PRECISION, X.double().T @ Z.double() / 0.49)  # of the weights of `regression`, given Z
+SD = torch.linalg.inv(_PRECISION).diagonal().sqrt()
+
+
+def regression(x, y):
+    w = pyro.sample("w", dist.Normal(torch.zeros(D), 10.0).to_event(1))
+    with pyro.plate("N", len(x)):
+        pyro.sample("y", dist.Normal(x @ w, 0.7), obs=y)
+
+
+def small_windows(monkeypatch, bytes_of_row=12, rows=1_000):
+    """A window of so many rows, in chunks of 200."""
+    monkeypatch.setattr(sizes, "WINDOW", bytes_of_row * rows)
+    monkeypatch.setattr(sizes, "CHUNK", bytes_of_row * 200)
 
 
 def in_files(folder, *tensors):

@@ -2,7 +2,6 @@
 
 import pickle
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -11,7 +10,7 @@ from pyro import poutine
 
 import credo
 from credo.inference.pair.autoguide import with_guide
-from credo.inference.streaming import sizes
+from tests.cases.windows import in_files, small_windows
 
 SHORT = {
     "batch_size": 50,
@@ -115,11 +114,8 @@ def test_a_file_and_a_pickle_keep_it(fit, tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """The data of 3,000 rows in memory-mapped files, of which a window holds a third."""
-    monkeypatch.setattr(sizes, "WINDOW", 8 * 1_000)
-    monkeypatch.setattr(sizes, "CHUNK", 8 * 200)
-    for name, column in zip("xy", data(3_000), strict=True):
-        np.save(tmp_path / f"{name}.npy", column.numpy())
-    return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy"]
+    small_windows(monkeypatch, bytes_of_row=8)
+    return in_files(tmp_path, *data(3_000))
 
 
 def test_rows_that_are_read_by_windows_train_it_and_new_rows_get_their_latents(files, tmp_path):

@@ -1,5 +1,6 @@
 """A fit is an approximation in the sense of the Protocol, and its pair is the one that was fitted."""
 
+import dataclasses
 import inspect
 
 import pyro
@@ -9,7 +10,7 @@ import torch
 from pyro import poutine
 
 import credo
-from credo.inference.posterior.approximation import Approximation, pair_of
+from credo.inference.posterior.approximation import Approximation, dtype_of, pair_of
 from credo.inference.runtime.state import reading
 from tests.cases.normal_mean import Y, answer, guide, model
 
@@ -48,3 +49,12 @@ def test_what_is_summed_out_of_the_model_goes_along():
 
     fit = credo.fit(coin, guide, Y, steps=0)
     assert pair_of(fit).summed.sites == {"k"} and torch.equal(pair_of(fit).data[0], Y)
+
+
+def test_the_precision_of_a_fit_is_that_of_its_parameters_else_of_its_data(fit):
+    assert dtype_of(fit) == torch.float32
+    doubled = {name: value.double() for name, value in fit.params.items()}
+    assert dtype_of(dataclasses.replace(fit, params=doubled)) == torch.float64
+    counts = dataclasses.replace(fit, params={}, data=(torch.arange(3), Y.half()))
+    assert dtype_of(counts) == torch.float16
+    assert dtype_of(dataclasses.replace(counts, data=(3,))) == torch.get_default_dtype()

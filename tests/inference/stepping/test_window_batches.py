@@ -1,5 +1,6 @@
 """Runs on rows that do not fit into memory: the same steps as on rows in memory, resumed to the bit, looked at."""
 
+import functools
 import threading
 from itertools import islice
 
@@ -15,9 +16,9 @@ from credo.inference.pair.pair import Pair
 from credo.inference.runtime.state import entered
 from credo.inference.runtime.workers import Workers
 from credo.inference.stepping.window_batches import batches_of, open_windows
-from credo.inference.streaming import sizes
 from credo.inference.streaming.source import source_of
 from tests.cases.job import in_job
+from tests.cases.windows import in_files, small_windows
 
 N, D, B = 3_000, 2, 50
 G = torch.Generator().manual_seed(0)
@@ -29,17 +30,8 @@ Y = X @ W + torch.randn(N, generator=G)
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Memory-mapped X and Y, of which a window holds a third."""
-    monkeypatch.setattr(sizes, "WINDOW", 12 * 1_000)
-    monkeypatch.setattr(sizes, "CHUNK", 12 * 200)
-
-    def of(*tensors):
-        found = []
-        for i, tensor in enumerate(tensors):
-            np.save(tmp_path / f"{i}.npy", tensor.numpy())
-            found.append(np.load(tmp_path / f"{i}.npy", mmap_mode="r"))
-        return found
-
-    return of
+    small_windows(monkeypatch)
+    return functools.partial(in_files, tmp_path)
 
 
 def model(x, y):
