@@ -51,7 +51,7 @@ class CompileJob(NamedTuple):
     dtype: torch.dtype  # the default
     # Of a rule that treats parameters differently: which of `used` are in leaves, first and second; else none.
     kept: tuple[list[int], ...] = ()
-    rows: int = 0  # how many of `used`, the last ones, are rows of tables, whose index comes first in per_step
+    rows: tuple[tuple[int, ...], ...] = ()  # shapes of a row of each table: the last of `used`; their index comes first
 
 
 class CompiledInputs(NamedTuple):
@@ -63,7 +63,7 @@ class CompiledInputs(NamedTuple):
     second: list[torch.Tensor]  # its second moments: averages of their squares; none for SGD
     totals: list[torch.Tensor]  # sums of the leaves over steps
     baselines: list[torch.Tensor]
-    tables: list[torch.Tensor]  # of each the parameter, moments, counts and average; a step changes rows of them
+    tables: list[torch.Tensor]  # (N, numbers of a row), see `row_parts` of rules.py; a step changes rows of them
     clock: list[torch.Tensor]  # (b1^t, b2^t, the learning rate), shape (3,), double
     others: list[torch.Tensor]  # parameters without a gradient
     data: list[torch.Tensor]  # the arguments and the constants of the graph
@@ -94,11 +94,9 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
 
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         x = unflatten(list(flat), job.sizes)
-        each = len(x.tables) // max(1, job.rows)
-        tables = [x.tables[k * each : (k + 1) * each] for k in range(job.rows)]
-        leaves = iter(
-            [*(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves), *(t[0][x.per_step[0]] for t in tables)]
-        )
+        visited = [table[x.per_step[0]] for table in x.tables]
+        own = [RULES["row_parts"](old, shape)[0] for old, shape in zip(visited, job.rows, strict=True)]
+        leaves = iter([*(split_flat(x.leaves[0], job.shapes) if job.shapes else x.leaves), *own])
         others = iter(x.others)
         total = job.sizes["others"] + len(job.used)
         every = [next(leaves if i in job.used else others) for i in range(total)]
@@ -106,7 +104,7 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         gradients, baselines = rest[: len(job.used)], rest[len(job.used) :]
         if job.settings.get("processes"):
             loss, gradients, baselines = RULES["averaged"](job, loss, gradients, baselines, every)
-        alone = len(job.used) - job.rows
+        alone = len(job.used) - len(job.rows)
         if job.shapes and not job.kept:
             gradients, alone = [joined(gradients[:alone]), *gradients[alone:]], 1
         if clip := job.settings.get("clip"):  # as torch.nn.utils.clip_grad_norm_ does
@@ -125,11 +123,9 @@ def step_function(job: CompileJob) -> Callable[..., list[torch.Tensor]]:
         for olds, news in zip(parts, update(state[0], gradients[:alone], *state[1:], clock, job.settings), strict=True):
             for old, new in zip(olds, [joined(news)] if shapes and olds else news, strict=True):
                 old.copy_(torch.where(finite, new, old))
-        for table, g in zip(tables, gradients[alone:], strict=True):
-            index = x.per_step[0]
-            new = RULES["row_step"](job.rule, table, index, g, clock[2], job.settings)
-            for old, value in zip(table, new, strict=True):
-                old.index_put_((index,), torch.where(finite, value, old[index]))
+        for table, old, g in zip(x.tables, visited, gradients[alone:], strict=True):
+            new = RULES["row_step"](job.rule, old, g, clock[2], job.settings)
+            table.index_put_((x.per_step[0],), torch.where(finite, new, old))
         for p, sum_of_p in zip(x.leaves, x.totals, strict=True):
             sum_of_p.add_(p)
         x.clock[0].copy_(torch.where(finite, clock, x.clock[0]))

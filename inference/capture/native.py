@@ -31,6 +31,7 @@ from .optimiser_state import (
     write_state,
 )
 from .replay import ROUNDING, RecordedStep, Replay
+from .rules import row_parts
 
 PATIENCE = 1.0  # seconds of replayed steps before a compiler is started
 LONGER = 10  # times PATIENCE: what a compiler takes; a run of given steps must take as long
@@ -142,7 +143,7 @@ def compile_job(replay: Replay) -> CompileJob | str:
         threads=torch.get_num_threads(),
         dtype=torch.get_default_dtype(),
         kept=kept_by_leaf(replay),
-        rows=len(replay.tables),
+        rows=tuple(tuple(whole.shape[1:]) for whole in replay.tables),
     )
 
 
@@ -231,8 +232,8 @@ def _checked(loop: Loop, job: CompileJob, replay: Replay) -> NativeLoop | None:
             loss = loop(tensors, len(x.per_step), 1)[0] if native else step_function(job)(*tensors)[0].item()
             generators.append(torch_states())
         # Moments show the gradients. A parameter without one is compared itself.
-        each = len(x.tables) // max(1, job.rows)
-        shown = x.tables[min(1, len(x.first)) :: each] if each else []
+        parts = [row_parts(table, shape) for table, shape in zip(x.tables, job.rows, strict=True)]
+        shown = [part[min(1, len(x.first))] for part in parts]
         results.append((loss, [*(x.first or x.leaves), *(x.leaves if job.kept else []), *x.baselines, *shown]))
     (loss, found), (wanted, expected) = results
     rounding = ROUNDING * abs(wanted)

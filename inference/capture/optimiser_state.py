@@ -92,7 +92,7 @@ def read_state(replay: Replay, flat: bool, tensors: list[list[torch.Tensor]] | N
         # Summed in double precision; in the parameters' own for large networks, whose time is memory traffic.
         totals=[torch.zeros_like(p, dtype=torch.float64 if flat else None) for p in leaves],
         baselines=list(inputs.baselines.values()),
-        tables=[t for whole in replay.tables for t in table_state(replay.optimiser, whole)],
+        tables=[table_state(replay.optimiser, whole) for whole in replay.tables],
         clock=[torch.tensor(clock(replay), dtype=torch.float64, device=used[0].device)],
         others=[p.detach() for i, p in enumerate(inputs.leaves[: replay.alone]) if i not in recorded.used],
         data=[*inputs.data, *recorded.recording.constants],

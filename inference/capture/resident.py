@@ -116,4 +116,4 @@ def _time(optimiser: torch.optim.Optimizer, first: dict[str, Any]) -> tuple[floa
 
 
 def _places(replay: Replay) -> list[int]:
-    return [leaf.data_ptr() for leaf in replay.inputs.leaves]
+    return [leaf.data_ptr() for leaf in (*replay.inputs.leaves, *replay.tables)]

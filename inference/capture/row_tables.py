@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
-from .rules import RULES, row_step
+from .rules import RULES, row_parts, row_step
 
 KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # the classes of RULES, not subclasses
 COUNTS = ("step", "visits")  # of each row: updates in all, and since its average began
@@ -30,7 +30,7 @@ def gather_rows(wholes: list[torch.Tensor], leaves: list[torch.Tensor], index: t
     """Reads the rows of this index into the leaves, which forget their gradients."""
     with torch.no_grad():
         for whole, leaf in zip(wholes, leaves, strict=True):
-            torch.index_select(whole, 0, index, out=leaf.detach())
+            leaf.copy_(whole[index])
             leaf.grad = None
 
 
@@ -41,21 +41,30 @@ def update_rows(optimiser: torch.optim.Optimizer, rows: TableRows) -> None:
             continue
         group = _group(optimiser, whole)
         table, rate = table_state(optimiser, whole), torch.tensor(group["lr"], dtype=torch.float64, device=whole.device)
-        new = row_step(type(optimiser).__name__, table, rows.at, leaf.grad, rate, group)
         with torch.no_grad():
-            for old, value in zip(table, new, strict=True):
-                old[rows.at] = value
+            table[rows.at] = row_step(type(optimiser).__name__, table[rows.at], leaf.grad, rate, group)
 
 
-def table_state(optimiser: torch.optim.Optimizer, whole: torch.Tensor) -> list[torch.Tensor]:
-    """[the table, its moments, the two counts of each row, the averages of its rows], made at first."""
-    state = optimiser.state[whole]
-    moments = _moments(optimiser)
+def table_state(optimiser: torch.optim.Optimizer, whole: torch.Tensor) -> torch.Tensor:
+    """A table with all that the optimiser keeps of its rows, shape (N, numbers of a row), see `row_parts` of rules.py.
+
+    What belongs to a row lies side by side, so that a step that visits it waits for memory once: from here on the table
+    and what the optimiser's state has of it are views of this tensor. The table stays the same object.
+    """
+    state, moments = optimiser.state[whole], _moments(optimiser)
     if "step" not in state:
         state.update({name: torch.zeros_like(whole) for name in moments})
-        state.update({name: torch.zeros(len(whole), device=whole.device, dtype=torch.float32) for name in COUNTS})
+        state.update({name: whole.new_zeros(len(whole), requires_grad=False) for name in COUNTS})
         state[AVERAGE] = whole.detach().clone()
-    return [whole.detach(), *(state[name] for name in (*moments, *COUNTS, AVERAGE))]
+    names = (*moments, *COUNTS, AVERAGE)
+    before, storage = [whole.detach(), *(state[name] for name in names)], whole.untyped_storage()
+    size = len(whole), sum(t[0].numel() for t in before)
+    if all(t.untyped_storage().data_ptr() == storage.data_ptr() for t in before):
+        return before[0].new_empty(0).set_(storage, 0, size, (size[1], 1))
+    together = torch.cat([t.reshape(len(t), -1).to(whole.dtype) for t in before], 1)
+    whole.data, *parts = row_parts(together, whole.shape[1:])
+    state.update(zip(names, parts, strict=True))
+    return together
 
 
 def why_no_rows(optimiser: torch.optim.Optimizer) -> str:

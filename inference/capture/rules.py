@@ -7,7 +7,8 @@ compiler's process, so it imports nothing of credo.
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -148,22 +149,33 @@ UPDATES: dict[str, Update] = {**{name: _each(rule) for name, rule in RULES.items
 LATE = 3  # an average of iterates gives the k-th the weight k^LATE: a row whose first one is far off forgets it
 
 
-def row_step(
-    rule: str, table: Tensors, index: torch.Tensor, g: torch.Tensor, rate: torch.Tensor, options: dict[str, Any]
-) -> Tensors:
-    """The rows of this index of each tensor of a table after one update by their gradients g, shape (B, ...).
+def row_parts(rows: torch.Tensor, shape: Iterable[int]) -> Tensors:
+    """Views of the rows of a table: [the parameter, its moments, updates, visits, the average], the counts (B,).
 
-    table: the parameter, shape (N, ...), its moments, how often each row was updated and counted in its average, both
-    (N,), and that average. rate: the learning rate, shape (), double.
+    rows: (B, numbers of a row). shape: of a row of the parameter; moments and the average have it, too. updates: of the
+    row in all; visits: those that are counted in its average.
+    """
+    each = math.prod(shape)
+    many = (rows.shape[1] - 2) // each - 1
+    *parts, steps, visits, mean = rows.split([*[each] * many, 1, 1, each], 1)
+    return [*(t.view(-1, *shape) for t in parts), steps[:, 0], visits[:, 0], mean.view(-1, *shape)]
+
+
+def row_step(
+    rule: str, rows: torch.Tensor, g: torch.Tensor, rate: torch.Tensor, options: dict[str, Any]
+) -> torch.Tensor:
+    """These rows of a table, (B, numbers of a row), after one update by their gradients g, shape (B, ...).
+
+    rate: the learning rate, shape (), double.
     Source of the average: Shamir and Zhang 2013, section 4 (polynomial decay, eta = LATE).
     """
-    p, *moments, steps, visits, mean = (t[index] for t in table)
+    p, *moments, steps, visits, mean = row_parts(rows, g.shape[1:])
     steps, visits = steps + 1, visits + 1
     each = (-1, *[1] * (p.dim() - 1))
     clock = [(beta ** steps.double()).reshape(each) for beta in options.get("betas", (1.0, 1.0))]
     new = RULES[rule]((p, *moments), g, [*clock, rate], options)
-    share = ((LATE + 1) / (visits + LATE)).reshape(each).to(p.dtype)
-    return [*new, steps, visits, torch.lerp(mean, new[0], share)]
+    share = ((LATE + 1) / (visits + LATE)).reshape(each)
+    return torch.cat([t.reshape(len(rows), -1) for t in (*new, steps, visits, torch.lerp(mean, new[0], share))], 1)
 
 
 def _slope(form: str) -> float:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
-from credo.inference.capture.row_tables import TableRows, gather_rows, update_rows, why_no_rows
+from credo.inference.capture.row_tables import TableRows, gather_rows, table_state, update_rows, why_no_rows
+from credo.inference.capture.rules import row_parts
 
 ROWS, TARGETS = 10, torch.arange(10.0, dtype=torch.float64)
 OPTIMISERS = [
@@ -66,3 +67,23 @@ def test_an_average_weighs_the_last_visits_of_a_row_most():
 def test_an_optimiser_without_an_update_of_rows_is_named(optim, words):
     why = why_no_rows(optim([torch.zeros(3)]))
     assert words in why and bool(why) == bool(words)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_belongs_to_a_row_lies_side_by_side_also_after_the_state_was_put_back(dtype):
+    table = torch.arange(12.0, dtype=dtype).reshape(4, 3)
+    before, optimiser = table.clone(), torch.optim.Adam([table], lr=0.1)
+    packed = table_state(optimiser, table)
+    assert packed.shape == (4, 3 * 4 + 2) and torch.equal(table, before)
+    state = optimiser.state[table]
+    assert {t.untyped_storage().data_ptr() for t in (table, *state.values())} == {packed.untyped_storage().data_ptr()}
+    assert table_state(optimiser, table).data_ptr() == packed.data_ptr()
+    state["visits"].fill_(7)
+    optimiser.state[table] = {name: part.clone() for name, part in state.items()}
+    optimiser.state[table]["exp_avg"] += 2
+    again = table_state(optimiser, table)
+    p, m, v, steps, visits, mean = row_parts(again, (3,))
+    assert torch.equal(p, before) and torch.equal(m, torch.full_like(p, 2)) and not v.any() and not steps.any()
+    assert visits.tolist() == [7.0] * 4 and torch.equal(mean, before)
+    again += 1
+    assert torch.equal(table, before + 1)

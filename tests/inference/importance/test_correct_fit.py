@@ -89,16 +89,21 @@ def many(y):
 
 
 @pytest.mark.filterwarnings("ignore:site 'a'")
-@pytest.mark.parametrize(("of_a", "right"), [(dist.Normal(0.0, 1.0), True), (dist.HalfNormal(1.0), False)])
-def test_of_many_latents_the_draws_of_a_good_guide_are_themselves_the_weighted_ones(of_a, right):
+@pytest.mark.parametrize(("of_a", "good"), [(dist.Normal(0.0, 1.0), True), (dist.HalfNormal(1.0), False)])
+def test_of_many_latents_the_draws_of_a_good_guide_are_themselves_the_weighted_ones(of_a, good):
     def guide(y):
         pyro.sample("a", of_a)
         with pyro.plate("N", len(y)):
             pyro.sample("z", dist.Normal(y / 2 + pyro.param("off", torch.tensor(0.0)), 0.5**0.5))
 
     y = torch.randn(200, generator=torch.Generator().manual_seed(1))
-    look = look_at(credo.fit(many, guide, y, steps=0, progress=False), seconds=4.0)
-    assert look.importance.reliable and look.correction.trusted == right
+    look = look_at(credo.fit(many, guide, y, steps=0, progress=False), seconds=8.0)
+    assert look.importance.reliable
+    if good:
+        assert look.correction.trusted
+    else:  # its draws miss half of a, log 2 = .69 nats, and are not taken for the posterior
+        assert (look.correction.values["a"] < 0).any()
+        assert look.correction.importance.log_evidence > look.importance.log_evidence + 0.4
 
 
 def test_a_model_without_a_density_has_no_correction_and_says_why():
