@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -87,7 +88,17 @@ def refuse_wrong_number(model: Callable[..., Any], data: tuple[Any, ...], *, all
     if missing and not data:
         raise ValueError(f"no data: the model wants {', '.join(missing)}; pass them after the guide")
     if missing:
-        raise ValueError(f"{missing[0]}: this argument of the model is missing; got {', '.join(names[: len(data)])}")
+        got = f"got {', '.join(names[: len(data)])}{_no_file(data)}"
+        raise ValueError(f"{missing[0]}: this argument of the model is missing; {got}")
+
+
+def _no_file(data: tuple[Any, ...]) -> str:
+    """What a message adds about one value alone that may be meant as a file with all arguments."""
+    if len(data) != 1 or not isinstance(data[0], str | Path):
+        return ""
+    if isinstance(data[0], str):
+        return f", the text {data[0]!r}; the table in a file is given as pathlib.Path('rows.csv')"
+    return f", the path {str(data[0])!r}; tables are read from files whose names end with .csv, .parquet or .pq"
 
 
 def refuse_other_keys(model: Callable[..., Any], data: tuple[Any, ...]) -> None:

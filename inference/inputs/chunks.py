@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ..runtime.generators import generators_kept
-from .tables import as_table
+from .tables import as_table, paired_by_index
 
 TOGETHER = 256  # rows that are stacked at once, where they come one by one
 NO_CHUNKS = (nn.Module, Mapping, Sequence, Set, Iterator, torch.Tensor, np.ndarray, pd.Series, pd.DataFrame, Dataset)
@@ -61,7 +61,12 @@ def items(value: Any) -> Iterator[tuple[Any, ...]]:
         parts = parts_of(item)
         if not parts or not all(map(_has_rows, parts)):
             raise ValueError(f"data: {name} gave {type(item).__name__}, wanted a tuple of tensors, arrays or a table")
-        yield parts
+        yield paired_parts(parts)
+
+
+def paired_parts(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of a chunk, its tables with their rows in the order of the first one's index, as those in memory."""
+    return paired_by_index([f"part {i + 1} of a chunk" for i in range(len(parts))], parts)
 
 
 def parts_of(rows: Any) -> tuple[Any, ...]:
@@ -75,8 +80,11 @@ def counted(value: Any) -> Iterator[tuple[tuple[Any, ...], int]]:
 
     Raises ValueError, after the last of them, where they are fewer or more than its length says.
     """
-    n, before = rows_of_chunked(value), 0
+    n, before, first = rows_of_chunked(value), 0, None
     for number, parts in enumerate(items(value), start=1):
+        first = first or parts
+        if len(parts) != len(first):
+            raise ValueError(f"data: chunk {number:,} of {noun(value)} has {len(parts)} parts, the first {len(first)}")
         lengths = {len(part) for part in parts}
         if len(lengths) > 1:
             raise ValueError(f"data: chunk {number:,} of {noun(value)} has parts of {sorted(lengths)} rows")

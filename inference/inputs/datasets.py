@@ -12,9 +12,21 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from ..runtime.traced import first_line
 from .chunks import collected, is_chunked, parts_of
 
 
@@ -34,9 +46,30 @@ def unpacked(data: tuple[Any, ...]) -> tuple[Any, ...]:
 def batch_size_of(data: tuple[Any, ...]) -> int | None:
     """The rows of a batch of the DataLoader among the data, if it has one and its batches are not all of the rows."""
     for value in data:
-        if isinstance(value, DataLoader) and isinstance(value.dataset, Dataset) and value.batch_size is not None:
-            return value.batch_size if value.batch_size < _length(value.dataset) else None
+        if isinstance(value, DataLoader) and isinstance(value.dataset, Dataset):
+            size = value.batch_size or getattr(value.batch_sampler, "batch_size", None)  # of a BatchSampler of torch's
+            if size is not None:
+                return size if size < _length(value.dataset) else None
     return None
+
+
+def refuse_own_order(loader: DataLoader) -> None:
+    """Raises ValueError for a DataLoader whose sampler may leave rows out, or repeat some."""
+    batches: Any = loader.batch_sampler
+    sampler: Any = loader.sampler
+    if batches is not None:
+        sampler = batches.sampler if type(batches) is BatchSampler else batches
+    n = _length(loader.dataset)
+    if isinstance(sampler, DistributedSampler):
+        each_once = _length(sampler.dataset) == n
+    else:
+        each_once = type(sampler) in (SequentialSampler, RandomSampler) and len(sampler) == n
+    if not each_once or getattr(sampler, "replacement", False):
+        raise ValueError(
+            f"data: the rows of the DataLoader are chosen by a {type(sampler).__name__}, and credo takes each of the "
+            f"{n:,} rows of {type(loader.dataset).__name__} once an epoch; pass loader.dataset for all of them, or "
+            f"torch.utils.data.Subset(loader.dataset, rows) for some"
+        )
 
 
 HOLDS_NUMBERS = (torch.Tensor, np.ndarray, pd.Series, pd.DataFrame)
@@ -138,6 +171,8 @@ def _length(dataset: Any) -> int:
 def _tensors(value: Any) -> tuple[Any, ...]:
     """The tensors of a data set: one for each part of its rows."""
     dataset = value.dataset if isinstance(value, DataLoader) else value
+    if isinstance(value, DataLoader) and not isinstance(dataset, IterableDataset):
+        refuse_own_order(value)
     if isinstance(dataset, TensorDataset):
         return tuple(dataset.tensors)
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, TensorDataset):
@@ -148,10 +183,9 @@ def _tensors(value: Any) -> tuple[Any, ...]:
         raise ValueError(f"data: {kind} has no rows that can be collected; pass tensors")
     try:
         rows = collate_of(value)([dataset[i] for i in range(_length(dataset))])
-    except (TypeError, RuntimeError, IndexError, KeyError) as error:
+    except Exception as error:  # of the user's own program
         raise ValueError(
-            f"data: the rows of {kind} cannot be stacked to tensors ({str(error).splitlines()[0]}); pass the tensors "
-            f"themselves"
+            f"data: the rows of {kind} cannot be stacked to tensors ({first_line(error)}); pass the tensors themselves"
         ) from error
     if isinstance(rows, Mapping):
         raise ValueError(

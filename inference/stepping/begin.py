@@ -25,7 +25,8 @@ from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.sites import latent
 from ..runtime.state import State, entered, new_state
-from ..streaming.some_rows import some_rows
+from ..streaming.resident import rows_in
+from ..streaming.some_rows import rows_and_columns, some_rows
 from ..streaming.source import Source, source_of
 from .settings import Settings
 from .window_batches import Streamed, close, open_windows
@@ -122,30 +123,43 @@ def _begin_in(
 
 def _on_rows(asked: _Asked, streamed: Streamed | None) -> Begun:
     """The run begun, its pair checked on some of the rows where there are many."""
-    given, some = asked.given, _some(asked.given, asked.settings.batch_size)
-    if some is None:
-        return _looked(asked, given)._replace(streamed=streamed)
+    given, index = asked.given, _some(asked.given, asked.settings.batch_size)
+    seen = given if index is None else given._replace(values=cut(given.values, rows_of(given.values)[0], index))
     try:
-        return _looked(asked, given._replace(values=some))._replace(streamed=streamed)
+        return _looked(asked, seen)._replace(streamed=streamed)
     except _InDouble:
         raise
     except Exception as error:
         if streamed is not None:  # all rows are not at hand
-            error.add_note(f"credo: found on {len(some[streamed.source.rows[0]]):,} of {streamed.source.n:,} rows")
+            error.add_note(_which(streamed, seen, index))
+        if streamed is not None or index is None:
             raise
         return _looked(asked, given)  # what is wrong with some rows is said of all
 
 
-def _some(given: Arguments, batch_size: int | None) -> tuple[Any, ...] | None:
-    """The rows of the data that the checks look at; None: all."""
+def _some(given: Arguments, batch_size: int | None) -> torch.Tensor | None:
+    """The numbers of the rows of the data that the checks look at; None: all."""
     if batch_size is None:
         return None
     try:
         positions, _ = rows_of(given.values)
     except ValueError:  # no argument has rows, which `find_rows` says
         return None
-    index = some_rows(given.values, positions, batch_size)
-    return None if index is None else cut(given.values, positions, index)
+    return some_rows(given.values, positions, batch_size)
+
+
+def _which(streamed: Streamed, seen: Arguments, index: torch.Tensor | None) -> str:
+    """Which rows of all an error speaks of, the first with values that are not finite, and what came whole."""
+    source, numbers = streamed.source, streamed.numbers if index is None else streamed.numbers[index]
+    words = [f"credo: found on {len(numbers):,} of {source.n:,} rows"]
+    for i in source.rows:
+        bad = ~rows_and_columns(seen.values[i]).isfinite().all(1).cpu()
+        if bad.any():
+            words.append(f"{source.names[i]} is not finite in row {int(numbers[bad].min()):,}")
+    for name, value in zip(source.names, source.others, strict=True):
+        if (n := rows_in(value)) is not None:
+            words.append(f"{name}, of length {n:,}, was given whole, since it has no entry for each of them")
+    return "; ".join(words)
 
 
 def _looked(asked: _Asked, seen: Arguments) -> Begun:

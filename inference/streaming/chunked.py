@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 
 from ..inputs.call import argument_names, refuse_wrong_number
+from ..inputs.chunks import paired_parts
 from ..inputs.labels import Labels
 from ..inputs.rounding import digits_lost
 from ..inputs.tables import as_table, by_column
 from ..runtime.generators import generator_states, generators_kept
-from .convert import Form, as_tensors
+from .convert import Form, as_tensors, like_first
 from .labels import has_labels, labels_of
 from .part import Part
 from .sizes import chunks_of
@@ -85,11 +86,15 @@ def opened(model: Callable[..., Any], whole: list[Any], n: int) -> Source:
     refuse_wrong_number(model, tuple(others))
     names = argument_names(model, len(others))
 
-    def values_of(raw: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
-        values = tuple(value for part in raw for value in part)
+    flat = tuple(value for part in first for value in part)
+    if taken is not None:  # columns that no argument takes may come and go
+        flat = (flat[0][[column for one in taken for column in (one if isinstance(one, list) else [one])]],)
+
+    def values_of(raw: tuple[tuple[Any, ...], ...], rows: slice) -> tuple[Any, ...]:
+        values = like_first(flat, tuple(value for part in raw for value in part), rows, more=taken is not None)
         return values if taken is None else tuple(values[0][columns] for columns in taken)
 
-    values, own = values_of(first), [names[i] for i in positions]
+    values, own = values_of(first, look), [names[i] for i in positions]
     text = any(map(has_labels, values))
     codes = labels_of(own, [values]).codes if text else {}
     found = as_tensors(Form(own, codes), values, look)
@@ -103,7 +108,8 @@ def opened(model: Callable[..., Any], whole: list[Any], n: int) -> Source:
     apart = any(part.apart for part in parts)
 
     def raw(order: Sequence[int], seed: int | None) -> Iterator[tuple[Any, ...]]:
-        return map(values_of, _raw(parts, [chunks[k] for k in order], seed))
+        rows = [chunks[k] for k in order]
+        return map(values_of, _raw(parts, rows, seed), rows)
 
     return Source(
         n=n,
@@ -140,7 +146,7 @@ def _raw(parts: list[Part], rows: Sequence[slice], seed: int | None) -> Iterator
 
 
 def _tables(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(as_table(value) for value in values)
+    return paired_parts(tuple(as_table(value) for value in values))
 
 
 def _columns_for(model: Callable[..., Any], first: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...] | None:

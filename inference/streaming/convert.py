@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..inputs.arguments import UNSIGNED
@@ -19,6 +20,26 @@ class Form(NamedTuple):
     codes: Labels  # of the labels in all rows
     kinds: tuple[torch.dtype, ...] = ()  # of the tensors
     shapes: tuple[torch.Size, ...] = ()  # of a row
+
+
+def like_first(first: tuple[Any, ...], values: tuple[Any, ...], rows: slice, more: bool) -> tuple[Any, ...]:
+    """The values of these rows, the columns of their tables in the order in which the first rows have them.
+
+    more: whether a table may have columns that the first rows lack, which nobody reads. Raises NotRead for other
+    columns, and for more or fewer values.
+    """
+    place, found = f"data: rows {rows.start:,} to {rows.stop - 1:,}", list(values)
+    if len(values) != len(first):
+        raise NotRead(f"{place} come in {len(values)} parts, and the first rows in {len(first)}")
+    for i, (one, value) in enumerate(zip(first, values, strict=True)):
+        if not isinstance(one, pd.DataFrame) or not isinstance(value, pd.DataFrame):
+            continue
+        if missing := [column for column in one.columns if column not in value.columns]:
+            raise NotRead(f"{place} have no column {missing[0]!r}, and the first rows have it")
+        if not more and (new := [column for column in value.columns if column not in one.columns]):
+            raise NotRead(f"{place} have a column {new[0]!r}, and the first rows have none; leave it out of all rows")
+        found[i] = value if value.columns.equals(one.columns) else value[list(one.columns)]
+    return tuple(found)
 
 
 def as_tensors(form: Form, values: tuple[Any, ...], rows: slice) -> tuple[torch.Tensor, ...]:
@@ -43,7 +64,7 @@ def as_tensors(form: Form, values: tuple[Any, ...], rows: slice) -> tuple[torch.
     if not form.kinds:
         return found
     pairs = zip(form.names, found, form.kinds, strict=True)
-    return tuple(_as_the_first(name, value, kind, place) for name, value, kind in pairs)
+    return tuple(_as_the_first(name, value, kind, place, rows.start) for name, value, kind in pairs)
 
 
 def refuse_not_finite(name: str, value: torch.Tensor, rows: slice, n: int) -> None:
@@ -70,8 +91,11 @@ def _tensor(name: str, value: Any) -> torch.Tensor:
     return (value.to(torch.int64) if value.dtype in UNSIGNED else value).detach().cpu()
 
 
-def _as_the_first(name: str, value: torch.Tensor, kind: torch.dtype, place: str) -> torch.Tensor:
-    """A tensor of the kind that the first rows have, if that loses nothing but digits of floating point."""
+def _as_the_first(name: str, value: torch.Tensor, kind: torch.dtype, place: str, start: int) -> torch.Tensor:
+    """A tensor of the kind that the first rows have, if that loses nothing but digits of floating point.
+
+    place, start: the rows of all that these are, and the number of the first of them.
+    """
     if value.dtype == kind:
         return value
     if kind.is_floating_point and not value.is_complex():
@@ -81,6 +105,9 @@ def _as_the_first(name: str, value: torch.Tensor, kind: torch.dtype, place: str)
         return whole.to(kind)
     if whole is not None and kind == torch.int64:
         return whole.to(kind)
+    if whole is None and value.isnan().any():  # pandas and Arrow have no whole number for a missing one
+        first = start + int(value.isnan().reshape(len(value), -1).any(1).nonzero()[0])
+        raise NotRead(f"{name}: the value of row {first:,} is missing; drop or fill those rows first ({place})")
     raise NotRead(
         f"{name}: {place} hold {value.dtype} where the first rows hold {kind}; give all rows one type, such as float32"
     )

@@ -11,7 +11,7 @@ import pyro
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from ..inputs.chunks import parts_of
-from ..inputs.datasets import collate_of
+from ..inputs.datasets import collate_of, refuse_own_order
 from ..runtime.traced import first_line
 from .order import generator, seed_of
 from .part import NotRead, Part
@@ -31,6 +31,8 @@ def is_map_style(value: Any) -> bool:
 def of_dataset(value: Any) -> Part:
     """The rows of a map-style Dataset or of its DataLoader, whose workers and `collate_fn` make the chunks."""
     loader = value if isinstance(value, DataLoader) else None
+    if loader is not None:
+        refuse_own_order(loader)
     dataset: Any = value if loader is None else loader.dataset
     collate, noun = collate_of(value), type(dataset).__name__
 
@@ -59,15 +61,21 @@ def of_dataset(value: Any) -> Part:
         for rows in slices:
             try:
                 chunk = next(chunks)
-            except (StopIteration, IndexError, KeyError, TypeError, RuntimeError, OSError, ValueError) as error:
+            except Exception as error:  # of the user's own program
                 place = f"data: rows {rows.start:,} to {rows.stop - 1:,} of {noun}"
-                raise NotRead(f"{place} cannot be read ({first_line(error)})") from error
+                raise NotRead(f"{place} cannot be read ({_words(error)})") from error
             if isinstance(chunk, Mapping):
                 raise NotRead(f"data: the rows of {noun} are dictionaries, wanted tuples: {list(chunk)}")
             yield parts_of(chunk)
 
     apart = loader is not None and loader.num_workers > 0
     return Part(noun, len(dataset), stream, most=MOST, runs=True, apart=apart)
+
+
+def _words(error: Exception) -> str:
+    """What an error says; of one in a worker process, whose words are those of a traceback, the last line."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines and lines[0].startswith("Caught ") else first_line(error)
 
 
 class _Seeded(Dataset):

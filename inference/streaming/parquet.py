@@ -36,9 +36,13 @@ def of_parquet(value: Any) -> Part:
     def read(rows: slice) -> tuple[pd.DataFrame]:
         place = f"{noun}: rows {rows.start:,} to {rows.stop - 1:,}"
         try:
-            table = from_arrow(readers[rows.start]())
+            stored = readers[rows.start]()
         except (OSError, ValueError) as error:  # pyarrow's errors are both
             raise NotRead(f"{place} cannot be read ({first_line(error)}); was the file changed?") from error
+        try:
+            table = from_arrow(stored)
+        except ValueError as error:  # a column of a type that is no number
+            raise NotRead(f"{place} cannot be read ({first_line(error)})") from error
         if len(table) != rows.stop - rows.start:
             raise NotRead(f"{place} are {len(table):,} rows now; the file was changed")
         return (table,)

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from ..inputs.call import argument_names
 from ..inputs.chunks import is_chunked
 from ..inputs.files import is_csv, is_parquet
 from ..inputs.labels import Labels
+from ..inputs.tables import paired_by_index
 from .arrays import is_memmap, of_memmap
 from .chunked import Source, labelled, opened
 from .csv_file import csv_fits, of_csv
@@ -41,9 +44,11 @@ def source_of(
             raise ValueError(
                 f"{name}: got {part.n:,} rows ({part.noun}) beside {one.n:,} rows ({one.noun}), wanted as many"
             )
+    if not one.n:
+        raise ValueError(f"{one.noun}: has no rows")
     whole = [
         part or (of_resident(value, name) if rows_in(value) == one.n else value)
-        for value, name, part in zip(data, names, parts, strict=True)
+        for value, name, part in zip(_paired(names, data, one.n), names, parts, strict=True)
     ]
     found = opened(model, whole, one.n)
     if fits(one.n, found.bytes_of_row):
@@ -53,6 +58,17 @@ def source_of(
         return None
     grouped = [part for value, part in zip(data, parts, strict=True) if is_parquet(value)]
     return labelled(_with_notice(found, grouped), codes)
+
+
+def _paired(names: list[str], data: tuple[Any, ...], n: int) -> tuple[Any, ...]:
+    """The data with its tables of n rows paired by their index, as if all were in memory; those of files count rows.
+
+    Raises ValueError where indexes do not say which rows belong together.
+    """
+    counted = pd.DataFrame(index=pd.RangeIndex(n))
+    tables = (counted if is_csv(v) or is_parquet(v) else v if rows_in(v) == n else None for v in data)
+    both = zip(data, paired_by_index(names, tuple(tables)), strict=True)
+    return tuple(p if isinstance(v, pd.DataFrame | pd.Series) and p is not None else v for v, p in both)
 
 
 def _with_notice(source: Source, parts: list[Part | None]) -> Source:

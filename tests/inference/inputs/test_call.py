@@ -1,6 +1,7 @@
 """The names of a model's arguments: data by name, and arguments that are missing."""
 
 import functools
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -60,6 +61,10 @@ def test_too_few_and_too_many_arguments_are_refused_by_name():
         refuse_wrong_number(model, ())
     with pytest.raises(ValueError, match="b: this argument of the model is missing; got a"):
         refuse_wrong_number(lambda a, b: None, (1,))
+    with pytest.raises(ValueError, match=r"b: .* missing; got a, the text 'rows.csv'; .* pathlib.Path\('rows.csv'\)"):
+        refuse_wrong_number(lambda a, b: None, ("rows.csv",))
+    with pytest.raises(ValueError, match=r"b: .* missing; got a, the path 'rows.tsv'; .*names end with .csv"):
+        refuse_wrong_number(lambda a, b: None, (Path("rows.tsv"),))
     with pytest.raises(ValueError, match="got 4 arguments of data, and the model takes 3: x, y, scale"):
         refuse_wrong_number(model, (1, 2, 3, 4))
     with pytest.raises(ValueError, match="got 1 arguments of data, and the model takes 0; leave them out"):

@@ -58,6 +58,12 @@ def test_other_rows_than_the_length_says(value, said):
         unpacked((value,))
 
 
+def test_chunks_of_other_parts_than_the_first_are_named():
+    x = torch.ones(3)
+    with pytest.raises(ValueError, match="data: chunk 2 of Chunks has 1 parts, the first 2"):
+        collected(Chunks((x, x), (x[:2],)))
+
+
 def test_what_gives_no_chunks():
     class Alone(Chunks):
         __len__ = None

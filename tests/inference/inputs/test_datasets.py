@@ -7,9 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from credo.inference.inputs.datasets import batch_size_of, of_its_own, tensors_in, unpacked
+from credo.inference.inputs.datasets import batch_size_of, of_its_own, refuse_own_order, tensors_in, unpacked
 
 X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
 ROWS = TensorDataset(X, Y)
@@ -77,8 +90,62 @@ def test_what_reads_a_loader_once_is_refused():
     assert unpacked(tuple(next(reader)))[0].shape[0] == 2
 
 
+def test_what_a_dataset_raises_is_said_with_its_name():
+    class Raises(Items):
+        def __getitem__(self, i):
+            raise self.rows[0]
+
+    for error, words in ((IndexError(), "IndexError"), (ZeroDivisionError("of the user"), "of the user")):
+        with pytest.raises(ValueError, match=rf"data: the rows of Raises cannot be stacked to tensors \({words}\)"):
+            unpacked((Raises([error]),))
+
+
+class Others(Sampler):
+    """Every other row."""
+
+    def __iter__(self):
+        return iter(range(0, 5, 2))
+
+    def __len__(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ({"sampler": SubsetRandomSampler([0, 3])}, "SubsetRandomSampler"),
+        ({"sampler": WeightedRandomSampler([1.0] * 5, 5)}, "WeightedRandomSampler"),
+        ({"sampler": RandomSampler(ROWS, replacement=True)}, "RandomSampler"),
+        ({"sampler": RandomSampler(ROWS, num_samples=3)}, "RandomSampler"),
+        ({"sampler": Others(), "batch_size": None}, "Others"),
+        ({"batch_sampler": BatchSampler(Others(), 2, False)}, "Others"),
+        ({"batch_sampler": [[0, 1], [2, 3]]}, "list"),
+    ],
+)
+def test_a_loader_that_leaves_rows_out_or_repeats_some_is_refused(how, name):
+    for rows in (ROWS, Items(list(ROWS))):
+        with pytest.raises(ValueError, match=rf"data: .* by a {name}, .*5 rows of {type(rows).__name__}.*Subset\("):
+            unpacked((DataLoader(rows, **how),))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"shuffle": True, "drop_last": True},
+        {"batch_size": None},
+        {"sampler": RandomSampler(ROWS)},
+        {"sampler": DistributedSampler(ROWS, num_replicas=2, rank=1)},  # credo shares the rows of processes itself
+        {"batch_sampler": BatchSampler(SequentialSampler(ROWS), 2, False)},
+    ],
+)
+def test_a_loader_of_all_rows_is_taken(how):
+    refuse_own_order(DataLoader(ROWS, **how))
+
+
 def test_the_batches_of_a_loader():
     assert batch_size_of((DataLoader(ROWS, batch_size=2),)) == 2
+    assert batch_size_of((DataLoader(ROWS, batch_sampler=BatchSampler(SequentialSampler(ROWS), 2, False)),)) == 2
+    assert batch_size_of((DataLoader(ROWS, batch_size=None),)) is None
     assert batch_size_of((DataLoader(ROWS, batch_size=5),)) is None
     assert batch_size_of((X, ROWS)) is None
 

@@ -1,5 +1,7 @@
 """The first look at many rows: what is refused of all rows is refused still, and it runs the pair on some of them."""
 
+import re
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 import credo
 from credo.inference.streaming.some_rows import MANY
+from tests.cases.windows import in_files, small_windows
 
 N, B = 100_003, 20
 X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
@@ -101,3 +104,19 @@ def test_few_rows_are_all_looked_at():
 
     prepared(counted, guide, X[:MANY], LABELS[:MANY])
     assert max(seen) == MANY
+
+
+@pytest.mark.parametrize("many", [1_000, 12_000])  # of the first window: all are looked at, or some
+def test_what_is_wrong_in_the_first_window_is_said_of_the_rows_of_the_data(many, tmp_path, monkeypatch):
+    small_windows(monkeypatch, rows=many)
+    n = 20_000
+    x = changed(X[:n], torch.arange(5, n, 10), torch.nan)  # in every window
+    (y,) = in_files(tmp_path / "y", LABELS[:n])
+    with pytest.raises(ValueError, match="not finite") as caught:
+        prepared(labels, guide, *in_files(tmp_path / "x", x), y)
+    (note,) = [note for note in caught.value.__notes__ if "found on" in note]
+    assert (found := re.search(r" of 20,000 rows; x is not finite in row ([\d,]+)$", note)), note
+    assert x[int(found[1].replace(",", ""))].isnan().all()
+    with pytest.raises(ValueError, match="y") as caught:
+        prepared(labels, guide, *in_files(tmp_path / "x", X[:n]), LABELS[: n - 1])
+    assert any("y, of length 19,999, was given whole" in note for note in caught.value.__notes__)

@@ -5,9 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset, default_collate
 
 from credo.inference.streaming.datasets import is_map_style, of_dataset
+from credo.inference.streaming.part import NotRead
 
 
 class Items(Dataset):
@@ -50,6 +51,20 @@ def test_rows_that_cannot_be_read_are_named():
         list(of_dataset(Items()).stream([slice(60, 80)], None))
 
 
+def test_whatever_a_program_raises_its_rows_are_named():
+    class Raises(Items):
+        def __getitem__(self, i):
+            raise ZeroDivisionError("of the user")
+
+    with pytest.raises(NotRead, match=r"data: rows 60 to 79 of Raises cannot be read \(of the user\)"):
+        list(of_dataset(Raises()).stream([slice(60, 80)], None))
+
+
+def test_a_loader_that_takes_some_rows_is_refused():
+    with pytest.raises(ValueError, match=r"data: .* by a SubsetRandomSampler, .* 100 rows of Items"):
+        of_dataset(DataLoader(Items(), sampler=SubsetRandomSampler([0, 3])))
+
+
 def test_draws_depend_on_seed_and_chunk_alone():
     part = of_dataset(Items(noise=True))
     _, second = part.stream(SLICES, 3)
@@ -65,3 +80,9 @@ def test_workers_make_the_same_rows_as_this_process():
     apart = list(of_dataset(DataLoader(Items(noise=True), batch_size=9, num_workers=2)).stream(SLICES, 3))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(here, apart, strict=True))
     assert torch.equal(state, torch.get_rng_state())  # those of the run are left alone
+
+
+@pytest.mark.slow
+def test_what_a_worker_raises_is_said():
+    with pytest.raises(NotRead, match=r"data: rows 60 to 79 of Items cannot be read \(OSError: disk gone\)"):
+        list(of_dataset(DataLoader(Items(), batch_size=9, num_workers=1)).stream([slice(0, 9), slice(60, 80)], None))

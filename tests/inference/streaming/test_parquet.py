@@ -44,3 +44,9 @@ def test_files_that_are_none_and_files_that_were_cut_short(path, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"rows\.parquet: rows 96 to 99 cannot be read .*was the file changed"):
         list(part.stream(part.chunks[-1:], None))
+
+
+def test_columns_that_hold_no_numbers_are_said(path):
+    parquet.write_table(pa.table({"a": [[1.0, 2.0]] * N}), path)
+    with pytest.raises(ValueError, match=r"rows 0 to 99 cannot .* \(column 'a' has Arrow's type .*leave it out\)$"):
+        list(of_parquet(path).stream([slice(0, N)], None))

@@ -80,6 +80,41 @@ def test_other_numbers_of_rows_are_named(tmp_path):
         source_of(lambda x, g, y: None, (one, one), 10)
 
 
+def test_no_rows_are_said_to_be_none(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((0, 2)))
+    with pytest.raises(ValueError, match=r"np\.memmap x: has no rows"):
+        source_of(model, (np.load(tmp_path / "x.npy", mmap_mode="r"), torch.zeros(0)), 10)
+
+
+def test_tables_are_paired_by_their_index_as_in_memory(tmp_path, table):
+    w = np.memmap(tmp_path / "w", dtype="f4", mode="w+", shape=N)
+    keyed = table[["a"]].set_index(pd.Index([f"r{i}" for i in range(N)]))
+    found = source_of(model, (w, keyed, keyed["a"][::-1]), 10)
+    assert torch.equal(whole(found)[1][:, 0], whole(found)[2])
+    with pytest.raises(ValueError, match="g and y have the same number of rows but different indexes"):
+        source_of(model, (w, table[["a"]], table["a"][::-1]), 10)
+    table[["a", "b"]].to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ValueError, match="x and g have the same number of rows but different indexes"):
+        source_of(model, (tmp_path / "rows.csv", table["a"][::-1]), 10)
+    assert source_of(model, (tmp_path / "rows.csv", table["a"].to_numpy()[::-1].copy()), 10).n == N
+
+
+def test_the_columns_of_chunks_are_in_one_order_and_their_tables_paired(monkeypatch):
+    class Files:
+        def __len__(self):
+            return N
+
+        def __iter__(self):
+            rows = pd.DataFrame({"a": np.arange(N), "b": -np.arange(N)}, index=[f"r{i}" for i in range(N)])
+            yield rows[:300], rows["a"][:300]
+            yield rows[["b", "a"]][300:], rows["a"][300:][::-1]
+
+    monkeypatch.setattr(iterables, "ROWS", 100)
+    found = source_of(lambda x, y: None, (Files(),), 10)
+    x, y = (torch.cat(values) for values in zip(*found.stream(range(len(found.chunks))), strict=True))
+    assert x[:, 0].tolist() == list(range(N)) and y.tolist() == list(range(N))
+
+
 def test_chunks_of_another_type_than_the_first_are_named(monkeypatch):
     class Growing:
         def __len__(self):
