@@ -11,7 +11,7 @@ import math
 import warnings
 from typing import Any
 
-from ..importance.correct_fit import Look, look_at
+from ..importance.correct_fit import Look, look_at, with_weighted_draws
 from ..importance.correction import Correction
 from ..importance.guide_draws import counted_once, point_estimates
 from ..importance.look_at_all_rows import TooLong
@@ -94,12 +94,15 @@ def _by_all_rows(fit: Fit, data: tuple[Any, ...], seconds: float, seed: int, sou
 
 def _checked(fit: Fit, seconds: float, seed: int) -> Verdict:
     try:
-        verdict = examined(fit, seconds=ON_DEMAND, seed=seed).verdict
+        seen = examined(fit, seconds=ON_DEMAND, seed=seed)
     except Exception as error:  # of the user's program, at draws that it has not met before
         if is_out_of_memory(error):
             raise
         return Verdict(UNKNOWN, math.nan, (not_looked_at(error),), REFERENCE)
+    verdict = seen.verdict
     assert verdict is not None
+    if verdict.trust == CORRECTED:  # `fit.corrected` has these draws: a second look may run out of time
+        vars(fit).setdefault("reweighted", with_weighted_draws(fit, seen.correction))
     if verdict.trust in (NO, UNKNOWN) and is_network(fit) and not point_estimates(fit):
         return on_predictions(fit, verdict, seconds, seed)
     return verdict._replace(remedy=verdict.remedy.replace(TIME, ""))  # it has been taken

@@ -12,6 +12,7 @@ import torch
 from torch.distributions import constraints
 
 import credo
+from credo.inference.importance import correct_fit
 from tests.cases.verdicts import Y, fitted, mean, normals, total
 
 
@@ -205,6 +206,14 @@ def test_compare_takes_the_weighted_draws_on_request():
     found = credo.check(fit), fit.reweighted.correction.importance
     assert found[1].log_evidence == pytest.approx(exact, abs=3 * found[1].log_evidence_error + 1e-3)
     assert "by their weights" in table.attrs["gap_in_words"] and math.isnan(table.attrs["evidence_gap"])
+
+
+def test_what_a_check_has_found_is_what_is_drawn_and_takes_no_time_again(monkeypatch):
+    fit = dataclasses.replace(fitted(total, normals("a", "b"), Y), verdict=None, correction=None)
+    assert credo.check(fit, seed=3).trust == "corrected"
+    monkeypatch.setattr(correct_fit, "look_at", None)
+    sd = credo.exact(total, Y).marginals["a"].stddev.item()
+    assert fit.corrected(2000)["a"].std().item() == pytest.approx(sd, rel=0.1)
 
 
 def test_weighted_draws_of_the_posterior_are_right_by_their_correction():
