@@ -50,7 +50,7 @@ def sweep(
     Returns the table of `credo.gather(folder)`: all results so far, of all workers. A setting that fails has the words
     of its error in `stopped`, and the next call tries it again. Ctrl-C ends the sweep; what is done is kept.
     ELBOs, in nats, compare seeds, rates and models on the same data; point estimates ("map", "mle") have no ELBO that
-    compares with others.
+    compares with others. Of data that a run reads by windows the ELBO is minus the mean of its last losses.
     Raises ValueError for an index that is no setting, a folder of another sweep, or an option that is none.
 
     >>> import credo, tempfile, torch

@@ -9,11 +9,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 import credo
-from credo.inference.evaluation.evidence import evidence_gap, of_weighted_draws
+from credo.inference.evaluation.evidence import elbo_of, evidence_gap, of_weighted_draws
 from credo.inference.gaussian.psis import importance
 from credo.inference.importance.guide_draws import in_double
 from tests.cases.normal_mean import Y, answer, guide, model
 from tests.cases.repeats import seeds
+from tests.cases.windows import MEAN, SD, N, X, Z, in_files, regression, small_windows
 
 
 @pytest.mark.parametrize("off", [0.0, 0.5, 3.0])
@@ -82,3 +83,17 @@ def test_no_digit_of_a_large_evidence_is_lost():
     found = importance(torch.full((100,), -12345.674, dtype=torch.float64))
     words = of_weighted_draws(found, -12345.671).gap_in_words
     assert words.count("-12,345.67") == 2 and "unknown" in of_weighted_draws(found, math.nan).gap_in_words
+
+
+@pytest.mark.parametrize("rows", [200, 1_000])
+def test_the_elbo_of_a_fit_by_windows_is_that_of_all_rows(rows, tmp_path, monkeypatch):
+    def near(x, z):
+        pyro.sample("w", dist.Normal(pyro.param("loc", MEAN.float()), SD.float()).to_event(1))
+
+    options = dict(steps=400, lr=1e-6, batch_size=50, compile=False, progress=False, plan="fast")
+    whole, error = elbo_of(credo.fit(regression, near, X, Z, **options))
+    small_windows(monkeypatch, rows=rows)
+    fit = credo.fit(regression, near, *in_files(tmp_path, X, Z), **options)
+    assert fit.data.streamed == N
+    elbo, by_windows = elbo_of(fit)
+    assert 0 < by_windows < 0.05 * N and elbo == pytest.approx(whole, abs=4 * (by_windows + error))
