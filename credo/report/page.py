@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from credo.inference.storage.one_moment import write_at_once
 from credo.inference.variational.result import Fit
 from credo.report import vector
 from credo.report.vector import Picture
@@ -58,12 +59,7 @@ def write(out: Path, sections: Iterable[Section], footer: str = "", note: str = 
     overview = (f'<p class="note">{_text(note)}</p>\n' if note else "") + _overview(sections)
     again = f'<meta http-equiv="refresh" content="{reload}">\n' if reload else ""
     text = template.format(again=again, style=f"\n{style}", overview=overview, body=body, footer=_text(footer))
-    part = out / ".index.html.part"
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)  # of a full disk
+    write_at_once(path, text.encode())
     return path
 
 
