@@ -29,7 +29,7 @@ from ..streaming.resident import rows_in
 from ..streaming.some_rows import rows_and_columns, some_rows
 from ..streaming.source import Source, source_of
 from .settings import Settings
-from .window_batches import Streamed, close, open_windows
+from .window_batches import Streamed, close, entry_of_each_row, open_windows
 
 
 class Begun(NamedTuple):
@@ -192,10 +192,7 @@ def _looked(asked: _Asked, seen: Arguments) -> Begun:
             some = pair._replace(data=seen.values)
             n = len(seen.values[rows_of(given.values)[0][0]])
             if local := [name for name, p in unconstrained().items() if n in p.shape]:
-                raise _FollowsRows(
-                    f"batch_size: parameter {local[0]!r} has an entry for each row, and the rows do not fit into "
-                    f"memory; take guide='amortised', whose network computes the latents of a row from its data"
-                )
+                raise _FollowsRows(entry_of_each_row(local[0]))
         if found.masked:
             here = some or pair
             followers = at_other_draws(lambda seed: find_followers(here, seed))

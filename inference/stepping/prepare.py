@@ -32,7 +32,7 @@ from .begin import Begun
 from .settings import Settings
 from .shares import part_of, particles_of, rows_of_run, share_of, shuffled, with_compiler
 from .steps import Steps
-from .window_batches import Streamed, batches_of, rows_at_hand
+from .window_batches import Streamed, batches_of, entry_of_each_row, rows_at_hand
 
 WARMUP = 500  # steps, where latents outnumber the observations and would fall back to the prior at once
 
@@ -103,6 +103,8 @@ def _rows(begun: Begun, size: int) -> Rows:
                 f"batch_size: more arguments ({shown}) have as many entries than there are with rows of the data "
                 f"({', '.join(streamed.source.names_of_rows())}); put them into one argument, or into the model"
             )
+        if rows.tables:  # of the window: each would be trained by rows of all later ones
+            raise ValueError(entry_of_each_row(min(rows.tables)))
         return rows._replace(n=len(streamed.numbers), size=size, total=streamed.source.n)
     if begun.some is not None:
         with suppress(ValueError):

@@ -169,6 +169,14 @@ def batches_of(streamed: Streamed, pair: Pair, rows: Rows, gaps: Collection[str]
     return WindowBatches(rows, streamed.windows, streamed.tensors, streamed.numbers, look)
 
 
+def entry_of_each_row(name: str) -> str:
+    """What refuses a parameter with an entry for each row, of which a window has some: others would take its place."""
+    return (
+        f"batch_size: parameter {name!r} has an entry for each row, and the rows do not fit into memory; take "
+        f"guide='amortised', whose network computes the latents of a row from its data"
+    )
+
+
 def rows_at_hand(streamed: Streamed, data: tuple[Any, ...]) -> Arguments:
     """The arguments of a further call, of the same data. Raises OtherRows for data that the run did not begin with."""
     if len(data) != len(streamed.data) or any(a is not b for a, b in zip(data, streamed.data, strict=True)):

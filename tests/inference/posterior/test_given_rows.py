@@ -119,6 +119,24 @@ def test_finite_latents_of_given_rows_are_drawn_given_their_data():
     assert fit.sample(20, rows=[1, 2])["k"].mean(0).tolist() == [1.0, 0.0]
 
 
+def test_rows_have_their_finite_latents_where_the_guide_has_none_of_rows():
+    def faulty(x):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            k = pyro.sample("k", dist.Bernoulli(0.3))
+            pyro.deterministic("mean", a + 2 * k)
+            pyro.sample("x", dist.Normal(a + 2 * k, 1.0), obs=x)
+
+    fit = credo.fit(faulty, "mean_field", X, steps=50, batch_size=6, plan="fast", compile=False, progress=False)
+    rows, n = [2, 7, 11], 20_000
+    draws = fit.sample(n, rows=rows)
+    a, k = draws["a"][:, None], draws["k"]
+    assert k.shape == (n, 3) and torch.equal(draws["mean"], a + 2 * k)
+    odds = [dist.Normal(a + 2 * value, 1.0).log_prob(X[rows]) for value in (0, 1)]
+    p = torch.sigmoid(odds[1] - odds[0] + torch.tensor(0.3 / 0.7).log())
+    assert ((k - p).mean(0).abs() < 4 * ((p * (1 - p)).mean(0) / n).sqrt()).all()
+
+
 def test_data_without_rows_have_none():
     def alone(c):
         z = pyro.sample("z", dist.Normal(c, 1.0))

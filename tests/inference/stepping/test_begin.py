@@ -15,6 +15,7 @@ N, B = 100_003, 20
 X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(0, 3, (N,), generator=torch.Generator().manual_seed(1))
 ROW = 76_543
+FIT = {"batch_size": B, "steps": 10, "plan": "fast", "compile": False, "progress": False}
 
 
 def labels(x, y):
@@ -120,3 +121,13 @@ def test_what_is_wrong_in_the_first_window_is_said_of_the_rows_of_the_data(many,
     with pytest.raises(ValueError, match="y") as caught:
         prepared(labels, guide, *in_files(tmp_path / "x", X[:n]), LABELS[: n - 1])
     assert any("y, of length 19,999, was given whole" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("own", [of_each_row, "mean_field"])
+@pytest.mark.parametrize("many", [1_000, 12_000])  # rows of a window: all are looked at, or some
+def test_a_parameter_for_each_row_of_a_window_is_refused(own, many, tmp_path, monkeypatch):
+    small_windows(monkeypatch, rows=many)
+    x = torch.arange(40_000) % 7 + 0.0  # no window has a value that others lack
+    files = in_files(tmp_path, x, torch.stack([x, x], -1))
+    with pytest.raises(ValueError, match=r"batch_size: parameter .* has an entry for each row.*guide='amortised'"):
+        credo.fit(lambda y, x: local(x, y), own if own == "mean_field" else lambda y, x: own(x, y), *files, **FIT)
