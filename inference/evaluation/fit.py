@@ -156,7 +156,13 @@ def fit(
     asked = {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options}
     kept = kept_of(checkpoint, every, asked)
     refuse_start(start)
+    also = {
+        **{"steps": steps, "every": every, "checkpoint": kept is not None, "callback": callback is not None},
+        "start": None if start is None else list(start.params.values()),
+    }
     if seeds is not None:
+        if workers(shard) is not None:  # else a rank with more seeds than others would wait for them
+            same_on_all(SVI(model, guide, optim, seed=seed, **options), data, {**asked, **also})
         alone = functools.partial(
             fit, model, guide, *data, steps=steps, optim=optim, start=start, **options, **watching
         )
@@ -174,7 +180,6 @@ def fit(
         runner._start = start
         found: list[Fit] = []
         with runner._called(found):
-            also = {"steps": steps, "every": every, "checkpoint": kept is not None, "callback": callback is not None}
             same_on_all(runner, data, {**asked, **also})
             why = "options of SVI were given"
             if plain:

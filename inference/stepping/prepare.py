@@ -170,10 +170,17 @@ def first_steps(
 
 
 def _traces(pair: Pair, q: poutine.Trace | None) -> tuple[poutine.Trace, poutine.Trace]:
-    """Traces of the guide, unless one is given, and of the model at its draws."""
+    """Traces of the guide, unless one is given, and of the model at its draws.
+
+    The model draws what the guide leaves out, for each row perhaps; the run goes on as if it had drawn nothing, or
+    several processes, each with fewer rows, would not go on as one does. After an error the next try draws anew.
+    """
     if q is None:
         q = poutine.trace(pair.guide).get_trace(*pair.data)
-    return q, poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    before = generator_states()
+    p = poutine.trace(poutine.replay(pair.model, trace=q)).get_trace(*pair.data)
+    set_generator_states(before)
+    return q, p
 
 
 def _planned(pair: Pair, q: poutine.Trace, few: Pair | None, settings: Settings, number: int) -> tuple[Plan, bool, int]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import credo
+from tests.cases.job import in_job
 from tests.cases.normal_mean import Y, answer
 from tests.cases.normal_mean import model as unknown_mean
 from tests.cases.planned import X, guide, model
@@ -46,3 +47,25 @@ def test_a_plan_is_that_of_the_runner_and_gets_its_arguments(unchanged):
         plan = credo.plan(model, guide, X, seed=2, particles=4, plan={"loc": "score"})
     assert plan == runner.race(X)
     assert plan.particles == 4 and plan.estimator("loc") == "score" and plan.variance > 0
+
+
+def test_processes_of_a_job_with_other_seeds_or_another_start_are_refused():
+    def refused(**options):
+        with pytest.raises(ValueError) as raised:
+            credo.fit(model, guide, X, steps=5, progress=False, shard="particles", particles=2, **options)
+        return str(raised.value)
+
+    def work(rank):
+        start = credo.fit(model, guide, X, steps=5, progress=False, shard="particles", particles=2)
+        return [
+            refused(seeds=2 + rank),
+            refused(seeds=[0, 1 + rank]),
+            refused(seeds=2 if rank else None),
+            refused(start=start if rank else None),
+        ]
+
+    for number, listed, absent, start in in_job(work):
+        assert "other options. rank 1: seeds= is 3, and rank 0 has 2" in number
+        assert "other options. rank 1: seeds= " in listed
+        assert "rank 1: seeds= is 2, and rank 0 has None" in absent
+        assert "rank 1: start= is " in start and "rank 0 has None" in start

@@ -89,6 +89,20 @@ def test_two_processes_take_the_steps_of_one():
         assert close(losses, losses_of(N, **case).losses) and not own, case
 
 
+def of_two_lines(x, y):  # which of them a row belongs to is summed out
+    w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    with pyro.plate("n", len(x)):
+        other = pyro.sample("other", dist.Bernoulli(0.2))
+        pyro.sample("y", dist.Normal(x @ w + other, 0.3), obs=y)
+
+
+@pytest.mark.parametrize("batch", [B, None])
+def test_they_do_so_where_a_latent_of_each_row_is_summed_out(batch):
+    how = {"model": of_two_lines, "steps": 20, "batch_size": batch, "particles": 2, "compile": False}
+    for found in in_job(lambda rank: losses_of(N, **how).losses):
+        assert close(found, losses_of(N, **how).losses)
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_compiled_steps_of_one(monkeypatch):
     monkeypatch.setattr(native, "PATIENCE", 0.0)
