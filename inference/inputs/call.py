@@ -52,7 +52,7 @@ def by_name(
                 )
             close = [n for n in names if n.lower() == name.lower()]
             close = close or difflib.get_close_matches(name, [*options, *names], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close and name not in options else ""
             raise TypeError(
                 f"got an unexpected keyword argument {name!r}: no option, nor an argument of the model{hint}"
             )

@@ -46,6 +46,7 @@ def test_data_by_name_stands_at_its_place():
         ((1,), {"yy": 3}, "'yy'.*did you mean 'y'"),
         ((1,), {"Y": 3}, "'Y'.*did you mean 'y'"),
         ((1,), {"zebra": 3}, "unexpected keyword argument 'zebra': no option, nor an argument of the model$"),
+        ((1,), {"steps": 3}, "'steps': no option, nor an argument of the model$"),  # of another call, as that of a plan
         ((1,), {"x": 3}, "x: got two values"),
         ((), {"y": 3}, "x: this argument of the model is missing; pass it before y"),
         ((1,), {"flag": True}, r"flag: the model takes it by keyword only.*functools.partial\(model, flag"),
