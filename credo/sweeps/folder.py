@@ -54,7 +54,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: the file is damaged ({error}); delete it, and its setting is fitted again") from None
+        then = "the next credo.sweep here writes it" if path.name == SWEEP else "its setting is fitted again"
+        raise ValueError(f"{path}: the file is damaged ({error}); delete it, and {then}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: this is no file of a sweep")
     return found

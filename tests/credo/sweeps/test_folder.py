@@ -37,3 +37,12 @@ def test_a_file_that_is_damaged_is_named_and_numbers_that_are_not_finite_are_kep
     (place / "b.json").write_text("[]")
     with pytest.raises(ValueError, match=r"b\.json: this is no file of a sweep"):
         read(place / "b.json")
+
+
+def test_where_the_file_of_the_sweep_itself_is_damaged_no_setting_is_to_be_fitted_again(tmp_path):
+    place = opened(tmp_path, {})
+    (place / SWEEP).write_text("{")
+    with pytest.raises(ValueError, match=r"sweep\.json: the file is damaged .*; delete it, and the next credo.sweep"):
+        opened(tmp_path, {})
+    (place / SWEEP).unlink()
+    assert opened(tmp_path, {}) == place and credo.gather(place).empty
