@@ -99,7 +99,7 @@ def pieces(program: Callable[[R], T], chunk: int, vectorised: bool, runs: R) -> 
             chunk = (chunk + 1) // 2
         else:
             begun += chunk
-            yield found
+            yield tree_map(torch.Tensor.detach, found)  # an output that no draw moves keeps its gradient
 
 
 @contextmanager

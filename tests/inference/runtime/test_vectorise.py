@@ -149,3 +149,10 @@ def test_other_errors_of_a_program_stay_as_they_are():
 
     with pytest.raises(RuntimeError, match="must match"):
         draw_each(program, torch.zeros(5))
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_draws_that_are_a_parameter_itself_have_no_gradient(n):
+    point = torch.tensor([1.0, 2.0], requires_grad=True)
+    found = draw(lambda: {"point": point, "noise": point + torch.randn(2)}, n)
+    assert found["point"].shape == (n, 2) and not any(v.requires_grad for v in found.values())
