@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from .labels import reads_as
+from .tables import of_fields
 
 LARGEST = 2**63 - 1  # of int64, the only type of integers that all of torch's functions take
 
@@ -135,7 +136,7 @@ def _array(name: str, array: np.ndarray) -> np.ndarray:
         wide = array.dtype.itemsize > largest
         return np.array(array, dtype=f"{kind}{largest}" if wide else array.dtype.newbyteorder("="))
     if array.dtype.names is not None:
-        return _table(name, pd.DataFrame({field: array[field] for field in array.dtype.names}))
+        return _table(name, of_fields(array))
     if kind in "OMm" and array.ndim == 1:
         return _column(name, pd.Series(array))
     if kind == "O" and array.ndim > 1:

@@ -28,7 +28,7 @@ def as_table(value: Any) -> Any:
     if is_csv(value) or is_parquet(value):
         return table_of_file(value)
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
-        return pd.DataFrame({field: value[field] for field in value.dtype.names})
+        return of_fields(value)
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
         return value
     if hasattr(value, "dims"):  # of xarray: arrays are arrays, and variables over one dimension are columns
@@ -45,6 +45,17 @@ def as_table(value: Any) -> Any:
     if hasattr(type(value), "__dataframe__"):
         return pd.DataFrame({label: np.asarray(value[label]) for label in value.columns})
     return value
+
+
+def of_fields(array: np.ndarray) -> pd.DataFrame:
+    """The table of a structured array, a column for each field. Raises ValueError for a field of more than a number."""
+    for field in array.dtype.names or ():
+        if array[field].ndim != 1:
+            raise ValueError(
+                f"data: field {field!r} of a structured array has shape {array[field].shape[1:]} in each row, wanted a "
+                f"number; pass array[{field!r}] as an argument of its own"
+            )
+    return pd.DataFrame({field: array[field] for field in array.dtype.names or ()})
 
 
 def by_column(model: Callable[..., Any], table: pd.DataFrame, whole: bool = True) -> tuple[Any, ...]:

@@ -168,7 +168,9 @@ def _numbers(fit: Approximation, rows: Any, n: int) -> tuple[torch.Tensor, tuple
         given = rows.tolist() if hasattr(rows, "tolist") else rows
         if not isinstance(given, Sequence) or isinstance(given, str):
             given = [given]
-        if len(given) == n and all(isinstance(row, bool) for row in given):
+        if len(given) and all(isinstance(row, bool) for row in given):
+            if len(given) != n:
+                raise ValueError(f"rows: got a mask of {len(given)} rows, and the fit has {n}; wanted one for each")
             given = [i for i, row in enumerate(given) if row]
         index = [_number(row, n, own, argument_names(fit.model, len(fit.data))) for row in given]
     if not index:

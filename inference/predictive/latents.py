@@ -10,13 +10,16 @@ from pyro import poutine
 
 from ..inputs.call import by_name
 from ..inputs.draws import draws_and_data
+from ..pair.backward import draw_summed
+from ..pair.batches import rows_of
+from ..pair.pair import Summed
 from ..posterior.approximation import Approximation, pair_of
 from ..posterior.local_latents import sources
 from ..posterior.prediction import kept_latents
 from ..posterior.row_sites import find_row_sites
 from ..posterior.sample import Values
 from ..runtime.held import HeldSites
-from ..runtime.sites import latent
+from ..runtime.sites import Site, latent, observed, plates
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
 from .predict import new_arguments
@@ -27,12 +30,19 @@ OPTIONS = ("n", "seed")
 def latents(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, **named: Any) -> Values:
     """q(z* | x*): n joint draws of the latents of new rows, and of those that all rows share, {site: (n, *shape)}.
 
+    Finite latents of rows that were summed out are drawn given the new data and the others, exactly; where a finite
+    latent that all rows share was summed out, they are left out: the new data alone do not tell it.
     new: the model's arguments, all that the guide reads, as for `credo.fit`; named: arguments by name. n: the number
     of draws, in the first place or by name; None: 1,000. seed: of the draws.
     Raises ValueError for a guide without latents of rows that it has not seen: only one that computes them from the
     data of the rows has them, such as guide="amortised".
     """
     (n, new) = draws_and_data("latents", new, n, fitted=fit.data)
+    if not new and not named:
+        raise ValueError(
+            "latents: no data are given; pass those of the rows, fit.latents(n, x); fit.sample(n) has the latents of "
+            "the rows of the fit"
+        )
     values, pair = new_arguments(fit, by_name(fit.model, new, named, OPTIONS)), pair_of(fit)
     with reading(fit.state, seed), torch.no_grad():
         guide = poutine.trace(pair.guide).get_trace(*pair.data)
@@ -46,8 +56,19 @@ def latents(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, 
                 f"reads those of the fit, and fit.predict draws new ones from the model"
             )
 
+        finite = _finite_latents_of_rows(fit, model)
+
         def one() -> Values:
-            held = HeldSites(kept_latents(pair, found))(pair.guide)
-            return {name: site["value"] for name, site in latent(poutine.trace(held).get_trace(*values)).items()}
+            drawn = poutine.trace(HeldSites(kept_latents(pair, found))(pair.guide)).get_trace(*values)
+            own = {name: site["value"] for name, site in latent(drawn).items()}
+            return own if finite is None else own | draw_summed(fit.model, drawn, values, finite)
 
         return draw(one, n)
+
+
+def _finite_latents_of_rows(fit: Approximation, model: poutine.Trace) -> Summed | None:
+    """The finite latents that were summed out, if each stands in a plate over the rows. model: a trace on the data."""
+    n = len(fit.data[rows_of(fit.data)[0][0]])
+    over = {f.name for site in observed(model).values() for f in site["cond_indep_stack"] if f.size == n}
+    nodes: dict[str, Site] = dict(model.nodes)
+    return fit.summed if fit.summed is not None and all(plates(nodes[s]) & over for s in fit.summed.sites) else None

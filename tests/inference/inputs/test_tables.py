@@ -152,6 +152,12 @@ def test_tables_of_other_libraries_and_structured_arrays_become_pandas():
     assert as_table(COUNTED) is COUNTED
 
 
+def test_a_field_of_several_numbers_is_named_with_the_way_to_pass_it():
+    fields = np.zeros(3, dtype=[("x", "f4"), ("y", "f4", (2,))])
+    with pytest.raises(ValueError, match=r"field 'y' of a structured array has shape \(2,\) in each row.*array\['y'\]"):
+        as_table(fields)
+
+
 def test_the_table_of_a_prediction_may_lack_what_is_predicted():
     def both(x, y): ...
 

@@ -88,7 +88,7 @@ def test_latents_of_rows_are_found_and_those_of_groups_are_shared():
         lag: "site 'smooth' depends on the latents of other rows",
         by_name: "site 'z_8' exists with 9 rows and not with 8",
         along: "site 'z' has an entry for each row along its event",
-        none: "no latent stands in a plate over the 8 rows",
+        none: "no continuous latent stands in a plate over the 8 rows",
         subsampled: "leave subsample_size out",
         loop: "site 'z_8' exists with 9 rows",
         pairs: "site 'z' stands in two plates over rows",

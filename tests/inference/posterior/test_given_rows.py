@@ -89,7 +89,7 @@ def test_rows_are_numbers_slices_masks_and_labels(fits):
     for rows in (wanted, slice(2, 4), torch.tensor(wanted), [i in wanted for i in range(N)], ["r2", "r3"]):
         assert given_rows(fit, rows).numbers.tolist() == wanted
     assert given_rows(fit, 2).labels == ("r2",)
-    for rows in (N, [], "r99", [0.5]):
+    for rows in (N, [], "r99", [0.5], [True, False]):
         with pytest.raises(ValueError, match=r"^rows: got"):
             fit.sample(2, rows=rows)
 
