@@ -99,7 +99,7 @@ def _run(given: dict[str, Any], compared: bool) -> None:
 
     name, out, quiet = (given[key] for key in ("name", "out", "quiet"))
     reference = given.get("reference", False)
-    names = ("steps", "lr", "batch_size", "seed", "seeds", "device")
+    names = ("steps", "lr", "batch_size", "particles", "seed", "seeds", "device", "shard", "checkpoint")
     options = {key: given[key] for key in names if given[key] is not None} | {"progress": not quiet}
     with mistakes(name):
 

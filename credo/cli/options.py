@@ -119,6 +119,17 @@ SET = click.option(
 LR = click.option("--lr", type=float, help="Learning rate in unconstrained space.")
 BATCH_SIZE = click.option("--batch-size", type=int, help="Rows of the data in each step; without it, all.")
 SEEDS = click.option("--seeds", type=int, help="So many fits, from --seed on; the best by its ELBO is shown.")
+PARTICLES = click.option("--particles", type=int, help="Draws of the guide in each step; without it, by the plan.")
+SHARD = click.option(
+    "--shard",
+    type=click.Choice(["rows", "particles"]),
+    help="What the processes of a job share out: the rows of each step, or its draws.",
+)
+CHECKPOINT = _path(
+    "--checkpoint",
+    check=_target,
+    help="File that keeps the run as it goes; the same command goes on from it after a kill.",
+)
 SAVE = _path("--save", check=_target, help="File to keep the fit in; credo.load_fit reads it.")
 PREDICT = _path(
     "--predict",
@@ -130,4 +141,5 @@ QUIET = click.option("--quiet", is_flag=True, help="Print predictions, warnings 
 REFERENCE = click.option("--reference", is_flag=True, help="Compare with draws by NUTS instead of a closed form.")
 
 PLANNING = options(NAME, DATA, GUIDE, SET, STEPS, SEED, DEVICE, OUT)
-FITTING = options(NAME, DATA, GUIDE, SET, STEPS, LR, BATCH_SIZE, SEED, SEEDS, DEVICE, SAVE, PREDICT, OUT, QUIET)
+RUN = (STEPS, LR, BATCH_SIZE, PARTICLES, SEED, SEEDS, DEVICE, SHARD, CHECKPOINT)
+FITTING = options(NAME, DATA, GUIDE, SET, *RUN, SAVE, PREDICT, OUT, QUIET)

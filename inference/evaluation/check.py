@@ -23,6 +23,7 @@ from ..runtime.vectorise import is_out_of_memory
 from ..storage.absent import Absent, refuse_without_data
 from ..streaming.source import Source
 from ..variational.amortisation import with_gap
+from ..variational.going_on import refuse_no_fit
 from ..variational.result import Fit
 from ..variational.streamed_fit import unknown_of_windows
 from .judged import AT_REST, REFERENCE, TIME, judged
@@ -64,6 +65,7 @@ def check(fit: Fit, *data: Any, seconds: float = 30.0, seed: int = 0) -> Verdict
     >>> credo.check(fit).trust
     'yes'
     """
+    refuse_no_fit("fit", fit)
     if isinstance(fit.data, Absent) and fit.data.streamed:
         found = _by_all_rows(fit, data, seconds, seed).verdict if data else unknown_of_windows(fit.data.streamed)
         assert found is not None

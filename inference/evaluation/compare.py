@@ -26,6 +26,7 @@ from ..runtime.generators import noise
 from ..runtime.sites import latent
 from ..runtime.state import reading
 from ..storage.absent import refuse_without_data
+from ..variational.going_on import refuse_no_fit
 from ..variational.result import Fit
 from .comparison import Comparison
 from .evidence import DRAWS, evidence_gap, of_weighted_draws
@@ -71,6 +72,7 @@ def compare(fit: Fit, exact: Oracle | None = None, *, seed: int = 0, corrected: 
     >>> bool(abs(table.loc["p", "error in sds"]) < 0.2), table.attrs["evidence_gap"] < 0.1
     (True, True)
     """
+    refuse_no_fit("fit", fit)
     refuse_without_data(fit.data, "rows")
     against = name_of(exact)
     if exact is None:

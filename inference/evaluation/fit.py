@@ -22,7 +22,7 @@ from ..updates.optimiser import LR, is_torchs
 from ..updates.schedule import Rate
 from ..variational.callback import EVERY
 from ..variational.caller import warning_caller
-from ..variational.going_on import refuse_start
+from ..variational.going_on import refuse_no_fit
 from ..variational.held_out import PATIENCE, checked_validation, parted
 from ..variational.of_job import seen_by_first
 from ..variational.result import STEPPED, Fit
@@ -155,7 +155,8 @@ def fit(
     looks = None if held is None else [held, patience, callback_every]
     asked = {"seed": seed, "seeds": seeds, "optim": optim, "validation": looks, **options}
     kept = kept_of(checkpoint, every, asked)
-    refuse_start(start)
+    if start is not None:
+        refuse_no_fit("start", start)
     also = {
         **{"steps": steps, "every": every, "checkpoint": kept is not None, "callback": callback is not None},
         "start": None if start is None else list(start.params.values()),

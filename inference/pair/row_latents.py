@@ -71,8 +71,8 @@ def row_latents(model: Program, data: tuple[Any, ...]) -> RowLatents:
     if not inside:
         raise _refused(
             f"no continuous latent stands in a plate over the {n} rows of the data, pyro.plate('N', {n}), so that "
-            f"there is none for a network to infer; guide='mean_field' has a normal for each latent, and finite latents "
-            f"are summed out"
+            f"there is none for a network to infer; guide='mean_field' has a normal for each latent, and finite "
+            f"latents are summed out"
         )
     for name, site in inside.items():
         if any(not frame.vectorized for frame in site["cond_indep_stack"]):

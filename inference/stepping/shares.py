@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from ..pair.batches import Rows, Shuffled
 from ..planning.plain_plan import plain_plan, with_plain
+from ..runtime.traced import first_line
 from ..runtime.workers import Workers, agreed
 from .settings import Settings
 
@@ -44,7 +45,7 @@ def _all_rows(workers: Workers, find: Callable[[int], Rows]) -> Rows:
             raise ValueError(f"the data has {n} rows")
         return find(math.ceil(n / workers.size))._replace(size=n)
     except ValueError as error:
-        said = str(error).removeprefix("batch_size: ")
+        said = first_line(error).removeprefix("batch_size: ")
         raise ValueError(
             f"shard: {workers.size} processes cannot share the rows of a step: {said}. With shard='particles' each "
             f"takes all rows, and draws of its own"

@@ -71,10 +71,10 @@ def put_runner_state(plain: Mapping[str, Any], steps: Steps, races: Races, losse
     return found
 
 
-def refuse_start(start: Any) -> None:
-    """Raises ValueError for what is no fit."""
-    if start is not None and not isinstance(start, Fit):
-        raise ValueError(f"start: got {shown(start)}, wanted a fit, as credo.fit returns it, or .fit of an error")
+def refuse_no_fit(name: str, value: Any) -> None:
+    """Raises ValueError for an argument of this name that is no fit."""
+    if not isinstance(value, Fit):
+        raise ValueError(f"{name}: got {shown(value)}, wanted a fit, as credo.fit returns it, or .fit of an error")
 
 
 def place_fit(state: State, fit: Fit) -> None:

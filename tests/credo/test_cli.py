@@ -187,6 +187,18 @@ def test_a_fit_is_saved_and_predicts_new_rows_quietly(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "has not seen the label 'w'" in result.output
 
 
+def test_a_command_goes_on_from_its_checkpoint_and_refuses_that_of_another(tmp_path: Path) -> None:
+    pair, data = write(tmp_path, "own.py", OWN), write(tmp_path, "x.csv", "x\n1.0\n2.5\n3.0\n")
+    command = ("fit", pair, "--data", data, "--steps", 20, "--particles", 2, "--checkpoint", tmp_path / "run.credo")
+    first, again = run(*command), run(*command)
+    assert first.exit_code == again.exit_code == 0
+    rows = [[line for line in r.output.splitlines() if line.startswith(("Fit", "loc"))] for r in (first, again)]
+    assert rows[0] == rows[1] and len(rows[0]) == 2  # what it says of trust depends on the time of the run
+    assert (tmp_path / "run.credo").is_file()
+    other = run(*command, "--seed", 1)
+    assert other.exit_code == 2 and "of another run: seed" in other.output
+
+
 ALONE = OWN[: OWN.index("def guide")]
 
 

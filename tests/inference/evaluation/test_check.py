@@ -253,3 +253,9 @@ def test_a_model_in_single_precision_can_be_checked():
     fit = fitted(single, "full_rank", torch.tensor([3.0, 1.0, 2.0]))
     assert fit.params["AutoMultivariateNormal.loc"].dtype == torch.float32
     assert fit.verdict.trust in ("yes", "corrected") and credo.check(fit).trust in ("yes", "corrected")
+
+
+@pytest.mark.parametrize("call", [credo.check, credo.compare])
+def test_what_is_no_fit_is_named(call):
+    with pytest.raises(ValueError, match=r"fit: got \{'a': 1\}, wanted a fit, as credo.fit returns it"):
+        call({"a": 1})
