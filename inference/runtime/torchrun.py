@@ -53,7 +53,8 @@ def joined() -> bool:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise ConnectionError(
             f"rank {rank} of {size} could not join the others at {where} ({first_line(error)}); start all "
-            f"{size} processes with the same --rdzv-endpoint, and let this host reach that address"
+            f"{size} processes with the same --rdzv-endpoint, let this host reach that address, and make the call in "
+            f"each process, not in the first one alone"
         ) from error
     atexit.register(_leave, os.getpid())
     return True
