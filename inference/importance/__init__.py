@@ -5,6 +5,7 @@ Files, in the order in which to read them:
     budget.py       the time that a look may take
     mixture.py      mixtures of normal and Student distributions: proposals
     adapted.py      a mixture fitted to its own weighted draws
+    along.py        mass that a proposal misses along single latents
     chart.py        the coordinates of a density, or with the latents of groups decentred
     affordable.py   the draws and the search that its time pays for, and what is too much work anywhere
     improper.py     whether the density does not fall where the draws end

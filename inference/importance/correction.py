@@ -17,7 +17,8 @@ from ..gaussian.full_rank_normal import FullRankNormal, elsewhere, generator, st
 from ..gaussian.psis import Importance, importance
 from ..gaussian.starts import pathfinder
 from ..runtime.generators import noise
-from .adapted import ENOUGH, ROUNDS, Drawn, adapted
+from .adapted import ENOUGH, MOST, ROUNDS, Drawn, adapted
+from .along import missed_along
 from .budget import Deadline, OutOfTime, price
 from .chart import Chart, decentred
 from .improper import SEARCHED, improper
@@ -30,6 +31,7 @@ EVENLY = 0.7  # effective share of the draws at which weights that have a mean a
 SHARE = 0.05  # effective share of the draws of a mixture
 HESSIANS, FEW = 50, 3  # Hessians, which the time that is left must pay for, if the ascents take any; if nodes do
 THIN = 0.3  # k-hat, up to which weights tell the sds of heavy tails too
+ALONG = 0.05  # of the mass along a latent, that draws may miss
 MASS = 200  # draws that tell the mass of another mode
 DISAGREE = 3.0  # errors of log p(data), between two estimates
 
@@ -54,6 +56,7 @@ class _Look(NamedTuple):
     drawn: Drawn
     doubt: str
     start: FullRankNormal
+    missed: str = ""
 
 
 def correction(
@@ -74,7 +77,8 @@ def correction(
     best = max(looks, key=lambda look: (not look.doubt, look.drawn.importance.ess))
     evidence = best.drawn.importance.log_evidence
     more = [each for look in looks if (each := look.drawn.importance).log_evidence > evidence]  # mass that it missed
-    wrong = _improper(best) or disagreement(best.drawn.importance, [each for each in more if each.reliable])
+    others = [each for each in more if each.reliable]
+    wrong = _improper(best) or best.missed or disagreement(best.drawn.importance, others)
     few = bool(best.doubt) and best.drawn.importance.reliable and not best.drawn.rounds and not wrong
     return Correction(best.chart.sites(best.drawn.us), best.drawn.importance, wrong or best.doubt, few, bool(wrong))
 
@@ -122,14 +126,23 @@ def _mass(chart: Chart, mode: FullRankNormal, seed: int) -> float:
 def _look(chart: Chart, normals: list[FullRankNormal], draws: int, seed: int, rounds: int = ROUNDS) -> _Look:
     drawn = adapted(chart.values, normals, draws=draws, rounds=rounds, seed=seed + 11, by=chart.by)
     found, cut = drawn.importance, drawn.cut
-    doubt = too_few(found, draws)
+    missed = _missed(chart, drawn, seed)
+    doubt = missed or too_few(found, draws)
     if not doubt and drawn.rounds:  # the mixture was fitted to what it had seen: another one may see more
         again = adapted(chart.values, normals, draws=draws, seed=seed + 12, by=chart.by)
         doubt = disagreement(found, [again.importance])
         cut = again.cut and bool(doubt or not again.importance.reliable)  # one that is reliable and agrees settles it
     if cut:
         raise OutOfTime
-    return _Look(chart, drawn, doubt, normals[0])
+    return _Look(chart, drawn, doubt, normals[0], missed)
+
+
+def _missed(chart: Chart, drawn: Drawn, seed: int) -> str:
+    """Why draws among many latents, to which no mixture is fitted, leave some of the mass out; "" if they do not."""
+    if drawn.us.shape[1] <= MOST:
+        return ""
+    share = missed_along(chart.values, drawn, generator(seed + 14, drawn.us))
+    return f"{share:.0%} of the mass along a latent is where draws seldom come" if share > ALONG else ""
 
 
 def too_few(found: Importance, draws: int) -> str:

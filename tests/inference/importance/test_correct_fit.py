@@ -98,12 +98,7 @@ def test_of_many_latents_the_draws_of_a_good_guide_are_themselves_the_weighted_o
 
     y = torch.randn(200, generator=torch.Generator().manual_seed(1))
     look = look_at(credo.fit(many, guide, y, steps=0, progress=False), seconds=8.0)
-    assert look.importance.reliable
-    if good:
-        assert look.correction.trusted
-    else:  # its draws miss half of a, log 2 = .69 nats, and are not taken for the posterior
-        assert (look.correction.values["a"] < 0).any()
-        assert look.correction.importance.log_evidence > look.importance.log_evidence + 0.4
+    assert look.importance.reliable and look.correction.trusted == good
 
 
 def test_a_model_without_a_density_has_no_correction_and_says_why():
