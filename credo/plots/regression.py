@@ -80,7 +80,7 @@ def predictive(
         expected = ((draws >= low) & (draws <= high))[:, there].double().mean().item() if counts else PROB
         headline(ax, _coverage(inside, int(there.sum()), expected, new is None))
         label = f"data ({inside:.0%} inside)"
-        ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]
+        ax.plot(at[there], truth[there], ".", color="0.15", label=label, **style)  # type: ignore[arg-type]  # numbers
     words = _name(of) if column is not None else "x" if x is not None else f"predicted mean of {name}"
     ax.set(xlabel=words, ylabel=name)
     legend(ax)

@@ -143,7 +143,7 @@ def _together(
     return found
 
 
-def _called(net: nn.Module):  # type: ignore[no-untyped-def]
+def _called(net: nn.Module):  # type: ignore[no-untyped-def]  # as above
     """The network as a function of its weights, its buffers and x."""
     skeleton = copy.deepcopy(net)
     return lambda weights, buffers, x: functional_call(skeleton, (weights, buffers), (x,))

@@ -8,16 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro.optim.clipped_adam import ClippedAdam
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from .aot import CompiledInputs
 from .replay import Replay
-from .row_tables import table_state
+from .row_tables import KNOWN, table_state
 from .rules import RULES
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # their names in the state of Adam
-KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, ClippedAdam)  # the classes of RULES, not subclasses
 UNKNOWN = ("amsgrad", "maximize")  # options that no rule has
 
 

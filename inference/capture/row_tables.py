@@ -53,9 +53,10 @@ def table_state(optimiser: torch.optim.Optimizer, whole: torch.Tensor) -> torch.
     """
     state, moments = optimiser.state[whole], _moments(optimiser)
     if "step" not in state:
-        state.update({name: torch.zeros_like(whole) for name in moments})
-        state.update({name: whole.new_zeros(len(whole), requires_grad=False) for name in COUNTS})
-        state[AVERAGE] = whole.detach().clone()
+        zero = whole.new_zeros((), requires_grad=False)  # takes no memory until all are put together
+        state.update({name: zero.expand_as(whole) for name in moments})
+        state.update({name: zero.expand(len(whole)) for name in COUNTS})
+        state[AVERAGE] = whole.detach()
     names = (*moments, *COUNTS, AVERAGE)
     before, storage = [whole.detach(), *(state[name] for name in names)], whole.untyped_storage()
     size = len(whole), sum(t[0].numel() for t in before)

@@ -157,10 +157,8 @@ def fit(
     kept = kept_of(checkpoint, every, asked)
     if start is not None:
         refuse_no_fit("start", start)
-    also = {
-        **{"steps": steps, "every": every, "checkpoint": kept is not None, "callback": callback is not None},
-        "start": None if start is None else list(start.params.values()),
-    }
+    also: dict[str, Any] = {"steps": steps, "every": every, "checkpoint": kept is not None}
+    also |= {"callback": callback is not None, "start": None if start is None else list(start.params.values())}
     if seeds is not None:
         if workers(shard) is not None:  # else a rank with more seeds than others would wait for them
             same_on_all(SVI(model, guide, optim, seed=seed, **options), data, {**asked, **also})

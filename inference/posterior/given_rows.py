@@ -19,7 +19,7 @@ from ..pair.batches import cut, rows_of
 from ..pair.tables import on_rows
 from ..runtime.held import HeldSites
 from ..runtime.probes import nearly_equal
-from ..runtime.sites import Site, deterministic, latent, observed, plates
+from ..runtime.sites import Site, deterministic, latent, plates, plates_of_rows
 from ..runtime.state import reading
 from ..runtime.traced import traced
 from ..storage.absent import refuse_without_data
@@ -51,8 +51,8 @@ def given_rows(fit: Approximation, rows: Any, seed: int = 0) -> GivenRows:
         model = poutine.trace(poutine.replay(fit.model, trace=guide)).get_trace(*fit.data)
         found = find_row_sites(pair_of(fit), guide, model)
     sites = latent(model) | deterministic(model)
-    of_rows = [*(sites[name] for name in found.inside - found.along), *observed(model).values()]
-    over = {f.name for site in of_rows for f in site["cond_indep_stack"] if f.size == n}
+    over = {f.name for name in found.inside - found.along for f in sites[name]["cond_indep_stack"] if f.size == n}
+    over |= plates_of_rows(model, n)
     dims = {name: dim for name, site in sites.items() if (dim := _dim(site, over, name in found.along, n)) is not None}
     part: Any = dataclasses.replace(fit, data=cut(fit.data, arguments, index))  # type: ignore[type-var]
     tables = [name for name, p in fit.state.store["params"].items() if p.dim() and len(p) == n]

@@ -10,7 +10,7 @@ from ..distributions.unwrap import unwrapped
 from ..inputs.call import argument_names, parameters
 from ..pair.batches import rows_of
 from ..pair.pair import Pair
-from ..runtime.sites import Site, latent, observed, plates
+from ..runtime.sites import Site, latent, observed, plates, plates_of_rows
 from .continued import ContinuedSites
 
 
@@ -47,7 +47,7 @@ def find_row_sites(pair: Pair, guide: poutine.Trace, model: poutine.Trace) -> Ro
         for site in observed(longer).values():
             torch.broadcast_shapes(site["value"].shape, site["fn"].shape())
     except Exception:  # of the user's program, which knows its number of rows
-        over = {f.name for site in observed(model).values() for f in site["cond_indep_stack"] if f.size == n}
+        over = plates_of_rows(model, n)
         inside = frozenset(name for name, site in sites.items() if plates(site) & over)
         return RowSites(inside, joint=_joint_by_number(pair, model, data, n), fixed=frozenset(over))
     sizes = _plate_sizes(longer)

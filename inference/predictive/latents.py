@@ -19,7 +19,7 @@ from ..posterior.prediction import kept_latents
 from ..posterior.row_sites import find_row_sites
 from ..posterior.sample import Values
 from ..runtime.held import HeldSites
-from ..runtime.sites import Site, latent, observed, plates
+from ..runtime.sites import latent, plates, plates_of_rows
 from ..runtime.state import reading
 from ..runtime.vectorise import draw
 from .predict import new_arguments
@@ -68,7 +68,7 @@ def latents(fit: Approximation, *new: Any, n: int | None = None, seed: int = 0, 
 
 def _finite_latents_of_rows(fit: Approximation, model: poutine.Trace) -> Summed | None:
     """The finite latents that were summed out, if each stands in a plate over the rows. model: a trace on the data."""
-    n = len(fit.data[rows_of(fit.data)[0][0]])
-    over = {f.name for site in observed(model).values() for f in site["cond_indep_stack"] if f.size == n}
-    nodes: dict[str, Site] = dict(model.nodes)
-    return fit.summed if fit.summed is not None and all(plates(nodes[s]) & over for s in fit.summed.sites) else None
+    if fit.summed is None:
+        return None
+    over, nodes = plates_of_rows(model, rows_of(fit.data)[1]), latent(model)
+    return fit.summed if all(plates(nodes[name]) & over for name in fit.summed.sites) else None

@@ -13,7 +13,7 @@ from pyro import poutine
 from ..inputs.arguments import arguments, gaps_of, shown, to_predict
 from ..inputs.call import argument_names, by_name
 from ..inputs.draws import draws_and_data
-from ..posterior.approximation import Approximation, pair_of
+from ..posterior.approximation import Approximation, dtype_of, pair_of
 from ..posterior.explained import (
     naming_arguments,
     refuse_missing,
@@ -131,17 +131,12 @@ def new_arguments(fit: Approximation, new: tuple[Any, ...], predicted: bool = Fa
     Raises ValueError for a network that the run has not trained.
     """
     refuse_unknown(fit.state, new)
-    tensor = next(
-        (v for v in (*fit.params.values(), *fit.data) if isinstance(v, torch.Tensor) and v.is_floating_point()),
-        None,
-    )
-    dtype, device = (tensor.dtype, tensor.device) if tensor is not None else (torch.float32, torch.device("cpu"))
     if not new:
         return fit.data
     refuse_other_kinds(fit, new)
     gaps = gaps_of(fit.model, fit.data)
     asked: dict[str, Any] = {"gaps": gaps, "fitted": fit.data, "predicted": predicted}
-    given = arguments(fit.model, new, dtype, device, fit.columns, fit.codes, **asked)
+    given = arguments(fit.model, new, dtype_of(fit), fit.state.device, fit.columns, fit.codes, **asked)
     for name, value, old in zip(given.names, given.values, fit.data, strict=False):
         if value is None or not isinstance(old, torch.Tensor):
             continue

@@ -98,6 +98,11 @@ def same_scale(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
+def plates_of_rows(trace: poutine.Trace, n: int) -> set[str]:
+    """The names of the plates of n that hold observations."""
+    return {f.name for site in observed(trace).values() for f in site["cond_indep_stack"] if f.size == n}
+
+
 def is_subsampled(site: Site) -> bool:
     """Whether a plate that holds the site is subsampled."""
     return any(plate.full_size is not None and plate.full_size > plate.size for plate in site["cond_indep_stack"])
