@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from jupyter_cache import get_cache
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 # The formulas are drawn by MathJax's own files, which this package holds, so that the site needs no network.
@@ -48,6 +50,13 @@ def set_kernels() -> None:
     os.environ["IPYTHONDIR"] = str(profile.parent)
 
 
+def made_cache() -> str:
+    """The folder of executed pages, with its database. Made here, since of two readers that make it at once one fails."""
+    folder = str(DOCS / "_build" / "executed" / digest())
+    get_cache(folder).db.dispose()
+    return folder
+
+
 copy_notebooks()
 set_kernels()
 sys.path.insert(0, str(DOCS))
@@ -71,7 +80,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"
 myst_heading_anchors = 3
 
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS / "_build" / "executed" / digest())
+nb_execution_cache_path = made_cache()
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
