@@ -51,7 +51,7 @@ def set_kernels() -> None:
 
 
 def made_cache() -> str:
-    """The folder of executed pages, with its database. Made here, since of two readers that make it at once one fails."""
+    """The folder of executed pages and its database, made here: of two readers that make it at once one fails."""
     folder = str(DOCS / "_build" / "executed" / digest())
     get_cache(folder).db.dispose()
     return folder

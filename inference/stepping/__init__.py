@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     settings.py         the arguments of a run, checked
     begin.py            the first look at the data: parameters and checks of a run
+    from_rows.py        parameters that are computed from the rows
     later_rows.py       rows of a later window of streamed data
     window_batches.py   batches of data that do not fit into memory
     shares.py           what each process of a run takes of a step

@@ -28,6 +28,7 @@ from ..runtime.state import State, entered, new_state
 from ..streaming.resident import rows_in
 from ..streaming.some_rows import rows_and_columns, some_rows
 from ..streaming.source import Source, source_of
+from .from_rows import compute_from_all
 from .settings import Settings
 from .window_batches import Streamed, close, entry_of_each_row, open_windows
 
@@ -126,7 +127,12 @@ def _on_rows(asked: _Asked, streamed: Streamed | None) -> Begun:
     given, index = asked.given, _some(asked.given, asked.settings.batch_size)
     seen = given if index is None else given._replace(values=cut(given.values, rows_of(given.values)[0], index))
     try:
-        return _looked(asked, seen)._replace(streamed=streamed)
+        begun = _looked(asked, seen)._replace(streamed=streamed)
+        if begun.some is not None or streamed is not None:
+            n = len(given.values[rows_of(given.values)[0][0]]) if streamed is None else streamed.source.n
+            pair = begun.pair
+            compute_from_all(begun.state, pair.model, pair.guide, seen.values, given.values, asked.settings.seed, n)
+        return begun
     except _InDouble:
         raise
     except Exception as error:

@@ -1,0 +1,90 @@
+"""Parameters computed from rows: those of all rows, where the first look saw some of many."""
+
+import functools
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import credo
+from credo.inference.streaming.some_rows import MANY
+from tests.cases.windows import in_files, small_windows
+
+N, B = 5 * MANY, 50
+X = torch.randn(N, generator=torch.Generator().manual_seed(0))
+FIT = {"batch_size": B, "steps": 20, "plan": "fast", "compile": False, "progress": False}
+
+
+def constant(name, value):
+    found = pyro.param(name, value)
+    if found.requires_grad and found.is_leaf:
+        found.requires_grad_(False)
+    return found.detach()
+
+
+def centred(x):
+    mean = constant("mean", lambda: x.double().mean().float())
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(mean + w, 1.0), obs=x)
+
+
+def counting(x):
+    n = constant("n", lambda: torch.tensor(float(len(x))))
+    w = pyro.sample("w", dist.Normal(0.0, n**-0.5))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(w, 1.0), obs=x)
+
+
+def started(x):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(w, pyro.param("sd", lambda: x.std())), obs=x)
+
+
+def guide(x):
+    loc = pyro.param("loc", lambda: 0.1 * torch.randn(()))
+    pyro.sample("w", dist.Normal(loc, 0.1))
+
+
+@pytest.mark.parametrize("its_guide", [guide, None])
+def test_a_constant_of_the_model_is_that_of_all_rows(its_guide):
+    fit = credo.fit(centred, its_guide or "mean_field", X, **FIT)
+    assert fit.params["mean"].item() == pytest.approx(X.double().mean().item(), abs=1e-7)
+
+
+def test_a_count_of_rows_is_that_of_all_rows():
+    assert credo.fit(counting, guide, X, **FIT).params["n"].item() == N
+
+
+def test_the_start_of_a_parameter_is_computed_from_all_rows():
+    runner = credo.SVI(started, guide, batch_size=B, plan="fast", compile=False)
+    runner.prepare(X)
+    assert runner.params["sd"].item() == pytest.approx(X.std().item(), rel=1e-6)
+
+
+def test_parameters_that_no_row_decides_stay_as_the_first_look_made_them():
+    few, many = (credo.SVI(counting, guide, batch_size=B, plan="fast", compile=False, seed=3) for _ in range(2))
+    few.prepare(X[:MANY])
+    many.prepare(X)
+    assert few.params["loc"].item() == many.params["loc"].item() != 0
+
+
+def test_learnt_rates_of_dropout_count_the_divergence_once_for_all_rows():
+    x = torch.randn(MANY + 1000, 5, generator=torch.Generator().manual_seed(1))
+    net, pair = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)), credo.load("bnn_dropout")
+    options = {"shared": False, "once": True}
+    model, of_guide = functools.partial(pair.model, **options), functools.partial(pair.guide, learn=True, **options)
+    fit = credo.fit(model, of_guide, net, x, (x[:, 0] > 0).long(), **FIT)
+    assert fit.params["masks.rows"].item() == len(x)
+
+
+def test_a_window_gives_constants_of_its_rows_and_refuses_to_count_them(tmp_path, monkeypatch):
+    small_windows(monkeypatch)
+    (x,) = in_files(tmp_path, X)
+    mean = credo.fit(centred, guide, x, **FIT).params["mean"].item()
+    assert mean == pytest.approx(X.double().mean().item(), abs=0.1)
+    with pytest.raises(ValueError, match=rf"'n' is a constant in proportion .* of {N:,} rows"):
+        credo.fit(counting, guide, x, **FIT)
