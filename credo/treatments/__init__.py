@@ -10,7 +10,8 @@ Files, in the order in which to read them:
     dropout.py        dropout, at fixed and at learnt rates
     dropconnect.py    weights that are left out
     sparse.py         weights that the data do not need, cut out
-    last_layer.py     a Bayesian last layer, in one pass; one_pass.py, normal_logits.py: features, softmax of a normal
+    last_layer.py     a Bayesian last layer, in one pass; one_pass.py: its features; softmax_layer.py, normal_logits.py:
+                      its posterior for classes, the softmax of a normal
     laplace.py        the normal at the mode; curvature.py, evidence.py: its curvature and its prior
     ensemble.py       several networks, trained at once
     swag.py           the normal of the last iterates

@@ -18,7 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.conv import _ConvNd
 
 from credo.inference.runtime.defaults import choose_device
-from credo.treatments.likelihood import NOISE, batches, likelihood, start
+from credo.treatments.likelihood import NOISE, adam, batches, likelihood, start
 from credo.treatments.points import refuse_infinite, size, train
 from credo.treatments.treatment import Budget, Trained
 
@@ -119,7 +119,7 @@ def _together(
     frozen = {name for name, w in nets[0].named_parameters() if not w.requires_grad}
     leaves = {name: w.detach().requires_grad_(name not in frozen) for name, w in weights.items()}
     leaves |= {k: v.expand(len(nets)).clone().requires_grad_() for k, v in start(likely, likely.of_y[0]).items()}
-    adam = torch.optim.Adam([w for w in leaves.values() if w.requires_grad], lr=budget.lr)
+    optimiser = adam([w for w in leaves.values() if w.requires_grad], budget.lr)
     called, seen = _called(nets[0]), likely.inputs(x)
 
     def loss_of(leaf, buffer, x, y):  # type: ignore[no-untyped-def]  # vmap's own tensors
@@ -130,9 +130,9 @@ def _together(
     for several in zip(*streams, strict=True):
         rows = torch.stack(several)
         losses = vmap(loss_of)(leaves, buffers, seen[rows], y[rows])
-        adam.zero_grad()
+        optimiser.zero_grad()
         losses.sum().backward()
-        adam.step()
+        optimiser.step()
     refuse_infinite(losses)
     found = []
     for m, one in enumerate(nets):

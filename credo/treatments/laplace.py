@@ -156,12 +156,13 @@ def covariance(found: Posterior, parts: list[Part]) -> torch.Tensor:
         variance = 1 / (block.values / found.noise**2 + precision)
         mine = [parts[i] for i in block.layers]
         if len(block.vectors) == 1:
-            J = torch.cat([part.jacobian() for part in mine], -1)
-            J = J @ block.vectors[0].to(J)
+            sizes = [part.g.shape[-1] * part.a.shape[-1] for part in mine]
+            pieces = block.vectors[0].to(mine[0].a).split(sizes)
+            J = sum(part.along(vectors) for part, vectors in zip(mine, pieces, strict=True))
             total = total + (J * variance.to(J)) @ J.mT
             continue
         a, g = mine[0].a @ block.vectors[1].to(mine[0].a), mine[0].g @ block.vectors[0].to(mine[0].g)
-        if a.shape[1] == 1:  # of one place the Jacobian is an outer product, and need not be made
+        if mine[0].of_one_place:  # of one place the Jacobian is an outer product, and need not be made
             weight = a[:, 0].square() @ variance.to(a).mT  # (N, O)
             total = total + torch.einsum("nco,no,ndo->ncd", g[:, :, 0], weight, g[:, :, 0])
         else:

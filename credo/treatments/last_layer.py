@@ -5,18 +5,12 @@
     numbers   W | y: the exact posterior given the features; s and the noise sigma maximise the evidence. The body is
               trained by the bound of the pair `bnn_last_layer` on it; that of classes as the plain network
     classes   q(W) = prod_c N(w_c; m_c, S_c): the optimum of the bound
-              E_q log p(y | W) - KL(q || p),   E_q log p(y_n) = m_y.a_n - E log sum_c exp f_nc
+              E_q log p(y | W) - KL(q || p) (`softmax_layer.py`; Harrison, Willes and Snoek 2024, arXiv:2404.11599)
 
-Harrison, Willes and Snoek 2024 (Variational Bayesian last layers, arXiv:2404.11599, theorem 2) bound the last term by
-Jensen's inequality. Logits of different outputs are independent under q, so it is an integral over one number
-(`expected_logsumexp`): no draws, and nothing is lost. Its derivatives in the moments of f_nc are E p_c and
-E p_c (1 - p_c) / 2, so natural gradients of the bound are Newton's steps with averaged gradients and Hessians
-(Opper and Archambeau 2009, eq. 11-12; Khan and Lin 2017), and need no learning rate. s follows by expectation
-maximisation. One pass of the network predicts.
+One pass of the network predicts.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -28,25 +22,11 @@ from credo.pairs import load
 from credo.treatments.evidence import best, gaussian_evidence
 from credo.treatments.likelihood import START, Likelihood, likelihood
 from credo.treatments.mean_field import fit_within
-from credo.treatments.normal_logits import expected_logsumexp, expected_softmax
+from credo.treatments.normal_logits import expected_softmax
 from credo.treatments.one_pass import features
 from credo.treatments.points import train
+from credo.treatments.softmax_layer import ROWS, Last, best_normal
 from credo.treatments.treatment import Budget, Trained
-
-ROWS = 2048  # in memory at once, beside the features of all
-ITERATIONS = 200
-GAIN = 0.005  # nats of the bound, below which it has come to rest
-
-
-class Last(NamedTuple):
-    """The last layer. loc: (C, D), D = H + 1. root: R_c with S_c = R_c R_c', (C, D, D). scale: s. noise: sigma in sds
-    of y, 1 for classes; both of shape (). bound: log p(y | features) in nats, of standardised y, or a bound on it."""
-
-    loc: torch.Tensor
-    root: torch.Tensor
-    scale: torch.Tensor
-    noise: torch.Tensor
-    bound: float
 
 
 def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget) -> Trained:
@@ -144,86 +124,3 @@ def exact(a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor) -> Last:
     root = sds[:, None] * vectors * precision.rsqrt()
     loc, roots, scale, noise = (v.to(a.dtype) for v in (mean[None], root[None], log_scale.exp(), log_noise.exp()))
     return Last(loc, roots, scale, noise, found)
-
-
-def best_normal(
-    a: torch.Tensor, y: torch.Tensor, shape: torch.Tensor, start: torch.Tensor, scale: float | None = None
-) -> Last:
-    """The q(W) = prod_c N(m_c, S_c) and the prior sd s that maximise the bound, in double precision inside.
-
-    a: (N, D). y: classes, (N,). start: m before the first step, (C, D). scale: s, where it is known. The bound is
-    concave in m and in the roots of S, and each step that does not raise it is halved, so it ends at the maximum.
-    """
-    sds = shape.double()
-    m = start.double() / sds  # in units in which the prior is N(0, s^2 I)
-    count, size = m.shape
-    # s starts wide: expectation maximisation leaves a narrow prior, whose posterior is itself, by tiny steps alone.
-    delta = float(m.square().mean().clamp(min=1)) ** -1 if scale is None else scale**-2.0
-    eye = torch.eye(size).to(m)
-    precision = delta * eye.repeat(count, 1, 1)
-    _, gradient, curvature = _derivatives(a, y, sds, m, None)
-    precision = precision + curvature
-    bound, gradient, curvature = _derivatives(a, y, sds, m, precision)
-    value, rate = bound - _divergence(m, precision, delta), 1.0
-    for _ in range(ITERATIONS):
-        target = (1 - rate) * precision + rate * (curvature + delta * eye)
-        step = torch.linalg.solve(target, (gradient - delta * m)[..., None])[..., 0]
-        new = m + rate * step
-        bound, of_new, curved = _derivatives(a, y, sds, new, target)
-        gain = float(bound - _divergence(new, target, delta) - value)
-        if gain < 0:
-            rate /= 2
-            if rate < 1e-3:
-                break
-            continue
-        m, precision, gradient, curvature, value = new, target, of_new, curved, value + gain
-        rate = min(1.0, 1.5 * rate)
-        if scale is None:
-            inverse = torch.linalg.inv(precision).diagonal(dim1=-2, dim2=-1)
-            other = m.numel() / float(m.square().sum() + inverse.sum())
-            raised = float(_divergence(m, precision, delta) - _divergence(m, precision, other))
-            delta, value, gain = other, value + raised, gain + raised
-        if gain < GAIN:
-            break
-    factor = torch.linalg.cholesky(precision)
-    root = sds[:, None] * torch.linalg.solve_triangular(factor.mT, eye, upper=True)
-    units = (m * sds, root, m.new_tensor(delta**-0.5), m.new_ones(()))
-    loc, roots, s, noise = (v.to(a.dtype) for v in units)
-    return Last(loc, roots, s, noise, float(value))
-
-
-def _derivatives(
-    a: torch.Tensor, y: torch.Tensor, sds: torch.Tensor, m: torch.Tensor, precision: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(E_q log p(y), its gradient in m, (C, D), minus its averaged Hessian, (C, D, D)). precision None: of a point."""
-    total, gradient = m.new_zeros(()), torch.zeros_like(m)
-    curvature = m.new_zeros(*m.shape, m.shape[1])
-    factor = None if precision is None else torch.linalg.cholesky(precision)
-    for part, labels in zip(a.split(ROWS), y.split(ROWS), strict=True):
-        rows = part.double() * sds
-        mean = rows @ m.mT
-        if factor is None:
-            variance = torch.zeros_like(mean)
-        else:
-            white = torch.linalg.solve_triangular(factor, rows.mT.expand(len(m), -1, -1), upper=False)
-            variance = white.square().sum(-2).mT
-        with torch.enable_grad():
-            f, v = mean.float().requires_grad_(), variance.float().requires_grad_()
-            each = expected_logsumexp(f, v)  # in single precision: the sums are not
-            of_mean, of_variance = torch.autograd.grad(each.sum(), (f, v))
-        normaliser = each.detach().double().sum()
-        hot = functional.one_hot(labels, len(m)).to(mean)
-        total += (mean * hot).sum() - normaliser
-        gradient += (hot - of_mean.double()).mT @ rows
-        weights = 2 * of_variance.double().clamp(min=0)
-        for c in range(len(m)):
-            curvature[c] += (rows * weights[:, c, None]).mT @ rows
-    return total, gradient, curvature
-
-
-def _divergence(m: torch.Tensor, precision: torch.Tensor, delta: float) -> torch.Tensor:
-    """KL(q || N(0, I / delta)) in nats."""
-    factor = torch.linalg.cholesky(precision)
-    trace = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).sum()
-    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
-    return 0.5 * (delta * (m.square().sum() + trace) - m.numel() - m.numel() * math.log(delta) + log_det)

@@ -8,9 +8,9 @@ f_n = net((x_n - mean x) / sd x): a network of numbers sees standardised columns
 a network of classes sees x as it is. Source of the second output: Nix and Weigend 1994; Lakshminarayanan et al. 2017.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -124,6 +124,13 @@ def likelihood(net: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str = "y"
 def start(likely: Likelihood, like: torch.Tensor) -> dict[str, torch.Tensor]:
     """The parameters beside those of the network before the first step: {`NOISE`: shape ()} or none."""
     return {NOISE: like.new_full((), START)} if likely.noise else {}
+
+
+def adam(groups: Iterable[Any], lr: float) -> torch.optim.Adam:
+    """Adam with one kernel for a whole parameter, groups as torch's. Complex parameters have no such kernel."""
+    groups = list(groups)
+    leaves = [w for group in groups for w in (group["params"] if isinstance(group, dict) else [group])]
+    return torch.optim.Adam(groups, lr=lr, fused=not any(w.is_complex() for w in leaves))
 
 
 def batches(rows: int, batch_size: int, steps: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:

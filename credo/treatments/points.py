@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from credo.inference.runtime.defaults import choose_device
-from credo.treatments.likelihood import Likelihood, batches, likelihood, start
+from credo.treatments.likelihood import Likelihood, adam, batches, likelihood, start
 from credo.treatments.treatment import Budget, Trained
 
 After = Callable[[int, nn.Module, dict[str, torch.Tensor]], None]
@@ -56,16 +56,16 @@ def train(
         {"params": weights, "weight_decay": weight_decay},
         {"params": list(beside.values())},
     ]
-    adam = torch.optim.Adam([group for group in groups if group["params"]], lr=budget.lr)
+    optimiser = adam([group for group in groups if group["params"]], budget.lr)
     seen = likely.inputs(x)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for dropout
         torch.manual_seed(budget.seed)
         to_train(net)
         for step, rows in enumerate(batches(len(x), budget.batch_size, budget.steps, budget.seed, device), start=1):
             loss = likely.loss(net(seen[rows]), y[rows], beside)
-            adam.zero_grad()
+            optimiser.zero_grad()
             loss.backward()
-            adam.step()
+            optimiser.step()
             if after is not None:
                 after(step, net, beside)
     refuse_infinite(loss)

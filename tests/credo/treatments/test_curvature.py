@@ -50,6 +50,24 @@ def test_the_ggn_of_a_linear_softmax_is_the_hessian():
     torch.testing.assert_close(ggn(net, [layer], x, True), hessian)
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_ggn_of_one_layer_is_its_block_of_all(number):
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5)).double(), torch.randn(20, 3).double()
+    every, layer = layers_of(net), layers_of(net)[number // 2]
+    block = slice(0, 16) if number == 0 else slice(16, 41)
+    torch.testing.assert_close(ggn(net, [layer], x, True), ggn(net, every, x, True)[block, block])
+
+
+def test_products_with_the_jacobian_are_those_of_autograd():
+    net, x = conv(), torch.randn(4, 1, 4, 4, dtype=torch.float64)
+    layers = layers_of(net)
+    J, (_, found) = jacobian(net, layers, x), parts(net, layers, x)
+    vectors = torch.randn(J.shape[-1], 3, dtype=torch.float64)
+    pieces = vectors.split([layer.matrix.numel() for layer in layers])
+    total = sum(part.along(piece) for part, piece in zip(found, pieces, strict=True))
+    torch.testing.assert_close(total, J @ vectors)
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_kronecker_factors_are_exact_for_one_row_of_linear_layers(classes):
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3 if classes else 1)).double()

@@ -1,7 +1,5 @@
 """The last layer: scikit-learn's and credo's exact regression, the bound below the evidence, its maximum."""
 
-import math
-
 import pytest
 import torch
 from sklearn.linear_model import BayesianRidge
@@ -10,7 +8,7 @@ from torch import nn
 import credo
 from credo.models.linear_regression import model
 from credo.treatments import last_layer as file
-from credo.treatments.last_layer import best_normal, exact, last_layer, moments, prior_shape
+from credo.treatments.last_layer import exact, last_layer, moments, prior_shape
 from credo.treatments.likelihood import likelihood
 from credo.treatments.treatment import Budget
 
@@ -53,51 +51,6 @@ def test_numbers_have_the_posterior_and_evidence_of_credo_exact():
     torch.testing.assert_close(found.root[0] @ found.root[0].mT, theirs.joint.covariance_matrix, rtol=0, atol=1e-6)
 
 
-def log_evidence(a, y, scale):
-    """log p(y) of a linear softmax with two weights in two classes, on a grid of the four numbers of W."""
-    grid = torch.linspace(-5, 5, 33, dtype=torch.float64)
-    w = torch.cartesian_prod(grid, grid)  # a row of W
-    f = w @ a.mT  # (points, N)
-    prior = -0.5 * w.square().sum(-1) / scale**2 - math.log(2 * math.pi * scale**2)
-    lik = torch.zeros(len(w), len(w), dtype=torch.float64)
-    for n in range(len(a)):
-        lik -= torch.nn.functional.softplus((f[:, None, n] - f[None, :, n]) * (1 if y[n] else -1))
-    return (lik + prior[:, None] + prior).logsumexp((0, 1)).item() + 4 * math.log(10 / 32)
-
-
-def test_the_bound_of_classes_is_below_the_evidence_and_not_far():
-    torch.manual_seed(0)
-    a = torch.randn(15, 2, dtype=torch.float64)
-    y = (a[:, 0] + torch.randn(15) > 0).long()
-    found = best_normal(a, y, torch.ones(2).double(), torch.zeros(2, 2).double(), scale=1.0)
-    truth = log_evidence(a, y, 1.0)
-    assert truth - 1.0 < found.bound < truth + 1e-3  # KL(q || p): under p the classes depend on each other
-
-
-def test_the_bound_of_classes_is_that_of_draws_and_at_its_maximum():
-    torch.manual_seed(0)
-    a, shape = torch.randn(25, 2, dtype=torch.float64), torch.tensor([0.7, 1.0]).double()
-    y = torch.randint(3, (25,))
-    found = best_normal(a, y, shape, torch.zeros(3, 2).double())
-    loc, root = found.loc.clone(), found.root.clone()
-    z = torch.randn(20_000, 3, 2, dtype=torch.float64)
-
-    def bound(loc, root):
-        """The ELBO on the same draws of W, each with its mirror image."""
-        away = torch.einsum("cij,scj->sci", root, z)
-        q = torch.distributions.MultivariateNormal(loc, root @ root.mT)
-        p = torch.distributions.MultivariateNormal(torch.zeros_like(loc), torch.diag((found.scale * shape) ** 2))
-        log_p = (torch.stack([loc + away, loc - away]) @ a.mT).mT.log_softmax(-1)  # (2, S, N, C)
-        each = log_p.gather(-1, y.expand(log_p.shape[:-1])[..., None])[..., 0].sum(-1)
-        return each.mean() - torch.distributions.kl_divergence(q, p).sum()
-
-    assert found.bound == pytest.approx(bound(loc, root).item(), abs=0.05)
-    loc.requires_grad_()
-    scaled = torch.ones(3, 2, 2, dtype=torch.float64, requires_grad=True)
-    of_loc, of_root = torch.autograd.grad(bound(loc, root * scaled), (loc, scaled))
-    assert of_loc.abs().max() < 0.5 and of_root.abs().max() < 0.5  # noise of the draws; at zero they are 5 and more
-
-
 def test_the_treatment_predicts_in_one_pass():
     torch.manual_seed(0)
     x = torch.randn(60, 2)
@@ -123,15 +76,6 @@ def test_networks_of_another_end_are_refused():
         last_layer(ends, x, (y > 0).long(), Budget(1, 4, 0.1, device=CPU))
     assert prior_shape(nn.Linear(4, 1)).tolist() == [0.5] * 4 + [1.0]
     assert likelihood(nn.Linear(2, 2), x, (y > 0).long()).classes
-
-
-def test_the_prior_leaves_a_start_at_zero():
-    torch.manual_seed(0)
-    a, w = torch.randn(300, 4), torch.randn(4, 3)
-    y = torch.distributions.Categorical(logits=a @ w).sample()
-    zero, near = (best_normal(a, y, torch.ones(4), start) for start in (torch.zeros(3, 4), w.mT))
-    assert abs(zero.bound - near.bound) < 0.3
-    assert 0.3 < float(zero.scale) < 2  # 1 made the data
 
 
 @pytest.mark.parametrize("rows", [1, 8])
