@@ -22,7 +22,7 @@ Values = dict[str, torch.Tensor]
 
 
 def compute_from_all(
-    state: State, model: Program, guide: Program, some: Sequence[Any], every: Sequence[Any], seed: int, n: int
+    state: State, model: Program, guide: Program, some: tuple[Any, ...], every: tuple[Any, ...], seed: int, n: int
 ) -> None:
     """Gives the parameters of a state that were computed from some rows their values on all rows at hand.
 
