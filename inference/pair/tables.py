@@ -43,6 +43,23 @@ def find_tables(pair: Pair, arguments: tuple[int, ...], n: int) -> frozenset[str
         return frozenset()
 
 
+def entry_of_each(n: int, length: int, tables: frozenset[str]) -> str | None:
+    """What is wrong with a parameter that has an entry for each of n rows and is no table, on a batch of `length`."""
+    for name, p in pyro.get_param_store().named_parameters():
+        if n not in p.shape or name in tables:
+            continue
+        here = f"has an entry for each of the {n} rows, of which a batch of {length} cannot take its own"
+        if not p.requires_grad:
+            return f"constant {name!r} {here}; pass it as an argument, or compute it from the rows each time"
+        return (
+            f"parameter {name!r} {here}: rows must come first in its shape, and only densities of row n, in the plate "
+            f"over rows, may read its row n. Write it so, with pyro.plate('N', len(x)) in the guide, or for an "
+            f"autoguide of Pyro's with create_plates=lambda x: pyro.plate('N', len(x)); or take guide='mean_field' or "
+            f"'amortised'; or leave out batch_size"
+        )
+    return None
+
+
 def on_rows(pair: Pair, tables: Iterable[str], index: torch.Tensor, leaves: Mapping[str, torch.Tensor]) -> Pair:
     """The pair whose programs see, of each table, the rows of this index, shape (B,), of the present values.
 

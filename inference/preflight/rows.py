@@ -15,9 +15,8 @@ from ..pair.batches import Rows, batch, rows_of
 from ..pair.costs import DATA, GUIDE, Costs, Run, run
 from ..pair.pair import Pair, Program, Summed
 from ..pair.summed_out import eliminated, enumerating
-from ..pair.tables import find_tables
+from ..pair.tables import entry_of_each, find_tables
 from ..runtime.generators import noise
-from ..runtime.parameters import unconstrained
 from ..runtime.probes import PLACES, at_a_draw, nearly_equal, probing
 from ..runtime.sites import drawn_sites, exists_for_some, frames, plates, quoted
 from ..runtime.traced import first_line
@@ -109,15 +108,8 @@ def _sizes_and_scales(
     try:
         guide, model = at_a_draw(lambda number: _checked(pair, names, number))
     except Exception as error:
-        local = [name for name, p in unconstrained().items() if n in p.shape and name not in tables]
-        if local:
-            raise ValueError(
-                f"batch_size: parameter {local[0]!r} has an entry for each of the {n} rows, of which a batch of "
-                f"{length} cannot take its own: rows must come first in its shape, and only densities of row n, in the "
-                f"plate over rows, may read its row n. Write it so, with pyro.plate('N', len(x)) in the guide, or for "
-                f"an autoguide of Pyro's with create_plates=lambda x: pyro.plate('N', len(x)); or take "
-                f"guide='mean_field' or 'amortised'; or leave out batch_size"
-            ) from error
+        if why := entry_of_each(n, length, tables):
+            raise ValueError(f"batch_size: {why}") from error
         if isinstance(error, RuntimeError) and "size" in str(error):
             raise ValueError(
                 f"batch_size: the pair does not run on {length} of the {n} rows ({first_line(error)}): it holds "

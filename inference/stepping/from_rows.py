@@ -17,6 +17,7 @@ from ..pair.mean_field import MeanField
 from ..pair.pair import Program
 from ..runtime.retries import at_other_draws
 from ..runtime.state import State, entered, new_state
+from .window_batches import entry_of_each_row
 
 Values = dict[str, torch.Tensor]
 
@@ -27,7 +28,7 @@ def compute_from_all(
     """Gives the parameters of a state that were computed from some rows their values on all rows at hand.
 
     some, every: the data on some rows, and at hand, which may be a window of all. n: how many rows there are in all.
-    Raises ValueError for a constant that counts the rows of a window.
+    Raises ValueError for a constant that counts the rows of a window, and for a parameter with an entry for each row.
     """
     positions, here = rows_of(some)
     half = max(1, here // 2)
@@ -40,6 +41,8 @@ def compute_from_all(
     values = _created(state, model, guide, every, seed)
     for name in found:
         kept = state.store["params"][name]
+        if kept.shape != values[name].shape or (at_hand < n and first[name].shape != of_half[name].shape):
+            raise ValueError(entry_of_each_row(name))
         if at_hand < n and not kept.requires_grad and _same(first[name] * half, of_half[name] * here):
             raise ValueError(
                 f"parameter {name!r} is a constant in proportion to the number of rows that the run sees first, and "

@@ -38,6 +38,13 @@ def counting(x):
         pyro.sample("x", dist.Normal(w, 1.0), obs=x)
 
 
+def weighted(x):
+    weight = constant("weight", lambda: x.abs())
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("N", len(x)):
+        pyro.sample("x", dist.Normal(w, weight), obs=x)
+
+
 def started(x):
     w = pyro.sample("w", dist.Normal(0.0, 1.0))
     with pyro.plate("N", len(x)):
@@ -70,6 +77,14 @@ def test_parameters_that_no_row_decides_stay_as_the_first_look_made_them():
     few.prepare(X[:MANY])
     many.prepare(X)
     assert few.params["loc"].item() == many.params["loc"].item() != 0
+
+
+def test_a_constant_of_each_row_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="constant 'weight' has an entry for each of the 50000 rows"):
+        credo.fit(weighted, guide, X, **FIT)
+    small_windows(monkeypatch)
+    with pytest.raises(ValueError, match="parameter 'weight' has an entry for each row"):
+        credo.fit(weighted, guide, *in_files(tmp_path, X), **FIT)
 
 
 def test_learnt_rates_of_dropout_count_the_divergence_once_for_all_rows():
