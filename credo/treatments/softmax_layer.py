@@ -55,17 +55,21 @@ def best_normal(
 ) -> Last:
     """The q(W) = prod_c N(m_c, S_c) and the prior sd s that maximise the bound, in double precision inside.
 
-    a: (N, D). y: classes, (N,). start: m before the first step, (C, D). scale: s, where it is known. The bound is
+    a: (N, D). y: classes, (N,). start: m before the first step, (C, D), unless zero is likelier: where logits are in
+    the hundreds no step rises. scale: s, where it is known. The bound is
     concave in m and in the roots of S, and each step that does not raise it is halved, so it ends at the maximum.
     """
     sds = shape.double()
     m = start.double() / sds  # in units in which the prior is N(0, s^2 I)
+    at = _derivatives(a, y, sds, m, None)
+    if float(at.total) < -len(a) * math.log(len(m)):
+        m = torch.zeros_like(m)
+        at = _derivatives(a, y, sds, m, None)
     count, size = m.shape
     # s starts wide: expectation maximisation leaves a narrow prior, whose posterior is itself, by tiny steps alone.
     delta = float(m.square().mean().clamp(min=1)) ** -1 if scale is None else scale**-2.0
     eye = torch.eye(size).to(m)
-    precision = delta * eye.repeat(count, 1, 1)
-    precision = precision + _derivatives(a, y, sds, m, None).blocks
+    precision = delta * eye.repeat(count, 1, 1) + at.blocks
     now = _derivatives(a, y, sds, m, precision)
     value, rate, ahead = now.total - _divergence(m, precision, delta), 1.0, scale is None
     for _ in range(ITERATIONS):
@@ -107,7 +111,7 @@ def _step(a: torch.Tensor, sds: torch.Tensor, parts: _Parts, m: torch.Tensor, de
         return torch.cholesky_solve(v[..., None], factor)[..., 0]
 
     of_rows, residual = parts.of_rows, parts.gradient - delta * m
-    if of_rows is None:
+    if of_rows is None or not bool(residual.any()):
         return 0.65 * solved(residual)  # of two classes that are confused the Hessian is twice its blocks
 
     def times(v: torch.Tensor) -> torch.Tensor:
@@ -142,6 +146,8 @@ def _best_precision(m: torch.Tensor, gradient: torch.Tensor, curvature: torch.Te
         each = values + logs[0].exp()
         return 0.5 * ((along.square() / each).sum() - each.log().sum() + m.numel() * logs[0])
 
+    if not bool(values.any()):  # the rows say nothing of s
+        return delta
     (log,), _ = best(evidence, m.new_tensor([math.log(delta)]))
     return min(max(float(log.exp()), delta / WITHIN), delta * WITHIN)
 

@@ -4,6 +4,7 @@ Files, in the order in which to read them:
 
     predict.py      posterior predictive draws
     latents.py      draws of the latents of new rows, by a guide that computes them
+    few_rows.py     few rows in the place of the many of a fit
     batched.py      n draws of a prediction, of all rows or batch by batch
     row_runs.py     runs of a prediction on some of the rows, compared
     row_batches.py  whether the rows of a prediction can be drawn batch by batch

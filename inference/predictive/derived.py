@@ -17,11 +17,13 @@ SHAPES = ("zeros_like", "ones_like", "full_like", "empty_like", "rand", "new_") 
 
 
 class Derived(TorchDispatchMode):
-    """While it is entered, marks what is computed from the numbers of a tensor."""
+    """While it is entered, marks what is computed from the numbers of these tensors."""
 
-    def __init__(self, source: torch.Tensor) -> None:
+    def __init__(self, *sources: torch.Tensor) -> None:
         super().__init__()
-        self.marked = {_memory(source): source}  # the tensors are kept, so that no other one gets their memory
+        self.marked = {
+            _memory(source): source for source in sources
+        }  # the tensors are kept, so that no other one gets their memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))

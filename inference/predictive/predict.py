@@ -30,6 +30,7 @@ from ..runtime.sites import observed
 from ..runtime.state import reading, refuse_unknown
 from ..storage.absent import refuse_without_data
 from .batched import memory, predictions
+from .few_rows import on_few_rows
 from .fresh_rows import with_rows
 from .reduced import Reduce, Values
 from .row_batches import RowBatches, cut
@@ -100,6 +101,8 @@ def predict(
     fit = fit.reweighted if corrected else fit
     refuse_without_data(fit.data, "predict" if new or named or rows is not None else "rows")
     given = new_arguments(fit, by_name(fit.model, new, named, OPTIONS), predicted=True)
+    if new or named:
+        fit = on_few_rows(fit, given, lambda one, at: predict(one, *at, n=2, prior=prior))
     values, pair = to_predict(given, fit.data), pair_of(fit)
     names = argument_names(fit.model, len(values))
     trained = observed(model_trace(fit))

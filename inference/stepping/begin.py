@@ -28,7 +28,7 @@ from ..runtime.state import State, entered, new_state
 from ..streaming.resident import rows_in
 from ..streaming.some_rows import rows_and_columns, some_rows
 from ..streaming.source import Source, source_of
-from .from_rows import compute_from_all
+from .from_rows import Programs, compute_from_all
 from .settings import Settings
 from .window_batches import Streamed, close, entry_of_each_row, open_windows
 
@@ -130,8 +130,9 @@ def _on_rows(asked: _Asked, streamed: Streamed | None) -> Begun:
         begun = _looked(asked, seen)._replace(streamed=streamed)
         if begun.some is not None or streamed is not None:
             n = len(given.values[rows_of(given.values)[0][0]]) if streamed is None else streamed.source.n
-            pair = begun.pair
-            compute_from_all(begun.state, pair.model, pair.guide, seen.values, given.values, asked.settings.seed, n)
+            run = Programs(begun.state, begun.pair.model, begun.pair.guide, asked.settings.seed)
+            if not compute_from_all(run, seen.values, given.values, n):
+                return _looked(asked, given)._replace(streamed=streamed)
         return begun
     except _InDouble:
         raise

@@ -1,73 +1,198 @@
-"""Parameters that a pair computes from its rows when it creates them: a mean of x, or how many rows there are.
+"""What a pair computes from its rows when it first runs: a mean of x, the labels that occur, how many rows there are.
 
-Where the first look saw some rows of many, they are computed again from all that are at hand. Two runs of the pair on
-some rows and on half of them show which these are.
+Where the first look saw some rows of many, such parameters are computed again from all that are at hand. They are those
+that depend on the numbers of an argument (`derived.py`), or differ on one half of some rows and on the other. A number
+that grows when every row comes twice counts the rows, and a window has some of them.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import nn
 
 from ..pair.autoguide import start_elsewhere
 from ..pair.batches import cut, rows_of
 from ..pair.mean_field import MeanField
 from ..pair.pair import Program
+from ..predictive.derived import Derived
+from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.state import State, entered, new_state
 from .window_batches import entry_of_each_row
 
 Values = dict[str, torch.Tensor]
+COUNTS = (
+    0.01  # by how much, of its own, a number changes that counts rows, when each comes twice; the sd of few changes
+)
 
 
-def compute_from_all(
-    state: State, model: Program, guide: Program, some: tuple[Any, ...], every: tuple[Any, ...], seed: int, n: int
-) -> None:
-    """Gives the parameters of a state that were computed from some rows their values on all rows at hand.
+class Programs(NamedTuple):
+    """The programs of a run that has begun, and its state."""
+
+    state: State
+    model: Program
+    guide: Program
+    seed: int
+
+
+class _Created(NamedTuple):
+    """What one run of a pair created."""
+
+    values: Values  # {parameter: its value, constrained}
+    unconstrained: Values
+    kept: dict[tuple[int, str], Any]  # tensors and numbers that modules keep besides, by module and attribute
+    derived: frozenset[str]  # the parameters that depend on the numbers of an argument
+
+
+class _All(Exception):
+    """Every parameter that was asked for exists."""
+
+
+class _Until(Messenger):
+    """Ends a program when these parameters exist."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self.left = names
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        self.left.discard(msg["name"])
+        if not self.left:
+            raise _All
+
+
+def compute_from_all(run: Programs, some: tuple[Any, ...], every: tuple[Any, ...], n: int) -> bool:
+    """Gives the parameters that were computed from some rows their values on all rows at hand.
 
     some, every: the data on some rows, and at hand, which may be a window of all. n: how many rows there are in all.
+    Returns False where this does not do: a module keeps something of the rows, or a shape depends on them.
     Raises ValueError for a constant that counts the rows of a window, and for a parameter with an entry for each row.
     """
     positions, here = rows_of(some)
     half = max(1, here // 2)
-    first = _created(state, model, guide, some, seed)
-    of_half = _created(state, model, guide, cut(some, positions, slice(0, half)), seed)
-    found = [name for name, value in first.items() if name in of_half and not _same(value, of_half[name])]
+    first = _created(run, some)
+    halves = [_created(run, cut(some, positions, part), marked=True) for part in (slice(0, half), slice(half, here))]
+    if any(one.kept != halves[0].kept for one in (halves[1], first)):
+        return False
+    differing = {name for one in halves for name, v in one.values.items() if not _same(v, first.values.get(name))}
+    found = differing.union(*(one.derived for one in halves)) & first.values.keys()
     if not found:
-        return
-    at_hand = len(every[positions[0]])
-    values = _created(state, model, guide, every, seed)
-    for name in found:
-        kept = state.store["params"][name]
-        if kept.shape != values[name].shape or (at_hand < n and first[name].shape != of_half[name].shape):
-            raise ValueError(entry_of_each_row(name))
-        if at_hand < n and not kept.requires_grad and _same(first[name] * half, of_half[name] * here):
-            raise ValueError(
-                f"parameter {name!r} is a constant in proportion to the number of rows that the run sees first, and "
-                f"these are {at_hand:,} of {n:,} rows, which do not fit into memory; give the number as an argument, "
-                f"functools.partial(model, rows={n}), or leave it out"
-            )
-        with torch.no_grad():
-            kept.copy_(values[name])
+        return True
+    whole = len(every[positions[0]])
+    if whole < n:
+        for name in sorted(found):
+            if here in first.values[name].shape and half in halves[0].values[name].shape:
+                raise ValueError(entry_of_each_row(name))
+        _refuse_counts(run, some, positions, found, whole, n)
+    values = _created(run, every, until=found).unconstrained
+    store = run.state.store["params"]
+    if any(store[name].shape != values[name].shape for name in found):
+        return False
+    with torch.no_grad():
+        for name in found:
+            store[name].copy_(values[name])
+    return True
 
 
-def _created(state: State, model: Program, guide: Program, data: Sequence[Any], seed: int) -> Values:
-    """{name: unconstrained value} of the parameters that a new run creates on this data, but for credo's own guide."""
+def _refuse_counts(
+    run: Programs, some: tuple[Any, ...], positions: tuple[int, ...], names: set[str], whole: int, n: int
+) -> None:
+    """Raises ValueError for a constant that counts rows. A parameter without a gradient is one, whatever it says."""
+    twice = torch.arange(rows_of(some)[1]).repeat(2)
+    once, again = _created(run, some), _created(run, cut(some, positions, twice))
+    for name in sorted(names):
+        one, two = once.values[name], again.values[name]
+        if one.shape == two.shape and torch.allclose(one, two, rtol=COUNTS, atol=0, equal_nan=True):
+            continue
+        if name in _learnt(run, some):
+            continue
+        raise ValueError(
+            f"parameter {name!r} is a constant that follows the number of rows that the run sees first, and these are "
+            f"{whole:,} of {n:,} rows, which do not fit into memory; give the number as an argument, "
+            f"functools.partial(model, rows={n}), or leave it out"
+        )
 
-    left_out = ("__baseline", f"{guide._pyro_name}." if isinstance(guide, MeanField) else "__baseline")
 
-    def create(number: int) -> Values:
-        with entered(new_state((*state.modules, model, guide, data), seed, state.device)), torch.no_grad():
-            start_elsewhere(guide, number)
-            drawn = poutine.trace(guide).get_trace(*data)
-            poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*data)
-            store = pyro.get_param_store().named_parameters()
-            return {name: p.detach().clone() for name, p in store if not name.startswith(left_out)}
+def _learnt(run: Programs, data: tuple[Any, ...]) -> set[str]:
+    """The parameters on which the loss of a pair depends differentiably."""
+
+    def look(number: int) -> set[str]:
+        with _entered(run, data, number):
+            q = poutine.trace(run.guide).get_trace(*data)
+            p = poutine.trace(poutine.replay(run.model, trace=q)).get_trace(*data)
+            leaves = dict(pyro.get_param_store().named_parameters())
+            trained = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+            loss = torch.as_tensor(p.log_prob_sum()) - q.log_prob_sum()
+            if not trained or not loss.requires_grad:
+                return set()
+            gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            return {name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
+
+    return at_other_draws(look)
+
+
+def _created(run: Programs, data: tuple[Any, ...], *, marked: bool = False, until: set[str] | None = None) -> _Created:
+    """What a new run creates on this data, but for the parameters of credo's own guide.
+
+    marked: whether to find what depends on the numbers of the data. until: the parameters that are wanted; None: all.
+    """
+    own = f"{run.guide._pyro_name}." if isinstance(run.guide, MeanField) else "__baseline"
+
+    def create(number: int) -> _Created:
+        tensors = [v for v in data if isinstance(v, torch.Tensor)]
+        with _entered(run, data, number) as modules, torch.no_grad():
+            marks: Any = None
+            if marked:
+                copies = {id(v): v.clone() for v in tensors}
+                given = tuple(copies.get(id(v), v) for v in data)
+                marks = Derived(*copies.values())
+                with marks:
+                    _run(run, given, None)
+            else:
+                _run(run, data, until)
+            store = pyro.get_param_store()
+            names = [k for k, _ in store.named_parameters() if not k.startswith(("__baseline", own))]
+            values = {name: store[name].detach().clone() for name in names}
+            unconstrained = {k: p.detach().clone() for k, p in store.named_parameters() if k in values}
+            derived = {k for k, p in store.named_parameters() if k in values and marks is not None and marks.holds([p])}
+            kept = _kept(modules) if until is None else {}
+        return _Created(values, unconstrained, kept, frozenset(derived))
 
     return at_other_draws(create)
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-6, atol=0, equal_nan=True)
+def _run(run: Programs, data: tuple[Any, ...], until: set[str] | None) -> None:
+    with suppress(_All), _Until(set(until)) if until else nullcontext():
+        drawn = poutine.trace(run.guide).get_trace(*data)
+        poutine.trace(poutine.replay(run.model, trace=drawn)).get_trace(*data)
+
+
+@contextmanager
+def _entered(run: Programs, data: tuple[Any, ...], number: int) -> Iterator[list[nn.Module]]:
+    """A new run of these programs, at another start for another number. Yields its modules."""
+    roots = (*run.state.modules, run.model, run.guide, data)
+    with entered(new_state(roots, run.seed, run.state.device)):
+        start_elsewhere(run.guide, number)
+        yield find_modules(roots)
+
+
+def _kept(roots: list[nn.Module]) -> dict[tuple[int, str], Any]:
+    found: dict[tuple[int, str], Any] = {}
+    for i, module in enumerate(dict.fromkeys(m for root in roots for m in root.modules())):
+        for name, value in (module.__dict__ | module._buffers).items():
+            if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+                found[i, name] = tuple(value.shape), value.detach().double().sum().nan_to_num().item()
+            elif isinstance(value, (int, float)):
+                found[i, name] = value
+    return found
+
+
+def _same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or one.shape != other.shape:
+        return False
+    return torch.allclose(one, other, rtol=1e-6, atol=0, equal_nan=True)

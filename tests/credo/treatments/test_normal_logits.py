@@ -129,8 +129,31 @@ def test_rows_of_every_width_are_those_of_one_row_alone():
         torch.testing.assert_close(part, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
-def test_logits_a_thousand_sds_wide_beside_points():
+@pytest.mark.parametrize("sd", [100.0, 1e3, 1e6])
+def test_a_very_wide_logit_beside_points(sd):
     """f_1 is above the two others in half of its draws; these two differ by one."""
-    mean, variance = torch.tensor([[0.0, 1.0, 0.0]]).double(), torch.tensor([[1e6, 0.0, 0.0]]).double()
+    mean, variance = torch.tensor([[0.0, 1.0, 0.0]]).double(), torch.tensor([[sd**2, 0.0, 0.0]]).double()
     others = 0.5 * torch.tensor([1.0, 0.0]).double().softmax(-1)
-    torch.testing.assert_close(expected_softmax(mean, variance)[0, 1:], others, rtol=0, atol=1e-3)
+    torch.testing.assert_close(expected_softmax(mean, variance)[0, 1:], others, rtol=0, atol=0.005)
+    value, of_mean, *_ = expected_logsumexp(mean, variance)
+    assert value.item() == pytest.approx(sd / math.sqrt(2 * math.pi) + 0.66, rel=0.01)  # E max(f_1, 1.3), about
+    assert of_mean.sum().item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_large_means_lose_no_digits_in_single_precision():
+    mean, variance = torch.tensor([[0.5, 0.0, -1.0]]), torch.tensor([[1.0, 4.0, 0.25]])
+    here, there = expected_logsumexp(mean, variance), expected_logsumexp(mean + 2.0**20, variance)
+    torch.testing.assert_close(there.of_mean, here.of_mean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_refused(bad):
+    for mean, variance in (([[bad, 0.0]], [[1.0, 1.0]]), ([[0.0, 0.0]], [[bad, 1.0]])):
+        with pytest.raises(ValueError, match="got NaN or infinity, wanted logits that are numbers"):
+            expected_softmax(torch.tensor(mean), torch.tensor(variance))
+
+
+def test_a_logit_of_minus_infinity_is_a_class_that_cannot_be():
+    found = expected_softmax(torch.tensor([[0.0, 1.0, -math.inf]]), torch.tensor([[1.0, 1.0, 1.0]]))
+    torch.testing.assert_close(found[:, :2], expected_softmax(torch.tensor([[0.0, 1.0]]), torch.ones(1, 2)))
+    assert found[0, 2] == 0

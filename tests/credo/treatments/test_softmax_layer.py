@@ -88,3 +88,18 @@ def test_the_prior_leaves_a_start_at_zero():
     zero, near = (best_normal(a, y, torch.ones(4), start) for start in (torch.zeros(3, 4), w.mT))
     assert abs(zero.bound - near.bound) < 0.3
     assert 0.3 < float(zero.scale) < 2  # 1 made the data
+
+
+def test_a_start_at_logits_of_hundreds_ends_at_the_same_normal():
+    torch.manual_seed(0)
+    a = torch.cat([torch.randn(60, 3), torch.ones(60, 1)], 1)
+    y = torch.distributions.Categorical(logits=a @ torch.randn(4, 3)).sample()
+    far, near = (best_normal(a, y, torch.ones(4), sd * torch.randn(3, 4)) for sd in (100.0, 1.0))
+    assert far.bound == pytest.approx(near.bound, abs=0.05)
+
+
+def test_features_of_zero_leave_the_prior():
+    y = torch.arange(60) % 3
+    found = best_normal(torch.zeros(60, 3), y, torch.ones(3), torch.zeros(3, 3))
+    assert found.bound == pytest.approx(-60 * math.log(3), abs=0.01)
+    torch.testing.assert_close(found.root @ found.root.mT, torch.eye(3).expand(3, 3, 3))

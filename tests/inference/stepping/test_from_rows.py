@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.distributions import constraints
 
 import credo
 from credo.inference.streaming.some_rows import MANY
@@ -87,6 +88,104 @@ def test_a_constant_of_each_row_is_refused(tmp_path, monkeypatch):
         credo.fit(weighted, guide, *in_files(tmp_path, X), **FIT)
 
 
+def with_constant(compute):
+    def model(x):
+        constant("c", lambda: compute(x).float())
+        return started(x)
+
+    return model
+
+
+WIDE = torch.randn(N, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x.norm(dim=1).max(),
+        lambda x: (x[:, 0] * x[:, 1]).min(),
+        lambda x: (x.norm(dim=1) > 4).sum(),
+        lambda x: x[:3],
+        lambda x: torch.tensor(x[:, 0].median().item()),
+    ],
+)
+def test_what_some_rows_and_their_first_half_agree_on_is_computed_from_all_rows_too(compute):
+    def model(x):
+        constant("c", lambda: compute(x).float())
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(w, 1.0).expand([3]).to_event(1), obs=x)
+
+    for seed in range(3):
+        x = WIDE[torch.randperm(N, generator=torch.Generator().manual_seed(seed))]
+        torch.testing.assert_close(credo.fit(model, guide, x, **FIT).params["c"], compute(x).float())
+
+
+def test_the_labels_that_occur_are_those_of_all_rows():
+    y = torch.where(X > X.sort().values[-7], 1, 2 * (X > 0).long())  # six rows of class 1
+
+    def model(y):
+        labels = constant("labels", lambda: y.unique().float())
+        p = pyro.sample("p", dist.Dirichlet(torch.ones(len(labels))))
+        with pyro.plate("N", len(y)):
+            pyro.sample("y", dist.Categorical(p), obs=torch.searchsorted(labels, y.float()))
+
+    fit = credo.fit(model, "mean_field", y, **FIT)
+    assert fit.params["labels"].tolist() == [0, 1, 2]
+    assert fit.sample(2)["p"].shape == (2, 3)
+
+
+class Scaling(nn.Module):
+    """It keeps the sds of the first rows that it sees in a buffer, and their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sd", None)
+        self.rows = 0
+
+    def forward(self, x):
+        if self.sd is None:
+            self.sd, self.rows = x.std(), len(x)
+        return x / self.sd
+
+
+def test_what_a_network_keeps_of_its_first_rows_is_that_of_all():
+    def model(net, x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("N", len(x)):
+            pyro.sample("x", dist.Normal(w, 1.0), obs=net(x))
+
+    fit = credo.fit(model, lambda net, x: guide(x), Scaling(), X, **FIT)
+    kept = fit.trained(fit.data[0])
+    assert kept.rows == N
+    torch.testing.assert_close(kept.sd, X.std())
+
+
+@pytest.mark.parametrize(
+    "compute", [lambda x: 1 / x.new_tensor(len(x)), lambda x: x.new_tensor(len(x)).log(), lambda x: x.square().sum()]
+)
+def test_every_number_that_counts_the_rows_of_a_window_is_refused(compute, tmp_path, monkeypatch):
+    small_windows(monkeypatch)
+    (x,) = in_files(tmp_path, X)
+    with pytest.raises(ValueError, match="'c' is a constant that follows the number"):
+        credo.fit(with_constant(compute), guide, x, **FIT)
+
+    def detached(x):
+        pyro.param("c", lambda: compute(x), constraint=constraints.real).detach()
+        return started(x)
+
+    with pytest.raises(ValueError, match="'c' is a constant that follows the number"):
+        credo.fit(detached, guide, x, **FIT)
+
+
+def test_a_window_gives_a_start_that_follows_its_sum(tmp_path, monkeypatch):
+    def starting(x):
+        pyro.sample("w", dist.Normal(pyro.param("loc", lambda: x.sum() / 1000), 0.1))
+
+    small_windows(monkeypatch)
+    assert credo.fit(started, starting, *in_files(tmp_path, X), **FIT).losses
+
+
 def test_learnt_rates_of_dropout_count_the_divergence_once_for_all_rows():
     x = torch.randn(MANY + 1000, 5, generator=torch.Generator().manual_seed(1))
     net, pair = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)), credo.load("bnn_dropout")
@@ -101,5 +200,5 @@ def test_a_window_gives_constants_of_its_rows_and_refuses_to_count_them(tmp_path
     (x,) = in_files(tmp_path, X)
     mean = credo.fit(centred, guide, x, **FIT).params["mean"].item()
     assert mean == pytest.approx(X.double().mean().item(), abs=0.1)
-    with pytest.raises(ValueError, match=rf"'n' is a constant in proportion .* of {N:,} rows"):
+    with pytest.raises(ValueError, match=rf"'n' is a constant that follows the number .* of {N:,} rows"):
         credo.fit(counting, guide, x, **FIT)
