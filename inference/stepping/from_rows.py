@@ -26,9 +26,7 @@ from ..runtime.state import State, entered, new_state
 from .window_batches import entry_of_each_row
 
 Values = dict[str, torch.Tensor]
-COUNTS = (
-    0.01  # by how much, of its own, a number changes that counts rows, when each comes twice; the sd of few changes
-)
+COUNTS = 0.01  # of a number: by how much it changes at least, if it counts rows, when every row comes twice
 
 
 class Programs(NamedTuple):
