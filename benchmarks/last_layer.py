@@ -28,16 +28,13 @@ def layer(rows: int, size: int, sd: float) -> None:
             passes.append(1)
             return compute(*args)
 
+        counting = mock.patch.object(softmax_layer, "_derivatives", counted)
         begun = time.perf_counter()
-        with (
-            mock.patch.object(softmax_layer, "PAIRS", pairs),
-            mock.patch.object(softmax_layer, "_derivatives", counted),
-        ):
+        with mock.patch.object(softmax_layer, "PAIRS", pairs), counting:
             bound = softmax_layer.best_normal(*given).bound
         found[name] = seconds = time.perf_counter() - begun
-        print(
-            f"{rows:6} rows, {size:3} features, sd {sd:4}, {name:9} {len(passes):4} passes {seconds:7.1f} s {bound:10.2f}"
-        )
+        print(f"{rows:6} rows, {size:3} features, sd {sd:4}, {name:9}", end="")
+        print(f"{len(passes):4} passes {seconds:7.1f} s {bound:10.2f} nats")
     print(f"{'':30}blocks / together {found['blocks'] / found['together']:.1f}")
 
 
@@ -47,9 +44,8 @@ def softmax(sd: float, rows: int = 500, classes: int = 10, draws: int = 10_000) 
     begun = time.perf_counter()
     found = expected_softmax(mean, variance)
     middle = time.perf_counter()
-    drawn = torch.stack(
-        [(m + v.sqrt() * torch.randn(draws, classes)).softmax(-1).mean(0) for m, v in zip(mean, variance)]
-    )
+    normals = zip(mean, variance.sqrt(), strict=True)
+    drawn = torch.stack([(m + s * torch.randn(draws, classes)).softmax(-1).mean(0) for m, s in normals])
     ended = time.perf_counter()
     print(
         f"logits of sd up to {sd:5}: {middle - begun:6.2f} s, by {draws:,} draws {ended - middle:6.2f} s, ratio "
