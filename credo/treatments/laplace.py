@@ -158,7 +158,7 @@ def covariance(found: Posterior, parts: list[Part]) -> torch.Tensor:
         if len(block.vectors) == 1:
             sizes = [part.g.shape[-1] * part.a.shape[-1] for part in mine]
             pieces = block.vectors[0].to(mine[0].a).split(sizes)
-            J = sum(part.along(vectors) for part, vectors in zip(mine, pieces, strict=True))
+            J: Any = sum(part.along(vectors) for part, vectors in zip(mine, pieces, strict=True))
             total = total + (J * variance.to(J)) @ J.mT
             continue
         a, g = mine[0].a @ block.vectors[1].to(mine[0].a), mine[0].g @ block.vectors[0].to(mine[0].g)
