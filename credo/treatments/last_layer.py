@@ -51,6 +51,8 @@ def last_layer(net: nn.Module, x: torch.Tensor, y: torch.Tensor, budget: Budget)
     found = fitted(net, likely, x.to(device), y.to(device))
     what = "log evidence of the exact last layer" if not likely.classes else "the bound of a Bayesian last layer"
     words = f"{what} given the features {found.bound:,.1f} nats, prior sd {float(found.scale):.2g}"
+    if not found.at_rest:
+        words += "; its steps ended before they came to rest"
 
     def predict(x: torch.Tensor, draws: int) -> torch.Tensor:
         with torch.no_grad():

@@ -32,13 +32,15 @@ SOLVED, SOLVES = 0.03, 60  # how far conjugate gradients go: the share of the re
 
 class Last(NamedTuple):
     """The last layer. loc: (C, D), D = H + 1. root: R_c with S_c = R_c R_c', (C, D, D). scale: s. noise: sigma in sds
-    of y, 1 for classes; both of shape (). bound: log p(y | features) in nats, of standardised y, or a bound on it."""
+    of y, 1 for classes; both of shape (). bound: log p(y | features) in nats, of standardised y, or a bound on it.
+    at_rest: whether the steps ended at the maximum."""
 
     loc: torch.Tensor
     root: torch.Tensor
     scale: torch.Tensor
     noise: torch.Tensor
     bound: float
+    at_rest: bool = True
 
 
 class _Parts(NamedTuple):
@@ -72,6 +74,7 @@ def best_normal(
     precision = delta * eye.repeat(count, 1, 1) + at.blocks
     now = _derivatives(a, y, sds, m, precision)
     value, rate, ahead = now.total - _divergence(m, precision, delta), 1.0, scale is None
+    at_rest = False
     for _ in range(ITERATIONS):
         other = _best_precision(m, now.gradient, now.blocks, delta) if ahead else delta
         target = (1 - rate) * precision + rate * (now.blocks + other * eye)
@@ -79,12 +82,13 @@ def best_normal(
         new = new - new.mean(0)  # what all outputs share, the softmax does not see
         then = _derivatives(a, y, sds, new, target)
         gain = float(then.total - _divergence(new, target, other) - value)
+        tiny = max(GAIN, SHARE * abs(float(value)))
         if gain < 0:
             if ahead:  # with the prior as it is, the bound rises at a small enough rate
                 ahead = False
                 continue
             rate /= 2
-            if rate < 1e-3:
+            if (at_rest := gain > -tiny) or rate < 1e-3:  # a whole step changes nothing, or none rises
                 break
             continue
         m, precision, now, value, delta = new, target, then, value + gain, other
@@ -94,13 +98,13 @@ def best_normal(
             other = m.numel() / float(m.square().sum() + inverse.sum())
             raised = float(_divergence(m, precision, delta) - _divergence(m, precision, other))
             delta, value, gain = other, value + raised, gain + raised
-        if gain < max(GAIN, SHARE * abs(float(value))):
+        if at_rest := gain < tiny:
             break
     factor = torch.linalg.cholesky(precision)
     root = sds[:, None] * torch.linalg.solve_triangular(factor.mT, eye, upper=True)
     units = (m * sds, root, m.new_tensor(delta**-0.5), m.new_ones(()))
     loc, roots, s, noise = (v.to(a.dtype) for v in units)
-    return Last(loc, roots, s, noise, float(value))
+    return Last(loc, roots, s, noise, float(value), at_rest)
 
 
 def _step(a: torch.Tensor, sds: torch.Tensor, parts: _Parts, m: torch.Tensor, delta: float) -> torch.Tensor:

@@ -63,7 +63,7 @@ def test_weights_far_from_their_start_are_found_in_few_passes_through_the_rows(m
     passes, compute = [], file._derivatives
     monkeypatch.setattr(file, "_derivatives", lambda *given: passes.append(1) or compute(*given))
     found = best_normal(a, y, torch.ones(20).double(), torch.zeros(4, 20).double())
-    assert len(passes) < 50
+    assert len(passes) < 50 and found.at_rest
     for factor in (0.85, 1.15):  # no other prior has a larger bound
         other = best_normal(a, y, torch.ones(20).double(), found.loc, scale=factor * float(found.scale))
         assert other.bound < found.bound + 0.02
@@ -103,3 +103,10 @@ def test_features_of_zero_leave_the_prior():
     found = best_normal(torch.zeros(60, 3), y, torch.ones(3), torch.zeros(3, 3))
     assert found.bound == pytest.approx(-60 * math.log(3), abs=0.01)
     torch.testing.assert_close(found.root @ found.root.mT, torch.eye(3).expand(3, 3, 3))
+
+
+def test_steps_that_end_too_early_are_said(monkeypatch):
+    torch.manual_seed(0)
+    a, y = torch.randn(60, 3, dtype=torch.float64), torch.randint(3, (60,))
+    monkeypatch.setattr(file, "ITERATIONS", 1)
+    assert not best_normal(a, y, torch.ones(3).double(), torch.zeros(3, 3).double()).at_rest
