@@ -122,12 +122,9 @@ def _over_points(mean: torch.Tensor, sd: torch.Tensor, hessian: bool) -> LogSumE
     """The means of some rows over points of low discrepancy."""
     f = mean[:, None] + sd[:, None] * _points(mean.shape[1], OF_WIDE).to(mean)  # (N, S, C)
     p = f.softmax(-1)
-    second = mean.new_empty(len(mean), 0, 0)
     of_variance = (p * (1 - p)).mean(1) / 2
-    if hessian:
-        second = -(p.mT @ p) / OF_WIDE
-        second.diagonal(dim1=-2, dim2=-1).copy_(2 * of_variance)
-    return LogSumExp(f.logsumexp(-1).mean(1), p.mean(1), of_variance, second)
+    products = p.mT @ p / OF_WIDE if hessian else mean.new_empty(len(mean), 0, 0)
+    return LogSumExp(f.logsumexp(-1).mean(1), p.mean(1), of_variance, _hessian(products, of_variance))
 
 
 def _integrals(mean: torch.Tensor, sd: torch.Tensor, low: torch.Tensor, count: int, hessian: bool) -> LogSumExp:
@@ -141,18 +138,26 @@ def _integrals(mean: torch.Tensor, sd: torch.Tensor, low: torch.Tensor, count: i
     for these, compute in ((wide, _wide), (~wide, _narrow)):
         if bool(these.any()):
             cdf[these], density[these], slope[these] = compute(u[these], sd[these])
-    logs = cdf.clamp(min=torch.finfo(mean.dtype).tiny).log()
+    cdf = cdf.clamp(min=torch.finfo(mean.dtype).tiny)
+    logs = cdf.log()
     total = logs.sum(1)
     others = (total[:, None] - logs).exp()
     product = total.exp()
     value = low - EULER + step[:, 0] * ((1 - product).sum(-1) - 0.5)  # 1 at the first t, 0 at the last
     of_mean, of_variance = step * (density * others).sum(-1), -0.5 * step * (slope * others).sum(-1)
-    second = mean.new_empty(len(mean), 0, 0)
+    products = mean.new_empty(len(mean), 0, 0)
     if hessian:
-        ratio = density / cdf.clamp(min=torch.finfo(mean.dtype).tiny)
-        second = -step[..., None] * ((ratio * product[:, None]) @ ratio.mT)
-        second.diagonal(dim1=-2, dim2=-1).copy_(2 * of_variance)
-    return LogSumExp(value, of_mean, of_variance, second)
+        ratio = density / cdf
+        products = step[..., None] * ((ratio * product[:, None]) @ ratio.mT)
+    return LogSumExp(value, of_mean, of_variance, _hessian(products, of_variance))
+
+
+def _hessian(products: torch.Tensor, of_variance: torch.Tensor) -> torch.Tensor:
+    """E(diag p - p p') of E p_c p_d for c other than d, (N, C, C), and E p_c (1 - p_c) / 2, (N, C); or (N, 0, 0)."""
+    found = -products
+    if found.shape[1]:
+        found.diagonal(dim1=-2, dim2=-1).copy_(2 * of_variance)
+    return found
 
 
 def _narrow(u: torch.Tensor, sd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

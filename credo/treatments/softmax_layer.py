@@ -58,8 +58,8 @@ def best_normal(
     """The q(W) = prod_c N(m_c, S_c) and the prior sd s that maximise the bound, in double precision inside.
 
     a: (N, D). y: classes, (N,). start: m before the first step, (C, D), unless zero is likelier: where logits are in
-    the hundreds no step rises. scale: s, where it is known. The bound is
-    concave in m and in the roots of S, and each step that does not raise it is halved, so it ends at the maximum.
+    the hundreds no step rises. scale: s, where it is known. The bound is concave in m and in the roots of S, and each
+    step that does not raise it is halved, so it ends at the maximum.
     """
     sds = shape.double()
     m = start.double() / sds  # in units in which the prior is N(0, s^2 I)
@@ -118,9 +118,11 @@ def _step(a: torch.Tensor, sds: torch.Tensor, parts: _Parts, m: torch.Tensor, de
     if of_rows is None or not bool(residual.any()):
         return 0.65 * solved(residual)  # of two classes that are confused the Hessian is twice its blocks
 
+    rows = a.float()
+
     def times(v: torch.Tensor) -> torch.Tensor:
-        of_f = (of_rows @ (a.float() @ (sds * v).float().mT)[..., None])[..., 0]
-        return sds * (of_f.mT @ a.float()).double() + delta * v
+        of_f = (of_rows @ (rows @ (sds * v).float().mT)[..., None])[..., 0]
+        return sds * (of_f.mT @ rows).double() + delta * v
 
     found, wanted = torch.zeros_like(m), SOLVED * float(residual.norm())
     z = solved(residual)
@@ -162,7 +164,7 @@ def _derivatives(
     """What the rows say at q. m, precision: in units in which the prior is N(0, s^2 I); precision None: at a point."""
     total, gradient = m.new_zeros(()), torch.zeros_like(m)
     blocks, of_rows = m.new_zeros(*m.shape, m.shape[1]), []
-    pairs = len(a) * len(m) ** 2 <= PAIRS
+    pairs = precision is not None and len(a) * len(m) ** 2 <= PAIRS
     factor = None if precision is None else torch.linalg.cholesky(precision)
     for part, labels in zip(a.split(ROWS), y.split(ROWS), strict=True):
         rows = part.double() * sds

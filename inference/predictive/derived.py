@@ -21,9 +21,8 @@ class Derived(TorchDispatchMode):
 
     def __init__(self, *sources: torch.Tensor) -> None:
         super().__init__()
-        self.marked = {
-            _memory(source): source for source in sources
-        }  # the tensors are kept, so that no other one gets their memory
+        # The tensors are kept, so that no other one gets their memory.
+        self.marked = {_memory(source): source for source in sources}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))

@@ -48,9 +48,8 @@ def find_rows(pair: Pair, size: int, names: list[str], whole: Mapping[str, Any] 
             f"batch_size: no plate of the pair has the size of the rows it is given (plates: {sizes or 'none'}), so "
             f"a batch cannot be scaled to the whole; write pyro.plate('N', len({names[arguments[0]]}))"
         )
-    unequal = [k for k in scales | others if not _same_scale(scales.get(k), others.get(k))]
-    if unequal:
-        name = unequal[0]
+    name = next((k for k in scales | others if not _same_scale(scales.get(k), others.get(k))), None)
+    if name is not None:
         if name not in scales or name not in others:
             raise ValueError(
                 f"batch_size: {exists_for_some(name, 'batches')}; write the plate over rows as one, with "

@@ -129,7 +129,7 @@ def _on_rows(asked: _Asked, streamed: Streamed | None) -> Begun:
     try:
         begun = _looked(asked, seen)._replace(streamed=streamed)
         if begun.some is not None or streamed is not None:
-            n = len(given.values[rows_of(given.values)[0][0]]) if streamed is None else streamed.source.n
+            n = rows_of(given.values)[1] if streamed is None else streamed.source.n
             run = Programs(begun.state, begun.pair.model, begun.pair.guide, asked.settings.seed)
             if not compute_from_all(run, seen.values, given.values, n):
                 return _looked(asked, given)._replace(streamed=streamed)

@@ -23,6 +23,7 @@ from ..predictive.derived import Derived
 from ..runtime.reachable import find_modules
 from ..runtime.retries import at_other_draws
 from ..runtime.state import State, entered, new_state
+from ..runtime.traced import traced
 from .window_batches import entry_of_each_row
 
 Values = dict[str, torch.Tensor]
@@ -86,7 +87,14 @@ def compute_from_all(run: Programs, some: tuple[Any, ...], every: tuple[Any, ...
         for name in sorted(found):
             if here in first.values[name].shape and half in halves[0].values[name].shape:
                 raise ValueError(entry_of_each_row(name))
-        _refuse_counts(run, some, positions, found, whole, n)
+        twice = _created(run, cut(some, positions, torch.arange(here).repeat(2)))
+        counts = {name for name in found if not _same(first.values[name], twice.values[name], COUNTS)}
+        if counts and (constant := sorted(counts - _learnt(run, some))):
+            raise ValueError(
+                f"parameter {constant[0]!r} is a constant that follows the number of rows that the run sees first, and "
+                f"these are {whole:,} of {n:,} rows, which do not fit into memory; give the number as an argument, "
+                f"functools.partial(model, rows={n}), or leave it out"
+            )
     values = _created(run, every, until=found).unconstrained
     store = run.state.store["params"]
     if any(store[name].shape != values[name].shape for name in found):
@@ -97,32 +105,12 @@ def compute_from_all(run: Programs, some: tuple[Any, ...], every: tuple[Any, ...
     return True
 
 
-def _refuse_counts(
-    run: Programs, some: tuple[Any, ...], positions: tuple[int, ...], names: set[str], whole: int, n: int
-) -> None:
-    """Raises ValueError for a constant that counts rows. A parameter without a gradient is one, whatever it says."""
-    twice = torch.arange(rows_of(some)[1]).repeat(2)
-    once, again = _created(run, some), _created(run, cut(some, positions, twice))
-    for name in sorted(names):
-        one, two = once.values[name], again.values[name]
-        if one.shape == two.shape and torch.allclose(one, two, rtol=COUNTS, atol=0, equal_nan=True):
-            continue
-        if name in _learnt(run, some):
-            continue
-        raise ValueError(
-            f"parameter {name!r} is a constant that follows the number of rows that the run sees first, and these are "
-            f"{whole:,} of {n:,} rows, which do not fit into memory; give the number as an argument, "
-            f"functools.partial(model, rows={n}), or leave it out"
-        )
-
-
 def _learnt(run: Programs, data: tuple[Any, ...]) -> set[str]:
-    """The parameters on which the loss of a pair depends differentiably."""
+    """The parameters on which the loss of a pair depends differentiably. Any other is a constant, whatever it says."""
 
     def look(number: int) -> set[str]:
         with _entered(run, data, number):
-            q = poutine.trace(run.guide).get_trace(*data)
-            p = poutine.trace(poutine.replay(run.model, trace=q)).get_trace(*data)
+            q, p = _traces(run, data)
             leaves = dict(pyro.get_param_store().named_parameters())
             trained = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
             loss = torch.as_tensor(p.log_prob_sum()) - q.log_prob_sum()
@@ -150,24 +138,23 @@ def _created(run: Programs, data: tuple[Any, ...], *, marked: bool = False, unti
                 given = tuple(copies.get(id(v), v) for v in data)
                 marks = Derived(*copies.values())
                 with marks:
-                    _run(run, given, None)
+                    _traces(run, given)
             else:
-                _run(run, data, until)
+                with suppress(_All), _Until(set(until)) if until else nullcontext():
+                    _traces(run, data)
             store = pyro.get_param_store()
-            names = [k for k, _ in store.named_parameters() if not k.startswith(("__baseline", own))]
-            values = {name: store[name].detach().clone() for name in names}
-            unconstrained = {k: p.detach().clone() for k, p in store.named_parameters() if k in values}
-            derived = {k for k, p in store.named_parameters() if k in values and marks is not None and marks.holds([p])}
-            kept = _kept(modules) if until is None else {}
-        return _Created(values, unconstrained, kept, frozenset(derived))
+            leaves = {k: p for k, p in store.named_parameters() if not k.startswith(("__baseline", own))}
+            values = {name: store[name].detach().clone() for name in leaves}
+            unconstrained = {name: p.detach().clone() for name, p in leaves.items()}
+            derived = frozenset(name for name, p in leaves.items() if marks is not None and marks.holds([p]))
+            return _Created(values, unconstrained, _kept(modules) if until is None else {}, derived)
 
     return at_other_draws(create)
 
 
-def _run(run: Programs, data: tuple[Any, ...], until: set[str] | None) -> None:
-    with suppress(_All), _Until(set(until)) if until else nullcontext():
-        drawn = poutine.trace(run.guide).get_trace(*data)
-        poutine.trace(poutine.replay(run.model, trace=drawn)).get_trace(*data)
+def _traces(run: Programs, data: tuple[Any, ...]) -> tuple[poutine.Trace, poutine.Trace]:
+    q = traced(run.guide, data)
+    return q, traced(poutine.replay(run.model, trace=q), data)
 
 
 @contextmanager
@@ -190,7 +177,7 @@ def _kept(roots: list[nn.Module]) -> dict[tuple[int, str], Any]:
     return found
 
 
-def _same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+def _same(one: torch.Tensor, other: torch.Tensor | None, within: float = 1e-6) -> bool:
     if other is None or one.shape != other.shape:
         return False
-    return torch.allclose(one, other, rtol=1e-6, atol=0, equal_nan=True)
+    return torch.allclose(one, other, rtol=within, atol=0, equal_nan=True)
